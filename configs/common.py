@@ -1,0 +1,244 @@
+"""What every config is made of: sections, recipes, arguments, tables of rows.
+
+A recipe is named `--config=configs/FILE.py:RECIPE,ARGUMENT=VALUE,...`. Its
+config declares every field there is, so that a mistyped override is an error.
+
+A config holds `rows`: the students it trains. A recipe of one row has all its
+fields closed; a table leaves the fields that its rows disagree about open
+(None), and each row holds its own value for them. What the command line gives
+an open field holds for every row.
+"""
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import config_dict
+from ml_collections.config_flags import config_path
+
+from kd_jax import errors
+
+
+class ConfigError(errors.UserError):
+  """A recipe, argument or field that is not there, or a value out of range."""
+
+
+def model(kind: str, **fields) -> config_dict.ConfigDict:
+  """A network: `kind` names it, the fields are its module's attributes."""
+  return config_dict.create(kind=kind, **fields)
+
+
+def mlp(
+  hidden: tuple[int, ...], *, dropout_rate=0.0, temperature=1.0
+) -> config_dict.ConfigDict:
+  """An MLP; `temperature` divides its logits, in training and in use."""
+  return model(
+    'mlp',
+    hidden=hidden,
+    dropout_rate=dropout_rate,
+    temperature=temperature,
+    dtype='float32',
+  )
+
+
+def conv_net(
+  filters: tuple[int, ...],
+  hidden: tuple[int, ...],
+  *,
+  dropout_rate: float,
+  temperature=1.0,
+) -> config_dict.ConfigDict:
+  """3x3 convolutions, then an MLP."""
+  return model(
+    'conv_net',
+    filters=filters,
+    hidden=hidden,
+    dropout_rate=dropout_rate,
+    temperature=temperature,
+    dtype='float32',
+  )
+
+
+def optimizer(
+  name: str, learning_rate: float, **fields
+) -> config_dict.ConfigDict:
+  """An optimizer and its schedule; `fields` override the defaults below."""
+  optim = config_dict.create(
+    name=name,  # adam, sgd
+    learning_rate=learning_rate,
+    schedule='constant',  # constant, cosine
+    warmup_fraction=0.0,  # of all steps; cosine only
+    momentum=0.0,  # sgd only
+    nesterov=False,
+    weight_decay=0.0,  # L2 on every parameter
+  )
+  optim.update(fields)
+  return optim
+
+
+def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
+  """How long and on what a network trains."""
+  train = config_dict.create(
+    epochs=epochs,  # of each fit
+    batch_size=batch_size,
+    folds=0,  # k > 1: first a fit on each k-fold training part, carried on
+    carry_optimizer=True,  # from one fit to the next
+    holdout_fraction=0.0,  # this last part of the training split is unused
+  )
+  train.update(fields)
+  return train
+
+
+def distillation(**fields) -> config_dict.ConfigDict:
+  """What a network learns from; `fields` override the defaults below."""
+  distill = config_dict.create(
+    loss='kl',
+    temperature=1.0,  # of the distillation loss
+    ce_weight=0.0,
+    kd_weight=1.0,
+    kd_warmup_epochs=0,  # kd_weight rises over so many epochs, from 0
+    label_smoothing=0.0,  # of the cross-entropy on labels
+  )
+  distill.update(fields)
+  return distill
+
+
+def hard_labels() -> config_dict.ConfigDict:
+  """Learning from labels alone."""
+  return distillation(ce_weight=1.0, kd_weight=0.0)
+
+
+def base(
+  *,
+  name: str,
+  dataset: str,
+  teacher_model: config_dict.ConfigDict,
+  teacher_train: config_dict.ConfigDict,
+  teacher_optim: config_dict.ConfigDict,
+  student: config_dict.ConfigDict,
+  train: config_dict.ConfigDict,
+  optim: config_dict.ConfigDict,
+  distill: config_dict.ConfigDict,
+) -> config_dict.ConfigDict:
+  """A config of one row, with every section there is."""
+  config = config_dict.ConfigDict()
+  config.name = name
+  config.seeds = 1  # students of seeds first_seed, first_seed + 1, ...
+  config.first_seed = 0
+  config.seeds_per_program = 0  # trained as one program; 0 chooses by device
+  config.data = config_dict.create(
+    name=dataset,
+    scaling='unit',  # unit: x/255; symmetric: (x/255 - 0.5) / 0.5
+    train_examples=0,  # the first so many; 0 for all
+    test_examples=0,
+  )
+  config.teacher = config_dict.create(
+    logits='',  # your own: FILE.npy (train) or FILE.npz (train, test)
+    seed=0,
+    distill=hard_labels(),
+    model=teacher_model,
+    train=teacher_train,
+    optim=teacher_optim,
+  )
+  config.student = student
+  config.distill = distill
+  config.train = train
+  config.optim = optim
+  config.eval = config_dict.create(batch_size=1000)
+  config.benchmark = config_dict.create(
+    enabled=True,
+    batch_sizes=(1, 32, 100, 1000, 10000),
+    budget_s=1.0,  # of timed calls, for each network at each batch size
+    cold_calls=3,  # also the paper's protocol, in so many fresh processes
+    cold_call_examples=10000,
+  )
+  config.rows = config_dict.ConfigDict(sort_keys=False)
+  # What the paper reports of a row, by row; None where it says nothing.
+  config.paper = config_dict.ConfigDict()
+  return config
+
+
+def table(
+  config: config_dict.ConfigDict, rows: Mapping[str, Mapping[str, Any]]
+) -> config_dict.ConfigDict:
+  """Turns a config of one row into one of several.
+
+  Args:
+    config: the fields that the rows share; changed in place.
+    rows: for each row, the dotted fields in which it differs from `config`.
+  Returns:
+    The config, with every field that some row sets opened, and each row
+    holding its value for all of them.
+  """
+  varying = sorted({path for row in rows.values() for path in row})
+  defaults = {path: config_path.get_value(path, config) for path in varying}
+  config.rows = config_dict.ConfigDict(sort_keys=False)
+  for name, row in rows.items():
+    config.rows[name] = config_dict.ConfigDict()
+    for path in varying:
+      _create_field(config.rows[name], path, row.get(path, defaults[path]))
+  for path, value in defaults.items():
+    section, _, last = path.rpartition('.')
+    open_field = config_dict.placeholder(type(value))
+    config_path.get_value(section, config)[last] = open_field
+  return config
+
+
+def _create_field(config, path: str, value: Any) -> None:
+  first, _, rest = path.partition('.')
+  if not rest:
+    config[first] = value
+    return
+  if first not in config:
+    config[first] = config_dict.ConfigDict()
+  _create_field(config[first], rest, value)
+
+
+def parse_arg(
+  arg: str | None, recipes: Mapping[str, Any], **defaults
+) -> tuple[str, config_dict.ConfigDict]:
+  """Parses `RECIPE,key=value,...`.
+
+  Args:
+    arg: what follows the colon of `--config`; None or '' for the first recipe.
+    recipes: the known recipes, by name.
+    **defaults: the known arguments and their defaults; a value given is
+      converted to the default's type.
+  Returns:
+    The recipe's name and the arguments.
+  Raises:
+    ConfigError: names what is unknown, and lists what is known.
+  """
+  recipe, *pairs = (arg or next(iter(recipes))).split(',')
+  if recipe not in recipes:
+    raise ConfigError(
+      f'unknown recipe {recipe!r}; the recipes are: {", ".join(recipes)}'
+    )
+  arguments = dict(defaults)
+  for pair in pairs:
+    key, equals, text = pair.partition('=')
+    if key not in defaults:
+      raise ConfigError(
+        f'unknown argument {key!r} of recipe {recipe!r}; '
+        f'the arguments are: {", ".join(defaults)}'
+      )
+    # A bare flag means true: `:h300,smoke`.
+    arguments[key] = _convert(key, text if equals else 'true', defaults[key])
+  return recipe, config_dict.create(**arguments)
+
+
+def _convert(key: str, text: str, default: Any) -> Any:
+  if isinstance(default, str):
+    return text
+  if isinstance(default, bool) and text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    value = ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    value = None
+  if type(value) is type(default):
+    return value
+  raise ConfigError(
+    f'argument {key}={text}: expected a value of type '
+    f'{type(default).__name__}, such as {default}'
+  )

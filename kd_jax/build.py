@@ -1,0 +1,303 @@
+"""From a config's sections to models, optimizers, objectives and settings."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections.config_flags import config_path
+
+from kd_jax import (
+  errors,
+  evaluate,
+  models,
+  objectives,
+  optim,
+  preprocessing,
+  steps,
+  train,
+)
+
+# A config's model is `kind` and the module's attributes.
+MODELS: dict[str, type[nn.Module]] = {
+  'mlp': models.MLP,
+  'conv_net': models.ConvNet,
+}
+
+
+def model(config: ConfigDict, num_classes: int) -> nn.Module:
+  """Returns the Flax module of a model section."""
+  fields = config.to_dict()
+  kind = fields.pop('kind')
+  return MODELS[kind](num_classes=num_classes, **fields)
+
+
+def apply_fn(module: nn.Module) -> steps.ApplyFn:
+  """Returns a module's forward pass as a pure function of arrays."""
+
+  def apply(params, batch_stats, images, *, train, key):
+    variables = {'params': params}
+    if batch_stats:
+      variables['batch_stats'] = batch_stats
+    rngs = {'dropout': key} if train else None
+    if train and batch_stats:
+      (logits, features), updates = module.apply(
+        variables, images, train=True, rngs=rngs, mutable=['batch_stats']
+      )
+      return logits, features, updates['batch_stats']
+    logits, features = module.apply(variables, images, train=train, rngs=rngs)
+    return logits, features, batch_stats
+
+  return apply
+
+
+def init_variables(module: nn.Module, image_shape, key: jax.Array):
+  """Returns a module's initial variables for images [H, W, C]."""
+  return module.init(key, jnp.zeros((1, *image_shape)), train=False)
+
+
+def phases(config: ConfigDict, num_examples: int) -> list[train.Phase]:
+  """Returns the fits of a train section."""
+  return train.make_phases(
+    num_examples,
+    epochs=config.epochs,
+    folds=config.folds,
+    holdout_fraction=config.holdout_fraction,
+  )
+
+
+class Programs(NamedTuple):
+  """What a training runs, compiled on first use.
+
+  Attributes:
+    init: key -> the state before the first step.
+    reset_optimizer: state -> state with a fresh optimizer.
+    epochs: see train.py.
+    predict: see evaluate.py.
+    vmapped: whether keys and states have a leading axis of seeds.
+  """
+
+  init: Callable[[jax.Array], steps.TrainState]
+  reset_optimizer: Callable[[steps.TrainState], steps.TrainState]
+  epochs: train.Program
+  predict: evaluate.PredictFn
+  vmapped: bool
+
+
+def programs_key(
+  config: ConfigDict,
+  *,
+  model: ConfigDict,
+  train: ConfigDict,
+  optim: ConfigDict,
+  distill: ConfigDict,
+  distilled: bool,
+  num_classes: int,
+  image_shape: tuple[int, ...],
+  total_steps: int,
+  num_seeds: int | None,
+) -> FrozenConfigDict:
+  """Returns what `make_programs` depends on, and nothing that is traced.
+
+  Trainings with the same key share their programs.
+  """
+  optim = optim.to_dict()
+  del optim['learning_rate']
+  return FrozenConfigDict(
+    dict(
+      model=model.to_dict(),
+      num_classes=num_classes,
+      image_shape=image_shape,
+      scaling=config.data.scaling,
+      batch_size=train.batch_size,
+      eval_batch_size=config.eval.batch_size,
+      optim=optim,
+      total_steps=0 if optim['schedule'] == 'constant' else total_steps,
+      loss=distill.loss,
+      label_smoothing=distill.label_smoothing,
+      distilled=distilled,
+      num_seeds=num_seeds,
+    )
+  )
+
+
+def make_programs(key: FrozenConfigDict) -> Programs:
+  """Returns the programs of a key from `programs_key`."""
+  module = model(key.model, key.num_classes)
+  optimizer = optim.make_optimizer(
+    key.optim.name,
+    momentum=key.optim.momentum,
+    nesterov=key.optim.nesterov,
+    weight_decay=key.optim.weight_decay,
+  )
+  schedule = optim.make_schedule(
+    key.optim.schedule,
+    total_steps=key.total_steps,
+    warmup_fraction=key.optim.warmup_fraction,
+  )
+  objective = objectives.make_objective(
+    kd_loss=key.loss,
+    label_smoothing=key.label_smoothing,
+    distilled=key.distilled,
+  )
+  preprocess = preprocessing.SCALINGS[key.scaling]
+
+  def init(rng):
+    variables = init_variables(module, key.image_shape, rng)
+    return steps.init_state(variables, optimizer)
+
+  def reset_optimizer(state):
+    return state._replace(opt_state=optimizer.init(state.params))
+
+  vmapped = key.num_seeds is not None
+  if vmapped:
+    init, reset_optimizer = jax.vmap(init), jax.vmap(reset_optimizer)
+  return Programs(
+    init=jax.jit(init),
+    reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
+    epochs=train.make_program(
+      steps.make_train_step(apply_fn(module), objective, optimizer, schedule),
+      preprocess,
+      batch_size=key.batch_size,
+      names=steps.SUMS + objective.names,
+      num_seeds=key.num_seeds,
+    ),
+    predict=evaluate.make_predict(
+      apply_fn(module),
+      preprocess,
+      batch_size=key.eval_batch_size,
+      num_seeds=key.num_seeds,
+    ),
+    vmapped=vmapped,
+  )
+
+
+def settings(
+  optim_config: ConfigDict, distill: ConfigDict, epoch: int
+) -> steps.Settings:
+  """Returns the traced settings of an epoch."""
+  warmup = objectives.kd_warmup(epoch, warmup_epochs=distill.kd_warmup_epochs)
+  return steps.Settings(
+    learning_rate=jnp.float32(optim_config.learning_rate),
+    weights=objectives.Weights(
+      ce_weight=jnp.float32(distill.ce_weight),
+      kd_weight=jnp.float32(distill.kd_weight * warmup),
+      temperature=jnp.float32(distill.temperature),
+    ),
+  )
+
+
+def preprocess(config: ConfigDict):
+  """Returns the pixel scaling of a data section."""
+  return preprocessing.SCALINGS[config.scaling]
+
+
+def _check(ok: bool, field: str, value: Any, expected: str) -> None:
+  if not ok:
+    raise errors.UserError(f'config.{field}={value!r}: expected {expected}')
+
+
+def _one_of(field: str, value: str, known) -> None:
+  _check(value in known, field, value, f'one of {", ".join(sorted(known))}')
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks a closed config before any work is done.
+
+  Raises:
+    UserError: names the field, its value and what was expected.
+  """
+
+  def positive(field: str, value) -> None:
+    _check(value > 0, field, value, 'a number above 0')
+
+  def at_least(field: str, value, least) -> None:
+    _check(value >= least, field, value, f'a number of at least {least}')
+
+  def fraction(field: str, value) -> None:
+    _check(0 <= value < 1, field, value, 'a number in [0, 1)')
+
+  at_least('seeds', config.seeds, 1)
+  at_least('first_seed', config.first_seed, 0)
+  at_least('seeds_per_program', config.seeds_per_program, 0)
+  _one_of('data.scaling', config.data.scaling, preprocessing.SCALINGS)
+  for field in ('train_examples', 'test_examples'):
+    at_least(f'data.{field}', config.data[field], 0)
+  for section in (config.teacher.model, config.student):
+    name = 'student' if section is config.student else 'teacher.model'
+    _one_of(f'{name}.kind', section.kind, MODELS)
+    positive(f'{name}.temperature', section.temperature)
+    fraction(f'{name}.dropout_rate', section.dropout_rate)
+    widths = (*section.hidden, *section.get('filters', ()))
+    _check(
+      all(isinstance(w, int) and w > 0 for w in widths),
+      f'{name}.hidden',
+      widths,
+      'whole numbers above 0',
+    )
+    _one_of(f'{name}.dtype', section.dtype, ('float32', 'bfloat16'))
+  for prefix, section in (
+    ('train', config.train),
+    ('teacher.train', config.teacher.train),
+  ):
+    at_least(f'{prefix}.epochs', section.epochs, 1)
+    at_least(f'{prefix}.batch_size', section.batch_size, 1)
+    _check(
+      section.folds == 0 or section.folds > 1,
+      f'{prefix}.folds',
+      section.folds,
+      '0 (none) or at least 2',
+    )
+    fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
+  for prefix, section in (
+    ('optim', config.optim),
+    ('teacher.optim', config.teacher.optim),
+  ):
+    _one_of(f'{prefix}.name', section.name, optim.OPTIMIZERS)
+    _one_of(f'{prefix}.schedule', section.schedule, optim.SCHEDULES)
+    positive(f'{prefix}.learning_rate', section.learning_rate)
+    fraction(f'{prefix}.momentum', section.momentum)
+    fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
+    at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
+  distill = config.distill
+  _one_of('distill.loss', distill.loss, objectives.KD_LOSSES)
+  positive('distill.temperature', distill.temperature)
+  for field in ('ce_weight', 'kd_weight', 'kd_warmup_epochs'):
+    at_least(f'distill.{field}', distill[field], 0)
+  _check(
+    distill.ce_weight + distill.kd_weight > 0,
+    'distill.ce_weight + distill.kd_weight',
+    0,
+    'at least one weight above 0: nothing would be learned',
+  )
+  fraction('distill.label_smoothing', distill.label_smoothing)
+  positive('eval.batch_size', config.eval.batch_size)
+  for size in config.benchmark.batch_sizes:
+    at_least('benchmark.batch_sizes', size, 1)
+  positive('benchmark.budget_s', config.benchmark.budget_s)
+
+
+def close_row(config: ConfigDict, row: str) -> ConfigDict:
+  """Returns the config of one row: open fields closed by the row's values.
+
+  A field that is not open was given on the command line, and stays. See
+  configs/common.py.
+  """
+  closed = config.copy_and_resolve_references()
+  closed.unlock()
+  for path, value in _leaves(config.rows[row]):
+    if config_path.get_value(path, closed) is None:
+      config_path.set_value(path, closed, value)
+  closed.rows = ConfigDict({row: {}})
+  closed.lock()
+  return closed
+
+
+def _leaves(config: ConfigDict, prefix: str = ''):
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from _leaves(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value

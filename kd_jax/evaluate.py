@@ -1,0 +1,85 @@
+"""Logits of a whole split, nothing dropped, and every metric from them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import metrics
+from kd_jax.steps import ApplyFn
+
+PyTree = Any
+# (params, batch_stats, images uint8 [N, ...]) -> logits [N, K].
+PredictFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]
+
+
+def make_predict(
+  apply_fn: ApplyFn,
+  preprocess: Callable[[jax.Array], jax.Array],
+  *,
+  batch_size: int,
+  num_seeds: int | None = None,
+) -> PredictFn:
+  """Returns `predict(params, batch_stats, images) -> logits`.
+
+  Args:
+    apply_fn: see steps.py; called with train=False.
+    preprocess: from stored images to the network's input, a batch at a time.
+    batch_size: examples a call; any split length is fine.
+    num_seeds: if given, params and batch_stats have a leading axis of that
+      length, and so have the logits: [S, N, K].
+  """
+
+  def forward(params, batch_stats, images):
+    logits, _, _ = apply_fn(
+      params, batch_stats, preprocess(images), train=False, key=None
+    )
+    return logits
+
+  if num_seeds is not None:
+    forward = jax.vmap(forward, in_axes=(0, 0, None))
+  forward = jax.jit(forward)
+
+  def predict(params, batch_stats, images):
+    num_examples = images.shape[0]
+    size = min(batch_size, num_examples)
+    outputs = []
+    for start in range(0, num_examples, size):
+      # The last batch reaches back to be whole: one shape, one compilation.
+      first = min(start, num_examples - size)
+      batch = jax.lax.dynamic_slice_in_dim(images, first, size)
+      logits = forward(params, batch_stats, batch)
+      outputs.append(logits[..., start - first :, :])
+    return jnp.concatenate(outputs, axis=-2)
+
+  return predict
+
+
+def evaluate(
+  logits: jax.Array,
+  labels: jax.Array,
+  teacher_logits: jax.Array | None = None,
+) -> dict[str, float | int]:
+  """Returns every metric of a split's logits as Python numbers.
+
+  Args:
+    logits: [N, K] of the network.
+    labels: [N] int.
+    teacher_logits: [N, K], or None to leave out what compares with a teacher.
+  """
+  values = _classification(logits, labels)
+  if teacher_logits is not None:
+    values = values | _fidelity(logits, teacher_logits)
+  return {name: value.item() for name, value in values.items()}
+
+
+def reliability(logits: jax.Array, labels: jax.Array) -> dict[str, list[float]]:
+  """Returns the bins of the reliability diagram as lists."""
+  bins = metrics.reliability(logits, labels)
+  return {name: np.asarray(value).tolist() for name, value in bins.items()}
+
+
+_classification = jax.jit(metrics.classification)
+_fidelity = jax.jit(metrics.fidelity)

@@ -1,0 +1,463 @@
+"""A run from start to finish: data, teacher, students, timing, report.
+
+A run is one folder. Whatever is done in it is not done again: the same command
+resumes a run that was stopped, adds the seeds that are missing, or reports.
+Teachers live beside the runs, in folders named by what determines them, so
+that runs share them.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from kd_jax import (
+  benchmark,
+  build,
+  checkpoint,
+  cold_calls,
+  data,
+  errors,
+  evaluate,
+  jobs,
+  preprocessing,
+  records,
+  report,
+)
+from kd_jax import teacher as teacher_outputs
+from kd_jax import train as train_lib
+
+# What does not change a student: it may differ between commands in one folder.
+FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program')
+
+
+class Teacher(NamedTuple):
+  """What students learn from.
+
+  Attributes:
+    logits: float32 [N, K] by split, on the device; 'test' may be missing from
+      a file of the user's.
+    network: None for a file of the user's.
+    record: JSON values for run.json.
+  """
+
+  logits: dict[str, jax.Array]
+  network: jobs.Network | None
+  record: dict[str, Any]
+
+
+class Context(NamedTuple):
+  """What the trainings of a run share.
+
+  Attributes:
+    dataset: on the device.
+    make_programs: `build.make_programs`, each key compiled once in a run.
+  """
+
+  dataset: data.Dataset
+  make_programs: Callable[[FrozenConfigDict], build.Programs]
+
+
+def run(
+  config: ConfigDict,
+  *,
+  workdir: os.PathLike,
+  teachers_dir: os.PathLike,
+  data_dir: os.PathLike | None = None,
+  source_dir: os.PathLike | None = None,
+) -> dict[str, Any]:
+  """Does what is left to do of a run and returns the content of its run.json.
+
+  Args:
+    config: from configs/.
+    workdir: the run's folder.
+    teachers_dir: where teachers are kept.
+    data_dir: where prepared data sets are kept; a per-user cache by default.
+    source_dir: a folder to look for the data in first.
+  Raises:
+    UserError: for a mistake of the user's, before any work is done.
+  """
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  for row_config in rows.values():
+    build.validate(row_config)
+  workdir = pathlib.Path(workdir)
+  with records.locked(workdir):
+    record = _open_run(config, workdir)
+    context = Context(
+      _load_data(config, data_dir, source_dir),
+      functools.cache(build.make_programs),
+    )
+    teacher = _get_teacher(config, context, pathlib.Path(teachers_dir))
+    for name, row_config in rows.items():
+      _train_row(name, row_config, context, teacher, workdir)
+    record['teacher'] = teacher.record
+    record['students'] = _results(workdir, rows)
+    records.write_json(workdir / 'run.json', record)
+    if config.benchmark.enabled:
+      _benchmark(rows, context.dataset, teacher, workdir, record)
+    record['status'] = 'complete'
+    records.write_json(workdir / 'run.json', record)
+    report.write(workdir)
+  return record
+
+
+def _plain(config: ConfigDict) -> dict[str, Any]:
+  """A config as JSON gives it back: tuples as lists."""
+  plain = lambda value: (
+    {key: plain(v) for key, v in value.items()}
+    if isinstance(value, dict)
+    else list(value)
+    if isinstance(value, tuple)
+    else value
+  )
+  return plain(config.to_dict())
+
+
+def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the run's record, new or continued, or refuses the folder."""
+  plain = _plain(config)
+  record = records.read_json(workdir / 'run.json')
+  if record is None:
+    if (workdir / 'students').exists():
+      raise errors.UserError(
+        f'{workdir} holds students but no sound run.json, so what they were '
+        'trained with is unknown: remove the folder, or choose another '
+        'with --workdir'
+      )
+    record = {}
+  else:
+    fixed = [
+      {k: v for k, v in c.items() if k not in FREE_FIELDS}
+      for c in (plain, record['config'])
+    ]
+    differences = list(records.differences(*fixed, 'config'))
+    if differences:
+      raise errors.UserError(
+        f'{workdir} holds a run of another config:\n  '
+        + '\n  '.join(differences)
+        + '\nChoose another folder with --workdir, or remove this one'
+      )
+  record |= {
+    'status': 'running',
+    'name': config.name,
+    'command': ' '.join(sys.argv),
+    'config': plain,
+    'environment': records.environment(),
+  }
+  records.write_json(workdir / 'run.json', record)
+  return record
+
+
+def _load_data(config: ConfigDict, data_dir, source_dir) -> data.Dataset:
+  """Returns the config's part of its data set, on the device."""
+  dataset = data.load(
+    config.data.name, data_dir=data_dir, source_dir=source_dir
+  )
+
+  def part(split: data.Split, field: str) -> data.Split:
+    count = config.data[field] or len(split.labels)
+    if count > len(split.labels):
+      raise errors.UserError(
+        f'config.data.{field}={count}: {dataset.name} has {len(split.labels)}'
+      )
+    return data.Split(
+      jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count])
+    )
+
+  return dataclasses.replace(
+    dataset,
+    train=part(dataset.train, 'train_examples'),
+    test=part(dataset.test, 'test_examples'),
+  )
+
+
+def _make_job(
+  config: ConfigDict,
+  context: Context,
+  *,
+  label: str,
+  model: ConfigDict,
+  train: ConfigDict,
+  optim: ConfigDict,
+  distill: ConfigDict,
+  distilled: bool,
+  seeds: tuple[int, ...],
+  folder: pathlib.Path,
+  identity: dict[str, Any],
+) -> jobs.Job:
+  dataset = context.dataset
+  phases = build.phases(train, len(dataset.train.labels))
+  key = build.programs_key(
+    config,
+    model=model,
+    train=train,
+    optim=optim,
+    distill=distill,
+    distilled=distilled,
+    num_classes=dataset.num_classes,
+    image_shape=dataset.train.images.shape[1:],
+    total_steps=train_lib.num_steps(phases, train.batch_size),
+    num_seeds=len(seeds) if len(seeds) > 1 else None,
+  )
+  return jobs.Job(
+    label=label,
+    module=build.model(model, dataset.num_classes),
+    programs=context.make_programs(key),
+    phases=phases,
+    carry_optimizer=train.carry_optimizer,
+    settings=functools.partial(build.settings, optim, distill),
+    seeds=seeds,
+    folder=folder,
+    identity=identity,
+  )
+
+
+# --- The teacher. ---
+
+
+def _get_teacher(
+  config: ConfigDict, context: Context, teachers_dir: pathlib.Path
+) -> Teacher:
+  """Returns the config's teacher: the user's file, restored, or trained."""
+  dataset, spec = context.dataset, config.teacher
+  if spec.logits:
+    logits = teacher_outputs.load_outputs(
+      spec.logits,
+      {'train': len(dataset.train.labels), 'test': len(dataset.test.labels)},
+      dataset.num_classes,
+    )
+    return Teacher(
+      {split: jnp.asarray(array) for split, array in logits.items()},
+      None,
+      _teacher_record(
+        {'row': 'teacher', 'source': spec.logits}, logits, dataset
+      ),
+    )
+
+  identity = _identity(config, dataset, teacher=spec)
+  folder = teachers_dir / (
+    f'{dataset.name}-{spec.model.kind}-{records.digest(identity)[:8]}'
+  )
+  with records.locked(folder, wait=True):
+    job = _make_job(
+      config,
+      context,
+      label='teacher',
+      model=spec.model,
+      train=spec.train,
+      optim=spec.optim,
+      distill=spec.distill,
+      distilled=False,
+      seeds=(spec.seed,),
+      folder=folder,
+      identity=identity,
+    )
+    network = None
+    if jobs.is_done(folder, identity):
+      network = jobs.restore(folder, job.module, dataset.train.images)
+    if network is None:
+      logging.info('teacher: training it in %s', folder)
+      log = records.MetricsLog(folder / 'metrics.jsonl')
+      (trained,) = jobs.run(job, dataset, None, log)
+      trained.record['environment'] = records.environment()
+      jobs.finish(trained, folder, identity)
+      network = trained.network
+    else:
+      logging.info('teacher: restored from %s', folder)
+
+    def compute():
+      predict = job.programs.predict
+      return {
+        name: np.asarray(
+          predict(network.params, network.batch_stats, split.images)
+        )
+        for name, split in (('train', dataset.train), ('test', dataset.test))
+      }
+
+    logits = teacher_outputs.stored_outputs(
+      folder / 'outputs',
+      {
+        'weights': checkpoint.tree_digest(network._replace(module=None)),
+        'model': identity['teacher']['model'],
+        'data': identity['data'],
+        'data_digest': identity['data_digest'],
+      },
+      compute,
+    )
+    record = records.read_json(folder / 'result.json')
+  return Teacher(
+    {split: jnp.asarray(array) for split, array in logits.items()},
+    network,
+    _teacher_record(record, logits, dataset),
+  )
+
+
+def _identity(
+  config: ConfigDict, dataset: data.Dataset, **fields: Any
+) -> dict[str, Any]:
+  """Returns what determines a network: its data and the fields given."""
+  return _plain(
+    ConfigDict({'data': config.data, 'data_digest': dataset.digest, **fields})
+  )
+
+
+def _teacher_record(record, logits, dataset: data.Dataset) -> dict[str, Any]:
+  """Adds metrics of the outputs, which are what the students are given."""
+  record = dict(record)
+  record.pop('test', None)
+  record['outputs'] = checkpoint.tree_digest(logits)
+  record['train'] = evaluate.evaluate(logits['train'], dataset.train.labels)
+  if 'test' in logits:
+    record['test'] = evaluate.evaluate(logits['test'], dataset.test.labels)
+    record['reliability'] = evaluate.reliability(
+      logits['test'], dataset.test.labels
+    )
+  return record
+
+
+# --- The students. ---
+
+
+def _train_row(
+  name: str,
+  config: ConfigDict,
+  context: Context,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+) -> None:
+  """Trains the seeds of a row that are not there yet."""
+  identity = _identity(
+    config,
+    context.dataset,
+    teacher_outputs=teacher.record['outputs'],
+    student=config.student,
+    distill=config.distill,
+    train=config.train,
+    optim=config.optim,
+  )
+  folder = workdir / 'students' / name
+  missing = [
+    seed
+    for seed in range(config.first_seed, config.first_seed + config.seeds)
+    if not jobs.is_done(folder / f'seed-{seed}', identity)
+  ]
+  # On a CPU, networks side by side take as long as one after the other.
+  together = config.seeds_per_program or (
+    1 if jax.default_backend() == 'cpu' else max(len(missing), 1)
+  )
+  log = records.MetricsLog(workdir / 'metrics.jsonl')
+  for first in range(0, len(missing), together):
+    seeds = tuple(missing[first : first + together])
+    job = _make_job(
+      config,
+      context,
+      label=name,
+      model=config.student,
+      train=config.train,
+      optim=config.optim,
+      distill=config.distill,
+      distilled=True,
+      seeds=seeds,
+      folder=folder / f'seed-{"-".join(map(str, seeds))}',
+      identity=identity,
+    )
+    for trained in jobs.run(job, context.dataset, teacher.logits, log):
+      seed = trained.record['seed']
+      jobs.finish(trained, folder / f'seed-{seed}', identity)
+      logging.info(
+        '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
+        name,
+        seed,
+        100 * trained.record['test']['accuracy'],
+        trained.record['time']['train_s'],
+      )
+    if len(seeds) > 1:
+      shutil.rmtree(job.folder)
+
+
+def _results(
+  workdir: pathlib.Path, rows: Iterable[str]
+) -> list[dict[str, Any]]:
+  """Returns the records of all finished students, in the order of the rows."""
+  results = []
+  for name in rows:
+    folders = (workdir / 'students' / name).glob('seed-*')
+    found = [records.read_json(f / 'result.json') for f in folders]
+    found = [result for result in found if result is not None]
+    results += sorted(found, key=lambda result: result['seed'])
+  return results
+
+
+# --- Timing. ---
+
+
+def _benchmark(
+  rows: dict[str, ConfigDict],
+  dataset: data.Dataset,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+  record: dict[str, Any],
+) -> None:
+  """Times the teacher and each distinct student network, once for a run."""
+  config = next(iter(rows.values()))
+  # Networks that differ in temperature alone cost the same: one is timed.
+  network_of: dict[str, str] = {}
+  models: dict[str, ConfigDict] = {}
+  for row, row_config in rows.items():
+    model = row_config.student.copy_and_resolve_references()
+    model.temperature = 1.0
+    same = (name for name, other in models.items() if other == model)
+    network_of[row] = next(same, row)
+    models.setdefault(network_of[row], model)
+  if network_of == record.get('benchmark', {}).get('network_of'):
+    return
+  logging.info('benchmark: batch sizes %s', config.benchmark.batch_sizes)
+  scaling = config.data.scaling
+  networks, specs = {}, {}
+  if teacher.network is not None:
+    networks['teacher'] = benchmark.make_network(
+      *teacher.network, preprocessing.SCALINGS[scaling]
+    )
+    specs['teacher'] = config.teacher.model
+  for name, model in models.items():
+    module = build.model(model, dataset.num_classes)
+    seed = next(s['seed'] for s in record['students'] if s['row'] == name)
+    network = jobs.restore(
+      workdir / 'students' / name / f'seed-{seed}',
+      module,
+      dataset.train.images,
+    )
+    networks[name] = benchmark.make_network(
+      *network, preprocessing.SCALINGS[scaling]
+    )
+    specs[name] = model
+  reference = next(iter(networks))
+  record['benchmark'] = {
+    'network_of': network_of,
+    'reference': reference,
+    'networks': benchmark.benchmark(
+      networks,
+      dataset.test.images,
+      batch_sizes=config.benchmark.batch_sizes,
+      budget_s=config.benchmark.budget_s,
+      reference=reference,
+    ),
+  }
+  if config.benchmark.cold_calls:
+    record['benchmark']['cold_calls'] = cold_calls.measure(
+      {name: _plain(model) for name, model in specs.items()},
+      num_classes=dataset.num_classes,
+      image_shape=dataset.test.images.shape[1:],
+      examples=config.benchmark.cold_call_examples,
+      processes=config.benchmark.cold_calls,
+    )

@@ -1,0 +1,256 @@
+"""One training in one folder: claimed, resumed, finished, restored."""
+
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from kd_jax import (
+  benchmark,
+  build,
+  checkpoint,
+  data,
+  evaluate,
+  records,
+  steps,
+  train,
+)
+
+
+class Network(NamedTuple):
+  """A module, and its parameters and statistics."""
+
+  module: nn.Module
+  params: Any
+  batch_stats: Any
+
+
+class Job(NamedTuple):
+  """A training: the network, what it learns from, where it writes.
+
+  Attributes:
+    label: of the row, for logs and the progress bar.
+    module: the network.
+    programs: of the network and these settings.
+    phases: the fits, in order.
+    carry_optimizer: whether the optimizer's state goes from one to the next.
+    settings: of an epoch, counted from 0 over all fits.
+    seeds: one, or several that train as one program.
+    folder: for checkpoints.
+    identity: JSON values that determine the result; a folder of another
+      identity is not resumed.
+  """
+
+  label: str
+  module: nn.Module
+  programs: build.Programs
+  phases: list[train.Phase]
+  carry_optimizer: bool
+  settings: Callable[[int], steps.Settings]
+  seeds: tuple[int, ...]
+  folder: pathlib.Path
+  identity: dict[str, Any]
+
+
+class Trained(NamedTuple):
+  """A network after training, and its JSON record."""
+
+  network: Network
+  record: dict[str, Any]
+
+
+def run(
+  job: Job,
+  dataset: data.Dataset,
+  teacher_logits: dict[str, jax.Array] | None,
+  log: records.MetricsLog,
+) -> list[Trained]:
+  """Trains (or resumes) a job.
+
+  Args:
+    job: the training.
+    dataset: on the device, as are the teacher's logits.
+    teacher_logits: [N, K] by split; None to learn from labels alone. Without
+      the test split, what compares with the teacher is left out.
+    log: gets a line an epoch and seed.
+  Returns:
+    What came of each seed.
+  """
+  _claim(job.folder, job.identity)
+  programs, label = job.programs, job.label
+  keys = [jax.random.split(jax.random.key(seed)) for seed in job.seeds]
+  init_key, train_key = jnp.stack(keys, axis=1)
+  if not programs.vmapped:
+    init_key, train_key = init_key[0], train_key[0]
+  state = programs.init(init_key)
+
+  checkpoints = checkpoint.Checkpoints(job.folder / 'checkpoints')
+  done_epochs, state = checkpoints.restore(state) or (0, state)
+  if done_epochs:
+    logging.info('%s: resumed after epoch %d', label, done_epochs)
+  log.drop(
+    lambda line: (
+      line['row'] == label
+      and line['seed'] in job.seeds
+      and line['epoch'] >= done_epochs
+    )
+  )
+
+  arrays = {'images': dataset.train.images, 'labels': dataset.train.labels}
+  if teacher_logits is not None:
+    arrays['teacher_logits'] = teacher_logits['train']
+  test_teacher = (teacher_logits or {}).get('test')
+
+  def test_logits(state):
+    logits = programs.predict(
+      state.params, state.batch_stats, dataset.test.images
+    )
+    return logits if programs.vmapped else logits[None]
+
+  epochs = train.fit(
+    programs.epochs,
+    state,
+    arrays,
+    job.phases,
+    key=train_key,
+    settings=job.settings,
+    done_epochs=done_epochs,
+    reset_optimizer=(None if job.carry_optimizer else programs.reset_optimizer),
+    progress=f'{label} seed {",".join(map(str, job.seeds))}',
+  )
+  for result in epochs:
+    state = result.state
+    logits = test_logits(state)
+    for i, seed in enumerate(job.seeds):
+      log.append(
+        {
+          'row': label,
+          'seed': seed,
+          'epoch': result.epoch,
+          'phase': result.phase,
+          **_train_metrics(result.sums, i),
+          **{
+            f'eval/{name}': value
+            for name, value in evaluate.evaluate(
+              logits[i], dataset.test.labels, test_teacher
+            ).items()
+          },
+          # Of a group that trained as one program, a seed's share.
+          'time/train_s': result.train_s / len(job.seeds),
+          'time/compile_s': result.compile_s / len(job.seeds),
+        }
+      )
+    checkpoints.save(result.epoch + 1, state)
+  checkpoints.close()
+
+  logits = test_logits(state)
+  trained = []
+  for i, seed in enumerate(job.seeds):
+    pick = (
+      (lambda leaf, i=i: leaf[i]) if programs.vmapped else lambda leaf: leaf
+    )
+    network = Network(
+      job.module,
+      jax.tree.map(pick, state.params),
+      jax.tree.map(pick, state.batch_stats),
+    )
+    record = {
+      'row': label,
+      'seed': seed,
+      'test': evaluate.evaluate(logits[i], dataset.test.labels, test_teacher),
+      'reliability': evaluate.reliability(logits[i], dataset.test.labels),
+      'parameters': benchmark.count_parameters(network.params),
+      'time': _times(log, label, seed),
+      'weights': checkpoint.tree_digest(network.params),
+    }
+    trained.append(Trained(network, record))
+  return trained
+
+
+def _train_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
+  """Averages one seed's totals of an epoch over its examples."""
+  own = {name: float(np.atleast_1d(v)[index]) for name, v in sums.items()}
+  means = {
+    f'train/{name}': total / own['count']
+    for name, total in own.items()
+    if name not in ('count', 'correct', 'nonfinite_step')
+  }
+  return means | {'train/accuracy': own['correct'] / own['count']}
+
+
+def _times(log: records.MetricsLog, row: str, seed: int) -> dict[str, float]:
+  """Returns the seconds of a training, by phase, from its logged epochs.
+
+  They survive a resume, which an end-to-end clock would not.
+  """
+  epochs = [r for r in log.read() if r['row'] == row and r['seed'] == seed]
+  times: dict[str, float] = {}
+  for epoch in epochs:
+    phase = f'{epoch["phase"]}_s'
+    times[phase] = times.get(phase, 0.0) + epoch['time/train_s']
+  total = sum(times.values())
+  fit_s = times.get('fit_s', 0.0)
+  return {
+    'train_s': total,
+    'fold_loop_s': total - fit_s,
+    'fit_s': fit_s,
+    'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
+    'epochs': len(epochs),
+  }
+
+
+def _claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
+  """Makes a folder for a training, dropping one of another identity."""
+  stored = records.read_json(folder / 'identity.json')
+  if stored is not None and stored != identity:
+    changed = ', '.join(records.differences(identity, stored, 'identity'))
+    logging.warning('%s is done again: %s', folder, changed)
+  if stored != identity:
+    shutil.rmtree(folder, ignore_errors=True)
+    records.write_json(folder / 'identity.json', identity)
+
+
+def is_done(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
+  return (
+    records.read_json(folder / 'identity.json') == identity
+    and records.read_json(folder / 'result.json') is not None
+  )
+
+
+def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
+  """Keeps the weights and the record of a training, and nothing else."""
+  _claim(folder, identity)
+  weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
+  network = trained.network
+  weights.save(
+    0, {'params': network.params, 'batch_stats': network.batch_stats}
+  )
+  weights.close()
+  records.write_json(folder / 'result.json', trained.record)
+  shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
+
+
+def restore(
+  folder: pathlib.Path, module: nn.Module, images: jax.Array
+) -> Network | None:
+  """Returns the network that `finish` kept, or None if it is damaged."""
+  variables = jax.eval_shape(
+    lambda key: build.init_variables(module, images.shape[1:], key),
+    jax.random.key(0),
+  )
+  like = {
+    'params': variables['params'],
+    'batch_stats': variables.get('batch_stats', {}),
+  }
+  weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
+  restored = weights.restore(like)
+  weights.close()
+  if restored is None:
+    return None
+  return Network(module, restored[1]['params'], restored[1]['batch_stats'])

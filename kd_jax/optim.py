@@ -1,0 +1,93 @@
+"""Optimizers as optax chains, without their learning rate.
+
+The rate is an argument of the train step (see steps.py), so that a sweep over
+it compiles once; a schedule is a factor on it, as a function of the step.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def _adam(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
+  del momentum  # Adam's own moments: the field's defaults, as Keras has them.
+  return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-7, nesterov=nesterov)
+
+
+def _sgd(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
+  if momentum == 0:
+    return optax.identity()
+  return optax.trace(decay=momentum, nesterov=nesterov)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
+  'adam': _adam,
+  'sgd': _sgd,
+}
+
+
+def make_optimizer(
+  name: str, *, momentum: float, nesterov: bool, weight_decay: float
+) -> optax.GradientTransformation:
+  """Returns the update direction, to be scaled by -learning_rate.
+
+  Args:
+    name: a name in OPTIMIZERS.
+    momentum: of SGD; Adam ignores it.
+    nesterov: Nesterov's form of the momentum.
+    weight_decay: L2 term added to the gradient of every parameter, biases and
+      normalization included, as PyTorch's optimizers do.
+  Raises:
+    ValueError: if `name` is unknown.
+  """
+  if name not in OPTIMIZERS:
+    raise ValueError(f'unknown optimizer {name!r}; known: {sorted(OPTIMIZERS)}')
+  direction = OPTIMIZERS[name](momentum=momentum, nesterov=nesterov)
+  if weight_decay == 0:
+    return direction
+  return optax.chain(optax.add_decayed_weights(weight_decay), direction)
+
+
+def _constant(step: jax.Array, *, total_steps: int, warmup_fraction: float):
+  del step, total_steps, warmup_fraction
+  return jnp.float32(1)
+
+
+def _cosine(step: jax.Array, *, total_steps: int, warmup_fraction: float):
+  schedule = optax.warmup_cosine_decay_schedule(
+    init_value=0.0,
+    peak_value=1.0,
+    warmup_steps=int(total_steps * warmup_fraction),
+    decay_steps=total_steps,
+  )
+  return schedule(step)
+
+
+SCHEDULES: dict[str, Callable[..., jax.Array]] = {
+  'constant': _constant,
+  'cosine': _cosine,
+}
+
+
+def make_schedule(
+  name: str, *, total_steps: int, warmup_fraction: float
+) -> Schedule:
+  """Returns `schedule(step) -> factor on the learning rate`, float32.
+
+  Args:
+    name: a name in SCHEDULES.
+    total_steps: of the whole training.
+    warmup_fraction: share of them over which 'cosine' rises linearly from 0.
+  Raises:
+    ValueError: if `name` is unknown.
+  """
+  if name not in SCHEDULES:
+    raise ValueError(f'unknown schedule {name!r}; known: {sorted(SCHEDULES)}')
+  schedule = SCHEDULES[name]
+  return lambda step: schedule(
+    step, total_steps=total_steps, warmup_fraction=warmup_fraction
+  )

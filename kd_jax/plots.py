@@ -1,0 +1,146 @@
+"""The plots of a run, as PNG files."""
+
+import os
+import pathlib
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Record = dict[str, Any]
+
+
+def _rows(record: Record) -> dict[str, list[Record]]:
+  rows: dict[str, list[Record]] = {}
+  for student in record['students']:
+    rows.setdefault(student['row'], []).append(student)
+  return rows
+
+
+def _accuracy_against(
+  axes, record: Record, x_of: Callable[[Record], float], paper_x: str | None
+) -> None:
+  """Draws accuracy (mean, standard deviation) against x, and the paper's."""
+  for name, students in _rows(record).items():
+    accuracies = [100 * s['test']['accuracy'] for s in students]
+    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0
+    x = statistics.fmean(x_of(student) for student in students)
+    drawn = axes.errorbar(
+      x, statistics.fmean(accuracies), spread, fmt='o', capsize=3, label=name
+    )
+    paper = record['config']['paper'].get(name)
+    if paper:
+      axes.plot(
+        paper[paper_x] if paper_x else x,
+        paper['accuracy'],
+        marker='x',
+        color=drawn[0].get_color(),
+      )
+  teacher = record['teacher'].get('test')
+  if teacher:
+    axes.axhline(100 * teacher['accuracy'], color='gray', linestyle='--')
+  axes.set_xscale('log')
+  axes.set_ylabel('test accuracy, %')
+  axes.set_title('dots: ours; crosses: the paper; dashes: our teacher')
+  axes.legend(fontsize='small', ncols=2)
+  axes.grid(alpha=0.3)
+
+
+def accuracy_size(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against the number of parameters."""
+  del epochs
+  _accuracy_against(axes, record, lambda student: student['parameters'], None)
+  axes.set_xlabel('parameters')
+
+
+def accuracy_time(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against training time."""
+  del epochs
+  _accuracy_against(
+    axes, record, lambda student: student['time']['train_s'], 'train_s'
+  )
+  axes.set_xlabel('training time, s')
+
+
+def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Test accuracy after each epoch, each seed a line."""
+  for i, (name, students) in enumerate(_rows(record).items()):
+    for student in students:
+      curve = [
+        (epoch['epoch'] + 1, 100 * epoch['eval/accuracy'])
+        for epoch in epochs
+        if (epoch['row'], epoch['seed']) == (name, student['seed'])
+      ]
+      if curve:
+        axes.plot(
+          *zip(*curve, strict=True),
+          color=f'C{i % 10}',
+          linestyle='-' if i < 10 else '--',
+          alpha=0.8,
+          label=name if student is students[0] else None,
+        )
+  axes.set_xlabel('epoch (passes of the fold loop included)')
+  axes.set_ylabel('test accuracy, %')
+  axes.legend(fontsize='small', ncols=2)
+  axes.grid(alpha=0.3)
+
+
+def reliability(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against confidence, the first seed of each row."""
+  del epochs
+  first = {name: students[0] for name, students in _rows(record).items()}
+  networks = {'teacher': record['teacher']} | first
+  axes.plot((0, 1), (0, 1), color='gray', linestyle='--')
+  for i, (name, network) in enumerate(networks.items()):
+    bins = network.get('reliability')
+    if bins is None:
+      continue
+    points = [
+      (confidence, accuracy)
+      for confidence, accuracy, count in zip(
+        bins['confidence'], bins['accuracy'], bins['count'], strict=True
+      )
+      if count > 0
+    ]
+    axes.plot(
+      *zip(*points, strict=True),
+      marker='.',
+      color=f'C{i % 10}',
+      linestyle='-' if i < 10 else '--',
+      label=name,
+    )
+  axes.set_xlabel('confidence')
+  axes.set_ylabel('accuracy')
+  axes.legend(fontsize='small', ncols=2)
+  axes.grid(alpha=0.3)
+
+
+PLOTS = {
+  'accuracy_size': accuracy_size,
+  'accuracy_time': accuracy_time,
+  'learning_curves': learning_curves,
+  'reliability': reliability,
+}
+
+
+def write(
+  folder: os.PathLike, record: Record, epochs: Sequence[Record]
+) -> list[str]:
+  """Writes every plot of a run into its folder; returns their names.
+
+  Args:
+    folder: of the run.
+    record: the content of its run.json.
+    epochs: the records of its metrics.jsonl.
+  """
+  for name, draw in PLOTS.items():
+    figure = Figure(figsize=(8, 5), layout='constrained')
+    FigureCanvasAgg(figure)
+    draw(figure.add_subplot(), record, epochs)
+    path = pathlib.Path(folder) / f'{name}.png'
+    temporary = path.with_name(f'.{path.name}')
+    figure.savefig(temporary, dpi=120, format='png')
+    os.replace(temporary, path)
+  return list(PLOTS)

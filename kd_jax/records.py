@@ -1,0 +1,169 @@
+"""What a run writes down: JSON files, JSON lines and its surroundings.
+
+Every write is atomic: a reader, or the run that resumes, sees the whole of the
+old file or the whole of the new one.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from typing import Any
+
+import filelock
+import jax
+from absl import logging
+
+import kd_jax
+from kd_jax import errors
+
+# The packages whose versions can change a number.
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+def write_text(path: os.PathLike, text: str) -> None:
+  """Writes a file whole or not at all."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  with open(temporary, 'w', encoding='utf-8') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+
+
+def write_json(path: os.PathLike, value: Any) -> None:
+  """Writes a JSON file whole or not at all."""
+  write_text(path, json.dumps(value, indent=1) + '\n')
+
+
+def read_json(path: os.PathLike) -> Any | None:
+  """Returns a JSON file's value, or None if there is none or it is damaged."""
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    return None
+
+
+def digest(value: Any) -> str:
+  """Returns the SHA-256 (hex) of a JSON value, whatever its key order."""
+  text = json.dumps(value, sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(a: Any, b: Any, path: str) -> Iterator[str]:
+  """Yields `field: a, was b` for every leaf in which two configs differ."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    for key in sorted(a.keys() | b.keys()):
+      yield from differences(a.get(key), b.get(key), f'{path}.{key}')
+  elif a != b:
+    yield f'{path}: {a!r}, was {b!r}'
+
+
+@contextlib.contextmanager
+def locked(folder: os.PathLike, *, wait: bool = False) -> Iterator[None]:
+  """Holds a folder against other processes; the lock dies with its holder.
+
+  Args:
+    folder: need not be there yet; the lock is a file beside it.
+    wait: for another holder to let go, instead of an error.
+  Raises:
+    UserError: if another process holds it.
+  """
+  folder = pathlib.Path(folder)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  lock = filelock.FileLock(folder.with_name(f'.{folder.name}.lock'))
+  try:
+    lock.acquire(timeout=0)
+  except filelock.Timeout:
+    if not wait:
+      raise errors.UserError(
+        f'another process is at work in {folder}: wait for it, or choose '
+        'another folder with --workdir'
+      ) from None
+    logging.info('waiting for another process, at work in %s', folder)
+    lock.acquire()
+  try:
+    yield
+  finally:
+    lock.release()
+
+
+class MetricsLog:
+  """A file of JSON lines that a resumed run continues without a seam."""
+
+  def __init__(self, path: os.PathLike):
+    self.path = pathlib.Path(path)
+    self.path.parent.mkdir(parents=True, exist_ok=True)
+
+  def read(self) -> list[dict[str, Any]]:
+    """Returns the records; a line cut short by a kill is left out."""
+    if not self.path.exists():
+      return []
+    records = []
+    for line in self.path.read_text(encoding='utf-8').splitlines():
+      try:
+        records.append(json.loads(line))
+      except json.JSONDecodeError:
+        continue
+    return records
+
+  def append(self, record: dict[str, Any]) -> None:
+    """Adds a line."""
+    with open(self.path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps(record) + '\n')
+
+  def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Removes the records of work that is going to be done again."""
+    kept = [record for record in self.read() if not unwanted(record)]
+    write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
+
+
+def environment() -> dict[str, Any]:
+  """Returns what a number depends on besides its config: versions, device."""
+  device = jax.devices()[0]
+  return {
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'kd_jax': kd_jax.__version__,
+    'code': _code_version(),
+    'python': platform.python_version(),
+    'versions': {name: metadata.version(name) for name in _PACKAGES},
+    'backend': jax.default_backend(),
+    'device': device.device_kind,
+    'num_devices': jax.device_count(),
+    'processor': _processor(),
+    'cores': os.cpu_count(),
+  }
+
+
+def _code_version() -> str:
+  """Returns the commit, marked if the tree differs from it; '' without git."""
+  root = pathlib.Path(__file__).resolve().parents[1]
+  try:
+    return subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+      cwd=root,
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.strip()
+  except (OSError, subprocess.SubprocessError):
+    return ''
+
+
+def _processor() -> str:
+  try:
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      if line.startswith('model name'):
+        return line.partition(':')[2].strip()
+  except OSError:
+    pass
+  return platform.processor() or platform.machine()

@@ -1,0 +1,317 @@
+"""Tables and plots, from the files that runs wrote and from nothing else.
+
+  python -m kd_jax.report RUN_DIR      that run's report.md and plots, again
+  python -m kd_jax.report results/     the tables in results/*.md and README.md
+  python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
+
+A README asks for a table with a pair of lines, between which it is written:
+
+  <!-- table: NAME KIND -->
+  <!-- end of table -->
+"""
+
+import os
+import pathlib
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tabulate
+from absl import app, flags
+
+from kd_jax import errors, plots, records
+
+Record = dict[str, Any]
+_NONE = '–'
+
+
+def mean_sd(
+  values: Sequence[float | None], digits: int, *, scale: float = 1.0
+) -> str:
+  """Formats a sample: mean ± standard deviation, the mean alone for one."""
+  known = [scale * value for value in values if value is not None]
+  if not known:
+    return _NONE
+  text = f'{statistics.fmean(known):.{digits}f}'
+  if len(known) > 1:
+    text += f' ± {statistics.stdev(known):.{digits}f}'
+  return text
+
+
+def _quartiles(values: dict[str, float] | None, digits: int) -> str:
+  if values is None:
+    return _NONE
+  return (
+    f'{values["median"]:.{digits}f} '
+    f'({values["lower"]:.{digits}f}–{values["upper"]:.{digits}f})'
+  )
+
+
+def by_row(record: Record) -> dict[str, list[Record]]:
+  """Returns the students of each row, in the order of the run."""
+  rows: dict[str, list[Record]] = {}
+  for student in record.get('students', []):
+    rows.setdefault(student['row'], []).append(student)
+  return rows
+
+
+def _test(students: Sequence[Record], metric: str) -> list[float | None]:
+  return [student.get('test', {}).get(metric) for student in students]
+
+
+def _paper(record: Record, row: str, field: str) -> float | None:
+  return (record['config']['paper'].get(row) or {}).get(field)
+
+
+def _format(value: float | None, digits: int) -> str:
+  return _NONE if value is None else f'{value:.{digits}f}'
+
+
+def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  return tabulate.tabulate(
+    rows,
+    headers,
+    tablefmt='github',
+    disable_numparse=True,
+    colalign=['left'] + ['right'] * (len(headers) - 1),
+  )
+
+
+def accuracy_table(record: Record) -> str:
+  """What each network learned, on the whole test split, beside the paper."""
+  rows = []
+  for name, students in {
+    'teacher': [record['teacher']],
+    **by_row(record),
+  }.items():
+    accuracies = _test(students, 'accuracy')
+    paper = _paper(record, name, 'accuracy')
+    ours = [100 * value for value in accuracies if value is not None]
+    difference = (
+      _NONE
+      if paper is None or not ours
+      else f'{statistics.fmean(ours) - paper:+.2f}'
+    )
+    rows.append(
+      (
+        name,
+        str(len(students)),
+        mean_sd(accuracies, 2, scale=100),
+        _format(paper, 2),
+        difference,
+        mean_sd(_test(students, 'errors'), 0),
+        mean_sd(_test(students, 'nll'), 4),
+        mean_sd(_test(students, 'ece'), 4),
+        mean_sd(_test(students, 'brier'), 4),
+        mean_sd(_test(students, 'teacher_agreement'), 2, scale=100),
+        mean_sd(_test(students, 'teacher_kl'), 4),
+      )
+    )
+  headers = (
+    'row',
+    'seeds',
+    'accuracy %',
+    'paper %',
+    'difference',
+    'errors',
+    'NLL',
+    'ECE',
+    'Brier',
+    'agreement %',
+    'KL to teacher',
+  )
+  return _markdown(headers, rows)
+
+
+def cost_table(record: Record) -> str:
+  """What each network costs: training, size, inference against the teacher."""
+  timing = record.get('benchmark') or {}
+  networks = timing.get('networks', {})
+  network_of = {'teacher': 'teacher'} | timing.get('network_of', {})
+  sizes = sorted(
+    {int(size) for n in networks.values() for size in n['batches']}
+  )
+  cold = timing.get('cold_calls', {})
+  rows = []
+  for name, students in {
+    'teacher': [record['teacher']],
+    **by_row(record),
+  }.items():
+    network = networks.get(network_of.get(name), {})
+    times = [student.get('time', {}) for student in students]
+    batches = network.get('batches', {})
+    cold_ratio = cold.get(network_of.get(name), {}).get('first_call_ratio')
+    rows.append(
+      (
+        name,
+        mean_sd([time.get('train_s') for time in times], 1),
+        mean_sd([time.get('fold_loop_s') for time in times], 1),
+        _format(_paper(record, name, 'train_s'), 1),
+        f'{network["parameters"]:,}' if network else _NONE,
+        f'{network["macs"]:,}' if network else _NONE,
+        *(
+          _quartiles(batches.get(str(size), {}).get('ratio'), 1)
+          for size in sizes
+        ),
+        _quartiles(cold_ratio, 1),
+        _format(_paper(record, name, 'inference_ratio'), 1),
+      )
+    )
+  headers = (
+    'row',
+    'training s',
+    'of it fold loop s',
+    'paper s',
+    'parameters',
+    'MAC',
+    *(f'ratio, batch {size:,}' for size in sizes),
+    'ratio, cold call',
+    'paper ratio',
+  )
+  return _markdown(headers, rows)
+
+
+def latency_table(record: Record) -> str:
+  """Milliseconds of a forward pass, compiled and warm."""
+  networks = (record.get('benchmark') or {}).get('networks', {})
+  rows = []
+  for name, network in networks.items():
+    for size, batch in network['batches'].items():
+      call = {
+        key: value * 1e3 if key != 'n' else value
+        for key, value in batch['call_s'].items()
+      }
+      rate = network['macs'] * int(size) / batch['call_s']['median'] / 1e9
+      rows.append(
+        (
+          name,
+          f'{int(size):,}',
+          _quartiles(call, 3),
+          str(call['n']),
+          f'{rate:.1f}',
+          f'{batch["compile_s"]:.2f}',
+        )
+      )
+  headers = ('network', 'batch', 'ms a call', 'n', 'GMAC/s', 'compile s')
+  return _markdown(headers, rows)
+
+
+TABLES: dict[str, Callable[[Record], str]] = {
+  'accuracy': accuracy_table,
+  'cost': cost_table,
+  'latency': latency_table,
+}
+
+
+def provenance(record: Record) -> str:
+  """Returns a line that says where a run's numbers come from."""
+  environment = record['environment']
+  versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
+  return (
+    f'`{record["command"]}`; {environment["device"]} '
+    f'({environment["processor"]}, {environment["cores"]} cores), Python '
+    f'{environment["python"]}, {versions}; code '
+    f'{environment["code"] or "unknown"}; {environment["time"]}.'
+  )
+
+
+def markdown(record: Record) -> str:
+  """Returns the whole report of a run."""
+  parts = [
+    f'# {record["name"]}',
+    provenance(record),
+    '## Accuracy',
+    'Mean ± standard deviation over seeds, on the whole test split. Paper: '
+    'its figure for the row. Agreement and KL are with the teacher.',
+    accuracy_table(record),
+    '## Cost',
+    'Ratios are teacher time / network time: median (quartiles) over '
+    "interleaved rounds of compiled, warm calls. Cold call: the paper's own "
+    'way, one first call each in a fresh process.',
+    cost_table(record),
+    '## Latency',
+    latency_table(record),
+  ]
+  return '\n\n'.join(parts) + '\n'
+
+
+def write(folder: os.PathLike) -> str:
+  """Writes report.md and the plots of a run's folder; returns the report."""
+  folder = pathlib.Path(folder)
+  record = records.read_json(folder / 'run.json')
+  if record is None:
+    raise errors.UserError(f'{folder} holds no sound run.json')
+  names = plots.write(
+    folder, record, records.MetricsLog(folder / 'metrics.jsonl').read()
+  )
+  text = markdown(record) + ''.join(
+    f'\n![{name}]({name}.png)\n' for name in names
+  )
+  records.write_text(folder / 'report.md', text)
+  return text
+
+
+_MARKER = re.compile(
+  r'(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end of table -->)', re.DOTALL
+)
+
+
+def fill_tables(text: str, results: dict[str, Record]) -> str:
+  """Returns a text with the tables it asks for.
+
+  Raises:
+    UserError: if it asks for a run or a kind of table that is not there.
+  """
+
+  def fill(match: re.Match) -> str:
+    start, name, kind, end = match.groups()
+    if name not in results or kind not in TABLES:
+      raise errors.UserError(
+        f'there is no table {name} {kind}; the runs are: '
+        f'{", ".join(results)}; the kinds are: {", ".join(TABLES)}'
+      )
+    record = results[name]
+    return f'{start}{TABLES[kind](record)}\n\n{provenance(record)}\n{end}'
+
+  return _MARKER.sub(fill, text)
+
+
+def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
+  """Writes a report beside each result, and the tables of the README."""
+  results = {
+    path.stem: records.read_json(path)
+    for path in sorted(results_dir.glob('*.json'))
+  }
+  results = {k: v for k, v in results.items() if v and 'students' in v}
+  if not results:
+    raise errors.UserError(f'{results_dir} holds no results')
+  for name, record in results.items():
+    records.write_text(results_dir / f'{name}.md', markdown(record))
+  text = readme.read_text(encoding='utf-8')
+  records.write_text(readme, fill_tables(text, results))
+
+
+_ADD = flags.DEFINE_multi_string(
+  'add', [], 'A run folder whose run.json is copied into the results first.'
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """The command line; see the module's docstring."""
+  if len(argv) != 2:
+    raise app.UsageError('expected one folder: of a run, or of results')
+  folder = pathlib.Path(argv[1])
+  if (folder / 'run.json').exists():
+    write(folder)
+    return
+  for run_dir in _ADD.value:
+    record = records.read_json(pathlib.Path(run_dir) / 'run.json')
+    if record is None or record['status'] != 'complete':
+      raise app.UsageError(f'{run_dir} holds no complete run')
+    records.write_json(folder / f'{record["name"]}.json', record)
+  publish(folder, folder.resolve().parent / 'README.md')
+
+
+if __name__ == '__main__':
+  app.run(main)

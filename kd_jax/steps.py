@@ -1,0 +1,103 @@
+"""The train step: pure, not jitted, the same for every model and method."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax import objectives
+
+PyTree = Any
+Batch = dict[str, jax.Array]
+# (params, batch_stats, images, *, train, dropout key or None) ->
+# (logits, features, new batch_stats); build.py makes it from a Flax module.
+ApplyFn = Callable[..., tuple[jax.Array, dict[str, jax.Array], PyTree]]
+Sums = dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+  """Everything that training carries; arrays only.
+
+  Attributes:
+    step: int32 scalar, optimizer steps taken.
+    params: the model's parameters.
+    batch_stats: running statistics of normalization layers; {} without.
+    opt_state: optax's state.
+  """
+
+  step: jax.Array
+  params: PyTree
+  batch_stats: PyTree
+  opt_state: PyTree
+
+
+# What every train step totals, besides the objective's terms.
+SUMS = ('loss', 'correct', 'count')
+
+
+class Settings(NamedTuple):
+  """The traced settings of a step: a sweep over them compiles once."""
+
+  learning_rate: jax.Array
+  weights: objectives.Weights
+
+
+def init_state(
+  variables: dict[str, PyTree], optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state before the first step, from `model.init`'s variables."""
+  params = variables['params']
+  return TrainState(
+    step=jnp.int32(0),
+    params=params,
+    batch_stats=variables.get('batch_stats', {}),
+    opt_state=optimizer.init(params),
+  )
+
+
+def make_train_step(
+  apply_fn: ApplyFn,
+  objective: objectives.Objective,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+) -> Callable[..., tuple[TrainState, Sums]]:
+  """Returns `train_step(state, batch, key, settings) -> (state, sums)`.
+
+  A batch holds images [B, H, W, C] as the network takes them, labels [B],
+  mask [B] (0 for padding) and, for distillation, teacher_logits [B, K].
+  `sums` are totals over the batch's examples ('loss', each term, 'correct',
+  'count'), to be added up over an epoch.
+  """
+
+  def train_step(
+    state: TrainState, batch: Batch, key: jax.Array, settings: Settings
+  ) -> tuple[TrainState, Sums]:
+    def loss_fn(params):
+      logits, _, batch_stats = apply_fn(
+        params, state.batch_stats, batch['images'], train=True, key=key
+      )
+      terms = objective.fn(logits, batch, settings.weights)
+      loss, means = objectives.combine(terms, settings.weights, batch['mask'])
+      return loss, (means, logits, batch_stats)
+
+    (loss, (means, logits, batch_stats)), grads = jax.value_and_grad(
+      loss_fn, has_aux=True
+    )(state.params)
+    direction, opt_state = optimizer.update(
+      grads, state.opt_state, state.params
+    )
+    rate = settings.learning_rate * schedule(state.step)
+    params = jax.tree.map(
+      lambda p, d: (p - rate * d).astype(p.dtype), state.params, direction
+    )
+    correct = jnp.argmax(logits, axis=-1) == batch['labels']
+    count = jnp.sum(batch['mask'])
+    sums = {name: value * count for name, value in means.items()}
+    sums['loss'] = loss * count
+    sums['correct'] = jnp.sum(correct * batch['mask'])
+    sums['count'] = count
+    return TrainState(state.step + 1, params, batch_stats, opt_state), sums
+
+  return train_step

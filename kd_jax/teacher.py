@@ -1,0 +1,143 @@
+"""Teacher outputs: computed once per data set, stored, and known by content.
+
+A store is a folder of `SPLIT.npy` logits and a `manifest.json` that holds what
+they were computed from (the fingerprint) and their digests. It is used only if
+both are right.
+"""
+
+import hashlib
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from kd_jax import errors, records
+
+Logits = dict[str, np.ndarray]
+
+
+def stored_outputs(
+  folder: os.PathLike,
+  fingerprint: Mapping[str, Any],
+  compute: Callable[[], Logits],
+) -> Logits:
+  """Returns a teacher's logits by split, computing them only if need be.
+
+  Args:
+    folder: of the store; made if it is not there.
+    fingerprint: JSON values that determine the logits: digests of the weights
+      and the data, the architecture, the preprocessing.
+    compute: returns float32 logits [N, K] by split.
+  """
+  folder = pathlib.Path(folder)
+  stored, problem = _read(folder, fingerprint)
+  if stored is not None:
+    logging.info('teacher outputs: read from %s', folder)
+    return stored
+  logging.info('teacher outputs: computed, because %s', problem)
+  outputs = compute()
+  # The manifest goes last: without it there is no store, whatever else a
+  # killed run has left.
+  (folder / 'manifest.json').unlink(missing_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  digests = {}
+  for split, logits in outputs.items():
+    temporary = folder / f'.{split}.{os.getpid()}.tmp'
+    with open(temporary, 'wb') as file:
+      np.save(file, np.asarray(logits, np.float32))
+    os.replace(temporary, folder / f'{split}.npy')
+    digests[split] = _file_digest(folder / f'{split}.npy')
+  records.write_json(
+    folder / 'manifest.json',
+    {'fingerprint': dict(fingerprint), 'sha256': digests},
+  )
+  return outputs
+
+
+def _read(
+  folder: pathlib.Path, fingerprint: Mapping[str, Any]
+) -> tuple[Logits | None, str]:
+  """Returns the stored logits, or None and why they cannot be used."""
+  manifest = records.read_json(folder / 'manifest.json')
+  if manifest is None:
+    return None, f'{folder} holds none'
+  stored = manifest['fingerprint']
+  differing = sorted(
+    key
+    for key in stored.keys() | fingerprint.keys()
+    if stored.get(key) != fingerprint.get(key)
+  )
+  if differing:
+    return None, f'those in {folder} have another {", ".join(differing)}'
+  outputs = {}
+  for split, sha256 in manifest['sha256'].items():
+    path = folder / f'{split}.npy'
+    if not path.exists() or _file_digest(path) != sha256:
+      return None, f'{path} is damaged'
+    outputs[split] = np.load(path, allow_pickle=False)
+  return outputs, ''
+
+
+def _file_digest(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def load_outputs(
+  path: os.PathLike, lengths: Mapping[str, int], num_classes: int
+) -> Logits:
+  """Returns logits that anything else has made.
+
+  Args:
+    path: a .npy file of the training split's logits, or a .npz file with
+      arrays 'train' and, if evaluation is to compare with it, 'test'.
+    lengths: examples of each split, by name.
+    num_classes: K.
+  Returns:
+    float32 logits [N, K] by split: 'train', and 'test' where given.
+  Raises:
+    UserError: if the file cannot be read or does not fit the data.
+  """
+  path = pathlib.Path(path)
+  try:
+    content = np.load(path, allow_pickle=False)
+  except FileNotFoundError:
+    raise errors.UserError(
+      f'config.teacher.logits: there is no file {path}'
+    ) from None
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    raise errors.UserError(
+      f'config.teacher.logits: {path} is not a .npy or .npz file of numbers: '
+      f'{error}'
+    ) from None
+  if isinstance(content, np.ndarray):
+    arrays = {'train': content}
+  else:
+    with content:
+      arrays = {name: content[name] for name in content.files}
+  if 'train' not in arrays or not arrays.keys() <= lengths.keys():
+    raise errors.UserError(
+      f'config.teacher.logits: {path} holds {sorted(arrays)}; expected '
+      "'train' and perhaps 'test'"
+    )
+  for split, array in arrays.items():
+    expected = (lengths[split], num_classes)
+    if array.shape != expected:
+      raise errors.UserError(
+        f'config.teacher.logits: {split} logits of {path} have shape '
+        f'{array.shape}; the {split} split needs {expected}'
+      )
+    if not np.issubdtype(array.dtype, np.floating):
+      raise errors.UserError(
+        f'config.teacher.logits: {split} logits of {path} are '
+        f'{array.dtype}; expected floating-point logits'
+      )
+    if not np.isfinite(array).all():
+      raise errors.UserError(
+        f'config.teacher.logits: {split} logits of {path} are not all finite'
+      )
+  return {split: array.astype(np.float32) for split, array in arrays.items()}

@@ -1,0 +1,311 @@
+"""Epochs over arrays that live on the device, and a training that resumes.
+
+An epoch is one compiled program: it shuffles, gathers by index and steps in a
+loop whose bounds are arguments. Compiled once, it serves every epoch, every
+subset of the examples and every chunk of an epoch, so that a short epoch is
+one call and a long one shows its progress. Results do not depend on the
+chunks.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from kd_jax import errors
+from kd_jax.steps import Batch, Settings, Sums, TrainState
+
+# How long a call into the program should take: long enough to hide the cost
+# of calling, short enough for a progress bar and a prompt Ctrl-C.
+_CALL_S = 1.0
+_NEVER = np.iinfo(np.int32).max
+
+
+class NonFiniteLoss(errors.UserError):
+  """The loss became NaN or infinite."""
+
+
+class Phase(NamedTuple):
+  """A fit: so many epochs over the examples that `subset` [N] bool marks."""
+
+  name: str
+  epochs: int
+  subset: np.ndarray
+
+
+def make_phases(
+  num_examples: int, *, epochs: int, folds: int, holdout_fraction: float
+) -> list[Phase]:
+  """Returns the fits of a training, in order.
+
+  Args:
+    num_examples: N, in the training split.
+    epochs: of each fit.
+    folds: k > 1 puts a fit on each k-fold training part (all but a contiguous
+      k-th) before the fit on everything; 0 for that fit alone.
+    holdout_fraction: this last part of the split is in no fit.
+  """
+  used = np.arange(num_examples) < round(num_examples * (1 - holdout_fraction))
+  phases = []
+  for fold in range(folds):
+    held_out = np.array_split(np.flatnonzero(used), folds)[fold]
+    subset = used.copy()
+    subset[held_out] = False
+    phases.append(Phase(f'fold{fold}', epochs, subset))
+  return phases + [Phase('fit', epochs, used)]
+
+
+def num_steps(phases: list[Phase], batch_size: int) -> int:
+  """Returns the optimizer steps of a training; the last batch may be short."""
+  return sum(p.epochs * -(-int(p.subset.sum()) // batch_size) for p in phases)
+
+
+class Program(NamedTuple):
+  """The compiled parts of an epoch.
+
+  Attributes:
+    order: (subset [N], key) -> int32 [M], the subset's examples in random
+      order, then the others; M is N rounded up to whole batches.
+    run: (state, sums, order, arrays, count, start, stop, key, settings) ->
+      (state, sums): steps start..stop of an epoch over the first `count`.
+    zero_sums: totals before the first step.
+    batch_size: examples a step.
+    vmapped: whether states, keys and sums have a leading axis of seeds.
+  """
+
+  order: Callable[..., jax.Array]
+  run: Callable[..., tuple[TrainState, Sums]]
+  zero_sums: Callable[[], Sums]
+  batch_size: int
+  vmapped: bool
+
+
+def make_program(
+  train_step: Callable[..., tuple[TrainState, Sums]],
+  preprocess: Callable[[jax.Array], jax.Array],
+  *,
+  batch_size: int,
+  names: tuple[str, ...],
+  num_seeds: int | None = None,
+) -> Program:
+  """Compiles (on first use) the epochs of a train step.
+
+  Args:
+    train_step: see steps.py.
+    preprocess: from stored images to the network's input, a batch at a time.
+    batch_size: examples a step.
+    names: of the sums that `train_step` returns.
+    num_seeds: if given, states and keys have a leading axis of that length,
+      and that many networks train in one program.
+  """
+
+  def order(subset: jax.Array, key: jax.Array) -> jax.Array:
+    num_examples = subset.shape[0]
+    # Sorting random keys shuffles; the examples that are not in the subset
+    # sort behind all that are, so one shape serves every subset.
+    bits = jax.random.bits(key, (num_examples,), jnp.uint32) >> 1
+    bits = jnp.where(subset, bits, jnp.uint32(2**31))
+    shuffled = jnp.argsort(bits).astype(jnp.int32)
+    return jnp.pad(shuffled, (0, -num_examples % batch_size))
+
+  def run(
+    state: TrainState,
+    sums: Sums,
+    order: jax.Array,
+    arrays: Batch,
+    count: jax.Array,
+    start: jax.Array,
+    stop: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+  ) -> tuple[TrainState, Sums]:
+    def body(i, carry):
+      state, sums = carry
+      first = i * batch_size
+      index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
+      batch = {
+        name: jnp.take(array, index, axis=0, mode='clip')
+        for name, array in arrays.items()
+      }
+      batch['images'] = preprocess(batch['images'])
+      position = first + jnp.arange(batch_size)
+      batch['mask'] = (position < count).astype(jnp.float32)
+      state, step_sums = train_step(
+        state, batch, jax.random.fold_in(key, i), settings
+      )
+      finite = jnp.isfinite(step_sums['loss'])
+      step = jnp.where(finite, _NEVER, i.astype(jnp.int32))
+      new_sums = {name: sums[name] + step_sums[name] for name in names}
+      new_sums['nonfinite_step'] = jnp.minimum(sums['nonfinite_step'], step)
+      return state, new_sums
+
+    return jax.lax.fori_loop(start, stop, body, (state, sums))
+
+  def zero_sums() -> Sums:
+    shape = () if num_seeds is None else (num_seeds,)
+    sums = {name: jnp.zeros(shape, jnp.float32) for name in names}
+    return sums | {'nonfinite_step': jnp.full(shape, _NEVER, jnp.int32)}
+
+  if num_seeds is not None:
+    order = jax.vmap(order, in_axes=(None, 0))
+    run = jax.vmap(run, in_axes=(0, 0, 0, None, None, None, None, 0, None))
+  return Program(
+    order=jax.jit(order),
+    run=jax.jit(run, donate_argnums=(0, 1)),
+    zero_sums=zero_sums,
+    batch_size=batch_size,
+    vmapped=num_seeds is not None,
+  )
+
+
+def fold_in(keys: jax.Array, data: int) -> jax.Array:
+  """`jax.random.fold_in` for a key or an array of keys."""
+  if keys.ndim:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, data)
+  return jax.random.fold_in(keys, data)
+
+
+class EpochResult(NamedTuple):
+  """What an epoch leaves behind.
+
+  Attributes:
+    epoch: counted from 0 over all phases.
+    phase: its name.
+    state: after it.
+    sums: totals over its examples, on the host.
+    train_s: wall seconds in the compiled program, compilation excluded.
+    compile_s: wall seconds of compilation, in the first epoch; about 0 where
+      the program was compiled before.
+  """
+
+  epoch: int
+  phase: str
+  state: TrainState
+  sums: dict[str, np.ndarray]
+  train_s: float
+  compile_s: float
+
+
+def fit(
+  program: Program,
+  state: TrainState,
+  arrays: Batch,
+  phases: list[Phase],
+  *,
+  key: jax.Array,
+  settings: Callable[[int], Settings],
+  done_epochs: int = 0,
+  reset_optimizer: Callable[[TrainState], TrainState] | None = None,
+  progress: str | None = None,
+) -> Iterator[EpochResult]:
+  """Trains, an epoch an item; the caller saves and evaluates between them.
+
+  The data order and every random number are functions of (key, epoch, step):
+  a training that starts again after `done_epochs` ends where an uninterrupted
+  one ends.
+
+  Args:
+    program: from `make_program`.
+    state: after `done_epochs` epochs; donated.
+    arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K].
+    phases: from `make_phases`.
+    key: of the whole training; [S] keys if the program is vmapped.
+    settings: of an epoch, counted from 0 over all phases.
+    done_epochs: how many epochs the state has behind it.
+    reset_optimizer: applied to the state where a phase starts, if given.
+    progress: a label for a progress bar, or None for no bar.
+  Yields:
+    An EpochResult after each epoch. Its state is donated to the next one:
+    use it before the next item is asked for.
+  Raises:
+    NonFiniteLoss: names the step and the settings.
+  """
+  sizes = [int(phase.subset.sum()) for phase in phases]
+  schedule = [
+    (phase, size, in_phase == 0)
+    for phase, size in zip(phases, sizes, strict=True)
+    for in_phase in range(phase.epochs)
+  ]
+  bar = tqdm.tqdm(
+    total=sum(size for _, size, _ in schedule),
+    initial=sum(size for _, size, _ in schedule[:done_epochs]),
+    desc=progress,
+    disable=progress is None,
+    unit='ex',
+    unit_scale=True,
+    smoothing=0.1,
+    dynamic_ncols=True,
+    leave=False,
+  )
+  began = time.perf_counter()
+  # A run of no steps compiles and changes nothing, outside the clock.
+  order = program.order(jnp.asarray(phases[0].subset), key)
+  state, sums = program.run(
+    state, program.zero_sums(), order, arrays, 0, 0, 0, key, settings(0)
+  )
+  jax.block_until_ready((order, state, sums))
+  compile_s = time.perf_counter() - began
+  steps_per_call = 10
+  with bar:
+    for epoch, (phase, size, is_first) in enumerate(schedule):
+      if epoch < done_epochs:
+        continue
+      if is_first and epoch > 0 and reset_optimizer is not None:
+        state = reset_optimizer(state)
+      epoch_key, epoch_settings = fold_in(key, epoch), settings(epoch)
+      steps = -(-size // program.batch_size)
+      began = time.perf_counter()
+      order = program.order(jnp.asarray(phase.subset), epoch_key)
+      sums = program.zero_sums()
+      start = 0
+      while start < steps:
+        stop = min(steps, start + steps_per_call)
+        call_began = time.perf_counter()
+        state, sums = program.run(
+            state, sums, order, arrays, size, start, stop, epoch_key,
+            epoch_settings,
+        )  # fmt: skip
+        totals = jax.device_get(sums)
+        call_s = time.perf_counter() - call_began
+        _check_finite(totals, phase.name, epoch, epoch_settings)
+        done = min(stop * program.batch_size, size)
+        bar.set_postfix_str(_postfix(totals), refresh=False)
+        bar.update(done - start * program.batch_size)
+        # Grow slowly: the first calls of a program are its slowest.
+        steps_per_call = min(
+          4 * steps_per_call,
+          max(1, int((stop - start) * _CALL_S / call_s)),
+        )
+        start = stop
+      train_s = time.perf_counter() - began
+      yield EpochResult(epoch, phase.name, state, totals, train_s, compile_s)
+      compile_s = 0.0
+
+
+def _postfix(totals: dict[str, np.ndarray]) -> str:
+  count = np.sum(totals['count'])
+  loss = np.sum(totals['loss']) / count
+  accuracy = np.sum(totals['correct']) / count
+  return f'loss {loss:.4f}, accuracy {accuracy:.2%}'
+
+
+def _check_finite(
+  totals: dict[str, np.ndarray], phase: str, epoch: int, settings: Settings
+) -> None:
+  step = int(np.min(totals['nonfinite_step']))
+  if step == _NEVER:
+    return
+  weights = {
+    name: float(value) for name, value in settings.weights._asdict().items()
+  }
+  raise NonFiniteLoss(
+    f'the loss is not finite at step {step} of epoch {epoch} ({phase}), with '
+    f'learning_rate={float(settings.learning_rate):g}, '
+    + ', '.join(f'{name}={value:g}' for name, value in weights.items())
+    + '; the last good checkpoint is kept. Lower the learning rate, or look '
+    'for bad values in the data and the teacher outputs'
+  )

@@ -1,0 +1,133 @@
+"""Runs a recipe: python launch.py --config=configs/mnist.py:table1
+
+`python launch.py --list` lists the recipes.
+"""
+
+import importlib.util
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+from ml_collections.config_flags import config_path
+
+from kd_jax import errors
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'FILE.py:RECIPE,ARGUMENT=VALUE,... of the run.'
+)
+_LIST = flags.DEFINE_bool('list', False, 'List the recipes and stop.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the run; by default RUNS_DIR and its name.'
+)
+_RUNS_DIR = flags.DEFINE_string(
+  'runs_dir', 'runs', 'Folder of the runs, and of the teachers they share.'
+)
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
+)
+_SOURCE_DIR = flags.DEFINE_string(
+  'source_dir', None, 'Folder to look for the data in before downloading.'
+)
+
+
+def _load(path: pathlib.Path):
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _list_recipes() -> None:
+  for path in sorted(pathlib.Path('configs').glob('*.py')):
+    for recipe, about in getattr(_load(path), 'RECIPES', {}).items():
+      print(f'{path}:{recipe:<12} {about}')
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+  """Parses the flags; a mistake in them ends in a line, not a traceback."""
+  try:
+    return app.parse_flags_with_usage(argv)
+  except errors.UserError as error:
+    sys.exit(f'error: {error}')
+  except (AttributeError, KeyError):
+    problem = _unknown_field(argv)
+    if problem is None:
+      raise
+    sys.exit(f'error: {problem}')
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+  """Names the first override of a field that is not there, if there is one."""
+  given = ' '.join(argv)
+  source = re.search(r'--?config[= ]([^:\s]+)(?::(\S+))?', given)
+  if source is None:
+    return None
+  config = _load(pathlib.Path(source[1])).get_config(source[2])
+  for field in re.findall(r'--?(?:no)?config\.([\w.]+)', given):
+    section, path = config, 'config'
+    for key in field.split('.'):
+      if key not in section:
+        return (
+          f'there is no field {path}.{key}; the fields of {path} are: '
+          f'{", ".join(section)}'
+        )
+      section, path = config_path.get_value(key, section), f'{path}.{key}'
+  return None
+
+
+def _workdir(config) -> pathlib.Path:
+  """Returns the run's folder: its name, marked if fields were overridden."""
+  from kd_jax import experiment, records
+
+  if _WORKDIR.value:
+    return pathlib.Path(_WORKDIR.value)
+  overrides = {
+    field: str(value)
+    for field, value in config_flags.get_override_values(
+      flags.FLAGS['config']
+    ).items()
+    if field not in experiment.FREE_FIELDS
+  }
+  mark = f'+{records.digest(overrides)[:8]}' if overrides else ''
+  return pathlib.Path(_RUNS_DIR.value) / f'{config.name}{mark}'
+
+
+def main(argv: list[str]) -> None:
+  """Runs the config; the report is printed, and kept in the run's folder."""
+  if len(argv) > 1:
+    sys.exit(f'error: {argv[1]!r} is no flag; see --help')
+  if _LIST.value:
+    _list_recipes()
+    return
+  if _CONFIG.value is None:
+    sys.exit(
+      'error: which run? --config=configs/FILE.py:RECIPE; --list names them'
+    )
+  logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(
+    # Orbax and TFDS log through absl too, and say a great deal.
+    lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
+  )
+  # Imported late, so that --list, --help and a mistyped flag answer at once.
+  from kd_jax import experiment, report
+
+  workdir = _workdir(_CONFIG.value)
+  try:
+    record = experiment.run(
+      _CONFIG.value,
+      workdir=workdir,
+      teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
+      data_dir=_DATA_DIR.value,
+      source_dir=_SOURCE_DIR.value,
+    )
+  except errors.UserError as error:
+    sys.exit(f'error: {error}')
+  print(report.accuracy_table(record))
+  print(report.cost_table(record))
+  print(f'{workdir}/report.md has the rest, with plots.')
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse_flags)
