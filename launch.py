@@ -113,8 +113,8 @@ def main(argv: list[str]) -> None:
   # Imported late, so that --list, --help and a mistyped flag answer at once.
   from kd_jax import experiment, report
 
-  workdir = _workdir(_CONFIG.value)
   try:
+    workdir = _workdir(_CONFIG.value)
     record = experiment.run(
       _CONFIG.value,
       workdir=workdir,
@@ -122,7 +122,7 @@ def main(argv: list[str]) -> None:
       data_dir=_DATA_DIR.value,
       source_dir=_SOURCE_DIR.value,
     )
-  except errors.UserError as error:
+  except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
   print(report.accuracy_table(record))
   print(report.cost_table(record))

@@ -1,10 +1,17 @@
 """Times jitted forward passes: compiled ahead, warm, blocked on, interleaved.
 
+  python -m kd_jax.benchmark --config=configs/mnist.py:table1 [--out=FILE.json]
+
+times the networks of a config, with random weights, on whatever backend is
+there; a run (launch.py) does the same with the networks that it trained.
+
 Networks are timed in turn, A B C A B C ..., so that what else the machine does
 falls on all of them alike; the ratio of two networks is taken round by round,
-and its quartiles are its spread.
+and its quartiles are its spread. A small network is thus timed with cold
+caches after a large one, as in a service that runs both; alone it is faster.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +19,21 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from kd_jax import (
+  build,
+  cold_calls,
+  costs,
+  data,
+  preprocessing,
+  records,
+  report,
+  timing,
+)
 
 PyTree = Any
-_MIN_ROUNDS = 5
-_MAX_ROUNDS = 1000
 
 
 class Network(NamedTuple):
@@ -27,118 +44,51 @@ class Network(NamedTuple):
 
 
 def make_network(
-  module: nn.Module,
-  params: PyTree,
-  batch_stats: PyTree,
-  preprocess: Callable[[jax.Array], jax.Array],
+  module: nn.Module, variables: PyTree, *, scaling: str
 ) -> Network:
   """Returns a module's way from stored images to predicted classes."""
 
-  def predict(params, images):
-    variables = {'params': params, 'batch_stats': batch_stats}
-    logits, _ = module.apply(variables, preprocess(images), train=False)
+  def predict(variables, images):
+    images = preprocessing.SCALINGS[scaling](images)
+    logits, _ = module.apply(variables, images, train=False)
     return jnp.argmax(logits, axis=-1)
 
-  return Network(predict, params)
+  return Network(predict, variables)
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float | int]:
-  """Returns the median, the quartiles and the number of measurements."""
-  lower, median, upper = np.percentile(values, (25, 50, 75))
-  return {
-    'median': float(median),
-    'lower': float(lower),
-    'upper': float(upper),
-    'n': len(values),
-  }
+def distinct_models(
+  rows: Mapping[str, ConfigDict],
+) -> tuple[dict[str, ConfigDict], dict[str, str]]:
+  """Returns the student models that differ in cost, and each row's.
 
-
-def count_parameters(params: PyTree) -> int:
-  """Returns the number of parameters."""
-  return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
-
-
-def count_macs(fn: Callable[..., Any], *args) -> int:
-  """Returns the multiply-accumulates of `fn(*args)`: products and convolutions.
-
-  Counted on the traced program, before any compiler rewrites it; elementwise
-  work is not counted. A loop counts as often as it runs, where that is known.
+  Networks that differ in temperature alone cost the same: one is timed, under
+  the name of the first row that has it.
   """
-  return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
+  models: dict[str, ConfigDict] = {}
+  network_of: dict[str, str] = {}
+  for row, config in rows.items():
+    model = config.student.copy_and_resolve_references()
+    model.temperature = 1.0
+    same = (name for name, other in models.items() if other == model)
+    network_of[row] = next(same, row)
+    models.setdefault(network_of[row], model)
+  return models, network_of
 
 
-def _jaxpr_macs(jaxpr) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    output = equation.outvars[0].aval if equation.outvars else None
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      shape = equation.invars[0].aval.shape
-      total += int(
-        np.prod(output.shape) * np.prod([shape[axis] for axis in contracted])
-      )
-    elif equation.primitive.name == 'conv_general_dilated':
-      # Every output adds up one kernel, all its input channels included.
-      kernel = equation.invars[1].aval.shape
-      out_channels = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
-      total += int(np.prod(output.shape) * np.prod(kernel) // out_channels)
-    times = equation.params.get('length', 1)
-    for inner in jax.core.jaxprs_in_params(equation.params):
-      total += times * _jaxpr_macs(inner)
-  return total
-
-
-def compile_forward(network: Network, images: jax.Array):
-  """Returns the program compiled for these shapes, and the seconds it took."""
-  began = time.perf_counter()
-  compiled = jax.jit(network.fn).lower(network.params, images).compile()
-  return compiled, time.perf_counter() - began
-
-
-def interleave(
-  calls: Mapping[str, Callable[[], Any]], *, budget_s: float
-) -> dict[str, list[float]]:
-  """Times calls in turn.
-
-  Args:
-    calls: by name; what each returns is blocked on.
-    budget_s: of timed seconds for each name, on average; at least five rounds
-      are made whatever they take.
-  Returns:
-    Seconds of each round, by name.
-  """
-  for call in calls.values():  # Warm up: allocation, caches, lazy set-up.
-    for _ in range(2):
-      jax.block_until_ready(call())
-  seconds: dict[str, list[float]] = {name: [] for name in calls}
-  spent = 0.0
-  for done in range(_MAX_ROUNDS):
-    if done >= _MIN_ROUNDS and spent > budget_s * len(calls):
-      break
-    for name, call in calls.items():
-      began = time.perf_counter()
-      jax.block_until_ready(call())
-      seconds[name].append(time.perf_counter() - began)
-      spent += seconds[name][-1]
-  return seconds
-
-
-def benchmark(
+def measure(
   networks: Mapping[str, Network],
   images: jax.Array,
   *,
   batch_sizes: Sequence[int],
   budget_s: float,
-  reference: str,
 ) -> dict[str, Any]:
-  """Times networks against one of them.
+  """Times networks against the first of them.
 
   Args:
-    networks: by name.
+    networks: by name; the first (the teacher) is the ratios' reference.
     images: uint8 [N, H, W, C]; repeated if a batch is larger.
     batch_sizes: examples a call.
     budget_s: of timed seconds for each network at each batch size.
-    reference: the network (the teacher) that the others' ratios are of.
   Returns:
     JSON values: for each network its parameters, multiply-accumulates an
     example, bytes of parameters; and for each batch size the compile time
@@ -148,40 +98,136 @@ def benchmark(
   one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   results: dict[str, Any] = {
     name: {
-      'parameters': count_parameters(network.params),
+      'parameters': costs.count_parameters(network.params),
       'parameter_bytes': sum(
         leaf.nbytes for leaf in jax.tree.leaves(network.params)
       ),
-      'macs': count_macs(network.fn, network.params, one),
+      'macs': costs.count_macs(network.fn, network.params, one),
       'batches': {},
     }
     for name, network in networks.items()
   }
+  reference = next(iter(networks))
   for batch_size in batch_sizes:
     repeats = -(-batch_size // images.shape[0])
     batch = jnp.concatenate([images] * repeats)[:batch_size]
     compiled = {
-      name: compile_forward(network, batch)
-      for name, network in networks.items()
+      name: _compile(network, batch) for name, network in networks.items()
     }
-    seconds = interleave(
+    seconds = timing.interleave(
       {
-        name: _bind(compiled[name][0], network.params, batch)
+        name: functools.partial(compiled[name][0], network.params, batch)
         for name, network in networks.items()
       },
       budget_s=budget_s,
     )
     for name, (program, compile_s) in compiled.items():
-      ratios = np.array(seconds[reference]) / np.array(seconds[name])
+      ratios = [
+        teacher_s / own_s
+        for teacher_s, own_s in zip(
+          seconds[reference], seconds[name], strict=True
+        )
+      ]
       cost = program.cost_analysis() or {}
       results[name]['batches'][str(batch_size)] = {
         'compile_s': compile_s,
-        'call_s': quartiles(seconds[name]),
-        'ratio': quartiles(ratios),
+        'call_s': timing.quartiles(seconds[name]),
+        'ratio': timing.quartiles(ratios),
         'bytes_accessed': cost.get('bytes accessed'),
       }
   return results
 
 
-def _bind(program, params, images):
-  return lambda: program(params, images)
+def _compile(network: Network, images: jax.Array):
+  """Returns the program compiled for these shapes, and the seconds it took."""
+  began = time.perf_counter()
+  compiled = jax.jit(network.fn).lower(network.params, images).compile()
+  return compiled, time.perf_counter() - began
+
+
+def run(
+  config: ConfigDict,
+  models: Mapping[str, ConfigDict],
+  network_of: Mapping[str, str],
+  variables: Mapping[str, PyTree],
+  dataset: data.Dataset,
+) -> dict[str, Any]:
+  """Does what a config's benchmark section asks for.
+
+  Args:
+    config: closed.
+    models: config sections by network; the first is the ratios' reference.
+    network_of: the network of each row.
+    variables: of each network.
+    dataset: whose test images are classified.
+  Returns:
+    JSON values, for run.json.
+  """
+  section = config.benchmark
+  logging.info('benchmark: batch sizes %s', section.batch_sizes)
+  networks = {
+    name: make_network(
+      build.model(model, dataset.num_classes),
+      variables[name],
+      scaling=config.data.scaling,
+    )
+    for name, model in models.items()
+  }
+  record = {
+    'network_of': dict(network_of),
+    'reference': next(iter(models)),
+    'networks': measure(
+      networks,
+      jnp.asarray(dataset.test.images),
+      batch_sizes=section.batch_sizes,
+      budget_s=section.budget_s,
+    ),
+  }
+  if section.cold_calls:
+    record['cold_calls'] = cold_calls.measure(
+      {name: build.plain(model) for name, model in models.items()},
+      num_classes=dataset.num_classes,
+      image_shape=dataset.test.images.shape[1:],
+      examples=section.cold_call_examples,
+      processes=section.cold_calls,
+    )
+  return record
+
+
+def main(argv: Sequence[str]) -> None:
+  """The command line; see the module's docstring."""
+  if len(argv) > 1:
+    raise app.UsageError(f'{argv[1]!r} is no flag')
+  config = _CONFIG.value
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  first = next(iter(rows.values()))
+  for row in rows.values():
+    build.validate(row)
+  dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
+  students, network_of = distinct_models(rows)
+  models = {'teacher': first.teacher.model} | students
+  variables = {
+    name: build.init_variables(
+      build.model(model, dataset.num_classes),
+      dataset.test.images.shape[1:],
+      jax.random.key(0),
+    )
+    for name, model in models.items()
+  }
+  record = {
+    'environment': records.environment(),
+    'benchmark': run(first, models, network_of, variables, dataset),
+  }
+  if _OUT.value:
+    records.write_json(_OUT.value, record)
+  print(report.latency_table(record))
+
+
+if __name__ == '__main__':
+  _CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'FILE.py:RECIPE whose networks are timed.'
+  )
+  _DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in launch.py.')
+  _OUT = flags.DEFINE_string('out', None, 'JSON file for the measurements.')
+  flags.mark_flag_as_required('config')
+  app.run(main)

@@ -37,10 +37,8 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
 def apply_fn(module: nn.Module) -> steps.ApplyFn:
   """Returns a module's forward pass as a pure function of arrays."""
 
-  def apply(params, batch_stats, images, *, train, key):
-    variables = {'params': params}
-    if batch_stats:
-      variables['batch_stats'] = batch_stats
+  def apply(variables, images, *, train, key):
+    batch_stats = variables['batch_stats']
     rngs = {'dropout': key} if train else None
     if train and batch_stats:
       (logits, features), updates = module.apply(
@@ -55,7 +53,8 @@ def apply_fn(module: nn.Module) -> steps.ApplyFn:
 
 def init_variables(module: nn.Module, image_shape, key: jax.Array):
   """Returns a module's initial variables for images [H, W, C]."""
-  return module.init(key, jnp.zeros((1, *image_shape)), train=False)
+  variables = module.init(key, jnp.zeros((1, *image_shape)), train=False)
+  return {'batch_stats': {}, **variables}
 
 
 def phases(config: ConfigDict, num_examples: int) -> list[train.Phase]:
@@ -277,6 +276,18 @@ def validate(config: ConfigDict) -> None:
   for size in config.benchmark.batch_sizes:
     at_least('benchmark.batch_sizes', size, 1)
   positive('benchmark.budget_s', config.benchmark.budget_s)
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+  """A config as JSON gives it back: tuples as lists."""
+  convert = lambda value: (
+    {key: convert(v) for key, v in value.items()}
+    if isinstance(value, dict)
+    else list(value)
+    if isinstance(value, tuple)
+    else value
+  )
+  return convert(config.to_dict())
 
 
 def close_row(config: ConfigDict, row: str) -> ConfigDict:

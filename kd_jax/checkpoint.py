@@ -72,7 +72,7 @@ class Checkpoints:
           ),
         )
       except Exception as error:  # Orbax and tensorstore raise many kinds.
-        problem = str(error).splitlines()[0]
+        problem = f'{type(error).__name__}: {str(error)[:160]}'
       else:
         if tree_digest(restored.state) == restored.digest['sha256']:
           return epoch, restored.state

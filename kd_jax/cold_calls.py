@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kd_jax import benchmark, build, preprocessing
+from kd_jax import build, preprocessing, timing
 
 
 def measure(
@@ -59,8 +59,8 @@ def measure(
     for call in ('first', 'second'):
       seconds = [run[name][call] for run in runs]
       ratios = [run[reference][call] / run[name][call] for run in runs]
-      results[name][f'{call}_call_s'] = benchmark.quartiles(seconds)
-      results[name][f'{call}_call_ratio'] = benchmark.quartiles(ratios)
+      results[name][f'{call}_call_s'] = timing.quartiles(seconds)
+      results[name][f'{call}_call_ratio'] = timing.quartiles(ratios)
   return results
 
 

@@ -11,8 +11,8 @@ from kd_jax import metrics
 from kd_jax.steps import ApplyFn
 
 PyTree = Any
-# (params, batch_stats, images uint8 [N, ...]) -> logits [N, K].
-PredictFn = Callable[[PyTree, PyTree, jax.Array], jax.Array]
+# (variables, images uint8 [N, ...]) -> logits [N, K].
+PredictFn = Callable[[PyTree, jax.Array], jax.Array]
 
 
 def make_predict(
@@ -22,27 +22,27 @@ def make_predict(
   batch_size: int,
   num_seeds: int | None = None,
 ) -> PredictFn:
-  """Returns `predict(params, batch_stats, images) -> logits`.
+  """Returns `predict(variables, images) -> logits`.
 
   Args:
     apply_fn: see steps.py; called with train=False.
     preprocess: from stored images to the network's input, a batch at a time.
     batch_size: examples a call; any split length is fine.
-    num_seeds: if given, params and batch_stats have a leading axis of that
-      length, and so have the logits: [S, N, K].
+    num_seeds: if given, variables have a leading axis of that length, and so
+      have the logits: [S, N, K].
   """
 
-  def forward(params, batch_stats, images):
+  def forward(variables, images):
     logits, _, _ = apply_fn(
-      params, batch_stats, preprocess(images), train=False, key=None
+      variables, preprocess(images), train=False, key=None
     )
     return logits
 
   if num_seeds is not None:
-    forward = jax.vmap(forward, in_axes=(0, 0, None))
+    forward = jax.vmap(forward, in_axes=(0, None))
   forward = jax.jit(forward)
 
-  def predict(params, batch_stats, images):
+  def predict(variables, images):
     num_examples = images.shape[0]
     size = min(batch_size, num_examples)
     outputs = []
@@ -50,7 +50,7 @@ def make_predict(
       # The last batch reaches back to be whole: one shape, one compilation.
       first = min(start, num_examples - size)
       batch = jax.lax.dynamic_slice_in_dim(images, first, size)
-      logits = forward(params, batch_stats, batch)
+      logits = forward(variables, batch)
       outputs.append(logits[..., start - first :, :])
     return jnp.concatenate(outputs, axis=-2)
 

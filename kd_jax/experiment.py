@@ -25,12 +25,10 @@ from kd_jax import (
   benchmark,
   build,
   checkpoint,
-  cold_calls,
   data,
   errors,
   evaluate,
   jobs,
-  preprocessing,
   records,
   report,
 )
@@ -47,12 +45,12 @@ class Teacher(NamedTuple):
   Attributes:
     logits: float32 [N, K] by split, on the device; 'test' may be missing from
       a file of the user's.
-    network: None for a file of the user's.
+    variables: of the network; None for a file of the user's.
     record: JSON values for run.json.
   """
 
   logits: dict[str, jax.Array]
-  network: jobs.Network | None
+  variables: Any
   record: dict[str, Any]
 
 
@@ -111,21 +109,9 @@ def run(
   return record
 
 
-def _plain(config: ConfigDict) -> dict[str, Any]:
-  """A config as JSON gives it back: tuples as lists."""
-  plain = lambda value: (
-    {key: plain(v) for key, v in value.items()}
-    if isinstance(value, dict)
-    else list(value)
-    if isinstance(value, tuple)
-    else value
-  )
-  return plain(config.to_dict())
-
-
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Returns the run's record, new or continued, or refuses the folder."""
-  plain = _plain(config)
+  plain = build.plain(config)
   record = records.read_json(workdir / 'run.json')
   if record is None:
     if (workdir / 'students').exists():
@@ -211,7 +197,6 @@ def _make_job(
   )
   return jobs.Job(
     label=label,
-    module=build.model(model, dataset.num_classes),
     programs=context.make_programs(key),
     phases=phases,
     carry_optimizer=train.carry_optimizer,
@@ -262,32 +247,34 @@ def _get_teacher(
       folder=folder,
       identity=identity,
     )
-    network = None
+    variables = None
     if jobs.is_done(folder, identity):
-      network = jobs.restore(folder, job.module, dataset.train.images)
-    if network is None:
+      variables = jobs.restore(
+        folder,
+        build.model(spec.model, dataset.num_classes),
+        dataset.train.images,
+      )
+    if variables is None:
       logging.info('teacher: training it in %s', folder)
       log = records.MetricsLog(folder / 'metrics.jsonl')
       (trained,) = jobs.run(job, dataset, None, log)
       trained.record['environment'] = records.environment()
       jobs.finish(trained, folder, identity)
-      network = trained.network
+      variables = trained.variables
     else:
       logging.info('teacher: restored from %s', folder)
 
     def compute():
       predict = job.programs.predict
       return {
-        name: np.asarray(
-          predict(network.params, network.batch_stats, split.images)
-        )
+        name: np.asarray(predict(variables, split.images))
         for name, split in (('train', dataset.train), ('test', dataset.test))
       }
 
     logits = teacher_outputs.stored_outputs(
       folder / 'outputs',
       {
-        'weights': checkpoint.tree_digest(network._replace(module=None)),
+        'weights': checkpoint.tree_digest(variables),
         'model': identity['teacher']['model'],
         'data': identity['data'],
         'data_digest': identity['data_digest'],
@@ -297,7 +284,7 @@ def _get_teacher(
     record = records.read_json(folder / 'result.json')
   return Teacher(
     {split: jnp.asarray(array) for split, array in logits.items()},
-    network,
+    variables,
     _teacher_record(record, logits, dataset),
   )
 
@@ -306,7 +293,7 @@ def _identity(
   config: ConfigDict, dataset: data.Dataset, **fields: Any
 ) -> dict[str, Any]:
   """Returns what determines a network: its data and the fields given."""
-  return _plain(
+  return build.plain(
     ConfigDict({'data': config.data, 'data_digest': dataset.digest, **fields})
   )
 
@@ -410,54 +397,21 @@ def _benchmark(
 ) -> None:
   """Times the teacher and each distinct student network, once for a run."""
   config = next(iter(rows.values()))
-  # Networks that differ in temperature alone cost the same: one is timed.
-  network_of: dict[str, str] = {}
-  models: dict[str, ConfigDict] = {}
-  for row, row_config in rows.items():
-    model = row_config.student.copy_and_resolve_references()
-    model.temperature = 1.0
-    same = (name for name, other in models.items() if other == model)
-    network_of[row] = next(same, row)
-    models.setdefault(network_of[row], model)
+  students, network_of = benchmark.distinct_models(rows)
   if network_of == record.get('benchmark', {}).get('network_of'):
     return
-  logging.info('benchmark: batch sizes %s', config.benchmark.batch_sizes)
-  scaling = config.data.scaling
-  networks, specs = {}, {}
-  if teacher.network is not None:
-    networks['teacher'] = benchmark.make_network(
-      *teacher.network, preprocessing.SCALINGS[scaling]
-    )
-    specs['teacher'] = config.teacher.model
-  for name, model in models.items():
-    module = build.model(model, dataset.num_classes)
+  models, variables = {}, {}
+  if teacher.variables is not None:
+    models['teacher'] = config.teacher.model
+    variables['teacher'] = teacher.variables
+  for name, model in students.items():
     seed = next(s['seed'] for s in record['students'] if s['row'] == name)
-    network = jobs.restore(
+    variables[name] = jobs.restore(
       workdir / 'students' / name / f'seed-{seed}',
-      module,
+      build.model(model, dataset.num_classes),
       dataset.train.images,
     )
-    networks[name] = benchmark.make_network(
-      *network, preprocessing.SCALINGS[scaling]
-    )
-    specs[name] = model
-  reference = next(iter(networks))
-  record['benchmark'] = {
-    'network_of': network_of,
-    'reference': reference,
-    'networks': benchmark.benchmark(
-      networks,
-      dataset.test.images,
-      batch_sizes=config.benchmark.batch_sizes,
-      budget_s=config.benchmark.budget_s,
-      reference=reference,
-    ),
-  }
-  if config.benchmark.cold_calls:
-    record['benchmark']['cold_calls'] = cold_calls.measure(
-      {name: _plain(model) for name, model in specs.items()},
-      num_classes=dataset.num_classes,
-      image_shape=dataset.test.images.shape[1:],
-      examples=config.benchmark.cold_call_examples,
-      processes=config.benchmark.cold_calls,
-    )
+    models[name] = model
+  record['benchmark'] = benchmark.run(
+    config, models, network_of, variables, dataset
+  )

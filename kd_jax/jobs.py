@@ -12,9 +12,9 @@ import numpy as np
 from absl import logging
 
 from kd_jax import (
-  benchmark,
   build,
   checkpoint,
+  costs,
   data,
   evaluate,
   records,
@@ -22,13 +22,7 @@ from kd_jax import (
   train,
 )
 
-
-class Network(NamedTuple):
-  """A module, and its parameters and statistics."""
-
-  module: nn.Module
-  params: Any
-  batch_stats: Any
+PyTree = Any
 
 
 class Job(NamedTuple):
@@ -36,7 +30,6 @@ class Job(NamedTuple):
 
   Attributes:
     label: of the row, for logs and the progress bar.
-    module: the network.
     programs: of the network and these settings.
     phases: the fits, in order.
     carry_optimizer: whether the optimizer's state goes from one to the next.
@@ -48,7 +41,6 @@ class Job(NamedTuple):
   """
 
   label: str
-  module: nn.Module
   programs: build.Programs
   phases: list[train.Phase]
   carry_optimizer: bool
@@ -59,9 +51,9 @@ class Job(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A network after training, and its JSON record."""
+  """A network's variables after training, and its JSON record."""
 
-  network: Network
+  variables: PyTree
   record: dict[str, Any]
 
 
@@ -108,11 +100,10 @@ def run(
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
-    logits = programs.predict(
-      state.params, state.batch_stats, dataset.test.images
-    )
+    logits = programs.predict(state.variables, dataset.test.images)
     return logits if programs.vmapped else logits[None]
 
+  logits = None
   epochs = train.fit(
     programs.epochs,
     state,
@@ -149,27 +140,24 @@ def run(
     checkpoints.save(result.epoch + 1, state)
   checkpoints.close()
 
-  logits = test_logits(state)
+  if logits is None:  # Every epoch was done before a restart.
+    logits = test_logits(state)
   trained = []
   for i, seed in enumerate(job.seeds):
     pick = (
       (lambda leaf, i=i: leaf[i]) if programs.vmapped else lambda leaf: leaf
     )
-    network = Network(
-      job.module,
-      jax.tree.map(pick, state.params),
-      jax.tree.map(pick, state.batch_stats),
-    )
+    variables = jax.tree.map(pick, state.variables)
     record = {
       'row': label,
       'seed': seed,
       'test': evaluate.evaluate(logits[i], dataset.test.labels, test_teacher),
       'reliability': evaluate.reliability(logits[i], dataset.test.labels),
-      'parameters': benchmark.count_parameters(network.params),
-      'time': _times(log, label, seed),
-      'weights': checkpoint.tree_digest(network.params),
+      'parameters': costs.count_parameters(variables['params']),
+      **_history(log, label, seed),
+      'weights': checkpoint.tree_digest(variables),
     }
-    trained.append(Trained(network, record))
+    trained.append(Trained(variables, record))
   return trained
 
 
@@ -184,24 +172,34 @@ def _train_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
   return means | {'train/accuracy': own['correct'] / own['count']}
 
 
-def _times(log: records.MetricsLog, row: str, seed: int) -> dict[str, float]:
-  """Returns the seconds of a training, by phase, from its logged epochs.
+def _history(log: records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
+  """Sums up a training from its logged epochs.
 
-  They survive a resume, which an end-to-end clock would not.
+  They survive a resume, which a clock around the whole would not.
+
+  Returns:
+    'time': seconds in the epochs, in all and by fit, and of compilation;
+    'epochs'; 'test_accuracy_after': each fit.
   """
-  epochs = [r for r in log.read() if r['row'] == row and r['seed'] == seed]
-  times: dict[str, float] = {}
+  epochs = [
+    line for line in log.read() if (line['row'], line['seed']) == (row, seed)
+  ]
+  by_phase: dict[str, float] = {}
+  accuracy: dict[str, float] = {}
   for epoch in epochs:
-    phase = f'{epoch["phase"]}_s'
-    times[phase] = times.get(phase, 0.0) + epoch['time/train_s']
-  total = sum(times.values())
-  fit_s = times.get('fit_s', 0.0)
+    phase = epoch['phase']
+    by_phase[phase] = by_phase.get(phase, 0.0) + epoch['time/train_s']
+    accuracy[phase] = epoch['eval/accuracy']
+  total_s, fit_s = sum(by_phase.values()), by_phase.get('fit', 0.0)
   return {
-    'train_s': total,
-    'fold_loop_s': total - fit_s,
-    'fit_s': fit_s,
-    'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
+    'time': {
+      'train_s': total_s,
+      'fold_loop_s': total_s - fit_s,
+      'fit_s': fit_s,
+      'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
+    },
     'epochs': len(epochs),
+    'test_accuracy_after': accuracy,
   }
 
 
@@ -227,10 +225,7 @@ def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
   """Keeps the weights and the record of a training, and nothing else."""
   _claim(folder, identity)
   weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
-  network = trained.network
-  weights.save(
-    0, {'params': network.params, 'batch_stats': network.batch_stats}
-  )
+  weights.save(0, trained.variables)
   weights.close()
   records.write_json(folder / 'result.json', trained.record)
   shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
@@ -238,19 +233,13 @@ def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
 
 def restore(
   folder: pathlib.Path, module: nn.Module, images: jax.Array
-) -> Network | None:
-  """Returns the network that `finish` kept, or None if it is damaged."""
-  variables = jax.eval_shape(
+) -> PyTree | None:
+  """Returns the variables that `finish` kept, or None if it is damaged."""
+  like = jax.eval_shape(
     lambda key: build.init_variables(module, images.shape[1:], key),
     jax.random.key(0),
   )
-  like = {
-    'params': variables['params'],
-    'batch_stats': variables.get('batch_stats', {}),
-  }
   weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
   restored = weights.restore(like)
   weights.close()
-  if restored is None:
-    return None
-  return Network(module, restored[1]['params'], restored[1]['batch_stats'])
+  return None if restored is None else restored[1]

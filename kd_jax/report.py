@@ -197,10 +197,51 @@ def latency_table(record: Record) -> str:
   return _markdown(headers, rows)
 
 
+def fits_table(record: Record) -> str:
+  """Test accuracy after each fit of a training, beside the paper's."""
+  rows = by_row(record)
+  fits = list(
+    dict.fromkeys(
+      fit
+      for students in rows.values()
+      for student in students
+      for fit in student['test_accuracy_after']
+    )
+  )
+  lines = []
+  for name, students in rows.items():
+    after = [student['test_accuracy_after'] for student in students]
+    accuracies = (
+      mean_sd([own.get(fit) for own in after], 2, scale=100) for fit in fits
+    )
+    paper = _format(_paper(record, name, 'accuracy'), 2)
+    lines.append((name, *accuracies, paper))
+  return _markdown(('row', *(f'after {fit}' for fit in fits), 'paper %'), lines)
+
+
+def training_speed_table(record: Record) -> str:
+  """Examples a second of systems that train the same student."""
+  lines = []
+  for system in record['systems'].values():
+    rate = system['examples_per_s']
+    lines.append(
+      (
+        system['about'],
+        *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
+        str(rate['n']),
+        _quartiles(system['ours_over_it'], 1),
+      )
+    )
+  headers = ('system', 'examples/s', 'lower', 'upper', 'rounds', 'ours / it')
+  return _markdown(headers, lines)
+
+
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
   'cost': cost_table,
   'latency': latency_table,
+  'fits': fits_table,
+  'training_speed': training_speed_table,
 }
 
 
@@ -225,6 +266,8 @@ def markdown(record: Record) -> str:
     'Mean ± standard deviation over seeds, on the whole test split. Paper: '
     'its figure for the row. Agreement and KL are with the teacher.',
     accuracy_table(record),
+    'Test accuracy after each fit (%), which shows what the last one adds:',
+    fits_table(record),
     '## Cost',
     'Ratios are teacher time / network time: median (quartiles) over '
     "interleaved rounds of compiled, warm calls. Cold call: the paper's own "
@@ -283,11 +326,14 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     path.stem: records.read_json(path)
     for path in sorted(results_dir.glob('*.json'))
   }
-  results = {k: v for k, v in results.items() if v and 'students' in v}
-  if not results:
-    raise errors.UserError(f'{results_dir} holds no results')
+  if not results or None in results.values():
+    damaged = [name for name, record in results.items() if record is None]
+    raise errors.UserError(
+      f'{results_dir} holds no results, or damaged ones: {damaged}'
+    )
   for name, record in results.items():
-    records.write_text(results_dir / f'{name}.md', markdown(record))
+    if 'students' in record:
+      records.write_text(results_dir / f'{name}.md', markdown(record))
   text = readme.read_text(encoding='utf-8')
   records.write_text(readme, fill_tables(text, results))
 

@@ -11,8 +11,9 @@ from kd_jax import objectives
 
 PyTree = Any
 Batch = dict[str, jax.Array]
-# (params, batch_stats, images, *, train, dropout key or None) ->
-# (logits, features, new batch_stats); build.py makes it from a Flax module.
+# (variables, images, *, train, dropout key or None) -> (logits, features, new
+# batch_stats), where variables are {'params': ..., 'batch_stats': ...};
+# build.py makes it from a Flax module.
 ApplyFn = Callable[..., tuple[jax.Array, dict[str, jax.Array], PyTree]]
 Sums = dict[str, jax.Array]
 
@@ -32,6 +33,11 @@ class TrainState(NamedTuple):
   batch_stats: PyTree
   opt_state: PyTree
 
+  @property
+  def variables(self) -> dict[str, PyTree]:
+    """What the model is applied with."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
 
 # What every train step totals, besides the objective's terms.
 SUMS = ('loss', 'correct', 'count')
@@ -47,12 +53,12 @@ class Settings(NamedTuple):
 def init_state(
   variables: dict[str, PyTree], optimizer: optax.GradientTransformation
 ) -> TrainState:
-  """Returns the state before the first step, from `model.init`'s variables."""
+  """Returns the state before the first step, from a model's variables."""
   params = variables['params']
   return TrainState(
     step=jnp.int32(0),
     params=params,
-    batch_stats=variables.get('batch_stats', {}),
+    batch_stats=variables['batch_stats'],
     opt_state=optimizer.init(params),
   )
 
@@ -76,7 +82,10 @@ def make_train_step(
   ) -> tuple[TrainState, Sums]:
     def loss_fn(params):
       logits, _, batch_stats = apply_fn(
-        params, state.batch_stats, batch['images'], train=True, key=key
+        state._replace(params=params).variables,
+        batch['images'],
+        train=True,
+        key=key,
       )
       terms = objective.fn(logits, batch, settings.weights)
       loss, means = objectives.combine(terms, settings.weights, batch['mask'])

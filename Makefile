@@ -1,0 +1,49 @@
+# Everything runs in .venv, which each target sets up if need be.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow check format report bench clean
+
+help:  ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(VENV)/.run  ## Set up, get MNIST, train teacher and students of Table 1.
+	$(BIN)/python launch.py --config=configs/mnist.py:table1
+
+test: $(VENV)/.test  ## Set up and pass the tests.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test  ## The tests that take minutes or large downloads.
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.test  ## Lint and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.test  ## Put the code into its format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+report: $(VENV)/.run  ## Write the tables of README.md from results/.
+	$(BIN)/python -m kd_jax.report results
+
+bench: $(VENV)/.run  ## Student training beside Keras and PyTorch.
+	$(PYTHON) benchmarks/student_training.py
+
+clean:  ## Remove the environment and the caches; runs/ and data stay.
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A file in .venv says what is installed there: nothing is done twice.
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or later is needed: make PYTHON=python3.12' >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(VENV)/.test: tests/requirements.txt $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
+	@touch $@

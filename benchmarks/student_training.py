@@ -1,0 +1,410 @@
+"""Training a student on stored teacher outputs: ours beside what else is used.
+
+  make bench
+
+Network 784-300-10, batch 32, Adam, MNIST, float32. Every system runs in a
+process of its own and they take turns, so that what else the machine does
+falls on all of them alike; medians and quartiles are over rounds, ratios are
+taken round by round. Before any timing, all systems train the same ten steps
+from the same weights, and their losses are compared.
+
+Writes results/bench-student-training.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HIDDEN, BATCH, TEMPERATURE, RATE = 300, 32, 3.5, 1e-3
+TEACHER_TEMPERATURE = 3.5
+# System: (what it is, Keras backend, examples of a timed turn).
+SYSTEMS = {
+  'ours': ('kd_jax, stored outputs', None, 60_000),
+  'keras-jax': ('Keras fit on JAX, stored outputs', 'jax', 60_000),
+  'keras-torch': ('Keras fit on torch, stored outputs', 'torch', 30_016),
+  'torch': ('a plain PyTorch loop, stored outputs', None, 60_000),
+  'distiller': ('Keras Distiller on JAX, live teacher', 'jax', 4_800),
+}
+CHECKED_STEPS = 10
+
+
+def make_weights() -> list[np.ndarray]:
+  """Returns Glorot-uniform kernels and zero biases, the same everywhere."""
+  rng = np.random.default_rng(0)
+  weights = []
+  for inputs, outputs in ((784, HIDDEN), (HIDDEN, 10)):
+    limit = np.sqrt(6 / (inputs + outputs))
+    weights.append(rng.uniform(-limit, limit, (inputs, outputs)))
+    weights.append(np.zeros(outputs))
+  return [array.astype(np.float32) for array in weights]
+
+
+def load_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns MNIST's images and labels, and outputs of a made-up teacher.
+
+  Times do not depend on what the outputs say: these are right, and unsure.
+  """
+  from kd_jax import data
+
+  train = data.load('mnist').train
+  noise = np.random.default_rng(1).normal(size=(len(train.labels), 10))
+  logits = (4 * np.eye(10)[train.labels] + noise).astype(np.float32)
+  return train.images, train.labels, logits
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+  exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  return exp / exp.sum(axis=-1, keepdims=True)
+
+
+# --- Systems: each returns (losses of the first steps, train(examples)). ---
+
+
+def ours():
+  """An epoch is one program: shuffled, gathered and stepped on the device."""
+  import jax
+  import jax.numpy as jnp
+
+  from configs import mnist
+  from kd_jax import build, train
+
+  config = build.close_row(mnist.get_config('h300'), 'h300')
+  images, labels, logits = load_arrays()
+  phases = train.make_phases(
+    len(labels), epochs=1, folds=0, holdout_fraction=0.0
+  )
+  programs = build.make_programs(
+    build.programs_key(
+      config,
+      model=config.student,
+      train=config.train,
+      optim=config.optim,
+      distill=config.distill,
+      distilled=True,
+      num_classes=10,
+      image_shape=images.shape[1:],
+      total_steps=train.num_steps(phases, BATCH),
+      num_seeds=None,
+    )
+  )
+  arrays = {
+    'images': jnp.asarray(images),
+    'labels': jnp.asarray(labels),
+    'teacher_logits': jnp.asarray(logits),
+  }
+  settings = lambda epoch: build.settings(config.optim, config.distill, epoch)
+  key = jax.random.key(0)
+
+  def initial_state():
+    w1, b1, w2, b2 = make_weights()
+    state = programs.init(key)
+    params = {
+      'hidden0': {'kernel': jnp.asarray(w1), 'bias': jnp.asarray(b1)},
+      'logits': {'kernel': jnp.asarray(w2), 'bias': jnp.asarray(b2)},
+    }
+    return state._replace(params=params)
+
+  state, losses = initial_state(), []
+  order = jnp.arange(len(labels), dtype=jnp.int32)
+  for step in range(CHECKED_STEPS):
+    state, sums = programs.epochs.run(
+      state, programs.epochs.zero_sums(), order, arrays, len(labels),
+      step, step + 1, key, settings(0),
+    )  # fmt: skip
+    losses.append(float(sums['loss'] / sums['count']))
+  held = {'state': initial_state(), 'epoch': 0}
+
+  def run(examples):
+    assert examples == len(labels)
+    epoch = jax.random.fold_in(key, held['epoch'])
+    (result,) = train.fit(
+      programs.epochs, held['state'], arrays, phases, key=epoch,
+      settings=settings,
+    )  # fmt: skip
+    held.update(state=result.state, epoch=held['epoch'] + 1)
+    # The clock of `fit` leaves out nothing but the check that it is compiled.
+    return result.train_s
+
+  return losses, run
+
+
+def _keras_student(keras):
+  student = keras.Sequential(
+    [
+      keras.Input((28, 28)),
+      keras.layers.Flatten(),
+      keras.layers.Dense(HIDDEN, activation='relu'),
+      keras.layers.Dense(10),
+      keras.layers.Rescaling(1 / TEMPERATURE),
+    ]
+  )
+  student.set_weights(make_weights())
+  return student
+
+
+def keras_fit():
+  """`fit` on arrays, as the paper's code did."""
+  import keras
+
+  images, _, logits = load_arrays()
+  x = images[..., 0].astype(np.float32) / 255
+  probs = softmax(logits)
+
+  def compiled():
+    student = _keras_student(keras)
+    student.compile(
+      optimizer=keras.optimizers.Adam(RATE),
+      loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    return student
+
+  student, losses = compiled(), []
+  for step in range(CHECKED_STEPS):
+    part = slice(step * BATCH, (step + 1) * BATCH)
+    losses.append(float(student.train_on_batch(x[part], probs[part])))
+  student = compiled()
+
+  def run(examples):
+    began = time.perf_counter()
+    student.fit(x[:examples], probs[:examples], batch_size=BATCH, verbose=0)
+    return time.perf_counter() - began
+
+  return losses, run
+
+
+def keras_distiller():
+  """Keras' own distillation: the teacher is called in every step."""
+  import keras
+  from keras.distillation import Distiller, LogitsDistillation
+
+  images, labels, _ = load_arrays()
+  x = images[..., 0].astype(np.float32) / 255
+  teacher = keras.Sequential(
+    [
+      keras.Input((28, 28)),
+      keras.layers.Reshape((28, 28, 1)),
+      keras.layers.Conv2D(32, 3, activation='relu'),
+      keras.layers.Flatten(),
+      keras.layers.Dense(1200, activation='relu'),
+      keras.layers.Dropout(0.5),
+      keras.layers.Dense(1200, activation='relu'),
+      keras.layers.Dropout(0.5),
+      keras.layers.Dense(10),
+      keras.layers.Rescaling(1 / TEACHER_TEMPERATURE),
+    ]
+  )
+  distiller = Distiller(
+    teacher=teacher,
+    student=_keras_student(keras),
+    distillation_losses=LogitsDistillation(temperature=1.0),
+    student_loss_weight=0.0,
+  )
+  distiller.compile(
+    optimizer=keras.optimizers.Adam(RATE),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+  )
+
+  def run(examples):
+    began = time.perf_counter()
+    distiller.fit(x[:examples], labels[:examples], batch_size=BATCH, verbose=0)
+    return time.perf_counter() - began
+
+  return None, run  # Its teacher is live: it has no stored losses to match.
+
+
+def torch_loop():
+  """Tensors, a random permutation, and a step a batch."""
+  import torch
+
+  images, _, logits = load_arrays()
+  x = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255)
+  probs = torch.from_numpy(softmax(logits))
+
+  def make():
+    student = torch.nn.Sequential(
+      torch.nn.Linear(784, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 10)
+    )
+    with torch.no_grad():
+      for parameter, value in zip(
+        student.parameters(), make_weights(), strict=True
+      ):
+        parameter.copy_(torch.from_numpy(value.T.copy()))
+    return student, torch.optim.Adam(student.parameters(), lr=RATE, eps=1e-7)
+
+  def step(student, optimizer, index):
+    optimizer.zero_grad()
+    z = student(x[index]) / TEMPERATURE
+    loss = torch.nn.functional.cross_entropy(z, probs[index])
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+  student, optimizer = make()
+  losses = [
+    float(step(student, optimizer, slice(i * BATCH, (i + 1) * BATCH)))
+    for i in range(CHECKED_STEPS)
+  ]
+  student, optimizer = make()
+
+  def run(examples):
+    began = time.perf_counter()
+    total = torch.zeros(())
+    for index in torch.randperm(len(x))[:examples].split(BATCH):
+      total += step(student, optimizer, index)
+    float(total)
+    return time.perf_counter() - began
+
+  return losses, run
+
+
+def matrix_product_rate() -> float:
+  """Returns GFLOP/s of a large float32 matrix product in JAX."""
+  import jax
+  import jax.numpy as jnp
+
+  size = 2048
+  a = jax.random.normal(jax.random.key(0), (size, size))
+  product = jax.jit(jnp.matmul)
+  product(a, a).block_until_ready()
+  seconds = []
+  for _ in range(5):
+    began = time.perf_counter()
+    product(a, a).block_until_ready()
+    seconds.append(time.perf_counter() - began)
+  return 2 * size**3 / np.median(seconds) / 1e9
+
+
+MAKERS = {
+  'ours': ours,
+  'keras-jax': keras_fit,
+  'keras-torch': keras_fit,
+  'torch': torch_loop,
+  'distiller': keras_distiller,
+}
+
+
+def worker(system: str) -> None:
+  """Answers each line of input (examples to train on) with seconds taken."""
+  sys.path.insert(0, str(ROOT))
+  losses, run = MAKERS[system]()
+  examples = SYSTEMS[system][2]
+  run(examples)  # compiles, and warms up
+  print(json.dumps({'losses': losses}), flush=True)
+  for line in sys.stdin:
+    if line.strip() == 'rate':
+      print(json.dumps(matrix_product_rate()), flush=True)
+    else:
+      print(json.dumps(run(examples)), flush=True)
+
+
+class Worker:
+  """A system in a process of its own."""
+
+  def __init__(self, system: str):
+    backend = SYSTEMS[system][1]
+    environment = os.environ | ({'KERAS_BACKEND': backend} if backend else {})
+    self._process = subprocess.Popen(
+      [sys.executable, __file__, f'--worker={system}'],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+      env=environment,
+    )
+
+  def answer(self):
+    """Returns the next answer; whatever else is printed is passed over."""
+    for line in self._process.stdout:
+      try:
+        return json.loads(line)
+      except json.JSONDecodeError:
+        continue
+    raise RuntimeError(f'a worker died: {self._process.args}')
+
+  def ask(self, request: str = 'train'):
+    """Sends a request and returns its answer."""
+    self._process.stdin.write(f'{request}\n')
+    self._process.stdin.flush()
+    return self.answer()
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=9)
+  parser.add_argument('--worker', choices=SYSTEMS, help=argparse.SUPPRESS)
+  parser.add_argument(
+    '--out', default=str(ROOT / 'results' / 'bench-student-training.json')
+  )
+  args = parser.parse_args()
+  if args.worker:
+    worker(args.worker)
+    return
+  sys.path.insert(0, str(ROOT))
+  from importlib import metadata
+
+  from kd_jax import records, timing
+
+  workers, losses = {}, {}
+  for system in SYSTEMS:  # one by one: they warm up without disturbing others
+    workers[system] = Worker(system)
+    losses[system] = workers[system].answer()['losses']
+    if losses[system] is not None:
+      np.testing.assert_allclose(
+        losses[system], losses['ours'], rtol=2e-3, err_msg=system
+      )
+    print(f'{system}: ready', flush=True)
+  rates = {system: [] for system in SYSTEMS}
+  products = []
+  for _ in range(args.rounds):
+    for system, own in workers.items():
+      time.sleep(0.5)  # the last one's threads go to sleep
+      rates[system].append(SYSTEMS[system][2] / own.ask())
+      print(f'{system}: {rates[system][-1]:,.0f} examples/s', flush=True)
+    products.append(workers['ours'].ask('rate'))
+  for own in workers.values():
+    own.close()
+
+  # Forward, and d/dw of both layers; d/dx of the second alone.
+  macs = 2 * (784 * HIDDEN + HIDDEN * 10) + HIDDEN * 10
+  gflops = 2 * macs * np.median(rates['ours']) / 1e9
+  records.write_json(
+    args.out,
+    {
+      'name': 'bench-student-training',
+      'command': ' '.join(['benchmarks/student_training.py', *sys.argv[1:]]),
+      'environment': records.environment()
+      | {
+        'peers': {name: metadata.version(name) for name in ('keras', 'torch')}
+      },
+      'network': f'784-{HIDDEN}-10, batch {BATCH}, Adam',
+      'systems': {
+        system: {
+          'about': SYSTEMS[system][0],
+          'examples': SYSTEMS[system][2],
+          'examples_per_s': timing.quartiles(rates[system]),
+          'ours_over_it': timing.quartiles(
+            np.array(rates['ours']) / np.array(rates[system])
+          ),
+          'first_losses': losses[system],
+        }
+        for system in SYSTEMS
+      },
+      'matrix_product_gflops': timing.quartiles(products),
+      'ours_gflops': float(gflops),
+      'share_of_matrix_product_rate': float(gflops / np.median(products)),
+    },
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,133 @@
+"""Timing: counts by hand, structure of results; no times are asserted."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import benchmark, build, cold_calls, costs, models, timing
+
+
+def _network(module):
+  variables = build.init_variables(module, (28, 28, 1), jax.random.key(0))
+  return benchmark.make_network(module, variables, scaling='unit')
+
+
+@pytest.mark.parametrize(
+  'module, macs',
+  [
+    (models.MLP(hidden=(50,), num_classes=10), 784 * 50 + 500),
+    (models.MLP(hidden=(300,), num_classes=10), 784 * 300 + 3000),
+    (
+      models.ConvNet(num_classes=10),
+      26 * 26 * 32 * 9 + 21_632 * 1200 + 1200 * 1200 + 12_000,
+    ),
+  ],
+)
+def test_macs_by_hand(module, macs):
+  network = _network(module)
+  one = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.uint8)
+  assert costs.count_macs(network.fn, network.params, one) == macs
+  many = jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.uint8)
+  assert costs.count_macs(network.fn, network.params, many) == 7 * macs
+
+
+def test_macs_of_strides_groups_and_loops():
+  conv = lambda x, w: jax.lax.conv_general_dilated(
+    x, w, (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=2,
+  )  # fmt: skip
+  x, w = jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 2, 6))
+  assert costs.count_macs(conv, x, w) == 4 * 4 * 6 * 9 * 2
+  loop = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5)[0]
+  assert costs.count_macs(loop, jnp.zeros((3, 3))) == 5 * 27
+
+
+def test_results_hold_everything_a_table_needs():
+  networks = {
+    'teacher': _network(models.MLP(hidden=(64, 64), num_classes=10)),
+    'student': _network(models.MLP(hidden=(8,), num_classes=10)),
+  }
+  images = jnp.zeros((5, 28, 28, 1), jnp.uint8)
+  results = benchmark.measure(
+    networks, images, batch_sizes=(1, 12), budget_s=0.01
+  )
+  assert list(results) == ['teacher', 'student']
+  student = results['student']
+  assert student['parameters'] == 784 * 8 + 8 + 80 + 10
+  assert student['parameter_bytes'] == 4 * student['parameters']
+  assert student['macs'] == 784 * 8 + 80
+  for batch in (*student['batches'].values(),):
+    call = batch['call_s']
+    assert 0 < call['lower'] <= call['median'] <= call['upper']
+    assert call['n'] >= 5
+    assert batch['compile_s'] > 0
+    assert batch['bytes_accessed'] > student['parameter_bytes']
+  for batch in results['teacher']['batches'].values():
+    assert batch['ratio']['median'] == 1
+
+
+def test_calls_are_interleaved_and_blocked_on():
+  order = []
+
+  class Pending:
+    """Like an array whose computation is still under way."""
+
+    def __init__(self, name):
+      self.name = name
+
+    def block_until_ready(self):
+      time.sleep(0.002)
+      order.append(self.name)
+      return self
+
+  seconds = timing.interleave(
+    {name: lambda name=name: Pending(name) for name in 'ab'}, budget_s=0.001
+  )
+  assert order == ['a', 'a', 'b', 'b'] + ['a', 'b'] * 5
+  assert all(len(s) == 5 and min(s) >= 0.002 for s in seconds.values())
+
+
+def test_quartiles():
+  assert timing.quartiles([4, 1, 2, 3, 5]) == {
+    'median': 3, 'lower': 2, 'upper': 4, 'n': 5,
+  }  # fmt: skip
+
+
+def test_cold_calls_time_a_first_and_a_second_call_in_fresh_processes():
+  model = dict(kind='mlp', dropout_rate=0.0, temperature=3.5, dtype='float32')
+  results = cold_calls.measure(
+    {'teacher': model | {'hidden': [64]}, 's': model | {'hidden': [8]}},
+    num_classes=10,
+    image_shape=(28, 28, 1),
+    examples=100,
+    processes=2,
+  )
+  assert list(results) == ['teacher', 's']
+  assert results['teacher']['first_call_ratio']['median'] == 1
+  for name in results:
+    first, second = (
+      results[name]['first_call_s'],
+      results[name]['second_call_s'],
+    )
+    assert first['n'] == second['n'] == 2
+    # The first call compiles each of its operations.
+    assert first['median'] > second['median'] > 0
+
+
+def test_a_ratio_is_taken_round_by_round(monkeypatch):
+  rounds = {'teacher': [2.0, 4.0, 8.0], 'student': [1.0, 1.0, 4.0]}
+  monkeypatch.setattr(timing, 'interleave', lambda calls, budget_s: rounds)
+  networks = {
+    name: _network(models.MLP(hidden=(2,), num_classes=3)) for name in rounds
+  }
+  results = benchmark.measure(
+    networks,
+    jnp.zeros((1, 28, 28, 1), jnp.uint8),
+    batch_sizes=(1,),
+    budget_s=1,
+  )
+  ratio = results['student']['batches']['1']['ratio']
+  assert ratio['median'] == np.median([2, 4, 2])

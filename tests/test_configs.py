@@ -1,0 +1,208 @@
+"""Every config and argument: builds, round-trips, and fits its programs."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from configs import common, mnist
+from kd_jax import build, errors, train
+
+ARGUMENTS = (
+  '',
+  ',seeds=5',
+  ',protocol=as_written',
+  ',teacher_dropout=false',
+  ',smoke=true',
+  ',smoke',
+  ',protocol=as_written,smoke=true,seeds=2',
+)
+
+
+def _rows(arg):
+  config = mnist.get_config(arg)
+  config.lock()
+  return {name: build.close_row(config, name) for name in config.rows}
+
+
+@pytest.mark.parametrize('argument', ARGUMENTS)
+@pytest.mark.parametrize('recipe', mnist.RECIPES)
+def test_every_recipe_and_argument_closes_and_is_valid(recipe, argument):
+  config = mnist.get_config(recipe + argument)
+  json.dumps(config.to_dict())
+  for row in _rows(recipe + argument).values():
+    build.validate(row)
+    assert None not in jax.tree.leaves(
+      row.to_dict(), is_leaf=lambda leaf: leaf is None
+    )
+
+
+@pytest.mark.parametrize('protocol', mnist.PROTOCOLS)
+@pytest.mark.parametrize('row', [r for r in mnist.RECIPES if r != 'table1'])
+def test_a_row_of_the_table_is_the_recipe_of_its_name(row, protocol):
+  alone = _rows(f'{row},protocol={protocol}')[row].to_dict()
+  of_table = _rows(f'table1,protocol={protocol}')[row].to_dict()
+  for config in (alone, of_table):
+    del config['name'], config['paper']
+  assert alone == of_table
+
+
+@pytest.mark.parametrize('protocol', mnist.PROTOCOLS)
+@pytest.mark.parametrize('row', ('h50', 'h300_b16', 'h600_hard'))
+def test_one_step_of_a_row_has_the_shapes_it_should(row, protocol):
+  config = _rows(f'table1,protocol={protocol}')[row]
+  phases = build.phases(config.train, 60_000)
+  key = build.programs_key(
+    config,
+    model=config.student,
+    train=config.train,
+    optim=config.optim,
+    distill=config.distill,
+    distilled=True,
+    num_classes=10,
+    image_shape=(28, 28, 1),
+    total_steps=train.num_steps(phases, config.train.batch_size),
+    num_seeds=None,
+  )
+  programs = build.make_programs(key)
+  arrays = {
+    'images': jnp.zeros((100, 28, 28, 1), jnp.uint8),
+    'labels': jnp.zeros(100, jnp.int32),
+    'teacher_logits': jnp.zeros((100, 10)),
+  }
+
+  def first_step():
+    key = jax.random.key(0)
+    state = programs.init(key)
+    order = programs.epochs.order(jnp.ones(100, bool), key)
+    return programs.epochs.run(
+      state, programs.epochs.zero_sums(), order, arrays, 100, 0, 1, key,
+      build.settings(config.optim, config.distill, 0),
+    )  # fmt: skip
+
+  state, sums = jax.eval_shape(first_step)
+  assert state.step.shape == ()
+  assert set(sums) >= {'loss', 'ce', 'kd', 'correct', 'count'}
+
+
+def test_the_protocols_say_in_settings_what_they_mean():
+  coded, written = (
+    _rows(f'table1,protocol={protocol}')['h300_t10']
+    for protocol in mnist.PROTOCOLS
+  )
+  # As coded: the temperature inside the networks, none in the loss, no T^2.
+  assert coded.teacher.model.temperature == 3.5
+  assert coded.student.temperature == 10
+  assert coded.distill.loss == 'soft_cross_entropy'
+  assert coded.distill.temperature == 1
+  assert coded.train.folds == 3 and coded.train.carry_optimizer
+  assert coded.teacher.train.holdout_fraction == 0.2
+  # As written: an ordinary teacher, softened by the loss.
+  assert written.teacher.model.temperature == written.student.temperature == 1
+  assert written.distill.loss == 'kl'
+  assert written.distill.temperature == 10
+  assert written.train.folds == 0
+  assert written.teacher.train.holdout_fraction == 0
+  for config in (coded, written):
+    assert config.distill.ce_weight == 0 and config.distill.kd_weight == 1
+    assert config.teacher.model.dropout_rate == 0.5
+    assert config.optim.name == 'adam' and config.optim.learning_rate == 1e-3
+  off = _rows('h300,teacher_dropout=false')['h300']
+  assert off.teacher.model.dropout_rate == 0
+
+
+def test_table_1_is_the_papers():
+  config = mnist.get_config('table1')
+  assert [*config.rows][:9] == [*mnist.TABLE1]
+  rows = _rows('table1')
+  assert rows['h50'].student.hidden == (50,)
+  assert rows['h600'].student.hidden == (600,)
+  assert rows['h300_b16'].train.batch_size == 16
+  assert rows['h300_e5'].train.epochs == 5
+  assert config.paper.h300_e5.train_s == 247.926
+  assert 'h300_hard' not in config.paper
+
+
+def test_a_field_given_for_a_table_holds_for_all_its_rows():
+  config = mnist.get_config('table1')
+  assert config.train.batch_size is None
+  config.train.batch_size = 128
+  closed = [build.close_row(config, row) for row in config.rows]
+  assert {row.train.batch_size for row in closed} == {128}
+  assert {row.train.epochs for row in closed} == {2, 3, 5}
+
+
+@pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('h301', "unknown recipe 'h301'; the recipes are: table1, h50"),
+    ('h300,sees=1', "unknown argument 'sees'.*seeds, protocol"),
+    ('h300,seeds=one', 'seeds=one: expected a value of type int'),
+    ('h300,seeds=1.5', 'expected a value of type int'),
+    ('h300,smoke=2', 'expected a value of type bool'),
+    ('h300,protocol=as_said', "'as_said'.*as_coded, as_written"),
+  ],
+)
+def test_mistakes_in_the_argument_are_named(arg, message):
+  with pytest.raises(errors.UserError, match=message):
+    mnist.get_config(arg)
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('seeds', 0),
+    ('data.scaling', 'none'),
+    ('data.train_examples', -1),
+    ('student.kind', 'transformer'),
+    ('student.hidden', (0,)),
+    ('student.temperature', 0.0),
+    ('student.dropout_rate', 1.0),
+    ('student.dtype', 'float8'),
+    ('teacher.model.kind', 'cnn'),
+    ('teacher.optim.learning_rate', float('nan')),
+    ('train.epochs', 0),
+    ('train.batch_size', 0),
+    ('train.folds', 1),
+    ('train.holdout_fraction', 1.0),
+    ('optim.name', 'lion'),
+    ('optim.schedule', 'step'),
+    ('optim.learning_rate', -1.0),
+    ('distill.loss', 'mse'),
+    ('distill.temperature', -2.0),
+    ('distill.kd_weight', -1.0),
+    ('distill.label_smoothing', 1.5),
+    ('eval.batch_size', 0),
+    ('benchmark.batch_sizes', (0,)),
+    ('benchmark.budget_s', 0.0),
+  ],
+)
+def test_a_value_out_of_range_is_named_with_its_field(field, value):
+  config = _rows('h300')['h300']
+  build.validate(config)
+  config.update_from_flattened_dict({field: value})
+  last = field.rpartition('.')[2]
+  with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
+    build.validate(config)
+
+
+def test_learning_from_nothing_is_refused():
+  config = _rows('h300')['h300']
+  config.distill.kd_weight = 0.0
+  with pytest.raises(errors.UserError, match='nothing would be learned'):
+    build.validate(config)
+
+
+def test_tables_keep_the_order_of_their_rows():
+  base = common.mlp((3,))
+  config = ConfigDict({'student': base, 'rows': {}})
+  table = common.table(
+    config,
+    {'z': {'student.hidden': (1,)}, 'a': {}, 'm': {'student.temperature': 2.0}},
+  )
+  assert [*table.rows] == ['z', 'a', 'm']
+  closed = {row: build.close_row(table, row).student for row in table.rows}
+  assert closed['z'].hidden == (1,) and closed['a'].hidden == (3,)
+  assert closed['m'].temperature == 2 and closed['z'].temperature == 1

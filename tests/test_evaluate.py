@@ -1,0 +1,69 @@
+"""Evaluation: the whole split, whatever its length."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import evaluate, preprocessing
+
+
+def _apply(variables, images, *, train, key):
+  assert not train and key is None
+  logits = images.reshape(images.shape[0], -1) @ variables['params']
+  return logits, {}, {}
+
+
+def _images(count):
+  rng = np.random.default_rng(0)
+  return jnp.asarray(rng.integers(0, 256, (count, 2, 2, 1), 'uint8'))
+
+
+@pytest.mark.parametrize('count', [1, 5, 8, 9, 23, 24])
+def test_nothing_is_dropped(count):
+  predict = evaluate.make_predict(_apply, preprocessing.unit, batch_size=8)
+  params, images = jnp.arange(12.0).reshape(4, 3), _images(count)
+  expected = preprocessing.unit(images).reshape(count, 4) @ params
+  logits = predict({'params': params}, images)
+  assert logits.shape == (count, 3)
+  np.testing.assert_allclose(logits, expected, rtol=1e-5)
+
+
+def test_seeds_side_by_side():
+  predict = evaluate.make_predict(
+    _apply, preprocessing.unit, batch_size=8, num_seeds=2
+  )
+  params = jax.random.normal(jax.random.key(0), (2, 4, 3))
+  images = _images(11)
+  logits = predict({'params': params}, images)
+  assert logits.shape == (2, 11, 3)
+  for own, expected in zip(logits, params, strict=True):
+    np.testing.assert_allclose(
+      own, preprocessing.unit(images).reshape(11, 4) @ expected, rtol=1e-5
+    )
+
+
+def test_one_compilation_for_all_batches_and_calls():
+  traces = []
+
+  def counted(*args, **kwargs):
+    traces.append(1)
+    return _apply(*args, **kwargs)
+
+  predict = evaluate.make_predict(counted, preprocessing.unit, batch_size=8)
+  for seed in range(3):
+    params = jax.random.normal(jax.random.key(seed), (4, 3))
+    predict({'params': params}, _images(23))
+  assert len(traces) == 1
+
+
+def test_evaluate_returns_numbers_and_leaves_a_missing_teacher_out():
+  logits = jnp.array([[2.0, 0.0], [0.0, 1.0]])
+  labels = jnp.array([0, 0])
+  values = evaluate.evaluate(logits, labels)
+  assert values['accuracy'] == 0.5 and values['errors'] == 1
+  assert 'teacher_agreement' not in values
+  with_teacher = evaluate.evaluate(logits, labels, logits)
+  assert with_teacher['teacher_agreement'] == 1
+  assert with_teacher['teacher_kl'] == pytest.approx(0, abs=1e-6)
+  assert all(type(v) in (int, float) for v in with_teacher.values())

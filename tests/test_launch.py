@@ -1,0 +1,259 @@
+"""The command line: mistakes, whole runs, and runs that are killed."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Small, on generated data, with networks that train in seconds.
+QUICK = (
+  '--config.data.name=generated',
+  '--config.data.test_examples=256',
+  '--config.teacher.model.hidden=(32,32)',
+  '--config.teacher.model.dropout_rate=0',
+  '--config.teacher.model.temperature=1',
+  '--config.teacher.train.epochs=5',
+  '--config.benchmark.batch_sizes=(1,)',
+  '--config.benchmark.budget_s=0.01',
+  '--config.benchmark.cold_calls=0',
+)
+
+
+def _start(*args):
+  return subprocess.Popen(
+    [sys.executable, 'launch.py', *map(str, args)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _launch(*args):
+  process = _start(*args)
+  output, error = process.communicate()
+  return process.returncode, output, error
+
+
+def _run(workdir, *args, recipe='h300'):
+  code, output, error = _launch(
+    f'--config=configs/mnist.py:{recipe}',
+    *QUICK,
+    f'--workdir={workdir}',
+    f'--runs_dir={workdir.parent}',
+    *args,
+  )
+  assert code == 0, error
+  return output, error
+
+
+def _record(workdir):
+  return json.loads((workdir / 'run.json').read_text())
+
+
+def _weights(workdir):
+  return {
+    (student['row'], student['seed']): student['weights']
+    for student in _record(workdir)['students']
+  }
+
+
+def test_recipes_are_listed_one_a_line():
+  code, output, _ = _launch('--list')
+  names = [line.split()[0] for line in output.splitlines()]
+  assert code == 0
+  assert 'configs/mnist.py:table1' in names
+  assert 'configs/mnist.py:h300_b16' in names
+
+
+@pytest.mark.parametrize(
+  'args, message',
+  [
+    ((), 'which run?'),
+    (('--config=configs/mnist.py:h31',), "unknown recipe 'h31'; the recipes"),
+    (('--config=configs/mnist.py:h300,x=1',), "unknown argument 'x'"),
+    (
+      ('--config=configs/mnist.py:h300', '--config.optim.rate=1'),
+      'there is no field config.optim.rate; the fields of config.optim are: '
+      'learning_rate',
+    ),
+    (
+      ('--config=configs/mnist.py:h300', '--config.optim.learning_rate=fast'),
+      'config.optim.learning_rate=fast',
+    ),
+    (
+      ('--config=configs/mnist.py:h300', '--config.optim.learning_rate=-1'),
+      'config.optim.learning_rate=-1.0: expected a number above 0',
+    ),
+    (('--config=configs/none.py:h300',), 'configs/none.py'),
+    (('--config=configs/mnist.py:h300', '--wordir=x'), 'wordir'),
+    (('--config=configs/mnist.py:h300', 'smoke'), "'smoke' is no flag"),
+    (
+      ('--config=configs/mnist.py:h300', '--config.data.name=mnits'),
+      'mnits',
+    ),
+    (
+      (
+        '--config=configs/mnist.py:h300',
+        '--config.data.name=generated',
+        '--config.data.train_examples=2001',
+      ),
+      'config.data.train_examples=2001: generated has 2000',
+    ),
+  ],
+)
+def test_a_mistake_ends_in_a_line_that_names_it(args, message, tmp_path):
+  code, _, error = _launch(*args, f'--runs_dir={tmp_path}')
+  assert code != 0
+  assert message in error
+  assert 'Traceback' not in error
+
+
+def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
+  workdir = tmp_path / 'run'
+  output, error = _run(workdir, '--config.train.epochs=1')
+  assert 'teacher: training it' in error and 'outputs: computed' in error
+  assert '97.26' in output  # the paper's accuracy of this row
+  for name in ('run.json', 'metrics.jsonl', 'report.md', 'reliability.png'):
+    assert (workdir / name).exists()
+  record = _record(workdir)
+  assert record['status'] == 'complete'
+  assert record['environment']['backend'] == 'cpu'
+  (student,) = record['students']
+  assert 0.3 < student['test']['accuracy'] <= 1
+  assert student['parameters'] == 238_510
+  first = _weights(workdir)
+
+  # Again: nothing is trained, computed or timed.
+  _, error = _run(workdir, '--config.train.epochs=1')
+  for word in ('training', 'computed', 'trained in', 'benchmark'):
+    assert word not in error
+  assert _weights(workdir) == first
+
+  # Another seed joins the first.
+  _, error = _run(workdir, '--config.train.epochs=1', '--config.seeds=2')
+  assert 'h300 seed 1' in error and 'h300 seed 0' not in error
+  both = _weights(workdir)
+  assert both[('h300', 0)] == first[('h300', 0)] != both[('h300', 1)]
+
+  # Another config does not.
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h300', *QUICK, f'--workdir={workdir}',
+    f'--runs_dir={tmp_path}', '--config.optim.learning_rate=0.01',
+    '--config.train.epochs=1',
+  )  # fmt: skip
+  assert code != 0
+  assert 'config.optim.learning_rate: 0.01, was 0.001' in error
+  assert '--workdir' in error
+  assert _weights(workdir) == both
+
+
+def _wait_for_epochs(process, path, count):
+  for _ in range(1200):
+    if path.exists() and path.read_text().count('\n') >= count:
+      return
+    assert process.poll() is None, process.communicate()[1]
+    time.sleep(0.05)
+  raise AssertionError(f'{path} did not get {count} lines')
+
+
+def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path):
+  args = ('--config.train.epochs=8', '--config.benchmark.enabled=false')
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  _run(whole, *args)
+  process = _start(
+    '--config=configs/mnist.py:h300', *QUICK, f'--workdir={killed}',
+    f'--runs_dir={tmp_path}', *args,
+  )  # fmt: skip
+  _wait_for_epochs(process, killed / 'metrics.jsonl', 5)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  before = (killed / 'metrics.jsonl').read_text().count('\n')
+  assert before < 32  # of 4 fits of 8 epochs: it was killed midway
+  assert not (killed / 'students' / 'h300' / 'seed-0' / 'result.json').exists()
+  _, error = _run(killed, *args)
+  resumed = int(error.split('resumed after epoch ')[1].split()[0])
+  assert resumed >= before - 1  # at most one epoch is done again
+  assert _weights(killed) == _weights(whole)
+  strip = lambda path: [
+    {k: v for k, v in json.loads(line).items() if not k.startswith('time/')}
+    for line in path.read_text().splitlines()
+  ]
+  assert strip(killed / 'metrics.jsonl') == strip(whole / 'metrics.jsonl')
+
+
+def test_the_users_own_teacher_outputs(tmp_path, generated):
+  onehot = 5.0 * np.eye(10, dtype=np.float32)
+  np.savez(
+    tmp_path / 'mine.npz',
+    train=onehot[generated.train.labels],
+    test=onehot[generated.test.labels[:256]],
+  )
+  workdir = tmp_path / 'run'
+  output, error = _run(
+    workdir,
+    f'--config.teacher.logits={tmp_path / "mine.npz"}',
+    '--config.train.epochs=1',
+  )
+  assert 'teacher: training' not in error
+  record = _record(workdir)
+  assert record['teacher']['test']['accuracy'] == 1
+  (student,) = record['students']
+  assert student['test']['accuracy'] == pytest.approx(
+    student['test']['teacher_agreement']
+  )
+  np.save(tmp_path / 'short.npy', onehot[:7])
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h300', *QUICK,
+    f'--workdir={tmp_path / "other"}', f'--runs_dir={tmp_path}',
+    f'--config.teacher.logits={tmp_path / "short.npy"}',
+  )  # fmt: skip
+  assert code != 0
+  assert 'shape (7, 10); the train split needs (2000, 10)' in error
+  assert 'Traceback' not in error
+
+
+def test_a_table_with_seeds_in_one_program(tmp_path):
+  """Several seeds as one program give what they give one by one."""
+  accuracies = {}
+  for together in (1, 2):
+    workdir = tmp_path / f'by{together}'
+    _run(
+      workdir,
+      '--config.seeds=2',
+      f'--config.seeds_per_program={together}',
+      '--config.benchmark.enabled=false',
+      '--config.train.epochs=1',
+      recipe='h50',
+    )
+    students = _record(workdir)['students']
+    assert [s['seed'] for s in students] == [0, 1]
+    accuracies[together] = [s['test']['accuracy'] for s in students]
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    assert len(lines) == 8
+    folders = {p.name for p in (workdir / 'students' / 'h50').iterdir()}
+    assert folders == {'seed-0', 'seed-1'}
+  np.testing.assert_allclose(accuracies[1], accuracies[2], atol=0.02)
+  assert accuracies[1][0] != accuracies[1][1]
+
+
+def test_a_loss_that_is_not_finite_says_where_and_keeps_the_checkpoint(
+  tmp_path,
+):
+  workdir = tmp_path / 'run'
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h50', *QUICK, f'--workdir={workdir}',
+    f'--runs_dir={tmp_path}', '--config.optim.name=sgd',
+    '--config.optim.learning_rate=1e25',
+  )  # fmt: skip
+  assert code != 0
+  assert 'the loss is not finite at step' in error
+  assert 'learning_rate=1e+25' in error
+  assert 'Traceback' not in error
+  assert not (workdir / 'students' / 'h50' / 'seed-0' / 'result.json').exists()

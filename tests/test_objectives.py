@@ -1,0 +1,98 @@
+"""Objectives: weights by name, masks, schedules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import losses, objectives
+
+LOGITS = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
+BATCH = {
+  'labels': jnp.array([0, 1, 2]),
+  'teacher_logits': jnp.array(
+    [[0.0, 1.0, 2.0], [3.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+  ),
+}
+ONES = jnp.ones(3)
+
+
+def _weights(ce_weight, kd_weight, temperature=2.0):
+  return objectives.Weights(ce_weight, kd_weight, temperature)
+
+
+def test_weights_do_what_their_names_say():
+  ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
+  kd = jnp.mean(losses.kl(LOGITS, BATCH['teacher_logits'], temperature=2.0))
+  objective = objectives.make_objective(kd_loss='kl')
+  for ce_weight, kd_weight in ((1, 0), (0, 1), (0.3, 0.9)):
+    weights = _weights(ce_weight, kd_weight)
+    terms = objective.fn(LOGITS, BATCH, weights)
+    loss, means = objectives.combine(terms, weights, ONES)
+    np.testing.assert_allclose(loss, ce_weight * ce + kd_weight * kd, rtol=1e-6)
+    np.testing.assert_allclose(means['ce'], ce, rtol=1e-6)
+    np.testing.assert_allclose(means['kd'], kd, rtol=1e-6)
+
+
+def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
+  objective = objectives.make_objective(kd_loss='kl')
+  weights = _weights(0.5, 0.5)
+  subset = {name: value[:2] for name, value in BATCH.items()}
+  expected, _ = objectives.combine(
+    objective.fn(LOGITS[:2], subset, weights), weights, jnp.ones(2)
+  )
+  terms = objective.fn(LOGITS, BATCH, weights)
+  terms['kd'] = terms['kd'].at[2].set(jnp.nan)
+  loss, _ = objectives.combine(terms, weights, jnp.array([1.0, 1.0, 0.0]))
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_an_objective_without_a_teacher_is_cross_entropy():
+  objective = objectives.make_objective(kd_loss='kl', distilled=False)
+  weights = _weights(1.0, 5.0)
+  terms = objective.fn(LOGITS, {'labels': BATCH['labels']}, weights)
+  assert tuple(terms) == objective.names == ('ce',)
+  loss, _ = objectives.combine(terms, weights, ONES)
+  expected = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', objectives.KD_LOSSES)
+def test_every_distillation_loss_traces_its_temperature(name):
+  objective = objectives.make_objective(kd_loss=name)
+  traces = []
+
+  @jax.jit
+  def loss(temperature):
+    traces.append(name)
+    weights = _weights(0.0, 1.0, temperature)
+    return objectives.combine(
+      objective.fn(LOGITS, BATCH, weights), weights, ONES
+    )[0]
+
+  values = [float(loss(jnp.float32(t))) for t in (1.0, 2.0, 4.0)]
+  assert len(traces) == 1
+  assert np.isfinite(values).all()
+  if name != 'squared_error':  # which has no temperature
+    assert len(set(values)) == 3
+
+
+def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
+  objective = objectives.make_objective(kd_loss='soft_cross_entropy')
+  terms = objective.fn(LOGITS, BATCH, _weights(0.0, 1.0, 3.0))
+  log_s = jax.nn.log_softmax(LOGITS / 3)
+  probs = jax.nn.softmax(BATCH['teacher_logits'] / 3)
+  np.testing.assert_allclose(
+    terms['kd'], -jnp.sum(probs * log_s, axis=-1), rtol=1e-6
+  )
+
+
+def test_warmup_of_the_papers_cifar_code():
+  factors = [objectives.kd_warmup(e, warmup_epochs=10) for e in range(12)]
+  np.testing.assert_allclose(factors, [*np.arange(10) / 10, 1, 1])
+  assert objectives.kd_warmup(0, warmup_epochs=0) == 1
+
+
+def test_unknown_losses_are_named():
+  with pytest.raises(ValueError, match="'kk'.*'kl'"):
+    objectives.make_objective(kd_loss='kk')

@@ -1,0 +1,92 @@
+"""Records: atomic files, JSON lines, locks."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from kd_jax import errors, records
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+  path = tmp_path / 'run.json'
+  records.write_json(path, {'a': 1})
+  with pytest.raises(TypeError):
+    records.write_json(path, {'a': object()})
+  assert records.read_json(path) == {'a': 1}
+  assert [p.name for p in tmp_path.iterdir()] == ['run.json']
+
+
+def test_no_file_or_a_damaged_one_reads_as_none(tmp_path):
+  assert records.read_json(tmp_path / 'none.json') is None
+  (tmp_path / 'cut.json').write_text('{"a": ')
+  assert records.read_json(tmp_path / 'cut.json') is None
+
+
+def test_digest_ignores_key_order_alone():
+  assert records.digest({'a': 1, 'b': [2]}) == records.digest(
+    {'b': [2], 'a': 1}
+  )
+  assert records.digest({'a': 1}) != records.digest({'a': 2})
+
+
+def test_differences_name_the_fields():
+  a = {'x': {'y': 1, 'z': 2}, 'w': [1]}
+  b = {'x': {'y': 1, 'z': 3}, 'w': [1], 'v': 0}
+  assert list(records.differences(a, b, 'config')) == [
+    'config.v: None, was 0',
+    'config.x.z: 2, was 3',
+  ]
+
+
+def test_metrics_log_drops_and_survives_a_line_cut_short(tmp_path):
+  log = records.MetricsLog(tmp_path / 'metrics.jsonl')
+  assert log.read() == []
+  for epoch in range(3):
+    log.append({'row': 'a', 'epoch': epoch})
+  log.append({'row': 'b', 'epoch': 2})
+  with open(log.path, 'a') as file:
+    file.write('{"row": "a", "epo')  # killed here
+  log.drop(lambda r: r['row'] == 'a' and r['epoch'] >= 1)
+  log.append({'row': 'a', 'epoch': 1})
+  expected = [('a', 0), ('b', 2), ('a', 1)]
+  assert [(r['row'], r['epoch']) for r in log.read()] == expected
+  lines = log.path.read_text().splitlines()
+  assert len([json.loads(line) for line in lines]) == 3
+
+
+_HOLD = """
+import sys, time
+from kd_jax import records
+with records.locked(sys.argv[1]):
+  print('held', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
+  folder = tmp_path / 'run'
+  holder = subprocess.Popen(
+    [sys.executable, '-c', _HOLD, folder],
+    stdout=subprocess.PIPE,
+    cwd=pathlib.Path(__file__).parents[1],
+  )
+  try:
+    assert holder.stdout.readline() == b'held\n'
+    with pytest.raises(errors.UserError, match='another process.*--workdir'):
+      with records.locked(folder):
+        pass
+  finally:
+    holder.kill()
+    holder.communicate()
+  with records.locked(folder):
+    folder.mkdir()  # now ours
+
+
+def test_environment_names_versions_and_device():
+  environment = records.environment()
+  assert environment['backend'] == 'cpu'
+  assert set(environment['versions']) >= {'jax', 'flax', 'optax'}
+  json.dumps(environment)

@@ -1,0 +1,174 @@
+"""Reports: numbers from records, and from nothing else."""
+
+import json
+import pathlib
+
+import pytest
+
+from kd_jax import errors, records, report
+
+
+def _student(row, seed, accuracy):
+  return {
+    'row': row,
+    'seed': seed,
+    'test': {
+      'accuracy': accuracy, 'errors': round(1000 * (1 - accuracy)),
+      'nll': 0.1, 'ece': 0.01, 'brier': 0.05, 'teacher_agreement': 0.98,
+      'teacher_kl': 0.02,
+    },
+    'reliability': {
+      'count': [0, 10], 'accuracy': [0, 0.9], 'confidence': [0, 0.8],
+    },
+    'parameters': 1000,
+    'test_accuracy_after': {'fold0': accuracy - 0.1, 'fit': accuracy},
+    'time': {'train_s': 2.0 + seed, 'fold_loop_s': 1.0, 'fit_s': 1.0 + seed},
+  }  # fmt: skip
+
+
+def _batch(median):
+  spread = {'median': median, 'lower': median / 2, 'upper': median * 2, 'n': 9}
+  return {'call_s': spread, 'ratio': spread, 'compile_s': 0.5}
+
+
+@pytest.fixture(name='record')
+def _record():
+  return {
+    'name': 'mnist-table1-as_coded',
+    'status': 'complete',
+    'command': 'launch.py --config=configs/mnist.py:table1',
+    'config': {
+      'paper': {
+        'h50': {'accuracy': 95.97, 'train_s': 30.998, 'inference_ratio': 315.3},
+        'teacher': {'accuracy': 97.41},
+      }
+    },
+    'environment': records.environment(),
+    'teacher': _student('teacher', 0, 0.978),
+    'students': [
+      _student('h50', 0, 0.96), _student('h50', 1, 0.97),
+      _student('h50_hard', 0, 0.95),
+    ],
+    'benchmark': {
+      'network_of': {'h50': 'h50', 'h50_hard': 'h50'},
+      'networks': {
+        name: {
+          'parameters': 39_760, 'macs': 39_700, 'batches': {'1': _batch(m)},
+        }
+        for name, m in (('teacher', 1.0), ('h50', 40.0))
+      },
+      'cold_calls': {'h50': {'first_call_ratio': _batch(7.0)['ratio']}},
+    },
+  }  # fmt: skip
+
+
+def _cells(table, row):
+  (line,) = [ln for ln in table.splitlines() if ln.startswith(f'| {row} ')]
+  return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_accuracy_is_a_mean_with_its_standard_deviation(record):
+  cells = _cells(report.accuracy_table(record), 'h50')
+  assert cells[1:5] == ['2', '96.50 ± 0.71', '95.97', '+0.53']
+  assert cells[5] == '35 ± 7'
+  hard = _cells(report.accuracy_table(record), 'h50_hard')
+  assert hard[1:5] == ['1', '95.00', '–', '–']
+  teacher = _cells(report.accuracy_table(record), 'teacher')
+  assert teacher[2:5] == ['97.80', '97.41', '+0.39']
+
+
+def test_cost_has_ratios_with_their_spread(record):
+  cells = _cells(report.cost_table(record), 'h50')
+  assert cells == [
+    'h50', '2.5 ± 0.7', '1.0 ± 0.0', '31.0', '39,760', '39,700',
+    '40.0 (20.0–80.0)', '7.0 (3.5–14.0)', '315.3',
+  ]  # fmt: skip
+
+
+def test_fits_show_what_each_adds(record):
+  cells = _cells(report.fits_table(record), 'h50')
+  assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
+
+
+def test_training_speed_is_a_ratio_to_ours():
+  rate = {'median': 1200.0, 'lower': 1000.0, 'upper': 1400.0, 'n': 9}
+  ratio = {'median': 2.5, 'lower': 2.0, 'upper': 3.0, 'n': 9}
+  record = {
+    'systems': {
+      'x': {'about': 'X', 'examples_per_s': rate, 'ours_over_it': ratio}
+    }
+  }
+  assert _cells(report.training_speed_table(record), 'X') == [
+    'X', '1,200', '1,000', '1,400', '9', '2.5 (2.0–3.0)',
+  ]  # fmt: skip
+
+
+def test_a_run_without_timing_or_teacher_metrics_has_dashes(record):
+  del record['benchmark'], record['teacher']['test']
+  for student in record['students']:
+    del student['test']['teacher_agreement']
+  assert _cells(report.accuracy_table(record), 'teacher')[2] == '–'
+  assert _cells(report.accuracy_table(record), 'h50')[-2] == '–'
+  assert _cells(report.cost_table(record), 'h50')[-2] == '–'
+
+
+def test_a_folder_gets_a_report_and_plots(record, tmp_path):
+  records.write_json(tmp_path / 'run.json', record)
+  log = records.MetricsLog(tmp_path / 'metrics.jsonl')
+  for epoch in range(3):
+    log.append({'row': 'h50', 'seed': 0, 'epoch': epoch, 'eval/accuracy': 0.9})
+  text = report.write(tmp_path)
+  assert (tmp_path / 'report.md').read_text() == text
+  for name in ('accuracy_size', 'accuracy_time', 'learning_curves',
+               'reliability'):  # fmt: skip
+    content = (tmp_path / f'{name}.png').read_bytes()
+    assert content.startswith(b'\x89PNG') and len(content) > 10_000
+    assert f'({name}.png)' in text
+
+
+def test_no_run_is_an_error(tmp_path):
+  with pytest.raises(errors.UserError, match='no sound run.json'):
+    report.write(tmp_path)
+
+
+README = """# Title
+<!-- table: mnist-table1-as_coded accuracy -->
+old
+<!-- end of table -->
+after
+"""
+
+
+def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
+  results, readme = tmp_path / 'results', tmp_path / 'README.md'
+  records.write_json(results / 'mnist-table1-as_coded.json', record)
+  readme.write_text(README)
+  report.publish(results, readme)
+  text = readme.read_text()
+  assert text.startswith('# Title\n<!-- table: mnist-table1-as_coded accuracy')
+  assert text.endswith('<!-- end of table -->\nafter\n')
+  assert report.accuracy_table(record) in text
+  assert 'launch.py --config=configs/mnist.py:table1' in text
+  assert 'old' not in text
+  assert (results / 'mnist-table1-as_coded.md').exists()
+  report.publish(results, readme)
+  assert readme.read_text() == text
+
+
+@pytest.mark.parametrize('marker', ['none accuracy', 'mnist-table1-as_coded x'])
+def test_a_table_that_is_not_there_is_an_error(record, marker):
+  text = README.replace('mnist-table1-as_coded accuracy', marker)
+  with pytest.raises(errors.UserError, match='there is no table'):
+    report.fill_tables(text, {record['name']: record})
+
+
+def test_the_readme_is_what_the_results_say():
+  """README's tables are generated: by hand, or stale, they would differ."""
+  root = pathlib.Path(report.__file__).parents[1]
+  results = {
+    path.stem: json.loads(path.read_text())
+    for path in (root / 'results').glob('*.json')
+  }
+  readme = (root / 'README.md').read_text(encoding='utf-8')
+  assert '<!-- table: ' in readme
+  assert report.fill_tables(readme, results) == readme

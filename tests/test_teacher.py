@@ -1,0 +1,169 @@
+"""Stored teacher outputs: reuse, recomputation, damage, files of the user's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import (
+  build,
+  errors,
+  evaluate,
+  losses,
+  models,
+  preprocessing,
+  teacher,
+)
+
+FINGERPRINT = {'weights': 'abc', 'model': {'hidden': [3]}, 'data_digest': 'd'}
+LOGITS = {
+  'train': np.arange(6, dtype=np.float32).reshape(3, 2),
+  'test': np.ones((1, 2), np.float32),
+}
+
+
+class Compute:
+  """Counts how often it is asked."""
+
+  calls = 0
+
+  def __call__(self):
+    self.calls += 1
+    return LOGITS
+
+
+def test_outputs_are_computed_once(tmp_path):
+  compute = Compute()
+  first = teacher.stored_outputs(tmp_path / 'o', FINGERPRINT, compute)
+  second = teacher.stored_outputs(tmp_path / 'o', FINGERPRINT, compute)
+  assert compute.calls == 1
+  for split, logits in LOGITS.items():
+    np.testing.assert_array_equal(first[split], logits)
+    np.testing.assert_array_equal(second[split], logits)
+
+
+@pytest.mark.parametrize('field', FINGERPRINT)
+def test_anything_else_in_the_fingerprint_recomputes_and_says_so(
+  tmp_path, field, caplog
+):
+  compute = Compute()
+  teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  with caplog.at_level('INFO'):
+    teacher.stored_outputs(tmp_path, FINGERPRINT | {field: 'other'}, compute)
+  assert compute.calls == 2
+  assert f'another {field}' in caplog.text
+
+
+@pytest.mark.parametrize('split', LOGITS)
+def test_a_damaged_or_missing_file_is_noticed(tmp_path, split, caplog):
+  compute = Compute()
+  teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  path = tmp_path / f'{split}.npy'
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  path.write_bytes(bytes(content))
+  with caplog.at_level('INFO'):
+    outputs = teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  assert compute.calls == 2
+  assert f'{split}.npy is damaged' in caplog.text
+  np.testing.assert_array_equal(outputs[split], LOGITS[split])
+  path.unlink()
+  teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  assert compute.calls == 3
+
+
+def test_a_store_without_its_manifest_is_no_store(tmp_path):
+  compute = Compute()
+  teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  (tmp_path / 'manifest.json').write_text('{"fingerprint": {')
+  teacher.stored_outputs(tmp_path, FINGERPRINT, compute)
+  assert compute.calls == 2
+
+
+def test_cached_loss_equals_live_loss(tmp_path, generated):
+  """The stored logits of an example are the logits of that example."""
+  module = models.ConvNet(num_classes=10, filters=(4,), hidden=(16, 16))
+  shape = generated.train.images.shape[1:]
+  variables = build.init_variables(module, shape, jax.random.key(0))
+  predict = evaluate.make_predict(
+    build.apply_fn(module), preprocessing.unit, batch_size=300
+  )
+  images = jnp.asarray(generated.train.images)
+  stored = teacher.stored_outputs(
+    tmp_path,
+    FINGERPRINT,
+    lambda: {'train': np.asarray(predict(variables, images))},
+  )['train']
+  index = jax.random.permutation(jax.random.key(1), len(images))[:32]
+  student = jax.random.normal(jax.random.key(2), (32, 10))
+  live, _ = module.apply(
+    variables, preprocessing.unit(images[index]), train=False
+  )
+  cached = losses.kl(student, jnp.asarray(stored)[index], temperature=2.0)
+  np.testing.assert_allclose(
+    cached, losses.kl(student, live, temperature=2.0), rtol=1e-4
+  )
+  # Another example's logits would not do.
+  wrong = losses.kl(student, jnp.asarray(stored)[index + 1], temperature=2.0)
+  assert not np.allclose(cached, wrong, rtol=1e-2)
+
+
+LENGTHS = {'train': 3, 'test': 1}
+
+
+def _load(path):
+  return teacher.load_outputs(path, LENGTHS, 2)
+
+
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+def test_a_file_of_the_users(tmp_path, dtype):
+  np.save(tmp_path / 'a.npy', LOGITS['train'].astype(dtype))
+  outputs = _load(tmp_path / 'a.npy')
+  assert list(outputs) == ['train']
+  np.testing.assert_array_equal(outputs['train'], LOGITS['train'])
+  assert outputs['train'].dtype == np.float32
+  np.savez(tmp_path / 'a.npz', **LOGITS)
+  outputs = _load(tmp_path / 'a.npz')
+  np.testing.assert_array_equal(outputs['test'], LOGITS['test'])
+
+
+def _write(path, content):
+  if isinstance(content, bytes):
+    path.write_bytes(content)
+  elif isinstance(content, dict):
+    with open(path, 'wb') as file:
+      np.savez(file, **content)
+  else:
+    with open(path, 'wb') as file:
+      np.save(file, content)
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (b'', 'is not a .npy or .npz file'),
+    (b'logits', 'is not a .npy or .npz file'),
+    (np.array([[1, 'a']], object), 'is not a .npy or .npz file'),
+    (np.zeros((4, 2)), r'shape \(4, 2\).*needs \(3, 2\)'),
+    (np.zeros((3, 5)), r'shape \(3, 5\).*needs \(3, 2\)'),
+    (np.zeros(3), r'shape \(3,\)'),
+    (np.zeros((3, 2), int), 'int64; expected floating-point'),
+    (np.full((3, 2), np.nan), 'not all finite'),
+    ({'test': np.zeros((1, 2))}, "expected 'train'"),
+    ({'train': np.zeros((3, 2)), 'val': np.zeros((1, 2))}, "expected 'train'"),
+    (
+      {'train': np.zeros((3, 2)), 'test': np.zeros((2, 2))},
+      r'test logits .* shape \(2, 2\)',
+    ),
+  ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, content, message):
+  path = tmp_path / 'logits'
+  _write(path, content)
+  with pytest.raises(errors.UserError, match=message):
+    _load(path)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+  with pytest.raises(errors.UserError, match='there is no file'):
+    _load(tmp_path / 'none.npy')
