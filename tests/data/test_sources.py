@@ -1,0 +1,310 @@
+"""Fetching: a web server, pip and npm, each good, bad, slow and absent.
+
+No registry is asked: pip and npm are the real ones, working on local files.
+"""
+
+import contextlib
+import functools
+import http.server
+import importlib.util
+import os
+import pathlib
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import toys
+
+from kd_jax.data import sources
+from kd_jax.data.dataset import DataError
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+  path = tmp_path / 'fetched'
+  path.mkdir()
+  return path
+
+
+@contextlib.contextmanager
+def _web_server(root):
+  class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+      pass
+
+  handler = functools.partial(Quiet, directory=str(root))
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+      yield f'http://127.0.0.1:{server.server_port}/'
+    finally:
+      server.shutdown()
+      thread.join()
+
+
+@contextlib.contextmanager
+def _host(answer):
+  """A host that runs `answer(connection)` in a thread, and then goes."""
+  done = threading.Event()
+
+  def serve():
+    connection, _ = listener.accept()
+    with connection:
+      with contextlib.suppress(OSError):
+        answer(connection)
+      done.wait(30)
+
+  with socket.create_server(('127.0.0.1', 0)) as listener:
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+      yield f'http://127.0.0.1:{listener.getsockname()[1]}/'
+    finally:
+      done.set()
+      thread.join()
+
+
+def _fetch_error(source, folder) -> str:
+  with pytest.raises(DataError) as caught:
+    source.fetch(folder)
+  return str(caught.value)
+
+
+def test_download(tmp_path, folder):
+  site = tmp_path / 'site'
+  site.mkdir()
+  (site / 'a').write_bytes(CONTENT)
+  (site / 'b').write_bytes(b'')
+  with _web_server(site) as root:
+    sources.Download(root, {'a': len(CONTENT), 'b': 0}).fetch(folder)
+  assert (folder / 'a').read_bytes() == CONTENT
+  assert (folder / 'b').read_bytes() == b''
+
+
+def test_download_of_a_file_url(tmp_path, folder):
+  (tmp_path / 'a').write_bytes(CONTENT)
+  source = sources.Download(f'{tmp_path.as_uri()}/', {'a': len(CONTENT)})
+  source.fetch(folder)
+  assert (folder / 'a').read_bytes() == CONTENT
+
+
+def test_download_of_a_wrong_size(tmp_path, folder):
+  (tmp_path / 'a').write_bytes(CONTENT)
+  with _web_server(tmp_path) as root:
+    short = sources.Download(root, {'a': len(CONTENT) + 1})
+    assert 'a: cut short at 256000 bytes' in _fetch_error(short, folder)
+    longer = sources.Download(root, {'a': 1000})
+    assert 'a: longer than its 1000 bytes' in _fetch_error(longer, folder)
+  # It stopped soon after the limit.
+  assert (folder / 'a').stat().st_size < len(CONTENT)
+
+
+def test_download_of_a_missing_file(tmp_path, folder):
+  with _web_server(tmp_path) as root:
+    error = _fetch_error(sources.Download(root, {'a': 1}), folder)
+  assert 'a: HTTP Error 404' in error
+
+
+def test_download_when_nobody_listens(folder):
+  with socket.create_server(('127.0.0.1', 0)) as listener:
+    port = listener.getsockname()[1]
+  source = sources.Download(f'http://127.0.0.1:{port}/', {'a': 1})
+  start = time.monotonic()
+  assert _fetch_error(source, folder).endswith('Connection refused')
+  assert time.monotonic() - start < source.patience_s
+
+
+def _say_nothing(connection):
+  del connection
+
+
+def _stall_in_the_middle(connection):
+  connection.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 256000\r\n\r\n')
+  connection.sendall(CONTENT[:20_000])
+
+
+def _trickle(connection):
+  connection.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 256000\r\n\r\n')
+  for _ in range(100):
+    connection.sendall(b'x' * 10)
+    time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+  'answer', [_say_nothing, _stall_in_the_middle, _trickle]
+)
+def test_a_slow_host_is_given_up(folder, answer):
+  with _host(answer) as root:
+    source = sources.Download(root, {'a': len(CONTENT)}, patience_s=0.5)
+    start = time.monotonic()
+    assert 'a: no answer, or too slow' in _fetch_error(source, folder)
+    assert 0.5 <= time.monotonic() - start < 4
+
+
+def test_slow_name_resolution_is_given_up(folder, monkeypatch):
+  release = threading.Event()
+
+  def resolve(*args, **kwargs):
+    release.wait(30)
+    raise socket.gaierror('too late')
+
+  monkeypatch.setattr(socket, 'getaddrinfo', resolve)
+  source = sources.Download('http://data.invalid/', {'a': 1}, patience_s=0.3)
+  start = time.monotonic()
+  assert 'no answer' in _fetch_error(source, folder)
+  assert time.monotonic() - start < 4
+  release.set()
+
+
+def test_a_hanging_resolution_does_not_keep_the_process(tmp_path):
+  script = """
+import pathlib, socket, sys, time
+from kd_jax.data import DataError, sources
+socket.getaddrinfo = lambda *args, **kwargs: time.sleep(60)
+source = sources.Download('http://data.invalid/', {'a': 1}, patience_s=0.2)
+try:
+  source.fetch(pathlib.Path(sys.argv[1]))
+except DataError:
+  sys.exit(3)
+"""
+  result = subprocess.run(
+    [sys.executable, '-c', script, str(tmp_path)],
+    cwd=pathlib.Path(sources.__file__).parents[2],
+    timeout=20,
+  )
+  assert result.returncode == 3
+
+
+def test_patience_is_seconds():
+  assert 1 <= sources.Download('http://data.invalid/', {}).patience_s <= 10
+
+
+needs_pip = pytest.mark.skipif(
+  importlib.util.find_spec('pip') is None, reason='no pip in this Python'
+)
+needs_npm = pytest.mark.skipif(
+  shutil.which('npm') is None, reason='npm is not installed'
+)
+
+
+@pytest.fixture
+def local_pip(tmp_path, monkeypatch) -> pathlib.Path:
+  """A folder that pip takes packages from, and from nowhere else."""
+  index = tmp_path / 'index'
+  index.mkdir()
+  monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull)
+  monkeypatch.setenv('PIP_NO_INDEX', '1')
+  monkeypatch.setenv('PIP_FIND_LINKS', str(index))
+  return index
+
+
+@needs_pip
+def test_pip(local_pip, folder, idx_toy):
+  wheel = toys.wheel(idx_toy.files)
+  (local_pip / 'toy-1.0-py3-none-any.whl').write_bytes(wheel)
+  sources.PipPackage('toy==1.0').fetch(folder)
+  assert [p.name for p in folder.iterdir()] == ['toy-1.0-py3-none-any.whl']
+  assert (folder / 'toy-1.0-py3-none-any.whl').read_bytes() == wheel
+
+
+@needs_pip
+def test_pip_never_runs_a_source_package(local_pip, folder, tmp_path):
+  trap = tmp_path / 'ran'
+  setup = f'open({str(trap)!r}, "w")\n'.encode()
+  (local_pip / 'toy-1.0.tar.gz').write_bytes(
+    toys.tgz({'setup.py': setup, 'PKG-INFO': b'Name: toy\n'}, 'toy-1.0/')
+  )
+  error = _fetch_error(sources.PipPackage('toy==1.0'), folder)
+  assert 'toy==1.0' in error
+  assert not trap.exists()
+
+
+def test_pip_is_absent(folder, monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  error = _fetch_error(sources.PipPackage('toy==1.0'), folder)
+  assert error == f'pip is not installed for {sys.executable}'
+
+
+@needs_npm
+def test_npm(tmp_path, folder, idx_toy):
+  package = idx_toy.write(tmp_path / 'package')
+  trap = tmp_path / 'ran'
+  (package / 'package.json').write_text(
+    '{"name": "toy", "version": "1.0.0",'
+    f' "scripts": {{"prepack": "touch {trap}"}}}}'
+  )
+  sources.NpmPackage(str(package)).fetch(folder)
+  assert [path.name for path in folder.iterdir()] == ['toy-1.0.0.tgz']
+  assert not trap.exists()
+
+
+@needs_npm
+def test_npm_fails(tmp_path, folder):
+  error = _fetch_error(sources.NpmPackage(str(tmp_path / 'nothing')), folder)
+  assert 'nothing' in error
+
+
+def _fake_npm(folder, monkeypatch, script):
+  npm = folder / 'npm'
+  npm.write_text(f'#!/bin/sh\n{script}\n')
+  npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+  monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
+
+
+def test_npm_is_absent(folder, monkeypatch):
+  monkeypatch.setenv('PATH', str(folder))
+  error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
+  assert error == 'npm is not on the PATH'
+
+
+def test_npm_cannot_be_run(tmp_path, folder, monkeypatch):
+  _fake_npm(tmp_path, monkeypatch, '')
+  (tmp_path / 'npm').write_text('#!/nowhere/sh\n')
+  error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
+  assert 'npm cannot be run' in error
+
+
+def test_the_reason_is_a_sentence(tmp_path, folder, monkeypatch):
+  lines = (
+    'npm error code E404\nnpm error 404 Not Found - GET the toy\nnpm error'
+  )
+  _fake_npm(tmp_path, monkeypatch, f'echo "{lines}" >&2; exit 1')
+  error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
+  assert error == 'npm error 404 Not Found - GET the toy'
+  _fake_npm(tmp_path, monkeypatch, 'exit 3')
+  error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
+  assert error == 'exit status 3'
+
+
+def test_a_client_that_hangs_is_ended_with_its_children(
+  tmp_path, folder, monkeypatch
+):
+  _fake_npm(tmp_path, monkeypatch, 'sleep 60 & echo $! > child; sleep 60')
+  start = time.monotonic()
+  error = _fetch_error(sources.NpmPackage('toy@1.0.0', limit_s=0.5), folder)
+  assert error == 'not done within 0.5 s'
+  assert time.monotonic() - start < 5
+  child = int((folder / 'child').read_text())
+  for _ in range(100):
+    if not _is_running(child):
+      return
+    time.sleep(0.02)
+  pytest.fail('the child of the client goes on')
+
+
+def _is_running(pid: int) -> bool:
+  """Whether a process is there, and not merely waiting to be reaped."""
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  status = pathlib.Path(f'/proc/{pid}/stat')
+  return not (status.exists() and status.read_text().split()[2] == 'Z')

