@@ -89,6 +89,7 @@ def run(
   for row_config in rows.values():
     build.validate(row_config)
   workdir = pathlib.Path(workdir)
+  records.log_device()
   with records.locked(workdir):
     record = _open_run(config, workdir)
     context = Context(

@@ -13,9 +13,42 @@ import optax
 Schedule = Callable[[jax.Array], jax.Array]
 
 
+def scale_by_adam(
+  *, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-7
+) -> optax.GradientTransformation:
+  """Adam's direction in the form that Keras computes, "epsilon hat".
+
+  m / (sqrt(v) + epsilon) * sqrt(1 - b2^t) / (1 - b1^t)
+
+  It is optax's `scale_by_adam` but for the epsilon, which here is added
+  before the bias correction; and it divides once a parameter, not thrice,
+  which tells where the update is a good part of the step.
+
+  Reference: Kingma and Ba 2015, arXiv:1412.6980, end of section 2.
+  """
+
+  def init(params):
+    zeros = lambda: jax.tree.map(jnp.zeros_like, params)
+    return optax.ScaleByAdamState(jnp.int32(0), zeros(), zeros())
+
+  def update(grads, state, params=None):
+    del params
+    count = state.count + 1
+    mu = jax.tree.map(lambda m, g: m + (1 - b1) * (g - m), state.mu, grads)
+    nu = jax.tree.map(lambda v, g: v + (1 - b2) * (g * g - v), state.nu, grads)
+    t = count.astype(jnp.float32)
+    scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+    direction = jax.tree.map(
+      lambda m, v: scale * m / (jnp.sqrt(v) + epsilon), mu, nu
+    )
+    return direction, optax.ScaleByAdamState(count, mu, nu)
+
+  return optax.GradientTransformation(init, update)
+
+
 def _adam(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
-  del momentum  # Adam's own moments: the field's defaults, as Keras has them.
-  return optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-7, nesterov=nesterov)
+  del momentum, nesterov  # of SGD
+  return scale_by_adam()
 
 
 def _sgd(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
@@ -37,8 +70,8 @@ def make_optimizer(
 
   Args:
     name: a name in OPTIMIZERS.
-    momentum: of SGD; Adam ignores it.
-    nesterov: Nesterov's form of the momentum.
+    momentum: of SGD; Adam has its own moments.
+    nesterov: Nesterov's form of SGD's momentum.
     weight_decay: L2 term added to the gradient of every parameter, biases and
       normalization included, as PyTorch's optimizers do.
   Raises:

@@ -6,6 +6,7 @@ old file or the whole of the new one.
 
 import contextlib
 import datetime
+import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Any
 
-import filelock
 import jax
 from absl import logging
 
@@ -25,6 +25,10 @@ from kd_jax import errors
 
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+# Where a Linux machine shows an NVIDIA GPU or a TPU.
+_ACCELERATORS = ('/dev/nvidia0', '/dev/accel0', '/dev/vfio/0')
 
 
 def write_text(path: os.PathLike, text: str) -> None:
@@ -79,21 +83,18 @@ def locked(folder: os.PathLike, *, wait: bool = False) -> Iterator[None]:
   """
   folder = pathlib.Path(folder)
   folder.parent.mkdir(parents=True, exist_ok=True)
-  lock = filelock.FileLock(folder.with_name(f'.{folder.name}.lock'))
-  try:
-    lock.acquire(timeout=0)
-  except filelock.Timeout:
-    if not wait:
-      raise errors.UserError(
-        f'another process is at work in {folder}: wait for it, or choose '
-        'another folder with --workdir'
-      ) from None
-    logging.info('waiting for another process, at work in %s', folder)
-    lock.acquire()
-  try:
-    yield
-  finally:
-    lock.release()
+  with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if not wait:
+        raise errors.UserError(
+          f'another process is at work in {folder}: wait for it, or choose '
+          'another folder with --workdir'
+        ) from None
+      logging.info('waiting for another process, at work in %s', folder)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield  # Closing the file lets go.
 
 
 class MetricsLog:
@@ -124,6 +125,27 @@ class MetricsLog:
     """Removes the records of work that is going to be done again."""
     kept = [record for record in self.read() if not unwanted(record)]
     write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
+
+
+def log_device() -> None:
+  """Says what computes, and loudly if that is a CPU beside an accelerator."""
+  device = jax.devices()[0]
+  logging.info(
+    'device: %d x %s (%s), jax %s',
+    jax.device_count(),
+    device.device_kind,
+    jax.default_backend(),
+    jax.__version__,
+  )
+  if jax.default_backend() == 'cpu':
+    expected = [path for path in _ACCELERATORS if os.path.exists(path)]
+    if expected:
+      logging.warning(
+        'THIS RUNS ON THE CPU, though this machine has an accelerator (%s). '
+        'Install jax for it, such as "jax[cuda12]" or "jax[tpu]", or unset '
+        'JAX_PLATFORMS',
+        ', '.join(expected),
+      )
 
 
 def environment() -> dict[str, Any]:

