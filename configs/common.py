@@ -148,7 +148,7 @@ def base(
   config.benchmark = config_dict.create(
     enabled=True,
     batch_sizes=(1, 32, 100, 1000, 10000),
-    budget_s=1.0,  # of timed calls, for each network at each batch size
+    budget_s=0.5,  # of timed calls, for each network at each batch size
     cold_calls=3,  # also the paper's protocol, in so many fresh processes
     cold_call_examples=10000,
   )

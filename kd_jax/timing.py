@@ -35,8 +35,7 @@ def interleave(
     Seconds of each round, by name.
   """
   for call in calls.values():  # Warm up: allocation, caches, lazy set-up.
-    for _ in range(2):
-      jax.block_until_ready(call())
+    jax.block_until_ready(call())
   seconds: dict[str, list[float]] = {name: [] for name in calls}
   spent = 0.0
   for done in range(_MAX_ROUNDS):

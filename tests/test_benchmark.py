@@ -86,7 +86,7 @@ def test_calls_are_interleaved_and_blocked_on():
   seconds = timing.interleave(
     {name: lambda name=name: Pending(name) for name in 'ab'}, budget_s=0.001
   )
-  assert order == ['a', 'a', 'b', 'b'] + ['a', 'b'] * 5
+  assert order == ['a', 'b'] + ['a', 'b'] * 5
   assert all(len(s) == 5 and min(s) >= 0.002 for s in seconds.values())
 
 
@@ -96,7 +96,7 @@ def test_quartiles():
   }  # fmt: skip
 
 
-def test_cold_calls_time_a_first_and_a_second_call_in_fresh_processes():
+def test_cold_calls_time_first_calls_in_fresh_processes():
   model = dict(kind='mlp', dropout_rate=0.0, temperature=3.5, dtype='float32')
   results = cold_calls.measure(
     {'teacher': model | {'hidden': [64]}, 's': model | {'hidden': [8]}},
@@ -108,13 +108,9 @@ def test_cold_calls_time_a_first_and_a_second_call_in_fresh_processes():
   assert list(results) == ['teacher', 's']
   assert results['teacher']['first_call_ratio']['median'] == 1
   for name in results:
-    first, second = (
-      results[name]['first_call_s'],
-      results[name]['second_call_s'],
-    )
-    assert first['n'] == second['n'] == 2
-    # The first call compiles each of its operations.
-    assert first['median'] > second['median'] > 0
+    assert results[name]['first_call_s']['n'] == 2
+    # A first call compiles each of its operations: far above a warm call.
+    assert results[name]['first_call_s']['median'] > 0.01
 
 
 def test_a_ratio_is_taken_round_by_round(monkeypatch):
