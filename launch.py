@@ -88,7 +88,7 @@ def _workdir(config) -> pathlib.Path:
     for field, value in config_flags.get_override_values(
       flags.FLAGS['config']
     ).items()
-    if field not in experiment.FREE_FIELDS
+    if field.partition('.')[0] not in experiment.FREE_FIELDS
   }
   mark = f'+{records.digest(overrides)[:8]}' if overrides else ''
   return pathlib.Path(_RUNS_DIR.value) / f'{config.name}{mark}'

@@ -149,7 +149,7 @@ def base(
     enabled=True,
     batch_sizes=(1, 32, 100, 1000, 10000),
     budget_s=0.5,  # of timed calls, for each network at each batch size
-    cold_calls=3,  # also the paper's protocol, in so many fresh processes
+    cold_calls=1,  # also the paper's protocol, in so many fresh processes
     cold_call_examples=10000,
   )
   config.rows = config_dict.ConfigDict(sort_keys=False)

@@ -174,6 +174,7 @@ def run(
     for name, model in models.items()
   }
   record = {
+    'config': build.plain(section),
     'network_of': dict(network_of),
     'reference': next(iter(models)),
     'networks': measure(

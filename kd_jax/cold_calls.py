@@ -42,8 +42,8 @@ def measure(
     examples: a call.
     processes: repetitions.
   Returns:
-    For each network the quartiles of its first call's seconds, and of the
-    ratio reference / network.
+    For each network the quartiles of the first call's and of a second call's
+    seconds (the second shows what the first paid once), and of both ratios.
   """
   spec = {
     'models': dict(models),
@@ -55,16 +55,16 @@ def measure(
   reference = next(iter(models))
   results = {}
   for name in models:
-    results[name] = {
-      'first_call_s': timing.quartiles([run[name] for run in runs]),
-      'first_call_ratio': timing.quartiles(
-        [run[reference] / run[name] for run in runs]
-      ),
-    }
+    results[name] = {}
+    for call in ('first', 'second'):
+      seconds = [run[name][call] for run in runs]
+      ratios = [run[reference][call] / run[name][call] for run in runs]
+      results[name][f'{call}_call_s'] = timing.quartiles(seconds)
+      results[name][f'{call}_call_ratio'] = timing.quartiles(ratios)
   return results
 
 
-def _in_fresh_process(spec: dict[str, Any]) -> dict[str, float]:
+def _in_fresh_process(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
   output = subprocess.run(
     [sys.executable, '-m', 'kd_jax.cold_calls'],
     input=json.dumps(spec),
@@ -76,8 +76,8 @@ def _in_fresh_process(spec: dict[str, Any]) -> dict[str, float]:
   return json.loads(output.splitlines()[-1])
 
 
-def call_each(spec: dict[str, Any]) -> dict[str, float]:
-  """Returns the seconds of each network's first eager call."""
+def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
+  """Returns the seconds of each network's first and second eager call."""
   shape = (spec['examples'], *spec['image_shape'])
   pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   networks = {}
@@ -90,10 +90,12 @@ def call_each(spec: dict[str, Any]) -> dict[str, float]:
   images = jax.block_until_ready(preprocessing.unit(jnp.asarray(pixels)))
   seconds = {}
   for name, (module, variables) in networks.items():
-    began = time.perf_counter()
-    logits, _ = module.apply(variables, images, train=False)
-    jax.block_until_ready(jnp.argmax(logits, axis=-1))
-    seconds[name] = time.perf_counter() - began
+    seconds[name] = {}
+    for call in ('first', 'second'):
+      began = time.perf_counter()
+      logits, _ = module.apply(variables, images, train=False)
+      jax.block_until_ready(jnp.argmax(logits, axis=-1))
+      seconds[name][call] = time.perf_counter() - began
   return seconds
 
 

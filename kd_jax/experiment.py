@@ -36,7 +36,7 @@ from kd_jax import teacher as teacher_outputs
 from kd_jax import train as train_lib
 
 # What does not change a student: it may differ between commands in one folder.
-FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program')
+FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'benchmark')
 
 
 class Teacher(NamedTuple):
@@ -399,7 +399,9 @@ def _benchmark(
   """Times the teacher and each distinct student network, once for a run."""
   config = next(iter(rows.values()))
   students, network_of = benchmark.distinct_models(rows)
-  if network_of == record.get('benchmark', {}).get('network_of'):
+  done = record.get('benchmark', {})
+  asked = build.plain(config.benchmark)
+  if (done.get('network_of'), done.get('config')) == (network_of, asked):
     return
   models, variables = {}, {}
   if teacher.variables is not None:

@@ -57,7 +57,12 @@ def _record():
         }
         for name, m in (('teacher', 1.0), ('h50', 40.0))
       },
-      'cold_calls': {'h50': {'first_call_ratio': _batch(7.0)['ratio']}},
+      'cold_calls': {
+        'h50': {
+          'first_call_ratio': _batch(7.0)['ratio'],
+          'second_call_ratio': _batch(9.0)['ratio'],
+        }
+      },
     },
   }  # fmt: skip
 
@@ -81,7 +86,8 @@ def test_cost_has_ratios_with_their_spread(record):
   cells = _cells(report.cost_table(record), 'h50')
   assert cells == [
     'h50', '2.5 ± 0.7', '1.0 ± 0.0', '31.0', '39,760', '39,700',
-    '40.0 (20.0–80.0)', '7.0 (3.5–14.0)', '315.3',
+    '40.0 (20.0–80.0)', '7.0 (3.5–14.0)',
+    '9.0 (4.5–18.0)', '315.3',
   ]  # fmt: skip
 
 
