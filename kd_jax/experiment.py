@@ -97,9 +97,12 @@ def run(
       functools.cache(build.make_programs),
     )
     teacher = _get_teacher(config, context, pathlib.Path(teachers_dir))
+    record['teacher'] = teacher.record
+    # Only now is the folder this config's: a mistake in the data or in the
+    # teacher's outputs leaves it free for the command that mends it.
+    records.write_json(workdir / 'run.json', record)
     for name, row_config in rows.items():
       _train_row(name, row_config, context, teacher, workdir)
-    record['teacher'] = teacher.record
     record['students'] = _results(workdir, rows)
     records.write_json(workdir / 'run.json', record)
     if config.benchmark.enabled:
@@ -121,7 +124,7 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         'trained with is unknown: remove the folder, or choose another '
         'with --workdir'
       )
-    record = {}
+    record = {'environment': records.environment()}
   else:
     fixed = [
       {k: v for k, v in c.items() if k not in FREE_FIELDS}
@@ -139,9 +142,7 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     'name': config.name,
     'command': ' '.join(sys.argv),
     'config': plain,
-    'environment': records.environment(),
   }
-  records.write_json(workdir / 'run.json', record)
   return record
 
 
@@ -259,7 +260,6 @@ def _get_teacher(
       logging.info('teacher: training it in %s', folder)
       log = records.MetricsLog(folder / 'metrics.jsonl')
       (trained,) = jobs.run(job, dataset, None, log)
-      trained.record['environment'] = records.environment()
       jobs.finish(trained, folder, identity)
       variables = trained.variables
     else:

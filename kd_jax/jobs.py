@@ -142,7 +142,7 @@ def run(
 
   if logits is None:  # Every epoch was done before a restart.
     logits = test_logits(state)
-  trained = []
+  trained, environment = [], records.environment()
   for i, seed in enumerate(job.seeds):
     pick = (
       (lambda leaf, i=i: leaf[i]) if programs.vmapped else lambda leaf: leaf
@@ -156,6 +156,7 @@ def run(
       'parameters': costs.count_parameters(variables['params']),
       **_history(log, label, seed),
       'weights': checkpoint.tree_digest(variables),
+      'environment': environment,
     }
     trained.append(Trained(variables, record))
   return trained

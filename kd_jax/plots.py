@@ -6,29 +6,39 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from kd_jax import records
 
 Record = dict[str, Any]
 
 
-def _rows(record: Record) -> dict[str, list[Record]]:
-  rows: dict[str, list[Record]] = {}
-  for student in record['students']:
-    rows.setdefault(student['row'], []).append(student)
-  return rows
+# Bins of the reliability diagram with fewer examples say nothing.
+_MIN_BIN = 20
+
+
+def _color(index: int):
+  return matplotlib.colormaps['tab20'](index % 20)
 
 
 def _accuracy_against(
   axes, record: Record, x_of: Callable[[Record], float], paper_x: str | None
 ) -> None:
   """Draws accuracy (mean, standard deviation) against x, and the paper's."""
-  for name, students in _rows(record).items():
+  for i, (name, students) in enumerate(records.by_row(record).items()):
     accuracies = [100 * s['test']['accuracy'] for s in students]
     spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0
     x = statistics.fmean(x_of(student) for student in students)
-    drawn = axes.errorbar(
-      x, statistics.fmean(accuracies), spread, fmt='o', capsize=3, label=name
+    axes.errorbar(
+      x,
+      statistics.fmean(accuracies),
+      spread,
+      color=_color(i),
+      fmt='o',
+      capsize=3,
+      label=name,
     )
     paper = record['config']['paper'].get(name)
     if paper:
@@ -36,7 +46,7 @@ def _accuracy_against(
         paper[paper_x] if paper_x else x,
         paper['accuracy'],
         marker='x',
-        color=drawn[0].get_color(),
+        color=_color(i),
       )
   teacher = record['teacher'].get('test')
   if teacher:
@@ -56,17 +66,18 @@ def accuracy_size(axes, record: Record, epochs: Sequence[Record]) -> None:
 
 
 def accuracy_time(axes, record: Record, epochs: Sequence[Record]) -> None:
-  """Accuracy against training time."""
+  """Accuracy against training time: the fold loop's, as in the paper."""
   del epochs
+  seconds = lambda time: time['fold_loop_s'] or time['train_s']
   _accuracy_against(
-    axes, record, lambda student: student['time']['train_s'], 'train_s'
+    axes, record, lambda student: seconds(student['time']), 'train_s'
   )
-  axes.set_xlabel('training time, s')
+  axes.set_xlabel("training time, s (the fold loop's, where there is one)")
 
 
 def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Test accuracy after each epoch, each seed a line."""
-  for i, (name, students) in enumerate(_rows(record).items()):
+  for i, (name, students) in enumerate(records.by_row(record).items()):
     for student in students:
       curve = [
         (epoch['epoch'] + 1, 100 * epoch['eval/accuracy'])
@@ -76,12 +87,12 @@ def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
       if curve:
         axes.plot(
           *zip(*curve, strict=True),
-          color=f'C{i % 10}',
-          linestyle='-' if i < 10 else '--',
+          color=_color(i),
           alpha=0.8,
           label=name if student is students[0] else None,
         )
-  axes.set_xlabel('epoch (passes of the fold loop included)')
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.set_xlabel('epoch (those of the fold loop included)')
   axes.set_ylabel('test accuracy, %')
   axes.legend(fontsize='small', ncols=2)
   axes.grid(alpha=0.3)
@@ -90,7 +101,9 @@ def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
 def reliability(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Accuracy against confidence, the first seed of each row."""
   del epochs
-  first = {name: students[0] for name, students in _rows(record).items()}
+  first = {
+    name: students[0] for name, students in records.by_row(record).items()
+  }
   networks = {'teacher': record['teacher']} | first
   axes.plot((0, 1), (0, 1), color='gray', linestyle='--')
   for i, (name, network) in enumerate(networks.items()):
@@ -102,15 +115,16 @@ def reliability(axes, record: Record, epochs: Sequence[Record]) -> None:
       for confidence, accuracy, count in zip(
         bins['confidence'], bins['accuracy'], bins['count'], strict=True
       )
-      if count > 0
+      if count >= _MIN_BIN
     ]
     axes.plot(
-      *zip(*points, strict=True),
+      [confidence for confidence, _ in points],
+      [accuracy for _, accuracy in points],
       marker='.',
-      color=f'C{i % 10}',
-      linestyle='-' if i < 10 else '--',
+      color=_color(i),
       label=name,
     )
+  axes.set_title(f'first seed of each row; bins of {_MIN_BIN} examples or more')
   axes.set_xlabel('confidence')
   axes.set_ylabel('accuracy')
   axes.legend(fontsize='small', ncols=2)

@@ -97,6 +97,14 @@ def locked(folder: os.PathLike, *, wait: bool = False) -> Iterator[None]:
     yield  # Closing the file lets go.
 
 
+def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+  """Returns the students of each row of a run.json, in the run's order."""
+  rows: dict[str, list[dict[str, Any]]] = {}
+  for student in record.get('students', []):
+    rows.setdefault(student['row'], []).append(student)
+  return rows
+
+
 class MetricsLog:
   """A file of JSON lines that a resumed run continues without a seam."""
 

@@ -8,6 +8,8 @@ A README asks for a table with a pair of lines, between which it is written:
 
   <!-- table: NAME KIND -->
   <!-- end of table -->
+
+NAME is that of a file in results/, or `all` for a table over all of them.
 """
 
 import os
@@ -48,14 +50,6 @@ def _quartiles(values: dict[str, float] | None, digits: int) -> str:
   )
 
 
-def by_row(record: Record) -> dict[str, list[Record]]:
-  """Returns the students of each row, in the order of the run."""
-  rows: dict[str, list[Record]] = {}
-  for student in record.get('students', []):
-    rows.setdefault(student['row'], []).append(student)
-  return rows
-
-
 def _test(students: Sequence[Record], metric: str) -> list[float | None]:
   return [student.get('test', {}).get(metric) for student in students]
 
@@ -83,7 +77,7 @@ def accuracy_table(record: Record) -> str:
   rows = []
   for name, students in {
     'teacher': [record['teacher']],
-    **by_row(record),
+    **records.by_row(record),
   }.items():
     accuracies = _test(students, 'accuracy')
     paper = _paper(record, name, 'accuracy')
@@ -136,7 +130,7 @@ def cost_table(record: Record) -> str:
   rows = []
   for name, students in {
     'teacher': [record['teacher']],
-    **by_row(record),
+    **records.by_row(record),
   }.items():
     network = networks.get(network_of.get(name), {})
     times = [student.get('time', {}) for student in students]
@@ -201,7 +195,7 @@ def latency_table(record: Record) -> str:
 
 def fits_table(record: Record) -> str:
   """Test accuracy after each fit of a training, beside the paper's."""
-  rows = by_row(record)
+  rows = records.by_row(record)
   fits = list(
     dict.fromkeys(
       fit
@@ -238,12 +232,37 @@ def training_speed_table(record: Record) -> str:
   return _markdown(headers, lines)
 
 
+def teachers_table(results: dict[str, Record]) -> str:
+  """Each run's teacher, and the student that every run has."""
+  lines = []
+  for name, record in results.items():
+    students = records.by_row(record).get('h300')
+    if not students:
+      continue
+    spec = record['config']['teacher']
+    lines.append(
+      (
+        name,
+        f'{spec["model"]["dropout_rate"]:g}',
+        str(spec['seed']),
+        mean_sd(_test([record['teacher']], 'accuracy'), 2, scale=100),
+        mean_sd(_test(students, 'accuracy'), 2, scale=100),
+      )
+    )
+  headers = ('run', 'dropout', 'teacher seed', 'teacher %', 'h300 %')
+  return _markdown(headers, lines)
+
+
+# Tables of one run, and of all runs together, by the name a README asks with.
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
   'cost': cost_table,
   'latency': latency_table,
   'fits': fits_table,
   'training_speed': training_speed_table,
+}
+TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
+  'teachers': teachers_table,
 }
 
 
@@ -312,6 +331,8 @@ def fill_tables(text: str, results: dict[str, Record]) -> str:
 
   def fill(match: re.Match) -> str:
     start, name, kind, end = match.groups()
+    if name == 'all' and kind in TABLES_OF_ALL:
+      return f'{start}{TABLES_OF_ALL[kind](results)}\n{end}'
     if name not in results or kind not in TABLES:
       raise errors.UserError(
         f'there is no table {name} {kind}; the runs are: '
@@ -358,7 +379,8 @@ def main(argv: Sequence[str]) -> None:
     record = records.read_json(pathlib.Path(run_dir) / 'run.json')
     if record is None or record['status'] != 'complete':
       raise app.UsageError(f'{run_dir} holds no complete run')
-    records.write_json(folder / f'{record["name"]}.json', record)
+    name = pathlib.Path(run_dir).resolve().name
+    records.write_json(folder / f'{name}.json', record)
   publish(folder, folder.resolve().parent / 'README.md')
 
 

@@ -1,5 +1,9 @@
 """Timing: counts by hand, structure of results; no times are asserted."""
 
+import json
+import pathlib
+import subprocess
+import sys
 import time
 
 import jax
@@ -115,6 +119,28 @@ def test_cold_calls_time_first_calls_in_fresh_processes():
     assert first['n'] == second['n'] == 2
     # The first call compiles each of its operations.
     assert first['median'] > second['median'] > 0
+
+
+def test_the_command_line_times_the_networks_of_a_config(tmp_path):
+  out = tmp_path / 'out.json'
+  output = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'kd_jax.benchmark',
+      '--config=configs/mnist.py:h50,smoke',
+      '--config.data.name=generated',
+      f'--out={out}',
+    ],
+    cwd=pathlib.Path(__file__).parents[1],
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout
+  networks = json.loads(out.read_text())['benchmark']['networks']
+  assert list(networks) == ['teacher', 'h50']
+  assert networks['h50']['parameters'] == 39_760
+  assert output.count('| h50 ') == 2  # batch sizes 1 and 32
 
 
 def test_a_ratio_is_taken_round_by_round(monkeypatch):

@@ -214,6 +214,7 @@ def test_the_users_own_teacher_outputs(tmp_path, generated):
     f'--workdir={tmp_path / "other"}', f'--runs_dir={tmp_path}',
     f'--config.teacher.logits={tmp_path / "short.npy"}',
   )  # fmt: skip
+  assert not (tmp_path / 'other' / 'run.json').exists()
   assert code != 0
   assert 'shape (7, 10); the train split needs (2000, 10)' in error
   assert 'Traceback' not in error

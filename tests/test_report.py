@@ -2,10 +2,14 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from kd_jax import errors, records, report
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _student(row, seed, accuracy):
@@ -161,6 +165,35 @@ def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
   assert readme.read_text() == text
 
 
+def test_a_table_over_all_runs(record):
+  record['config']['teacher'] = {'model': {'dropout_rate': 0.5}, 'seed': 3}
+  record['students'].append(_student('h300', 0, 0.971))
+  other = record | {'students': [_student('h50', 0, 0.9)]}
+  text = README.replace('mnist-table1-as_coded accuracy', 'all teachers')
+  filled = report.fill_tables(text, {'a-run': record, 'without': other})
+  assert _cells(filled, 'a-run') == ['a-run', '0.5', '3', '97.80', '97.10']
+  assert 'without' not in filled
+
+
+def test_the_command_line_adds_a_run_and_writes_the_tables(record, tmp_path):
+  run_dir, results = tmp_path / 'runs' / 'my-run', tmp_path / 'results'
+  records.write_json(run_dir / 'run.json', record)
+  (tmp_path / 'README.md').write_text(
+    README.replace('mnist-table1-as_coded', 'my-run')
+  )
+  command = [sys.executable, '-m', 'kd_jax.report', str(results)]
+  subprocess.run([*command, f'--add={run_dir}'], cwd=ROOT, check=True)
+  assert json.loads((results / 'my-run.json').read_text()) == record
+  assert report.accuracy_table(record) in (tmp_path / 'README.md').read_text()
+  record['status'] = 'running'
+  records.write_json(run_dir / 'run.json', record)
+  refused = subprocess.run(
+    [*command, f'--add={run_dir}'], cwd=ROOT, capture_output=True, text=True
+  )
+  assert refused.returncode != 0
+  assert 'holds no complete run' in refused.stdout + refused.stderr
+
+
 @pytest.mark.parametrize('marker', ['none accuracy', 'mnist-table1-as_coded x'])
 def test_a_table_that_is_not_there_is_an_error(record, marker):
   text = README.replace('mnist-table1-as_coded accuracy', marker)
@@ -170,11 +203,10 @@ def test_a_table_that_is_not_there_is_an_error(record, marker):
 
 def test_the_readme_is_what_the_results_say():
   """README's tables are generated: by hand, or stale, they would differ."""
-  root = pathlib.Path(report.__file__).parents[1]
   results = {
     path.stem: json.loads(path.read_text())
-    for path in (root / 'results').glob('*.json')
+    for path in (ROOT / 'results').glob('*.json')
   }
-  readme = (root / 'README.md').read_text(encoding='utf-8')
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
   assert '<!-- table: ' in readme
   assert report.fill_tables(readme, results) == readme
