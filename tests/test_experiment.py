@@ -1,0 +1,81 @@
+"""A whole run in this process: golden numbers, reuse, damage."""
+
+import pytest
+
+from configs import mnist
+from kd_jax import experiment, records
+
+# Of jax 0.10 on an x86-64 CPU, with the tolerance that other processors and
+# versions need. They may change when the data order, the initialization, the
+# optimizer or the generated data set changes on purpose: then say so in
+# CHANGELOG.md and in BUILD_NOTES.md, and put the new ones here.
+GOLDEN = {'teacher_nll': 1.091, 'student_nll': 1.166, 'student_kl': 0.1257}
+TOLERANCE = 0.05
+
+
+def _config():
+  config = mnist.get_config('h50')
+  config.data.name = 'generated'
+  config.teacher.model.hidden = (32, 32)
+  config.teacher.model.dropout_rate = 0.0
+  config.teacher.model.temperature = 1.0
+  config.teacher.train.epochs = 3
+  config.train.epochs = 2
+  config.benchmark.enabled = False
+  config.lock()
+  return config
+
+
+def _run(folder):
+  return experiment.run(
+    _config(), workdir=folder / 'run', teachers_dir=folder / 'teachers'
+  )
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('experiment')
+  _run(folder)
+  return folder
+
+
+def test_golden_numbers(folder):
+  record = records.read_json(folder / 'run' / 'run.json')
+  (student,) = record['students']
+  values = {
+    'teacher_nll': record['teacher']['test']['nll'],
+    'student_nll': student['test']['nll'],
+    'student_kl': student['test']['teacher_kl'],
+  }
+  assert values == pytest.approx(GOLDEN, rel=TOLERANCE)
+
+
+def test_the_student_learns_the_teacher(folder):
+  (student,) = records.read_json(folder / 'run' / 'run.json')['students']
+  lines = records.MetricsLog(folder / 'run' / 'metrics.jsonl').read()
+  kl = [line['eval/teacher_kl'] for line in lines]
+  assert len(kl) == 8
+  assert kl[-1] < 0.5 * kl[0]
+  assert set(student['test_accuracy_after']) == {
+    'fold0', 'fold1', 'fold2', 'fit',
+  }  # fmt: skip
+
+
+def test_a_damaged_result_is_made_again(folder, caplog):
+  before = records.read_json(folder / 'run' / 'run.json')
+  result = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'result.json'
+  result.write_text(result.read_text()[:50])
+  after = _run(folder)
+  assert after['students'][0]['weights'] == before['students'][0]['weights']
+
+
+def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
+  """The teacher's outputs are part of what a student is."""
+  identity = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'identity.json'
+  content = records.read_json(identity)
+  content['teacher_outputs'] = 'of another teacher'
+  records.write_json(identity, content)
+  with caplog.at_level('WARNING'):
+    _run(folder)
+  assert 'is done again: identity.teacher_outputs' in caplog.text
+  assert records.read_json(identity)['teacher_outputs'] != 'of another teacher'
