@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := benchmarks/.venv
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow check format report bench clean
@@ -29,19 +30,24 @@ format: $(VENV)/.test  ## Put the code into its format.
 report: $(VENV)/.run  ## Write the tables of README.md from results/.
 	$(BIN)/python -m kd_jax.report results
 
-bench: $(VENV)/.run  ## Student training beside Keras and PyTorch.
-	$(PYTHON) benchmarks/student_training.py
+bench: $(BENCH)/.run  ## Student training beside Keras and PyTorch.
+	$(BENCH)/bin/python benchmarks/student_training.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A file in .venv says what is installed there: nothing is done twice.
+# A file in an environment says what is installed there: nothing is done twice.
 $(VENV)/.run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'Python 3.11 or later is needed: make PYTHON=python3.12' >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(BENCH)/.run: benchmarks/requirements.txt requirements.txt
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.test: tests/requirements.txt $(VENV)/.run

@@ -409,12 +409,16 @@ def _benchmark(
     variables['teacher'] = teacher.variables
   for name, model in students.items():
     seed = next(s['seed'] for s in record['students'] if s['row'] == name)
-    variables[name] = jobs.restore(
-      workdir / 'students' / name / f'seed-{seed}',
-      build.model(model, dataset.num_classes),
-      dataset.train.images,
-    )
+    folder = workdir / 'students' / name / f'seed-{seed}'
     models[name] = model
+    variables[name] = jobs.restore(
+      folder, build.model(model, dataset.num_classes), dataset.train.images
+    )
+    if variables[name] is None:
+      raise errors.UserError(
+        f'the weights in {folder} are damaged: remove that folder, and the '
+        'same command trains them again'
+      )
   record['benchmark'] = benchmark.run(
     config, models, network_of, variables, dataset
   )

@@ -225,6 +225,7 @@ def is_done(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
 def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
   """Keeps the weights and the record of a training, and nothing else."""
   _claim(folder, identity)
+  shutil.rmtree(folder / 'weights', ignore_errors=True)
   weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
   weights.save(0, trained.variables)
   weights.close()

@@ -126,7 +126,8 @@ def cost_table(record: Record) -> str:
   sizes = sorted(
     {int(size) for n in networks.values() for size in n['batches']}
   )
-  cold = timing.get('cold_calls', {})
+  has_teacher = timing.get('reference') == 'teacher'
+  cold = timing.get('cold_calls', {}) if has_teacher else {}
   rows = []
   for name, students in {
     'teacher': [record['teacher']],
@@ -134,7 +135,8 @@ def cost_table(record: Record) -> str:
   }.items():
     network = networks.get(network_of.get(name), {})
     times = [student.get('time', {}) for student in students]
-    batches = network.get('batches', {})
+    # Ratios are the teacher's: a file of outputs has no time of its own.
+    batches = network.get('batches', {}) if has_teacher else {}
     own_cold = cold.get(network_of.get(name), {})
     rows.append(
       (

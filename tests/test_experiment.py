@@ -1,9 +1,11 @@
 """A whole run in this process: golden numbers, reuse, damage."""
 
+import shutil
+
 import pytest
 
 from configs import mnist
-from kd_jax import experiment, records
+from kd_jax import errors, experiment, records
 
 # Of jax 0.10 on an x86-64 CPU, with the tolerance that other processors and
 # versions need. They may change when the data order, the initialization, the
@@ -67,6 +69,19 @@ def test_a_damaged_result_is_made_again(folder, caplog):
   result.write_text(result.read_text()[:50])
   after = _run(folder)
   assert after['students'][0]['weights'] == before['students'][0]['weights']
+
+
+def test_damaged_weights_are_named_with_the_mend(folder):
+  seed = folder / 'run' / 'students' / 'h50' / 'seed-0'
+  (seed / 'weights').rename(folder / 'moved')
+  config = _config()
+  config.benchmark.enabled = True
+  with pytest.raises(errors.UserError, match='seed-0 are damaged: remove'):
+    experiment.run(
+      config, workdir=folder / 'run', teachers_dir=folder / 'teachers'
+    )
+  shutil.rmtree(seed / 'weights', ignore_errors=True)
+  (folder / 'moved').rename(seed / 'weights')
 
 
 def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):

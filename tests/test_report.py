@@ -54,6 +54,7 @@ def _record():
       _student('h50_hard', 0, 0.95),
     ],
     'benchmark': {
+      'reference': 'teacher',
       'network_of': {'h50': 'h50', 'h50_hard': 'h50'},
       'networks': {
         name: {
@@ -163,6 +164,12 @@ def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
   assert (results / 'mnist-table1-as_coded.md').exists()
   report.publish(results, readme)
   assert readme.read_text() == text
+
+
+def test_without_a_teacher_network_there_are_no_ratios(record):
+  record['benchmark']['reference'] = 'h50'
+  cells = _cells(report.cost_table(record), 'h50')
+  assert cells[4:] == ['39,760', '39,700', '–', '–', '–', '315.3']
 
 
 def test_a_table_over_all_runs(record):
