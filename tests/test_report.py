@@ -212,7 +212,7 @@ def test_the_readme_is_what_the_results_say():
   """README's tables are generated: by hand, or stale, they would differ."""
   results = {
     path.stem: json.loads(path.read_text())
-    for path in (ROOT / 'results').glob('*.json')
+    for path in sorted((ROOT / 'results').glob('*.json'))
   }
   readme = (ROOT / 'README.md').read_text(encoding='utf-8')
   assert '<!-- table: ' in readme
