@@ -10,7 +10,7 @@ as_written (what the paper says); teacher_dropout=false for the reading in
 which Keras left the teacher's dropout off; smoke=true to finish in seconds.
 
 On two CPU cores the teacher takes two to three minutes, once, and a table's
-students under one minute a seed. Expected accuracy: README.md.
+twelve students one to two minutes a seed. Expected accuracy: README.md.
 """
 
 from ml_collections import config_dict

@@ -188,11 +188,6 @@ def settings(
   )
 
 
-def preprocess(config: ConfigDict):
-  """Returns the pixel scaling of a data section."""
-  return preprocessing.SCALINGS[config.scaling]
-
-
 def _check(ok: bool, field: str, value: Any, expected: str) -> None:
   if not ok:
     raise errors.UserError(f'config.{field}={value!r}: expected {expected}')

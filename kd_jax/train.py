@@ -74,14 +74,12 @@ class Program(NamedTuple):
       (state, sums): steps start..stop of an epoch over the first `count`.
     zero_sums: totals before the first step.
     batch_size: examples a step.
-    vmapped: whether states, keys and sums have a leading axis of seeds.
   """
 
   order: Callable[..., jax.Array]
   run: Callable[..., tuple[TrainState, Sums]]
   zero_sums: Callable[[], Sums]
   batch_size: int
-  vmapped: bool
 
 
 def make_program(
@@ -158,7 +156,6 @@ def make_program(
     run=jax.jit(run, donate_argnums=(0, 1)),
     zero_sums=zero_sums,
     batch_size=batch_size,
-    vmapped=num_seeds is not None,
   )
 
 
