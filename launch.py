@@ -111,8 +111,9 @@ def main(argv: list[str]) -> None:
     lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
   )
   # Imported late, so that --list, --help and a mistyped flag answer at once.
-  from kd_jax import experiment, report
+  from kd_jax import experiment, host_memory, report
 
+  host_memory.keep_freed_memory()
   try:
     workdir = _workdir(_CONFIG.value)
     record = experiment.run(

@@ -88,9 +88,10 @@ def ours():
       optim=config.optim,
       distill=config.distill,
       distilled=True,
+      scaling=config.data.scaling,
       num_classes=10,
       image_shape=images.shape[1:],
-      total_steps=train.num_steps(phases, BATCH),
+      total_steps=train.num_steps(phases, BATCH, drop_remainder=False),
       num_seeds=None,
     )
   )

@@ -59,6 +59,26 @@ def conv_net(
   )
 
 
+def resnet(
+  blocks: tuple[int, ...], *, block='basic', **fields
+) -> config_dict.ConfigDict:
+  """A ResNet for small images; `fields` override the defaults below."""
+  section = model(
+    'resnet',
+    block=block,  # basic, bottleneck
+    blocks=blocks,  # of each stage
+    min_blocks=0,  # 1: a stage of 0 blocks has one; 0: it is left out
+    widths=(64, 128, 256, 512)[: len(blocks)],
+    strides=(1, 2, 2, 2)[: len(blocks)],  # of each stage's first block
+    stem_stride=1,
+    stem_pool=True,
+    temperature=1.0,
+    dtype='float32',
+  )
+  section.update(fields)
+  return section
+
+
 def optimizer(
   name: str, learning_rate: float, **fields
 ) -> config_dict.ConfigDict:
@@ -84,6 +104,9 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     folds=0,  # k > 1: first a fit on each k-fold training part, carried on
     carry_optimizer=True,  # from one fit to the next
     holdout_fraction=0.0,  # this last part of the training split is unused
+    drop_remainder=False,  # leave out what does not fill a batch
+    augmentation='none',  # none, crop_and_flip
+    subset='all',  # which examples: all, or one of kd_jax/data/subsets.py
   )
   train.update(fields)
   return train
@@ -119,22 +142,33 @@ def base(
   train: config_dict.ConfigDict,
   optim: config_dict.ConfigDict,
   distill: config_dict.ConfigDict,
+  scaling: str = 'unit',
 ) -> config_dict.ConfigDict:
-  """A config of one row, with every section there is."""
+  """A config of one row, with every section there is.
+
+  `scaling` is the students' and, unless its section is changed, the teacher's.
+  """
   config = config_dict.ConfigDict()
   config.name = name
   config.seeds = 1  # students of seeds first_seed, first_seed + 1, ...
   config.first_seed = 0
   config.seeds_per_program = 0  # trained as one program; 0 chooses by device
+  config.loop = 'auto'  # over steps: device, host, or what suits the backend
   config.data = config_dict.create(
     name=dataset,
-    scaling='unit',  # unit: x/255; symmetric: (x/255 - 0.5) / 0.5
+    scaling=scaling,  # a name in kd_jax/preprocessing.py
     train_examples=0,  # the first so many; 0 for all
     test_examples=0,
+    holdout_examples=0,  # the last so many of training take the test's place
   )
   config.teacher = config_dict.create(
     logits='',  # your own: FILE.npy (train) or FILE.npz (train, test)
+    shipped='',  # a folder in teachers/ whose outputs come with the project
+    retrain=False,  # train it, though its outputs are there
     seed=0,
+    scaling=scaling,  # of its inputs while it trains
+    outputs_scaling=scaling,  # and for the outputs that students are given
+    also_outputs=(),  # other scalings that outputs are computed for
     distill=hard_labels(),
     model=teacher_model,
     train=teacher_train,

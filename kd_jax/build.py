@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_flags import config_path
 
 from kd_jax import (
+  augment,
+  data,
   errors,
   evaluate,
   models,
@@ -24,7 +26,13 @@ from kd_jax import (
 MODELS: dict[str, type[nn.Module]] = {
   'mlp': models.MLP,
   'conv_net': models.ConvNet,
+  'resnet': models.ResNet,
 }
+
+# Where the loop over steps is, if not in the program: by backend and model. A
+# loop over a ResNet's step in a program takes 2.5 to 5 times as long on a CPU
+# as calls of the step; over the other networks' it is the faster one.
+_LOOPS = {('cpu', 'resnet'): 'host'}
 
 
 def model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -55,6 +63,17 @@ def init_variables(module: nn.Module, image_shape, key: jax.Array):
   """Returns a module's initial variables for images [H, W, C]."""
   variables = module.init(key, jnp.zeros((1, *image_shape)), train=False)
   return {'batch_stats': {}, **variables}
+
+
+def predict_fn(
+  config: ConfigDict, num_classes: int, scaling: str, batch_size: int
+) -> evaluate.PredictFn:
+  """Returns a model section's `predict`; see evaluate.py."""
+  return evaluate.make_predict(
+    apply_fn(model(config, num_classes)),
+    preprocessing.SCALINGS[scaling],
+    batch_size=batch_size,
+  )
 
 
 def phases(config: ConfigDict, num_examples: int) -> list[train.Phase]:
@@ -93,6 +112,7 @@ def programs_key(
   optim: ConfigDict,
   distill: ConfigDict,
   distilled: bool,
+  scaling: str,
   num_classes: int,
   image_shape: tuple[int, ...],
   total_steps: int,
@@ -109,8 +129,11 @@ def programs_key(
       model=model.to_dict(),
       num_classes=num_classes,
       image_shape=image_shape,
-      scaling=config.data.scaling,
+      scaling=scaling,
       batch_size=train.batch_size,
+      augmentation=train.augmentation,
+      drop_remainder=train.drop_remainder,
+      loop=_loop(config.loop, model.kind),
       eval_batch_size=config.eval.batch_size,
       optim=optim,
       total_steps=0 if optim['schedule'] == 'constant' else total_steps,
@@ -120,6 +143,13 @@ def programs_key(
       num_seeds=num_seeds,
     )
   )
+
+
+def _loop(loop: str, kind: str) -> str:
+  """Returns where the loop over steps is to be."""
+  if loop != 'auto':
+    return loop
+  return _LOOPS.get((jax.default_backend(), kind), 'device')
 
 
 def make_programs(key: FrozenConfigDict) -> Programs:
@@ -161,6 +191,9 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       preprocess,
       batch_size=key.batch_size,
       names=steps.SUMS + objective.names,
+      augment=augment.AUGMENTATIONS[key.augmentation],
+      drop_remainder=key.drop_remainder,
+      loop=key.loop,
       num_seeds=key.num_seeds,
     ),
     predict=evaluate.make_predict(
@@ -197,6 +230,48 @@ def _one_of(field: str, value: str, known) -> None:
   _check(value in known, field, value, f'one of {", ".join(sorted(known))}')
 
 
+# The least value of each number in a list that shapes a network.
+_WHOLE_NUMBERS = {
+  'hidden': 1, 'filters': 1, 'widths': 1, 'strides': 1, 'blocks': 0,
+}  # fmt: skip
+
+
+def _validate_model(prefix: str, section: ConfigDict) -> None:
+  """Checks a model section."""
+  _one_of(f'{prefix}.kind', section.kind, MODELS)
+  _one_of(f'{prefix}.dtype', section.dtype, ('float32', 'bfloat16'))
+  temperature = section.temperature
+  _check(
+    temperature > 0, f'{prefix}.temperature', temperature, 'a number above 0'
+  )
+  rate = section.get('dropout_rate', 0.0)
+  _check(0 <= rate < 1, f'{prefix}.dropout_rate', rate, 'a number in [0, 1)')
+  for field, least in _WHOLE_NUMBERS.items():
+    values = section.get(field, ())
+    _check(
+      all(isinstance(value, int) and value >= least for value in values),
+      f'{prefix}.{field}',
+      values,
+      f'whole numbers of at least {least}',
+    )
+  if section.kind == 'resnet':
+    _one_of(f'{prefix}.block', section.block, models.resnet.BLOCKS)
+    for field in ('widths', 'strides'):
+      _check(
+        len(section[field]) == len(section.blocks),
+        f'{prefix}.{field}',
+        section[field],
+        f'one for each of {prefix}.blocks={section.blocks}',
+      )
+    for field, least in (('stem_stride', 1), ('min_blocks', 0)):
+      _check(
+        section[field] >= least,
+        f'{prefix}.{field}',
+        section[field],
+        f'a number of at least {least}',
+      )
+
+
 def validate(config: ConfigDict) -> None:
   """Checks a closed config before any work is done.
 
@@ -219,19 +294,14 @@ def validate(config: ConfigDict) -> None:
   _one_of('data.scaling', config.data.scaling, preprocessing.SCALINGS)
   for field in ('train_examples', 'test_examples'):
     at_least(f'data.{field}', config.data[field], 0)
-  for section in (config.teacher.model, config.student):
-    name = 'student' if section is config.student else 'teacher.model'
-    _one_of(f'{name}.kind', section.kind, MODELS)
-    positive(f'{name}.temperature', section.temperature)
-    fraction(f'{name}.dropout_rate', section.dropout_rate)
-    widths = (*section.hidden, *section.get('filters', ()))
-    _check(
-      all(isinstance(w, int) and w > 0 for w in widths),
-      f'{name}.hidden',
-      widths,
-      'whole numbers above 0',
-    )
-    _one_of(f'{name}.dtype', section.dtype, ('float32', 'bfloat16'))
+  at_least('data.holdout_examples', config.data.holdout_examples, 0)
+  _one_of('loop', config.loop, ('auto', 'device', 'host'))
+  for field in ('scaling', 'outputs_scaling'):
+    _one_of(f'teacher.{field}', config.teacher[field], preprocessing.SCALINGS)
+  for scaling in config.teacher.also_outputs:
+    _one_of('teacher.also_outputs', scaling, preprocessing.SCALINGS)
+  _validate_model('student', config.student)
+  _validate_model('teacher.model', config.teacher.model)
   for prefix, section in (
     ('train', config.train),
     ('teacher.train', config.teacher.train),
@@ -245,6 +315,10 @@ def validate(config: ConfigDict) -> None:
       '0 (none) or at least 2',
     )
     fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
+    _one_of(
+      f'{prefix}.augmentation', section.augmentation, augment.AUGMENTATIONS
+    )
+    _one_of(f'{prefix}.subset', section.subset, data.SUBSETS)
   for prefix, section in (
     ('optim', config.optim),
     ('teacher.optim', config.teacher.optim),

@@ -19,7 +19,8 @@ def count_macs(fn: Callable[..., Any], *args) -> int:
   """Returns the multiply-accumulates of `fn(*args)`: products and convolutions.
 
   Counted on the traced program, before any compiler rewrites it; elementwise
-  work is not counted. A loop counts as often as it runs, where that is known.
+  work is not counted. A loop counts as often as it runs, where that is known;
+  of several branches, the dearest counts.
   """
   return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
 
@@ -39,7 +40,10 @@ def _jaxpr_macs(jaxpr) -> int:
       kernel = equation.invars[1].aval.shape
       out_channels = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
       total += int(np.prod(output.shape) * np.prod(kernel) // out_channels)
-    times = equation.params.get('length', 1)
-    for inner in jex_core.jaxprs_in_params(equation.params):
-      total += times * _jaxpr_macs(inner)
+    inner = [
+      _jaxpr_macs(jaxpr) for jaxpr in jex_core.jaxprs_in_params(equation.params)
+    ]
+    if equation.primitive.name == 'cond':
+      inner = [max(inner)]
+    total += equation.params.get('length', 1) * sum(inner)
   return total

@@ -36,7 +36,7 @@ from kd_jax import teacher as teacher_outputs
 from kd_jax import train as train_lib
 
 # What does not change a student: it may differ between commands in one folder.
-FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'benchmark')
+FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'loop', 'benchmark')
 
 
 class Teacher(NamedTuple):
@@ -47,11 +47,13 @@ class Teacher(NamedTuple):
       a file of the user's.
     variables: of the network; None for a file of the user's.
     record: JSON values for run.json.
+    outputs: all that were computed, by input scaling, on the host.
   """
 
   logits: dict[str, jax.Array]
   variables: Any
   record: dict[str, Any]
+  outputs: dict[str, dict[str, np.ndarray]]
 
 
 class Context(NamedTuple):
@@ -86,7 +88,7 @@ def run(
     UserError: for a mistake of the user's, before any work is done.
   """
   rows = {name: build.close_row(config, name) for name in config.rows}
-  for row_config in rows.values():
+  for row_config in rows.values() or (config,):  # A teacher alone has none.
     build.validate(row_config)
   workdir = pathlib.Path(workdir)
   records.log_device()
@@ -101,11 +103,13 @@ def run(
     # Only now is the folder this config's: a mistake in the data or in the
     # teacher's outputs leaves it free for the command that mends it.
     records.write_json(workdir / 'run.json', record)
+    if not rows:
+      _ship(config, context.dataset, teacher, workdir)
     for name, row_config in rows.items():
       _train_row(name, row_config, context, teacher, workdir)
     record['students'] = _results(workdir, rows)
     records.write_json(workdir / 'run.json', record)
-    if config.benchmark.enabled:
+    if rows and config.benchmark.enabled:
       _benchmark(rows, context.dataset, teacher, workdir, record)
     record['status'] = 'complete'
     records.write_json(workdir / 'run.json', record)
@@ -152,6 +156,17 @@ def _load_data(config: ConfigDict, data_dir, source_dir) -> data.Dataset:
     config.data.name, data_dir=data_dir, source_dir=source_dir
   )
 
+  train, test = dataset.train, dataset.test
+  if config.data.holdout_examples:
+    kept = len(train.labels) - config.data.holdout_examples
+    if kept <= 0:
+      raise errors.UserError(
+        f'config.data.holdout_examples={config.data.holdout_examples}: '
+        f'{dataset.name} has {len(train.labels)} in all'
+      )
+    test = data.Split(train.images[kept:], train.labels[kept:])
+    train = data.Split(train.images[:kept], train.labels[:kept])
+
   def part(split: data.Split, field: str) -> data.Split:
     count = config.data[field] or len(split.labels)
     if count > len(split.labels):
@@ -164,8 +179,8 @@ def _load_data(config: ConfigDict, data_dir, source_dir) -> data.Dataset:
 
   return dataclasses.replace(
     dataset,
-    train=part(dataset.train, 'train_examples'),
-    test=part(dataset.test, 'test_examples'),
+    train=part(train, 'train_examples'),
+    test=part(test, 'test_examples'),
   )
 
 
@@ -179,12 +194,14 @@ def _make_job(
   optim: ConfigDict,
   distill: ConfigDict,
   distilled: bool,
+  scaling: str,
   seeds: tuple[int, ...],
   folder: pathlib.Path,
   identity: dict[str, Any],
 ) -> jobs.Job:
   dataset = context.dataset
-  phases = build.phases(train, len(dataset.train.labels))
+  examples = data.SUBSETS[train.subset](np.asarray(dataset.train.labels))
+  phases = build.phases(train, len(examples))
   key = build.programs_key(
     config,
     model=model,
@@ -192,14 +209,18 @@ def _make_job(
     optim=optim,
     distill=distill,
     distilled=distilled,
+    scaling=scaling,
     num_classes=dataset.num_classes,
     image_shape=dataset.train.images.shape[1:],
-    total_steps=train_lib.num_steps(phases, train.batch_size),
+    total_steps=train_lib.num_steps(
+      phases, train.batch_size, drop_remainder=train.drop_remainder
+    ),
     num_seeds=len(seeds) if len(seeds) > 1 else None,
   )
   return jobs.Job(
     label=label,
     programs=context.make_programs(key),
+    examples=None if train.subset == 'all' else examples,
     phases=phases,
     carry_optimizer=train.carry_optimizer,
     settings=functools.partial(build.settings, optim, distill),
@@ -229,9 +250,20 @@ def _get_teacher(
       _teacher_record(
         {'row': 'teacher', 'source': spec.logits}, logits, dataset
       ),
+      {},
     )
 
-  identity = _identity(config, dataset, teacher=spec)
+  if spec.shipped and not spec.retrain:
+    return _shipped_teacher(config, dataset)
+
+  identity = _identity(
+    config,
+    dataset,
+    teacher={
+      field: spec[field]
+      for field in ('seed', 'scaling', 'model', 'train', 'optim', 'distill')
+    },
+  )
   folder = teachers_dir / (
     f'{dataset.name}-{spec.model.kind}-{records.digest(identity)[:8]}'
   )
@@ -245,6 +277,7 @@ def _get_teacher(
       optim=spec.optim,
       distill=spec.distill,
       distilled=False,
+      scaling=spec.scaling,
       seeds=(spec.seed,),
       folder=folder,
       identity=identity,
@@ -264,29 +297,67 @@ def _get_teacher(
       variables = trained.variables
     else:
       logging.info('teacher: restored from %s', folder)
-
-    def compute():
-      predict = job.programs.predict
-      return {
-        name: np.asarray(predict(variables, split.images))
-        for name, split in (('train', dataset.train), ('test', dataset.test))
-      }
-
-    logits = teacher_outputs.stored_outputs(
-      folder / 'outputs',
-      {
-        'weights': checkpoint.tree_digest(variables),
-        'model': identity['teacher']['model'],
-        'data': identity['data'],
-        'data_digest': identity['data_digest'],
-      },
-      compute,
-    )
     record = records.read_json(folder / 'result.json')
+    weights = checkpoint.tree_digest(variables)
+
+    def outputs(scaling: str) -> dict[str, np.ndarray]:
+      def compute():
+        predict = build.predict_fn(
+          spec.model, dataset.num_classes, scaling, config.eval.batch_size
+        )
+        return {
+          name: np.asarray(predict(variables, split.images))
+          for name, split in (('train', dataset.train), ('test', dataset.test))
+        }
+
+      return teacher_outputs.stored_outputs(
+        folder / f'outputs-{scaling}',
+        {
+          'weights': weights,
+          'model': identity['teacher']['model'],
+          'scaling': scaling,
+          'data': identity['data'],
+          'data_digest': identity['data_digest'],
+        },
+        compute,
+      )
+
+    logits = outputs(spec.outputs_scaling)
+    others = {scaling: outputs(scaling) for scaling in spec.also_outputs}
   return Teacher(
     {split: jnp.asarray(array) for split, array in logits.items()},
     variables,
     _teacher_record(record, logits, dataset),
+    {spec.outputs_scaling: logits} | others,
+  )
+
+
+def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
+  """Returns the teacher whose outputs come with the project."""
+  spec = config.teacher
+  folder = pathlib.Path(__file__).resolve().parents[1] / spec.shipped
+  manifest, logits = teacher_outputs.load_shipped(
+    folder, spec.outputs_scaling, dataset.digest
+  )
+  if manifest['teacher']['model'] != build.plain(spec.model):
+    raise errors.UserError(
+      f'config.teacher.model is not that of the outputs in {folder}: '
+      'config.teacher.retrain=true trains it'
+    )
+  held_out = config.data.holdout_examples
+  train = logits['train']
+  if held_out:
+    logits = {'train': train[:-held_out], 'test': train[-held_out:]}
+  logits = {
+    'train': logits['train'][: len(dataset.train.labels)],
+    'test': logits['test'][: len(dataset.test.labels)],
+  }
+  logging.info('teacher outputs: those of %s', folder)
+  return Teacher(
+    {split: jnp.asarray(array) for split, array in logits.items()},
+    None,
+    _teacher_record(manifest['training'], logits, dataset),
+    {},
   )
 
 
@@ -294,8 +365,9 @@ def _identity(
   config: ConfigDict, dataset: data.Dataset, **fields: Any
 ) -> dict[str, Any]:
   """Returns what determines a network: its data and the fields given."""
+  own = {key: v for key, v in config.data.items() if key != 'scaling'}
   return build.plain(
-    ConfigDict({'data': config.data, 'data_digest': dataset.digest, **fields})
+    ConfigDict({'data': own, 'data_digest': dataset.digest, **fields})
   )
 
 
@@ -313,6 +385,39 @@ def _teacher_record(record, logits, dataset: data.Dataset) -> dict[str, Any]:
   return record
 
 
+def _ship(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+) -> None:
+  """Writes a teacher's outputs as a folder that teacher.shipped can name."""
+  record = teacher.record
+  teacher_outputs.ship(
+    workdir / 'outputs',
+    teacher.outputs,
+    {
+      'command': ' '.join(sys.argv),
+      'data': dataset.name,
+      'data_digest': dataset.digest,
+      'teacher': build.plain(config.teacher),
+      'training': {
+        key: value
+        for key, value in record.items()
+        if key not in ('test', 'train', 'reliability', 'outputs')
+      },
+      'accuracy': {
+        scaling: {
+          'train': evaluate.evaluate(logits['train'], dataset.train.labels),
+          'test': evaluate.evaluate(logits['test'], dataset.test.labels),
+        }
+        for scaling, logits in teacher.outputs.items()
+      },
+    },
+  )
+  logging.info('teacher outputs, to be shipped: %s', workdir / 'outputs')
+
+
 # --- The students. ---
 
 
@@ -328,6 +433,7 @@ def _train_row(
     config,
     context.dataset,
     teacher_outputs=teacher.record['outputs'],
+    scaling=config.data.scaling,
     student=config.student,
     distill=config.distill,
     train=config.train,
@@ -355,6 +461,7 @@ def _train_row(
       optim=config.optim,
       distill=config.distill,
       distilled=True,
+      scaling=config.data.scaling,
       seeds=seeds,
       folder=folder / f'seed-{"-".join(map(str, seeds))}',
       identity=identity,

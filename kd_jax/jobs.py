@@ -31,7 +31,9 @@ class Job(NamedTuple):
   Attributes:
     label: of the row, for logs and the progress bar.
     programs: of the network and these settings.
-    phases: the fits, in order.
+    examples: indices of the training examples it uses, perhaps repeated; None
+      for all of them.
+    phases: the fits, in order, over those examples.
     carry_optimizer: whether the optimizer's state goes from one to the next.
     settings: of an epoch, counted from 0 over all fits.
     seeds: one, or several that train as one program.
@@ -42,6 +44,7 @@ class Job(NamedTuple):
 
   label: str
   programs: build.Programs
+  examples: np.ndarray | None
   phases: list[train.Phase]
   carry_optimizer: bool
   settings: Callable[[int], steps.Settings]
@@ -97,6 +100,8 @@ def run(
   arrays = {'images': dataset.train.images, 'labels': dataset.train.labels}
   if teacher_logits is not None:
     arrays['teacher_logits'] = teacher_logits['train']
+  if job.examples is not None:
+    arrays = jax.tree.map(lambda array: array[job.examples], arrays)
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):

@@ -46,10 +46,7 @@ def stored_outputs(
   folder.mkdir(parents=True, exist_ok=True)
   digests = {}
   for split, logits in outputs.items():
-    temporary = folder / f'.{split}.{os.getpid()}.tmp'
-    with open(temporary, 'wb') as file:
-      np.save(file, np.asarray(logits, np.float32))
-    os.replace(temporary, folder / f'{split}.npy')
+    _write_array(folder / f'{split}.npy', np.asarray(logits, np.float32))
     digests[split] = _file_digest(folder / f'{split}.npy')
   records.write_json(
     folder / 'manifest.json',
@@ -76,13 +73,83 @@ def _read(
   outputs = {}
   for split, sha256 in manifest['sha256'].items():
     path = folder / f'{split}.npy'
-    if not path.exists() or _file_digest(path) != sha256:
+    if _file_digest(path) != sha256:
       return None, f'{path} is damaged'
     outputs[split] = np.load(path, allow_pickle=False)
   return outputs, ''
 
 
+def ship(
+  folder: os.PathLike,
+  outputs: Mapping[str, Logits],
+  manifest: Mapping[str, Any],
+) -> None:
+  """Writes logits as half floats, small enough to come with a project.
+
+  Args:
+    folder: made if it is not there.
+    outputs: logits [N, K] by split, by input scaling.
+    manifest: JSON values that say what they are of and how they were made.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  digests = {}
+  for scaling, logits in outputs.items():
+    for split, array in logits.items():
+      name = f'{scaling}-{split}.npy'
+      _write_array(folder / name, array.astype(np.float16))
+      digests[name] = _file_digest(folder / name)
+  records.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
+
+
+def load_shipped(
+  folder: os.PathLike, scaling: str, data_digest: str
+) -> tuple[dict[str, Any], Logits]:
+  """Returns the manifest and the float32 logits by split that `ship` wrote.
+
+  Raises:
+    UserError: if they are not there, damaged, or of other data.
+  """
+  folder = pathlib.Path(folder)
+  manifest = records.read_json(folder / 'manifest.json')
+  if manifest is None:
+    raise errors.UserError(
+      f'config.teacher.shipped: {folder} holds no outputs; '
+      'config.teacher.retrain=true trains the teacher'
+    )
+  if manifest['data_digest'] != data_digest:
+    raise errors.UserError(
+      f'config.teacher.shipped: the outputs in {folder} are of other data '
+      f'({manifest["data"]}, {manifest["data_digest"][:8]}, not '
+      f'{data_digest[:8]}); config.teacher.retrain=true trains the teacher'
+    )
+  logits = {}
+  for split in ('train', 'test'):
+    name = f'{scaling}-{split}.npy'
+    if name not in manifest['sha256']:
+      raise errors.UserError(
+        f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
+        f'{", ".join(sorted(manifest["sha256"]))}'
+      )
+    if _file_digest(folder / name) != manifest['sha256'][name]:
+      raise errors.UserError(f'{folder / name} is damaged: restore it')
+    logits[split] = np.load(folder / name, allow_pickle=False).astype(
+      np.float32
+    )
+  return manifest, logits
+
+
+def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  with open(temporary, 'wb') as file:
+    np.save(file, array)
+  os.replace(temporary, path)
+
+
 def _file_digest(path: pathlib.Path) -> str:
+  """sha256 of a file, or '' if there is none."""
+  if not path.exists():
+    return ''
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 

@@ -4,7 +4,8 @@ An epoch is one compiled program: it shuffles, gathers by index and steps in a
 loop whose bounds are arguments. Compiled once, it serves every epoch, every
 subset of the examples and every chunk of an epoch, so that a short epoch is
 one call and a long one shows its progress. Results do not depend on the
-chunks.
+chunks. Where a loop in a program is slow (convolutions on a CPU), the program
+is one step and the loop is Python's.
 """
 
 import time
@@ -59,9 +60,31 @@ def make_phases(
   return phases + [Phase('fit', epochs, used)]
 
 
-def num_steps(phases: list[Phase], batch_size: int) -> int:
-  """Returns the optimizer steps of a training; the last batch may be short."""
-  return sum(p.epochs * -(-int(p.subset.sum()) // batch_size) for p in phases)
+def epoch_size(
+  phase: Phase, batch_size: int, drop_remainder: bool
+) -> tuple[int, int]:
+  """Returns how many examples and steps an epoch of a phase takes.
+
+  Args:
+    phase: of it.
+    batch_size: examples a step.
+    drop_remainder: whether examples that do not fill a batch are left out, of
+      each epoch other ones. If not, the last batch is padded and masked.
+  """
+  size = int(phase.subset.sum())
+  if drop_remainder:
+    size -= size % batch_size
+  return size, -(-size // batch_size)
+
+
+def num_steps(
+  phases: list[Phase], batch_size: int, *, drop_remainder: bool
+) -> int:
+  """Returns the optimizer steps of a training."""
+  return sum(
+    phase.epochs * epoch_size(phase, batch_size, drop_remainder)[1]
+    for phase in phases
+  )
 
 
 class Program(NamedTuple):
@@ -74,12 +97,14 @@ class Program(NamedTuple):
       (state, sums): steps start..stop of an epoch over the first `count`.
     zero_sums: totals before the first step.
     batch_size: examples a step.
+    drop_remainder: see `epoch_size`.
   """
 
   order: Callable[..., jax.Array]
   run: Callable[..., tuple[TrainState, Sums]]
   zero_sums: Callable[[], Sums]
   batch_size: int
+  drop_remainder: bool
 
 
 def make_program(
@@ -88,6 +113,9 @@ def make_program(
   *,
   batch_size: int,
   names: tuple[str, ...],
+  augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  drop_remainder: bool = False,
+  loop: str = 'device',
   num_seeds: int | None = None,
 ) -> Program:
   """Compiles (on first use) the epochs of a train step.
@@ -97,6 +125,11 @@ def make_program(
     preprocess: from stored images to the network's input, a batch at a time.
     batch_size: examples a step.
     names: of the sums that `train_step` returns.
+    augment: (stored images, keys [B]) -> images, with a key for each epoch and
+      example; None to take the images as they are.
+    drop_remainder: see `epoch_size`.
+    loop: where the loop over steps is: 'device', in the program; or 'host', in
+      Python, around a program of one step.
     num_seeds: if given, states and keys have a leading axis of that length,
       and that many networks train in one program.
   """
@@ -110,38 +143,41 @@ def make_program(
     shuffled = jnp.argsort(bits).astype(jnp.int32)
     return jnp.pad(shuffled, (0, -num_examples % batch_size))
 
-  def run(
+  def step(
     state: TrainState,
     sums: Sums,
     order: jax.Array,
     arrays: Batch,
     count: jax.Array,
-    start: jax.Array,
-    stop: jax.Array,
+    i: jax.Array,
     key: jax.Array,
     settings: Settings,
   ) -> tuple[TrainState, Sums]:
-    def body(i, carry):
-      state, sums = carry
-      first = i * batch_size
-      index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
-      batch = {
-        name: jnp.take(array, index, axis=0, mode='clip')
-        for name, array in arrays.items()
-      }
-      batch['images'] = preprocess(batch['images'])
-      position = first + jnp.arange(batch_size)
-      batch['mask'] = (position < count).astype(jnp.float32)
-      state, step_sums = train_step(
-        state, batch, jax.random.fold_in(key, i), settings
+    first = i * batch_size
+    index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
+    batch = {
+      name: jnp.take(array, index, axis=0, mode='clip')
+      for name, array in arrays.items()
+    }
+    if augment is not None:
+      augment_key = jax.random.fold_in(key, _NEVER)  # no step's own
+      batch['images'] = augment(
+        batch['images'],
+        jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index),
       )
-      finite = jnp.isfinite(step_sums['loss'])
-      step = jnp.where(finite, _NEVER, i.astype(jnp.int32))
-      new_sums = {name: sums[name] + step_sums[name] for name in names}
-      new_sums['nonfinite_step'] = jnp.minimum(sums['nonfinite_step'], step)
-      return state, new_sums
-
-    return jax.lax.fori_loop(start, stop, body, (state, sums))
+    batch['images'] = preprocess(batch['images'])
+    position = first + jnp.arange(batch_size)
+    batch['mask'] = (position < count).astype(jnp.float32)
+    state, step_sums = train_step(
+      state, batch, jax.random.fold_in(key, i), settings
+    )
+    finite = jnp.isfinite(step_sums['loss'])
+    nonfinite_step = jnp.where(finite, _NEVER, jnp.int32(i))
+    new_sums = {name: sums[name] + step_sums[name] for name in names}
+    new_sums['nonfinite_step'] = jnp.minimum(
+      sums['nonfinite_step'], nonfinite_step
+    )
+    return state, new_sums
 
   def zero_sums() -> Sums:
     shape = () if num_seeds is None else (num_seeds,)
@@ -150,13 +186,46 @@ def make_program(
 
   if num_seeds is not None:
     order = jax.vmap(order, in_axes=(None, 0))
-    run = jax.vmap(run, in_axes=(0, 0, 0, None, None, None, None, 0, None))
+    step = jax.vmap(step, in_axes=(0, 0, 0, None, None, None, 0, None))
   return Program(
     order=jax.jit(order),
-    run=jax.jit(run, donate_argnums=(0, 1)),
+    run=_LOOPS[loop](step),
     zero_sums=zero_sums,
     batch_size=batch_size,
+    drop_remainder=drop_remainder,
   )
+
+
+def _loop_on_device(step: Callable) -> Callable:
+  """Returns a `Program.run` that is one program."""
+
+  def run(state, sums, order, arrays, count, start, stop, key, settings):
+    def body(i, carry):
+      return step(*carry, order, arrays, count, i, key, settings)
+
+    return jax.lax.fori_loop(start, stop, body, (state, sums))
+
+  return jax.jit(run, donate_argnums=(0, 1))
+
+
+def _loop_on_host(step: Callable) -> Callable:
+  """Returns a `Program.run` that calls a program of one step."""
+  step = jax.jit(step, donate_argnums=(0, 1))
+
+  def run(state, sums, order, arrays, count, start, stop, key, settings):
+    if start == stop:  # To compile: a step that comes to nothing.
+      copies = jax.tree.map(jnp.copy, (state, sums))
+      jax.block_until_ready(
+        step(*copies, order, arrays, count, start, key, settings)
+      )
+    for i in range(start, stop):
+      state, sums = step(state, sums, order, arrays, count, i, key, settings)
+    return state, sums
+
+  return run
+
+
+_LOOPS = {'device': _loop_on_device, 'host': _loop_on_host}
 
 
 def fold_in(keys: jax.Array, data: int) -> jax.Array:
@@ -221,15 +290,18 @@ def fit(
   Raises:
     NonFiniteLoss: names the step and the settings.
   """
-  sizes = [int(phase.subset.sum()) for phase in phases]
   schedule = [
-    (phase, size, in_phase == 0)
-    for phase, size in zip(phases, sizes, strict=True)
+    (
+      phase,
+      *epoch_size(phase, program.batch_size, program.drop_remainder),
+      in_phase == 0,
+    )
+    for phase in phases
     for in_phase in range(phase.epochs)
   ]
   bar = tqdm.tqdm(
-    total=sum(size for _, size, _ in schedule),
-    initial=sum(size for _, size, _ in schedule[:done_epochs]),
+    total=sum(size for _, size, *_ in schedule),
+    initial=sum(size for _, size, *_ in schedule[:done_epochs]),
     desc=progress,
     disable=progress is None,
     unit='ex',
@@ -246,15 +318,14 @@ def fit(
   )
   jax.block_until_ready((order, state, sums))
   compile_s = time.perf_counter() - began
-  steps_per_call = 10
+  steps_per_call = 1
   with bar:
-    for epoch, (phase, size, is_first) in enumerate(schedule):
+    for epoch, (phase, size, steps, is_first) in enumerate(schedule):
       if epoch < done_epochs:
         continue
       if is_first and epoch > 0 and reset_optimizer is not None:
         state = reset_optimizer(state)
       epoch_key, epoch_settings = fold_in(key, epoch), settings(epoch)
-      steps = -(-size // program.batch_size)
       began = time.perf_counter()
       order = program.order(jnp.asarray(phase.subset), epoch_key)
       sums = program.zero_sums()

@@ -61,9 +61,12 @@ def test_one_step_of_a_row_has_the_shapes_it_should(row, protocol):
     optim=config.optim,
     distill=config.distill,
     distilled=True,
+    scaling=config.data.scaling,
     num_classes=10,
     image_shape=(28, 28, 1),
-    total_steps=train.num_steps(phases, config.train.batch_size),
+    total_steps=train.num_steps(
+      phases, config.train.batch_size, drop_remainder=False
+    ),
     num_seeds=None,
   )
   programs = build.make_programs(key)

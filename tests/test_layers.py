@@ -7,7 +7,8 @@ import kd_jax
 
 ROOT = pathlib.Path(kd_jax.__file__).parent
 LAYERS = (
-  ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models'),
+  ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
+  + ('augment', 'host_memory'),
   ('objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
   + ('plots', 'report'),
@@ -57,7 +58,7 @@ def test_arrows_point_down():
 
 
 def test_leaves_are_pure():
-  standard = {'collections.abc', 'typing'}
+  standard = {'collections.abc', 'ctypes', 'typing'}
   for module, path in _modules():
     if _layer_of(module) > 1 or module == 'models':
       continue

@@ -40,7 +40,7 @@ def _state(optimizer, seed=0):
   return steps.init_state({'params': params, 'batch_stats': {}}, optimizer)
 
 
-def _program(train_step=None, num_seeds=None):
+def _program(train_step=None, **kwargs):
   optimizer = optax.trace(0.9)
   objective = objectives.make_objective(kd_loss='kl')
   if train_step is None:
@@ -52,7 +52,7 @@ def _program(train_step=None, num_seeds=None):
     preprocessing.unit,
     batch_size=BATCH_SIZE,
     names=steps.SUMS + objective.names,
-    num_seeds=num_seeds,
+    **kwargs,
   )
   return program, _state(optimizer)
 
@@ -91,7 +91,7 @@ def test_the_fold_loop_of_the_papers_code():
   np.testing.assert_array_equal(np.sum(held_out, axis=0), 1)
   # 3 E epochs of the whole in all.
   assert sum(p.epochs * p.subset.sum() for p in phases) == 9 * 60_000
-  assert train.num_steps(phases, 32) == 9 * 1875
+  assert train.num_steps(phases, 32, drop_remainder=False) == 9 * 1875
 
 
 def test_the_holdout_is_the_last_part():
@@ -175,6 +175,90 @@ def test_chunks_do_not_change_the_result():
       )
     results.append((s, sums))
   _assert_equal(*results)
+
+
+def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
+  results = []
+  for loop in ('device', 'host'):
+    program, state = _program(loop=loop)
+    results.append(
+      [(_copy(r.state), r.sums, r.compile_s > 0) for r in _fit(program, state)]
+    )
+  for (on_device, sums, _), (on_host, host_sums, _) in zip(
+    *results, strict=True
+  ):
+    np.testing.assert_allclose(
+      on_host.params['w'], on_device.params['w'], rtol=1e-5
+    )
+    assert on_host.step == on_device.step
+    for name, total in sums.items():
+      np.testing.assert_allclose(host_sums[name], total, rtol=1e-5)
+
+
+def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
+  program, state = _program(loop='host')
+  first = next(_fit(program, state))
+  assert first.compile_s > 5 * first.train_s
+  assert first.state.step == 5  # A fold of 33 examples: what compiled is gone.
+
+
+def test_the_remainder_of_an_epoch_can_be_dropped():
+  program, state = _program(drop_remainder=True)
+  phases = _phases(epochs=1, folds=0)
+  assert train.epoch_size(phases[0], 8, True) == (48, 6)
+  assert train.epoch_size(phases[0], 8, False) == (50, 7)
+  assert train.num_steps(phases, 8, drop_remainder=True) == 6
+  (result,) = train.fit(
+    program, state, _arrays(), phases, key=jax.random.key(0),
+    settings=lambda epoch: SETTINGS,
+  )  # fmt: skip
+  assert result.sums['count'] == 48
+  assert result.state.step == 6
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_example():
+  """Whatever the batches are, and whatever the loop."""
+  seen = []
+
+  def augment(images, keys):
+    jax.debug.callback(
+      lambda images, data: seen.append((images, data)),
+      images,
+      jax.random.key_data(keys),
+    )
+    return images
+
+  def run(batch_size, key, loop='device'):
+    seen.clear()
+    program = train.make_program(
+      lambda state, batch, key, settings: (
+        state,
+        {'loss': jnp.float32(0), 'correct': 0.0, 'count': 0.0},
+      ),
+      preprocessing.unit,
+      batch_size=batch_size,
+      names=('loss',),
+      augment=augment,
+      loop=loop,
+    )
+    order = program.order(jnp.ones(NUM_EXAMPLES, bool), key)
+    jax.block_until_ready(
+      program.run(
+        _state(optax.identity()), program.zero_sums(), order, _arrays(),
+        NUM_EXAMPLES, 0, NUM_EXAMPLES // batch_size, key, SETTINGS,
+      )
+    )  # fmt: skip
+    jax.effects_barrier()
+    return {
+      image.tobytes(): tuple(np.ravel(own))
+      for images, data in seen
+      for image, own in zip(np.asarray(images), np.asarray(data), strict=True)
+    }
+
+  keys = run(10, jax.random.key(0))
+  assert len(set(keys.values())) == len(keys) > 40
+  assert run(25, jax.random.key(0), 'host') == keys
+  assert run(10, jax.random.key(1)) != keys
 
 
 def test_a_run_is_reproducible_and_another_key_differs():

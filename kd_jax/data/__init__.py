@@ -11,8 +11,10 @@ import pathlib
 from kd_jax.data import generated, store
 from kd_jax.data.dataset import DataError, Dataset, Split
 from kd_jax.data.specs import SPECS
+from kd_jax.data.subsets import SUBSETS
 
 __all__ = [
+  'SUBSETS',
   'DataError',
   'Dataset',
   'Split',

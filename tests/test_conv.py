@@ -1,0 +1,182 @@
+"""Convolutions in every form equal XLA's own, in value and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from kd_jax.models import conv
+
+LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+
+
+def _problem(batch, size, kernel, channels, features, dtype=jnp.float32):
+  keys = jax.random.split(jax.random.key(0), 2)
+  images = jax.random.normal(keys[0], (batch, *size, channels))
+  weights = jax.random.normal(keys[1], (*kernel, channels, features))
+  weights /= np.sqrt(np.prod(weights.shape[:3]))
+  return images.astype(dtype), weights.astype(dtype)
+
+
+def _value_and_gradients(convolve, images, kernel, **kwargs):
+  """The result, and its gradients for a cotangent that tells all apart."""
+  out, vjp = jax.vjp(
+    lambda images, kernel: convolve(images, kernel, **kwargs), images, kernel
+  )
+  cotangent = jnp.cos(jnp.arange(out.size, dtype=jnp.float32))
+  return out, *vjp(cotangent.reshape(out.shape).astype(out.dtype))
+
+
+def _assert_same(images, kernel, tolerance=2e-5, **kwargs):
+  ours, native = (
+    jax.jit(lambda x, w, f=f: _value_and_gradients(f, x, w, **kwargs))(
+      images, kernel
+    )
+    for f in (conv.conv_general_dilated, lax.conv_general_dilated)
+  )
+  for own, expected in zip(ours, native, strict=True):
+    assert own.shape == expected.shape and own.dtype == expected.dtype
+    own, expected = (np.asarray(a, np.float32) for a in (own, expected))
+    # Of a sum of many terms, what rounds off is in proportion to the largest.
+    scale = np.abs(expected).max() if expected.size else 1.0
+    np.testing.assert_allclose(own, expected, atol=tolerance * scale, rtol=0)
+
+
+pads = st.tuples(st.integers(0, 2), st.integers(0, 2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+  batch=st.integers(1, 3),
+  size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+  kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+  strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+  padding=st.one_of(st.sampled_from(['SAME', 'VALID']), st.tuples(pads, pads)),
+  channels=st.sampled_from([1, 3, 16, 20]),
+  features=st.integers(1, 4),
+)
+def test_any_shape_stride_and_padding(
+  batch, size, kernel, strides, padding, channels, features
+):
+  images, weights = _problem(batch, size, kernel, channels, features)
+  _assert_same(
+    images,
+    weights,
+    window_strides=strides,
+    padding=padding,
+    dimension_numbers=LAYOUT,
+  )
+
+
+@pytest.mark.parametrize(
+  'dtype, tolerance', [('float32', 2e-5), ('bfloat16', 2e-2)]
+)
+@pytest.mark.parametrize(
+  'size, kernel, stride',
+  [
+    (16, 3, 1), (16, 3, 2), (8, 3, 1), (4, 3, 1), (4, 3, 2), (2, 3, 1),
+    (2, 3, 2), (1, 3, 1), (8, 1, 1), (8, 1, 2), (16, 3, 4),
+  ],
+)  # fmt: skip
+def test_the_shapes_of_the_networks(size, kernel, stride, dtype, tolerance):
+  images, weights = _problem(2, (size,) * 2, (kernel,) * 2, 16, 24, dtype)
+  _assert_same(
+    images,
+    weights,
+    tolerance,
+    window_strides=(stride, stride),
+    padding=[(kernel // 2,) * 2] * 2,
+    dimension_numbers=LAYOUT,
+  )
+
+
+@pytest.mark.parametrize('form', conv.FORMS)
+@pytest.mark.parametrize('kernel_form', conv.KERNEL_GRADIENTS)
+def test_forms_are_equal_wherever_they_apply(form, kernel_form):
+  size = 1 if 'matmul' in (form, kernel_form) else 3
+  stride = 1 if kernel_form == 'bands' else 2
+  images, weights = _problem(2, (6, 5), (size, size), 4, 3)
+  geometry = conv.Geometry((stride, stride), ((size // 2,) * 2,) * 2)
+  forms = conv.Forms(form, form, kernel_form)
+  ours = _value_and_gradients(
+    lambda x, w: conv._convolve(x, w, geometry, forms), images, weights
+  )
+  native = _value_and_gradients(
+    lambda x, w: conv.native(x, w, geometry), images, weights
+  )
+  for own, expected in zip(ours, native, strict=True):
+    np.testing.assert_allclose(own, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'kwargs',
+  [
+    dict(lhs_dilation=(2, 2), padding=[(1, 1), (1, 1)]),
+    dict(rhs_dilation=(2, 2)),
+    dict(feature_group_count=2),
+    dict(dimension_numbers=('NCHW', 'OIHW', 'NCHW')),
+    dict(padding=[(-1, 0), (0, -1)]),
+    dict(precision=lax.Precision.HIGHEST),
+    dict(preferred_element_type=jnp.float32),
+  ],
+)
+def test_what_has_no_form_is_left_to_xla(kwargs):
+  groups = kwargs.get('feature_group_count', 1)
+  images, weights = _problem(2, (8, 8), (3, 3), 16 // groups, 16)
+  images = jnp.concatenate([images] * groups, axis=-1)
+  if kwargs.get('dimension_numbers', LAYOUT) != LAYOUT:
+    images = images.transpose(0, 3, 1, 2)
+    weights = weights.transpose(3, 2, 0, 1)
+  kwargs = {
+    'window_strides': (1, 1),
+    'padding': 'SAME',
+    'dimension_numbers': LAYOUT,
+  } | kwargs
+  _assert_same(images, weights, **kwargs)
+
+
+def test_only_a_cpu_has_forms_of_its_own():
+  """Lowered for another platform, a convolution is XLA's own."""
+  images, weights = _problem(2, (2, 2), (3, 3), 16, 16)
+  convolve = jax.jit(
+    lambda x, w: conv.conv_general_dilated(
+      x, w, (1, 1), 'SAME', dimension_numbers=LAYOUT
+    )
+  )
+  for platform, is_native in (('cpu', False), ('cuda', True), ('tpu', True)):
+    text = (
+      convolve.trace(images, weights)
+      .lower(lowering_platforms=(platform,))
+      .as_text()
+    )
+    assert ('stablehlo.convolution' in text) == is_native, platform
+
+
+def test_it_is_flax_convolution():
+  layer = lambda **kwargs: nn.Conv(24, (3, 3), strides=2, **kwargs)
+  images, _ = _problem(2, (8, 8), (3, 3), 16, 1)
+  variables = layer().init(jax.random.key(0), images)
+  np.testing.assert_allclose(
+    layer(conv_general_dilated=conv.conv_general_dilated).apply(
+      variables, images
+    ),
+    layer().apply(variables, images),
+    atol=1e-5,
+  )
+
+
+def test_it_can_be_vmapped():
+  images, weights = _problem(3, (4, 4), (3, 3), 16, 4)
+  one = lambda x: conv.conv_general_dilated(
+    x[None], weights, (1, 1), 'SAME', dimension_numbers=LAYOUT
+  )[0]
+  together = conv.conv_general_dilated(
+    images, weights, (1, 1), 'SAME', dimension_numbers=LAYOUT
+  )
+  np.testing.assert_allclose(
+    jax.jit(jax.vmap(one))(images), together, atol=1e-5
+  )

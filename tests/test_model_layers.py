@@ -1,0 +1,109 @@
+"""Batch norm and max pool: values and gradients against Flax's and XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from kd_jax.models import layers
+
+SHAPE = (6, 4, 3, 5)
+
+
+def _images(seed=0, shape=SHAPE):
+  return 2 + 3 * jax.random.normal(jax.random.key(seed), shape)
+
+
+def _variables():
+  own = layers.BatchNorm()
+  variables = own.init(jax.random.key(0), _images(), train=False)
+  params = {
+    'scale': jnp.linspace(0.5, 2, 5),
+    'bias': jnp.linspace(-1, 1, 5),
+  }
+  return variables | {'params': params}
+
+
+def _apply_own(variables, x, train):
+  return layers.BatchNorm().apply(
+    variables, x, train=train, mutable=['batch_stats']
+  )
+
+
+def _apply_flax(variables, x, train):
+  return nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5
+  ).apply(variables, x, mutable=['batch_stats'])
+
+
+@pytest.mark.parametrize('train', [True, False])
+def test_batch_norm_is_flax_but_for_the_unbiased_running_variance(train):
+  x = _images()
+  (own, updates), (flax, expected) = (
+    apply(_variables(), x, train) for apply in (_apply_own, _apply_flax)
+  )
+  np.testing.assert_allclose(own, flax, atol=1e-5)
+  own, flax = updates['batch_stats'], expected['batch_stats']
+  np.testing.assert_allclose(own['mean'], flax['mean'], rtol=1e-5)
+  count = x.size // 5
+  unbiased = 0.9 + (flax['var'] - 0.9) * count / (count - 1)
+  np.testing.assert_allclose(
+    own['var'], unbiased if train else flax['var'], rtol=1e-5
+  )
+
+
+@pytest.mark.parametrize('train', [True, False])
+def test_gradients_of_batch_norm_are_flax(train):
+  x, cotangent = _images(), _images(1)
+
+  def gradients(apply):
+    loss = lambda params, x: jnp.sum(
+      apply(_variables() | {'params': params}, x, train)[0] * cotangent
+    )
+    return jax.grad(loss, argnums=(0, 1))(_variables()['params'], x)
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
+    gradients(_apply_own),
+    gradients(_apply_flax),
+  )
+
+
+def test_gradients_of_batch_norm_against_finite_differences():
+  x, cotangent = _images(shape=(2, 2, 2, 5)), _images(1, (2, 2, 2, 5))
+  loss = lambda x: jnp.sum(_apply_own(_variables(), x, True)[0] * cotangent)
+  gradient = jax.grad(loss)(x)
+  for index in ((0, 0, 0, 0), (1, 1, 0, 3)):
+    step = jnp.zeros_like(x).at[index].set(1e-2)
+    slope = (loss(x + step) - loss(x - step)) / 2e-2
+    np.testing.assert_allclose(gradient[index], slope, rtol=2e-2, atol=1e-2)
+
+
+def test_a_constant_channel_stays_finite():
+  x = jnp.full(SHAPE, 7.0)
+  loss = lambda x: jnp.sum(_apply_own(_variables(), x, True)[0] ** 2)
+  assert np.isfinite(jax.grad(loss)(x)).all()
+  np.testing.assert_allclose(
+    _apply_own(_variables(), x, True)[0][0, 0, 0],
+    _variables()['params']['bias'],
+    atol=1e-3,
+  )
+
+
+@pytest.mark.parametrize(
+  'size', [(8, 8), (7, 7), (5, 6), (4, 1), (3, 2), (2, 2), (1, 1)]
+)
+@pytest.mark.parametrize('ties', [False, True])
+def test_max_pool_gradient_is_xlas(size, ties):
+  """Ties too: the first maximum has it."""
+  x = _images(shape=(2, *size, 3))
+  if ties:
+    x = jnp.round(x / 3)
+  y, own = jax.vjp(layers.max_pool, x)
+  expected_y, xla = jax.vjp(
+    lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x
+  )
+  np.testing.assert_array_equal(y, expected_y)
+  cotangent = _images(1, y.shape)
+  np.testing.assert_allclose(own(cotangent)[0], xla(cotangent)[0], atol=1e-5)
