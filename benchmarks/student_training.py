@@ -12,16 +12,13 @@ Writes results/bench-student-training.json.
 """
 
 import argparse
-import json
-import os
-import pathlib
-import subprocess
+import functools
 import sys
 import time
 
+import harness
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 HIDDEN, BATCH, TEMPERATURE, RATE = 300, 32, 3.5, 1e-3
 TEACHER_TEMPERATURE = 3.5
 # System: (what it is, Keras backend, examples of a timed turn).
@@ -265,23 +262,6 @@ def torch_loop():
   return losses, run
 
 
-def matrix_product_rate() -> float:
-  """Returns GFLOP/s of a large float32 matrix product in JAX."""
-  import jax
-  import jax.numpy as jnp
-
-  size = 2048
-  a = jax.random.normal(jax.random.key(0), (size, size))
-  product = jax.jit(jnp.matmul)
-  product(a, a).block_until_ready()
-  seconds = []
-  for _ in range(5):
-    began = time.perf_counter()
-    product(a, a).block_until_ready()
-    seconds.append(time.perf_counter() - began)
-  return 2 * size**3 / np.median(seconds) / 1e9
-
-
 MAKERS = {
   'ours': ours,
   'keras-jax': keras_fit,
@@ -291,118 +271,50 @@ MAKERS = {
 }
 
 
-def worker(system: str) -> None:
-  """Answers each line of input (examples to train on) with seconds taken."""
-  sys.path.insert(0, str(ROOT))
-  losses, run = MAKERS[system]()
-  examples = SYSTEMS[system][2]
-  run(examples)  # compiles, and warms up
-  print(json.dumps({'losses': losses}), flush=True)
-  for line in sys.stdin:
-    if line.strip() == 'rate':
-      print(json.dumps(matrix_product_rate()), flush=True)
-    else:
-      print(json.dumps(run(examples)), flush=True)
-
-
-class Worker:
-  """A system in a process of its own."""
-
-  def __init__(self, system: str):
-    backend = SYSTEMS[system][1]
-    environment = os.environ | ({'KERAS_BACKEND': backend} if backend else {})
-    self._process = subprocess.Popen(
-      [sys.executable, __file__, f'--worker={system}'],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-      env=environment,
-    )
-
-  def answer(self):
-    """Returns the next answer; whatever else is printed is passed over."""
-    for line in self._process.stdout:
-      try:
-        return json.loads(line)
-      except json.JSONDecodeError:
-        continue
-    raise RuntimeError(f'a worker died: {self._process.args}')
-
-  def ask(self, request: str = 'train'):
-    """Sends a request and returns its answer."""
-    self._process.stdin.write(f'{request}\n')
-    self._process.stdin.flush()
-    return self.answer()
-
-  def close(self) -> None:
-    self._process.stdin.close()
-    self._process.wait()
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--worker', choices=SYSTEMS, help=argparse.SUPPRESS)
   parser.add_argument(
-    '--out', default=str(ROOT / 'results' / 'bench-student-training.json')
+    '--out', default=str(harness.ROOT / 'results/bench-student-training.json')
   )
   args = parser.parse_args()
   if args.worker:
-    worker(args.worker)
+    harness.worker(MAKERS[args.worker], SYSTEMS[args.worker][2])
     return
-  sys.path.insert(0, str(ROOT))
-  from importlib import metadata
+  from kd_jax import records
 
-  from kd_jax import records, timing
-
-  workers, losses = {}, {}
-  for system in SYSTEMS:  # one by one: they warm up without disturbing others
-    workers[system] = Worker(system)
-    losses[system] = workers[system].answer()['losses']
-    if losses[system] is not None:
-      np.testing.assert_allclose(
-        losses[system], losses['ours'], rtol=2e-3, err_msg=system
+  results = harness.compare(
+    {
+      system: functools.partial(
+        harness.Worker,
+        __file__,
+        system,
+        {'KERAS_BACKEND': backend} if backend else None,
       )
-    print(f'{system}: ready', flush=True)
-  rates = {system: [] for system in SYSTEMS}
-  products = []
-  for _ in range(args.rounds):
-    for system, own in workers.items():
-      time.sleep(0.5)  # the last one's threads go to sleep
-      rates[system].append(SYSTEMS[system][2] / own.ask())
-      print(f'{system}: {rates[system][-1]:,.0f} examples/s', flush=True)
-    products.append(workers['ours'].ask('rate'))
-  for own in workers.values():
-    own.close()
-
+      for system, (_, backend, _) in SYSTEMS.items()
+    },
+    {system: examples for system, (_, _, examples) in SYSTEMS.items()},
+    rounds=args.rounds,
+    tolerance=2e-3,
+  )
+  for system, (about, *_) in SYSTEMS.items():
+    results['systems'][system]['about'] = about
   # Forward, and d/dw of both layers; d/dx of the second alone.
   macs = 2 * (784 * HIDDEN + HIDDEN * 10) + HIDDEN * 10
-  gflops = 2 * macs * np.median(rates['ours']) / 1e9
+  rate = results['systems']['ours']['examples_per_s']['median']
+  gflops = 2 * macs * rate / 1e9
+  product_gflops = results['matrix_product_gflops']['median']
   records.write_json(
     args.out,
     {
       'name': 'bench-student-training',
       'command': ' '.join(['benchmarks/student_training.py', *sys.argv[1:]]),
-      'environment': records.environment()
-      | {
-        'peers': {name: metadata.version(name) for name in ('keras', 'torch')}
-      },
+      'environment': harness.environment(('keras', 'torch')),
       'network': f'784-{HIDDEN}-10, batch {BATCH}, Adam',
-      'systems': {
-        system: {
-          'about': SYSTEMS[system][0],
-          'examples': SYSTEMS[system][2],
-          'examples_per_s': timing.quartiles(rates[system]),
-          'ours_over_it': timing.quartiles(
-            np.array(rates['ours']) / np.array(rates[system])
-          ),
-          'first_losses': losses[system],
-        }
-        for system in SYSTEMS
-      },
-      'matrix_product_gflops': timing.quartiles(products),
-      'ours_gflops': float(gflops),
-      'share_of_matrix_product_rate': float(gflops / np.median(products)),
+      **results,
+      'ours_gflops': gflops,
+      'share_of_matrix_product_rate': gflops / product_gflops,
     },
   )
 

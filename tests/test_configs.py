@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from configs import common, mnist
+from configs import cifar, common, mnist
 from kd_jax import build, errors, train
 
 ARGUMENTS = (
@@ -154,6 +154,20 @@ def test_mistakes_in_the_argument_are_named(arg, message):
 
 
 @pytest.mark.parametrize(
+  'arg, message',
+  [
+    ('ideel', "unknown recipe 'ideel'; the recipes are: ideal, table2"),
+    ('ideal,stride_at=stage2', "'stage2'; known: block_default, stage1, stem"),
+    ('ideal,reduced=half', "'half'; known: first500, block5000, as_published"),
+    ('ideal,protocol=as_said', "'as_said'; known: as_coded, as_written"),
+  ],
+)
+def test_mistakes_in_cifars_argument_are_named(arg, message):
+  with pytest.raises(errors.UserError, match=message):
+    cifar.get_config(arg)
+
+
+@pytest.mark.parametrize(
   'field, value',
   [
     ('seeds', 0),
@@ -191,11 +205,127 @@ def test_a_value_out_of_range_is_named_with_its_field(field, value):
     build.validate(config)
 
 
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('student.block', 'wide'),
+    ('student.blocks', (1, -1, 0, 0)),
+    ('student.strides', (1, 2)),
+    ('student.widths', (64,)),
+    ('student.stem_stride', 0),
+    ('student.min_blocks', -1),
+    ('train.augmentation', 'mixup'),
+    ('train.subset', 'half'),
+    ('teacher.scaling', 'imagenet'),
+    ('teacher.outputs_scaling', 'imagenet'),
+    ('data.holdout_examples', -1),
+    ('loop', 'both'),
+  ],
+)
+def test_a_value_out_of_range_of_cifar_is_named(field, value):
+  config = _cifar_rows('ideal')['ideal']
+  build.validate(config)
+  config.update_from_flattened_dict({field: value})
+  last = field.rpartition('.')[2]
+  with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
+    build.validate(config)
+
+
 def test_learning_from_nothing_is_refused():
   config = _rows('h300')['h300']
   config.distill.kd_weight = 0.0
   with pytest.raises(errors.UserError, match='nothing would be learned'):
     build.validate(config)
+
+
+CIFAR_ARGUMENTS = (
+  '',
+  ',seeds=3',
+  ',epochs=2',
+  ',protocol=as_written',
+  ',stride_at=stem',
+  ',stride_at=stage1',
+  ',reduced=first500',
+  ',reduced=as_published,protocol=as_written',
+  ',smoke',
+)
+
+
+def _cifar_rows(arg):
+  config = cifar.get_config(arg)
+  config.lock()
+  return {name: build.close_row(config, name) for name in config.rows}
+
+
+@pytest.mark.parametrize('argument', CIFAR_ARGUMENTS)
+@pytest.mark.parametrize('recipe', cifar.RECIPES)
+def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
+  config = cifar.get_config(recipe + argument)
+  json.dumps(config.to_dict())
+  rows = _cifar_rows(recipe + argument)
+  assert len(rows) == {'table2': 9, 'teacher': 0}.get(recipe, 1)
+  for row in rows.values() or (config,):
+    build.validate(row)
+    assert None not in jax.tree.leaves(
+      row.to_dict(), is_leaf=lambda leaf: leaf is None
+    )
+
+
+@pytest.mark.parametrize('row', cifar.TABLE2)
+def test_a_row_of_table_2_is_the_recipe_of_its_name(row):
+  alone, of_table = (
+    _cifar_rows(recipe)[row].to_dict() for recipe in (row, 'table2')
+  )
+  for config in (alone, of_table):
+    del config['name'], config['paper']
+  assert alone == of_table
+
+
+def test_the_readings_of_table_2_say_in_settings_what_they_mean():
+  coded = _cifar_rows('ideal')['ideal']
+  assert coded.student.blocks == (1, 1, 1, 1)
+  assert coded.student.strides == (1, 2, 2, 2)
+  assert coded.student.stem_stride == 1
+  assert coded.student.min_blocks == 1
+  assert coded.data.scaling == coded.teacher.outputs_scaling == 'symmetric'
+  assert coded.teacher.scaling == 'cifar10'
+  assert coded.optim.to_dict() == {
+    'name': 'sgd',
+    'learning_rate': 0.1,
+    'schedule': 'constant',
+    'warmup_fraction': 0.0,
+    'momentum': 0.9,
+    'nesterov': True,
+    'weight_decay': 5e-4,
+  }
+  weights = [
+    float(build.settings(coded.optim, coded.distill, epoch).weights.kd_weight)
+    for epoch in range(10)
+  ]
+  assert weights == pytest.approx([0.1 * epoch for epoch in range(10)])
+  assert coded.distill.temperature == 4 and coded.distill.ce_weight == 1
+  stem = _cifar_rows('ideal,stride_at=stem')['ideal'].student
+  assert (stem.stem_stride, stem.strides) == (2, (1, 2, 2, 2))
+  written = _cifar_rows('stride_4,protocol=as_written')['stride_4']
+  assert written.student.strides == (4, 2, 2, 2)
+  assert written.student.min_blocks == 0
+  assert written.teacher.outputs_scaling == 'cifar10'
+  rows = _cifar_rows('table2')
+  assert rows['blocks_1100'].student.blocks == (1, 1, 0, 0)
+  assert rows['ideal_no_kd'].distill.kd_weight == 0
+  assert rows['ideal_reduced'].train.subset == 'block5000'
+  assert rows['baseline'].train.subset == 'all'
+
+
+def test_the_teachers_recipe_is_that_of_the_public_checkpoint():
+  spec = cifar.get_config('teacher').teacher
+  assert spec.model.blocks == (3, 4, 6, 3) and spec.model.block == 'bottleneck'
+  assert (spec.train.epochs, spec.train.batch_size) == (100, 256)
+  assert spec.train.augmentation == 'crop_and_flip'
+  assert (spec.optim.learning_rate, spec.optim.weight_decay) == (1e-2, 1e-2)
+  assert (spec.optim.schedule, spec.optim.warmup_fraction) == ('cosine', 0.3)
+  assert spec.retrain
+  assert cifar.get_config('teacher,epochs=6').teacher.train.epochs == 6
 
 
 def test_tables_keep_the_order_of_their_rows():
