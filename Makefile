@@ -30,8 +30,10 @@ format: $(VENV)/.test  ## Put the code into its format.
 report: $(VENV)/.run  ## Write the tables of README.md from results/.
 	$(BIN)/python -m kd_jax.report results
 
-bench: $(BENCH)/.run  ## Student training beside Keras and PyTorch.
+bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/student_training.py
+	$(BENCH)/bin/python benchmarks/convolutions.py
+	$(BENCH)/bin/python benchmarks/resnet_training.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
 	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis

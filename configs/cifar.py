@@ -129,6 +129,7 @@ def _base(name: str, epochs: int, readings) -> config_dict.ConfigDict:
   config.teacher.shipped = TEACHER
   config.eval.batch_size = 500
   config.benchmark.batch_sizes = (1, 100)
+  config.benchmark.live_teacher = True
   config.benchmark.cold_calls = 0
   return config
 

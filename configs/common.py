@@ -165,6 +165,7 @@ def base(
     logits='',  # your own: FILE.npy (train) or FILE.npz (train, test)
     shipped='',  # a folder in teachers/ whose outputs come with the project
     retrain=False,  # train it, though its outputs are there
+    live=False,  # call it in every step, and use no stored outputs
     seed=0,
     scaling=scaling,  # of its inputs while it trains
     outputs_scaling=scaling,  # and for the outputs that students are given
@@ -183,6 +184,7 @@ def base(
     enabled=True,
     batch_sizes=(1, 32, 100, 1000, 10000),
     budget_s=0.5,  # of timed calls, for each network at each batch size
+    live_teacher=False,  # also time training steps with and without it
     cold_calls=1,  # also the paper's protocol, in so many fresh processes
     cold_call_examples=10000,
   )

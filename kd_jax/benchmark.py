@@ -145,6 +145,92 @@ def _compile(network: Network, images: jax.Array):
   return compiled, time.perf_counter() - began
 
 
+def measure_training(
+  rows: Mapping[str, ConfigDict],
+  teacher: PyTree,
+  dataset: data.Dataset,
+  *,
+  budget_s: float,
+) -> dict[str, Any]:
+  """Times training steps on stored teacher outputs and with a live teacher.
+
+  Args:
+    rows: closed configs by network.
+    teacher: variables of its network; any will do.
+    dataset: on the device.
+    budget_s: of timed seconds for each step.
+  Returns:
+    JSON values: for each network the quartiles of 'stored_step_s' and of
+    'live_step_s'.
+  """
+  images, labels = dataset.train.images, dataset.train.labels
+  results = {}
+  for name, config in rows.items():
+    logging.info('benchmark: training steps of %s', name)
+    steps = {
+      'stored_step_s': _training_step(config, dataset, live=False),
+      'live_step_s': _training_step(config, dataset, live=True),
+    }
+    arrays = {'images': images, 'labels': labels}
+    logits = jnp.zeros((len(labels), dataset.num_classes))
+    seconds = timing.interleave(
+      {
+        'stored_step_s': functools.partial(
+          steps['stored_step_s'], arrays | {'teacher_logits': logits}
+        ),
+        'live_step_s': functools.partial(
+          steps['live_step_s'], arrays | {'teacher': teacher}
+        ),
+      },
+      budget_s=budget_s,
+    )
+    results[name] = {
+      which: timing.quartiles(values) for which, values in seconds.items()
+    }
+  return results
+
+
+def _training_step(config: ConfigDict, dataset: data.Dataset, *, live: bool):
+  """Returns `step(arrays)`, which takes one more step of a row's training."""
+  programs = build.make_programs(
+    build.programs_key(
+      config,
+      model=config.student,
+      train=config.train,
+      optim=config.optim,
+      distill=config.distill,
+      distilled=True,
+      scaling=config.data.scaling,
+      num_classes=dataset.num_classes,
+      image_shape=dataset.train.images.shape[1:],
+      total_steps=1,
+      num_seeds=None,
+      live_teacher=live,
+    )
+  )
+  key = jax.random.key(0)
+  count = len(dataset.train.labels)
+  order = programs.epochs.order(jnp.ones(count, bool), key)
+  settings = build.settings(config.optim, config.distill, 0)
+  held = {'state': programs.init(key)}
+
+  def step(arrays):
+    held['state'], sums = programs.epochs.run(
+      held['state'],
+      programs.epochs.zero_sums(),
+      order,
+      arrays,
+      count,
+      0,
+      1,
+      key,
+      settings,
+    )
+    return held['state'], sums
+
+  return step
+
+
 def run(
   config: ConfigDict,
   models: Mapping[str, ConfigDict],

@@ -117,6 +117,7 @@ def programs_key(
   image_shape: tuple[int, ...],
   total_steps: int,
   num_seeds: int | None,
+  live_teacher: bool = False,
 ) -> FrozenConfigDict:
   """Returns what `make_programs` depends on, and nothing that is traced.
 
@@ -141,6 +142,12 @@ def programs_key(
       label_smoothing=distill.label_smoothing,
       distilled=distilled,
       num_seeds=num_seeds,
+      live_teacher=dict(
+        model=config.teacher.model.to_dict(),
+        scaling=config.teacher.outputs_scaling,
+      )
+      if live_teacher
+      else None,
     )
   )
 
@@ -192,6 +199,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       batch_size=key.batch_size,
       names=steps.SUMS + objective.names,
       augment=augment.AUGMENTATIONS[key.augmentation],
+      teacher=key.live_teacher and _live_teacher(key.live_teacher, key),
       drop_remainder=key.drop_remainder,
       loop=key.loop,
       num_seeds=key.num_seeds,
@@ -204,6 +212,15 @@ def make_programs(key: FrozenConfigDict) -> Programs:
     ),
     vmapped=vmapped,
   )
+
+
+def _live_teacher(spec, key: FrozenConfigDict):
+  """Returns (variables, stored images) -> logits, as stored ones would be."""
+  apply = apply_fn(model(spec.model, key.num_classes))
+  scale = preprocessing.SCALINGS[spec.scaling]
+  return lambda variables, images: apply(
+    variables, scale(images), train=False, key=None
+  )[0]
 
 
 def settings(
@@ -329,6 +346,28 @@ def validate(config: ConfigDict) -> None:
     fraction(f'{prefix}.momentum', section.momentum)
     fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
     at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
+  teacher = config.teacher
+  _check(
+    not (teacher.live and teacher.logits),
+    'teacher.live',
+    teacher.live,
+    'false with teacher.logits: a file has no network to call',
+  )
+  _check(
+    not (teacher.live and teacher.shipped and not teacher.retrain),
+    'teacher.live',
+    teacher.live,
+    f'teacher.retrain=true with it: {teacher.shipped} holds outputs alone',
+  )
+  _check(
+    config.train.augmentation == 'none'
+    or teacher.live
+    or config.distill.kd_weight == 0,
+    'train.augmentation',
+    config.train.augmentation,
+    "'none', or teacher.live=true: stored outputs are of the images as they "
+    'are',
+  )
   distill = config.distill
   _one_of('distill.loss', distill.loss, objectives.KD_LOSSES)
   positive('distill.temperature', distill.temperature)

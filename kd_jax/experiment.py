@@ -48,12 +48,14 @@ class Teacher(NamedTuple):
     variables: of the network; None for a file of the user's.
     record: JSON values for run.json.
     outputs: all that were computed, by input scaling, on the host.
+    epochs: the metrics of its training, an entry each.
   """
 
   logits: dict[str, jax.Array]
   variables: Any
   record: dict[str, Any]
   outputs: dict[str, dict[str, np.ndarray]]
+  epochs: list[dict[str, Any]]
 
 
 class Context(NamedTuple):
@@ -198,6 +200,7 @@ def _make_job(
   seeds: tuple[int, ...],
   folder: pathlib.Path,
   identity: dict[str, Any],
+  live_teacher: bool = False,
 ) -> jobs.Job:
   dataset = context.dataset
   examples = data.SUBSETS[train.subset](np.asarray(dataset.train.labels))
@@ -216,7 +219,11 @@ def _make_job(
       phases, train.batch_size, drop_remainder=train.drop_remainder
     ),
     num_seeds=len(seeds) if len(seeds) > 1 else None,
+    live_teacher=live_teacher,
   )
+  sizes = [int(phase.subset.sum()) for phase in phases]
+  if not train.drop_remainder and any(n % train.batch_size for n in sizes):
+    _refuse_padding(model, label)
   return jobs.Job(
     label=label,
     programs=context.make_programs(key),
@@ -228,6 +235,17 @@ def _make_job(
     folder=folder,
     identity=identity,
   )
+
+
+def _refuse_padding(model: ConfigDict, label: str) -> None:
+  """A batch that is padded would have the padding in its statistics."""
+  if model.kind == 'resnet':
+    section = 'teacher.train' if label == 'teacher' else 'train'
+    raise errors.UserError(
+      f'config.{section}.batch_size does not divide the number of examples, '
+      'and batch norm needs whole batches: choose another, or set '
+      f'config.{section}.drop_remainder=true'
+    )
 
 
 # --- The teacher. ---
@@ -251,6 +269,7 @@ def _get_teacher(
         {'row': 'teacher', 'source': spec.logits}, logits, dataset
       ),
       {},
+      [],
     )
 
   if spec.shipped and not spec.retrain:
@@ -329,6 +348,7 @@ def _get_teacher(
     variables,
     _teacher_record(record, logits, dataset),
     {spec.outputs_scaling: logits} | others,
+    records.MetricsLog(folder / 'metrics.jsonl').read(),
   )
 
 
@@ -358,6 +378,7 @@ def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
     None,
     _teacher_record(manifest['training'], logits, dataset),
     {},
+    [],
   )
 
 
@@ -393,6 +414,10 @@ def _ship(
 ) -> None:
   """Writes a teacher's outputs as a folder that teacher.shipped can name."""
   record = teacher.record
+  log = records.MetricsLog(workdir / 'metrics.jsonl')
+  log.drop(lambda line: True)
+  for epoch in teacher.epochs:
+    log.append(epoch)
   teacher_outputs.ship(
     workdir / 'outputs',
     teacher.outputs,
@@ -438,6 +463,7 @@ def _train_row(
     distill=config.distill,
     train=config.train,
     optim=config.optim,
+    **({'live_teacher': True} if config.teacher.live else {}),
   )
   folder = workdir / 'students' / name
   missing = [
@@ -445,6 +471,8 @@ def _train_row(
     for seed in range(config.first_seed, config.first_seed + config.seeds)
     if not jobs.is_done(folder / f'seed-{seed}', identity)
   ]
+  # Without a distillation loss there is nothing to call a teacher for.
+  live = config.teacher.live and config.distill.kd_weight > 0
   # On a CPU, networks side by side take as long as one after the other.
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else max(len(missing), 1)
@@ -465,8 +493,15 @@ def _train_row(
       seeds=seeds,
       folder=folder / f'seed-{"-".join(map(str, seeds))}',
       identity=identity,
+      live_teacher=live,
     )
-    for trained in jobs.run(job, context.dataset, teacher.logits, log):
+    for trained in jobs.run(
+      job,
+      context.dataset,
+      teacher.logits,
+      log,
+      live_teacher=teacher.variables if live else None,
+    ):
       seed = trained.record['seed']
       jobs.finish(trained, folder / f'seed-{seed}', identity)
       logging.info(
@@ -511,9 +546,16 @@ def _benchmark(
   if (done.get('network_of'), done.get('config')) == (network_of, asked):
     return
   models, variables = {}, {}
-  if teacher.variables is not None:
+  image_shape = dataset.train.images.shape[1:]
+  if not config.teacher.logits:
     models['teacher'] = config.teacher.model
     variables['teacher'] = teacher.variables
+    if teacher.variables is None:  # Its time does not depend on its weights.
+      variables['teacher'] = build.init_variables(
+        build.model(config.teacher.model, dataset.num_classes),
+        image_shape,
+        jax.random.key(0),
+      )
   for name, model in students.items():
     seed = next(s['seed'] for s in record['students'] if s['row'] == name)
     folder = workdir / 'students' / name / f'seed-{seed}'
@@ -529,3 +571,10 @@ def _benchmark(
   record['benchmark'] = benchmark.run(
     config, models, network_of, variables, dataset
   )
+  if config.benchmark.live_teacher and 'teacher' in models:
+    record['benchmark']['training'] = benchmark.measure_training(
+      {name: rows[name] for name in students},
+      variables['teacher'],
+      dataset,
+      budget_s=config.benchmark.budget_s,
+    )

@@ -65,6 +65,8 @@ def run(
   dataset: data.Dataset,
   teacher_logits: dict[str, jax.Array] | None,
   log: records.MetricsLog,
+  *,
+  live_teacher: PyTree | None = None,
 ) -> list[Trained]:
   """Trains (or resumes) a job.
 
@@ -74,6 +76,7 @@ def run(
     teacher_logits: [N, K] by split; None to learn from labels alone. Without
       the test split, what compares with the teacher is left out.
     log: gets a line an epoch and seed.
+    live_teacher: the teacher's variables, where the job's programs call it.
   Returns:
     What came of each seed.
   """
@@ -101,7 +104,10 @@ def run(
   if teacher_logits is not None:
     arrays['teacher_logits'] = teacher_logits['train']
   if job.examples is not None:
-    arrays = jax.tree.map(lambda array: array[job.examples], arrays)
+    arrays = {name: array[job.examples] for name, array in arrays.items()}
+  if live_teacher is not None:
+    arrays['teacher'] = live_teacher
+    del arrays['teacher_logits']
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
@@ -158,6 +164,7 @@ def run(
       'seed': seed,
       'test': evaluate.evaluate(logits[i], dataset.test.labels, test_teacher),
       'reliability': evaluate.reliability(logits[i], dataset.test.labels),
+      'steps': int(pick(state.step)),
       'parameters': costs.count_parameters(variables['params']),
       **_history(log, label, seed),
       'weights': checkpoint.tree_digest(variables),

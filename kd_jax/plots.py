@@ -77,7 +77,8 @@ def accuracy_time(axes, record: Record, epochs: Sequence[Record]) -> None:
 
 def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Test accuracy after each epoch, each seed a line."""
-  for i, (name, students) in enumerate(records.by_row(record).items()):
+  networks = records.by_row(record) or {'teacher': [record['teacher']]}
+  for i, (name, students) in enumerate(networks.items()):
     for student in students:
       curve = [
         (epoch['epoch'] + 1, 100 * epoch['eval/accuracy'])
@@ -131,25 +132,29 @@ def reliability(axes, record: Record, epochs: Sequence[Record]) -> None:
   axes.grid(alpha=0.3)
 
 
-PLOTS = {
+_OF_STUDENTS = {
   'accuracy_size': accuracy_size,
   'accuracy_time': accuracy_time,
+}
+_OF_ANY = {
   'learning_curves': learning_curves,
   'reliability': reliability,
 }
+PLOTS = _OF_STUDENTS | _OF_ANY
 
 
 def write(
   folder: os.PathLike, record: Record, epochs: Sequence[Record]
 ) -> list[str]:
-  """Writes every plot of a run into its folder; returns their names.
+  """Writes the plots of a run into its folder; returns their names.
 
   Args:
     folder: of the run.
     record: the content of its run.json.
     epochs: the records of its metrics.jsonl.
   """
-  for name, draw in PLOTS.items():
+  plots = PLOTS if record.get('students') else _OF_ANY
+  for name, draw in plots.items():
     figure = Figure(figsize=(8, 5), layout='constrained')
     FigureCanvasAgg(figure)
     draw(figure.add_subplot(), record, epochs)
@@ -157,4 +162,4 @@ def write(
     temporary = path.with_name(f'.{path.name}')
     figure.savefig(temporary, dpi=120, format='png')
     os.replace(temporary, path)
-  return list(PLOTS)
+  return list(plots)

@@ -127,6 +127,7 @@ def cost_table(record: Record) -> str:
     {int(size) for n in networks.values() for size in n['batches']}
   )
   has_teacher = timing.get('reference') == 'teacher'
+  has_live = 'training' in timing
   cold = timing.get('cold_calls', {}) if has_teacher else {}
   rows = []
   for name, students in {
@@ -143,6 +144,7 @@ def cost_table(record: Record) -> str:
         name,
         mean_sd([time.get('train_s') for time in times], 1),
         mean_sd([time.get('fold_loop_s') for time in times], 1),
+        *([mean_sd(_live_train_s(record, name, students), 1)] * has_live),
         _format(_paper(record, name, 'train_s'), 1),
         f'{network["parameters"]:,}' if network else _NONE,
         f'{network["macs"]:,}' if network else _NONE,
@@ -159,6 +161,7 @@ def cost_table(record: Record) -> str:
     'row',
     'training s',
     'of it fold loop s',
+    *(['with a live teacher s'] * has_live),
     'paper s',
     'parameters',
     'MAC',
@@ -168,6 +171,25 @@ def cost_table(record: Record) -> str:
     'paper ratio',
   )
   return _markdown(headers, rows)
+
+
+def _live_train_s(
+  record: Record, name: str, students: Sequence[Record]
+) -> list[float | None]:
+  """What each training would have taken with the teacher in every step.
+
+  Its own time, and for each of its steps what the teacher adds to one.
+  """
+  timing = record.get('benchmark') or {}
+  network = timing.get('network_of', {}).get(name)
+  steps = timing.get('training', {}).get(network)
+  if steps is None:
+    return [None]
+  added_s = steps['live_step_s']['median'] - steps['stored_step_s']['median']
+  return [
+    student['time']['train_s'] + added_s * student['steps']
+    for student in students
+  ]
 
 
 def latency_table(record: Record) -> str:
@@ -234,6 +256,25 @@ def training_speed_table(record: Record) -> str:
   return _markdown(headers, lines)
 
 
+def convolutions_table(record: Record) -> str:
+  """Milliseconds of each form of each convolution; the chosen ones marked."""
+  lines = []
+  for name, shape in record['shapes'].items():
+    for what, forms in shape['seconds'].items():
+      cells = []
+      for form, seconds in sorted(
+        forms.items(), key=lambda item: item[1]['median']
+      ):
+        mark = '**' if form == shape['chosen'][what] else ''
+        cells.append(f'{mark}{form} {1e3 * seconds["median"]:.1f}{mark}')
+      best = min(seconds['median'] for seconds in forms.values())
+      lines.append(
+        (name, what, ', '.join(cells), f'{shape["gflop"] / best:.0f}')
+      )
+  headers = ('convolution', 'what', 'ms', 'GFLOP/s of the fastest')
+  return _markdown(headers, lines)
+
+
 def teachers_table(results: dict[str, Record]) -> str:
   """Each run's teacher, and the student that every run has."""
   lines = []
@@ -262,6 +303,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'latency': latency_table,
   'fits': fits_table,
   'training_speed': training_speed_table,
+  'convolutions': convolutions_table,
 }
 TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
@@ -297,10 +339,36 @@ def markdown(record: Record) -> str:
     'way, a first eager call each on 10,000 images in a fresh process; second '
     'call: once more, with every operation compiled.',
     cost_table(record),
+    *_live_note(record),
     '## Latency',
     latency_table(record),
   ]
   return '\n\n'.join(parts) + '\n'
+
+
+def _live_note(record: Record) -> list[str]:
+  """Says where the column for a live teacher comes from, if there is one."""
+  training = (record.get('benchmark') or {}).get('training')
+  if training is None:
+    return []
+  lines = [
+    (
+      name,
+      *(
+        _quartiles({k: v * 1e3 for k, v in steps[which].items()}, 1)
+        for which in ('stored_step_s', 'live_step_s')
+      ),
+      str(steps['live_step_s']['n']),
+    )
+    for name, steps in training.items()
+  ]
+  headers = ('network', 'ms a step, stored', 'ms a step, live', 'n')
+  return [
+    'With a live teacher: the measured training, and for each of its steps '
+    'what a call of the teacher adds to one, timed in turn with steps on '
+    'stored outputs:',
+    _markdown(headers, lines),
+  ]
 
 
 def write(folder: os.PathLike) -> str:

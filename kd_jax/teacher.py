@@ -90,6 +90,8 @@ def ship(
     folder: made if it is not there.
     outputs: logits [N, K] by split, by input scaling.
     manifest: JSON values that say what they are of and how they were made.
+  Raises:
+    UserError: if a logit is beyond the range of half floats.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +99,11 @@ def ship(
   for scaling, logits in outputs.items():
     for split, array in logits.items():
       name = f'{scaling}-{split}.npy'
+      if not np.abs(array).max() <= np.finfo(np.float16).max:
+        raise errors.UserError(
+          f'the teacher has logits of {np.abs(array).max():g}, beyond half '
+          'floats: its training diverged; lower its learning rate'
+        )
       _write_array(folder / name, array.astype(np.float16))
       digests[name] = _file_digest(folder / name)
   records.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})

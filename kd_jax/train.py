@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 
 from kd_jax import errors
-from kd_jax.steps import Batch, Settings, Sums, TrainState
+from kd_jax.steps import Batch, PyTree, Settings, Sums, TrainState
 
 # How long a call into the program should take: long enough to hide the cost
 # of calling, short enough for a progress bar and a prompt Ctrl-C.
@@ -114,6 +114,7 @@ def make_program(
   batch_size: int,
   names: tuple[str, ...],
   augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  teacher: Callable[[PyTree, jax.Array], jax.Array] | None = None,
   drop_remainder: bool = False,
   loop: str = 'device',
   num_seeds: int | None = None,
@@ -127,6 +128,8 @@ def make_program(
     names: of the sums that `train_step` returns.
     augment: (stored images, keys [B]) -> images, with a key for each epoch and
       example; None to take the images as they are.
+    teacher: (variables, images as stored or augmented) -> logits, called in
+      each step with the arrays' 'teacher'; None to take stored logits.
     drop_remainder: see `epoch_size`.
     loop: where the loop over steps is: 'device', in the program; or 'host', in
       Python, around a program of one step.
@@ -158,6 +161,7 @@ def make_program(
     batch = {
       name: jnp.take(array, index, axis=0, mode='clip')
       for name, array in arrays.items()
+      if name != 'teacher'
     }
     if augment is not None:
       augment_key = jax.random.fold_in(key, _NEVER)  # no step's own
@@ -165,6 +169,8 @@ def make_program(
         batch['images'],
         jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index),
       )
+    if teacher is not None:
+      batch['teacher_logits'] = teacher(arrays['teacher'], batch['images'])
     batch['images'] = preprocess(batch['images'])
     position = first + jnp.arange(batch_size)
     batch['mask'] = (position < count).astype(jnp.float32)
@@ -277,7 +283,8 @@ def fit(
   Args:
     program: from `make_program`.
     state: after `done_epochs` epochs; donated.
-    arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K].
+    arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K],
+      perhaps the variables of a live teacher.
     phases: from `make_phases`.
     key: of the whole training; [S] keys if the program is vmapped.
     settings: of an epoch, counted from 0 over all phases.

@@ -167,3 +167,22 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, content, message):
 def test_a_file_that_is_not_there(tmp_path):
   with pytest.raises(errors.UserError, match='there is no file'):
     _load(tmp_path / 'none.npy')
+
+
+def test_shipped_outputs_are_half_floats_that_come_back(tmp_path):
+  outputs = {'unit': LOGITS, 'symmetric': {k: -v for k, v in LOGITS.items()}}
+  manifest = {'data': 'mnist', 'data_digest': 'd', 'command': 'c'}
+  teacher.ship(tmp_path, outputs, manifest)
+  content, logits = teacher.load_shipped(tmp_path, 'symmetric', 'd')
+  assert content['command'] == 'c'
+  for split, array in LOGITS.items():
+    assert logits[split].dtype == np.float32
+    np.testing.assert_array_equal(logits[split], -array)
+    assert np.load(tmp_path / f'unit-{split}.npy').dtype == np.float16
+
+
+def test_logits_beyond_half_floats_are_refused(tmp_path):
+  for value in (1e5, np.nan):
+    outputs = {'unit': {'train': np.full((2, 2), value, np.float32)}}
+    with pytest.raises(errors.UserError, match='its training diverged'):
+      teacher.ship(tmp_path, outputs, {})

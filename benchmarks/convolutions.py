@@ -1,0 +1,146 @@
+"""Each form of each convolution of the networks: what `cpu_forms` rests on.
+
+  make bench
+
+For the shapes of the ResNets of Table 2 and of their teacher, at batch 100:
+every form of the convolution, of the gradient of its images and of that of its
+kernel, compiled apart, in turns. A form ten times slower than the fastest is
+dropped after a round.
+
+Writes results/bench-convolutions.json.
+"""
+
+import argparse
+import functools
+import sys
+import time
+
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import host_memory, records, timing
+from kd_jax.models import conv
+
+BATCH = 100
+# (size of the map, channels, kernel, features, stride), by where they are.
+SHAPES = {
+  'stem': (32, 3, 3, 64, 1),
+  'stem, stride 2': (32, 3, 3, 64, 2),
+  'stage 1': (16, 64, 3, 64, 1),
+  'stage 2': (8, 128, 3, 128, 1),
+  'stage 3': (4, 256, 3, 256, 1),
+  'stage 4': (2, 512, 3, 512, 1),
+  'into stage 2': (16, 64, 3, 128, 2),
+  'into stage 3': (8, 128, 3, 256, 2),
+  'into stage 4': (4, 256, 3, 512, 2),
+  'shortcut to stage 2': (16, 64, 1, 128, 2),
+  'shortcut to stage 4': (4, 256, 1, 512, 2),
+  'stage 1, stem stride 2': (8, 64, 3, 64, 1),
+  'stage 2, stem stride 2': (4, 128, 3, 128, 1),
+  'stage 3, stem stride 2': (2, 256, 3, 256, 1),
+  'stage 4, stem stride 2': (1, 512, 3, 512, 1),
+  'bottleneck out, stage 1': (16, 64, 1, 256, 1),
+  'bottleneck in, stage 1': (16, 256, 1, 64, 1),
+  'bottleneck in, stage 3': (4, 1024, 1, 256, 1),
+}
+_HOPELESS = 10
+
+
+def _time(calls: dict, rounds: int) -> dict[str, dict]:
+  """Returns quartiles of seconds, by name."""
+  for call in calls.values():
+    jax.block_until_ready(call())
+  seconds = {name: [] for name in calls}
+  for done in range(rounds):
+    best = min((min(s) for s in seconds.values() if s), default=np.inf)
+    for name, call in calls.items():
+      if done > 0 and min(seconds[name]) > _HOPELESS * best:
+        continue
+      began = time.perf_counter()
+      jax.block_until_ready(call())
+      seconds[name].append(time.perf_counter() - began)
+  return {name: timing.quartiles(values) for name, values in seconds.items()}
+
+
+def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
+  """Times all forms of one convolution."""
+  keys = jax.random.split(jax.random.key(0), 2)
+  images = jax.random.normal(keys[0], (BATCH, size, size, channels))
+  kernel = jax.random.normal(
+    keys[1], (kernel_size, kernel_size, channels, features)
+  ) / np.sqrt(kernel_size**2 * channels)
+  padding = (kernel_size // 2,) * 2
+  geometry = conv.Geometry((stride, stride), (padding, padding))
+  cotangent = jnp.cos(conv.native(images, kernel, geometry))
+
+  def applies(form):
+    return (form != 'matmul' or kernel_size == 1) and (
+      form != 'bands' or stride == 1
+    )
+
+  def compiled(fn, *args):
+    return functools.partial(jax.jit(fn).lower(*args).compile(), *args)
+
+  calls = {
+    'forward': {
+      form: compiled(lambda x, w, fn=fn: fn(x, w, geometry), images, kernel)
+      for form, fn in conv.FORMS.items()
+      if applies(form)
+    },
+    'images': {
+      form: compiled(
+        lambda x, w, g, form=form: conv.images_gradient(
+          form, x, w, g, geometry
+        ),
+        images,
+        kernel,
+        cotangent,
+      )
+      for form in conv.FORMS
+      if applies(form)
+    },
+    'kernel': {
+      form: compiled(
+        lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
+      )
+      for form, fn in conv.KERNEL_GRADIENTS.items()
+      if applies(form)
+    },
+  }
+  return {
+    'images': images.shape,
+    'kernel': kernel.shape,
+    'stride': stride,
+    'gflop': 2 * cotangent.size * kernel_size**2 * channels / 1e9,
+    'chosen': conv.cpu_forms(images, kernel, geometry)._asdict(),
+    'seconds': {what: _time(own, rounds) for what, own in calls.items()},
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=11)
+  parser.add_argument(
+    '--out', default=str(harness.ROOT / 'results/bench-convolutions.json')
+  )
+  args = parser.parse_args()
+  host_memory.keep_freed_memory()
+  shapes = {}
+  for name, shape in SHAPES.items():
+    shapes[name] = measure(*shape, args.rounds)
+    print(name, flush=True)
+  records.write_json(
+    args.out,
+    {
+      'name': 'bench-convolutions',
+      'command': ' '.join(['benchmarks/convolutions.py', *sys.argv[1:]]),
+      'environment': records.environment(),
+      'shapes': shapes,
+    },
+  )
+
+
+if __name__ == '__main__':
+  main()

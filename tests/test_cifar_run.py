@@ -1,0 +1,200 @@
+"""Runs of configs/cifar.py with small ResNets on generated images."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import cifar
+from kd_jax import errors, experiment, jobs, records, report
+
+# Two stages compile in half the time of four.
+SMALL = dict(blocks=(1, 1), widths=(8, 16), strides=(1, 2))
+
+
+def _config(arg):
+  config = cifar.get_config(arg)
+  config.data.name = 'generated_rgb'
+  config.data.train_examples = 1000
+  config.data.test_examples = 200
+  config.teacher.model.update(block='basic', **SMALL)
+  if len(config.rows) == 1:
+    config.student.update(SMALL)
+  else:
+    config.student.widths = (8, 16, 16, 16)
+  config.teacher.train.epochs = 2
+  config.teacher.optim.weight_decay = 5e-4
+  config.teacher.optim.learning_rate = 0.1
+  config.train.epochs = 2
+  config.distill.kd_warmup_epochs = 2
+  config.benchmark.batch_sizes = (1,)
+  config.benchmark.budget_s = 0.01
+  config.lock()
+  return config
+
+
+def _run(config, folder, name):
+  return experiment.run(
+    config, workdir=folder / name, teachers_dir=folder / 'teachers'
+  )
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  """A folder with a teacher in it, and its outputs to be shipped."""
+  folder = tmp_path_factory.mktemp('cifar')
+  _run(_config('teacher'), folder, 'teacher')
+  return folder
+
+
+@pytest.fixture(name='ideal', scope='module')
+def _ideal(folder):
+  """The ideal student on the shipped outputs."""
+  config = _config('ideal')
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  return _run(config, folder, 'ideal')
+
+
+def test_a_teacher_alone_leaves_outputs_to_be_shipped(folder):
+  record = records.read_json(folder / 'teacher' / 'run.json')
+  assert record['status'] == 'complete' and record['students'] == []
+  manifest = records.read_json(folder / 'teacher' / 'outputs' / 'manifest.json')
+  assert set(manifest['accuracy']) == {'cifar10', 'symmetric'}
+  assert manifest['teacher']['scaling'] == 'cifar10'
+  logits = np.load(folder / 'teacher' / 'outputs' / 'symmetric-train.npy')
+  assert logits.dtype == np.float16 and logits.shape == (1000, 10)
+  # Its own scaling and the students' are not the same inputs.
+  own = np.load(folder / 'teacher' / 'outputs' / 'cifar10-train.npy')
+  assert (own != logits).any()
+
+
+def test_a_student_trains_on_shipped_outputs(folder, ideal):
+  manifest = records.read_json(folder / 'teacher' / 'outputs' / 'manifest.json')
+  shipped = manifest['accuracy']['symmetric']['test']
+  assert ideal['teacher']['test']['accuracy'] == pytest.approx(
+    shipped['accuracy'], abs=0.01
+  )
+  (student,) = ideal['students']
+  assert student['steps'] == 20 and student['epochs'] == 2
+  lines = records.MetricsLog(folder / 'ideal' / 'metrics.jsonl').read()
+  assert lines[1]['train/loss'] < lines[0]['train/loss']
+  assert student['test']['accuracy'] > 0.2
+
+
+def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
+  steps = ideal['benchmark']['training']['ideal']
+  assert steps['live_step_s']['median'] > steps['stored_step_s']['lower']
+  text = report.markdown(ideal)
+  assert 'with a live teacher s' in text and 'ms a step, live' in text
+  assert ideal['benchmark']['reference'] == 'teacher'
+
+
+def test_a_live_teacher_gives_what_its_stored_outputs_give(folder):
+  records_of = {}
+  for live in (False, True):
+    config = _config('ideal')
+    config.teacher.retrain = True
+    config.teacher.live = live
+    config.benchmark.enabled = False
+    records_of[live] = _run(config, folder, f'live-{live}')
+  stored, live = (records_of[key]['students'][0] for key in (False, True))
+  assert live['test']['nll'] == pytest.approx(stored['test']['nll'], rel=0.02)
+  assert live['weights'] != '' and live['steps'] == stored['steps']
+
+
+def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
+  config = _config('ideal')
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.benchmark.enabled = False
+  save, saved = jobs.checkpoint.Checkpoints.save, []
+
+  def die_after_an_epoch(self, step, state):
+    save(self, step, state)
+    saved.append(step)
+    if len(saved) == 1:
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(jobs.checkpoint.Checkpoints, 'save', die_after_an_epoch)
+  with pytest.raises(KeyboardInterrupt):
+    _run(config, folder, 'killed')
+  resumed = _run(config, folder, 'killed')
+  assert saved[:2] == [1, 2]
+  assert resumed['students'][0]['weights'] == ideal['students'][0]['weights']
+
+
+@pytest.mark.slow
+def test_rows_of_a_table_differ_as_they_say(folder):
+  config = _config('table2,reduced=as_published')
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.benchmark.enabled = False
+  config.unlock()
+  for row in set(config.rows) - {'ideal_no_kd', 'ideal_reduced'}:
+    del config.rows[row]
+  config.lock()
+  students = records.by_row(_run(config, folder, 'table'))
+  assert students['ideal_no_kd'][0]['steps'] == 20
+  assert students['ideal_reduced'][0]['steps'] == 100  # 10 images, 500 times
+  lines = records.MetricsLog(folder / 'table' / 'metrics.jsonl').read()
+  assert {'train/kd' in line for line in lines} == {True}
+
+
+def test_held_out_examples_take_the_place_of_the_test_split():
+  config = _config('teacher')
+  config.data.train_examples = config.data.test_examples = 0
+  whole = experiment._load_data(config, None, None)
+  config.data.holdout_examples = 400
+  held = experiment._load_data(config, None, None)
+  np.testing.assert_array_equal(held.train.labels, whole.train.labels[:1600])
+  np.testing.assert_array_equal(held.test.images, whole.train.images[1600:])
+  config.data.holdout_examples = 2000
+  with pytest.raises(errors.UserError, match='generated_rgb has 2000 in all'):
+    experiment._load_data(config, None, None)
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'teacher.shipped': 'teachers/none'}, 'none holds no outputs.*retrain'),
+    ({'data.name': 'generated'}, 'are of other data'),
+    ({'teacher.outputs_scaling': 'unit'}, "outputs_scaling='unit'"),
+    ({'teacher.model.blocks': (2, 1)}, 'config.teacher.model is not'),
+    ({'teacher.live': True}, 'teacher.retrain=true with it'),
+    ({'train.augmentation': 'crop_and_flip'}, 'or teacher.live=true'),
+    (
+      {'train.drop_remainder': False, 'train.batch_size': 64},
+      'config.train.drop_remainder=true',
+    ),
+  ],
+)
+def test_what_does_not_fit_is_refused(folder, tmp_path, fields, message):
+  config = _config('ideal')
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(errors.UserError, match=message):
+    _run(config, tmp_path, 'refused')
+
+
+def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
+  outputs = tmp_path / 'outputs'
+  outputs.mkdir()
+  for path in (folder / 'teacher' / 'outputs').iterdir():
+    (outputs / path.name).write_bytes(path.read_bytes())
+  (outputs / 'symmetric-test.npy').write_bytes(b'short')
+  config = _config('ideal')
+  config.teacher.shipped = str(outputs)
+  with pytest.raises(errors.UserError, match='symmetric-test.npy is damaged'):
+    _run(config, tmp_path, 'run')
+
+
+def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
+  """Statistics are running averages in use, and nothing of the batch's."""
+  from kd_jax import build
+
+  config = _config('ideal')
+  module = build.model(config.student, 10)
+  variables = build.init_variables(module, (32, 32, 3), jax.random.key(0))
+  images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+  logits = [
+    build.predict_fn(config.student, 10, 'symmetric', size)(variables, images)
+    for size in (7, 3)
+  ]
+  np.testing.assert_allclose(*logits, atol=1e-5)
