@@ -11,8 +11,8 @@ paper says); stride_at=block_default, stage1 or stem, the readings of "stride
 of the base block"; reduced=first500, block5000 or as_published, those of the
 reduced training set; smoke=true to finish in a minute.
 
-The teacher's outputs come with the project, in teachers/, so a student trains
-at once; --config.teacher.retrain=true trains the teacher anew.
+Students train on the teacher's outputs in teachers/, where they are there;
+--config.teacher.retrain=true trains the teacher, which takes hours on a CPU.
 """
 
 from ml_collections import config_dict

@@ -428,6 +428,9 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   for name, record in results.items():
     if 'students' in record:
       records.write_text(results_dir / f'{name}.md', markdown(record))
+    elif 'shapes' in record:
+      parts = (f'# {name}', provenance(record), convolutions_table(record))
+      records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
   text = readme.read_text(encoding='utf-8')
   records.write_text(readme, fill_tables(text, results))
 

@@ -49,16 +49,11 @@ def native(images, kernel, geometry: Geometry):
   )
 
 
-def matmul(images, kernel, geometry: Geometry):
-  """A 1x1 kernel without padding: one matrix product."""
-  images = images[:, :: geometry.strides[0], :: geometry.strides[1]]
-  return jnp.einsum('bhwc,cd->bhwd', images, kernel[0, 0])
-
-
 def shifts(images, kernel, geometry: Geometry):
   """A sum of matrix products, one for each element of the kernel.
 
-  Of each, only what does not fall on padding: on a 2x2 map, 16 of 36.
+  Of each, only what does not fall on padding: on a 2x2 map, 16 of 36. A 1x1
+  kernel is one product.
   """
   size = geometry.output_size(images, kernel)
   total = jnp.zeros((images.shape[0], *size, kernel.shape[-1]), jnp.float32)
@@ -123,7 +118,7 @@ def _overlap(
   )
 
 
-FORMS = {'native': native, 'matmul': matmul, 'shifts': shifts}
+FORMS = {'native': native, 'shifts': shifts}
 
 
 # --- The gradient of the images: each form's transpose. ---
@@ -159,12 +154,6 @@ def _native_kernel(images, kernel, cotangent, geometry: Geometry):
     lambda kernel: native(images, kernel, geometry), kernel
   )
   return transpose(cotangent)[0]
-
-
-def _matmul_kernel(images, kernel, cotangent, geometry: Geometry):
-  del kernel
-  images = images[:, :: geometry.strides[0], :: geometry.strides[1]]
-  return _pair(images, cotangent)[None, None]
 
 
 def _shifts_kernel(images, kernel, cotangent, geometry: Geometry):
@@ -212,7 +201,6 @@ def _bands_kernel(images, kernel, cotangent, geometry: Geometry):
 
 KERNEL_GRADIENTS = {
   'native': _native_kernel,
-  'matmul': _matmul_kernel,
   'shifts': _shifts_kernel,
   'bands': _bands_kernel,
 }
@@ -238,11 +226,9 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   height, width = geometry.output_size(images, kernel)
   if min(height, width) < 1:  # There is nothing to compute.
     return Forms('native', 'native', 'native')
-  if kernel.shape[:2] == (1, 1) and not any(map(sum, geometry.padding)):
-    return Forms('matmul', 'matmul', 'matmul')
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
     return Forms('native', 'native', 'native')
-  if height * width <= 16:
+  if height * width <= 16 or kernel.shape[:2] == (1, 1):
     return Forms('shifts', 'shifts', 'shifts')
   if geometry.strides != (1, 1):
     return Forms('native', 'shifts', 'shifts')
