@@ -16,6 +16,7 @@ import argparse
 import functools
 import sys
 import time
+import types
 from collections.abc import Callable
 
 import harness
@@ -81,7 +82,6 @@ def ours(network: dict) -> harness.System:
 
 def plain_flax(network: dict) -> harness.System:
   """The same step over layers as Flax has them."""
-  import jax.numpy as jnp
   from flax import linen as nn
 
   from kd_jax.models import resnet
@@ -92,16 +92,11 @@ def plain_flax(network: dict) -> harness.System:
       norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, name='norm')
       return norm(x)
 
-  class Layers:
-    pass
-
-  Layers.BatchNorm = BatchNorm
-  Layers.max_pool = staticmethod(
-    lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+  resnet.layers = types.SimpleNamespace(
+    BatchNorm=BatchNorm,
+    max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
   )
-  resnet.layers = Layers
   resnet.conv.conv_general_dilated = None  # Flax's default
-  del jnp
   return _jax_training(network, checked=False)
 
 

@@ -78,14 +78,8 @@ def ours():
     len(labels), epochs=1, folds=0, holdout_fraction=0.0
   )
   programs = build.make_programs(
-    build.programs_key(
+    build.row_key(
       config,
-      model=config.student,
-      train=config.train,
-      optim=config.optim,
-      distill=config.distill,
-      distilled=True,
-      scaling=config.data.scaling,
       num_classes=10,
       image_shape=images.shape[1:],
       total_steps=train.num_steps(phases, BATCH, drop_remainder=False),

@@ -193,14 +193,8 @@ def measure_training(
 def _training_step(config: ConfigDict, dataset: data.Dataset, *, live: bool):
   """Returns `step(arrays)`, which takes one more step of a row's training."""
   programs = build.make_programs(
-    build.programs_key(
+    build.row_key(
       config,
-      model=config.student,
-      train=config.train,
-      optim=config.optim,
-      distill=config.distill,
-      distilled=True,
-      scaling=config.data.scaling,
       num_classes=dataset.num_classes,
       image_shape=dataset.train.images.shape[1:],
       total_steps=1,

@@ -152,6 +152,20 @@ def programs_key(
   )
 
 
+def row_key(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
+  """Returns `programs_key` of the student of a closed config."""
+  return programs_key(
+    config,
+    model=config.student,
+    train=config.train,
+    optim=config.optim,
+    distill=config.distill,
+    distilled=True,
+    scaling=config.data.scaling,
+    **fields,
+  )
+
+
 def _loop(loop: str, kind: str) -> str:
   """Returns where the loop over steps is to be."""
   if loop != 'auto':

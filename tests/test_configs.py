@@ -54,14 +54,8 @@ def test_a_row_of_the_table_is_the_recipe_of_its_name(row, protocol):
 def test_one_step_of_a_row_has_the_shapes_it_should(row, protocol):
   config = _rows(f'table1,protocol={protocol}')[row]
   phases = build.phases(config.train, 60_000)
-  key = build.programs_key(
+  key = build.row_key(
     config,
-    model=config.student,
-    train=config.train,
-    optim=config.optim,
-    distill=config.distill,
-    distilled=True,
-    scaling=config.data.scaling,
     num_classes=10,
     image_shape=(28, 28, 1),
     total_steps=train.num_steps(
