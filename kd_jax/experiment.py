@@ -221,9 +221,8 @@ def _make_job(
     num_seeds=len(seeds) if len(seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  sizes = [int(phase.subset.sum()) for phase in phases]
-  if not train.drop_remainder and any(n % train.batch_size for n in sizes):
-    _refuse_padding(model, label)
+  if model.kind == 'resnet' and not train.drop_remainder:
+    _refuse_padding(phases, train.batch_size, label)
   return jobs.Job(
     label=label,
     programs=context.make_programs(key),
@@ -237,9 +236,11 @@ def _make_job(
   )
 
 
-def _refuse_padding(model: ConfigDict, label: str) -> None:
+def _refuse_padding(
+  phases: list[train_lib.Phase], batch_size: int, label: str
+) -> None:
   """A batch that is padded would have the padding in its statistics."""
-  if model.kind == 'resnet':
+  if any(int(phase.subset.sum()) % batch_size for phase in phases):
     section = 'teacher.train' if label == 'teacher' else 'train'
     raise errors.UserError(
       f'config.{section}.batch_size does not divide the number of examples, '
@@ -463,7 +464,7 @@ def _train_row(
     distill=config.distill,
     train=config.train,
     optim=config.optim,
-    **({'live_teacher': True} if config.teacher.live else {}),
+    live_teacher=config.teacher.live,
   )
   folder = workdir / 'students' / name
   missing = [
