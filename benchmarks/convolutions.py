@@ -89,14 +89,9 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     },
     'images': {
       form: compiled(
-        lambda x, w, g, form=form: conv.images_gradient(
-          form, x, w, g, geometry
-        ),
-        images,
-        kernel,
-        cotangent,
+        lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
-      for form in conv.FORMS
+      for form, fn in conv.IMAGES_GRADIENTS.items()
       if applies(form)
     },
     'kernel': {

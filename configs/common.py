@@ -72,6 +72,7 @@ def resnet(
     strides=(1, 2, 2, 2)[: len(blocks)],  # of each stage's first block
     stem_stride=1,
     stem_pool=True,
+    zero_init=False,  # blocks start as their shortcuts
     temperature=1.0,
     dtype='float32',
   )

@@ -121,15 +121,38 @@ def _overlap(
 FORMS = {'native': native, 'shifts': shifts}
 
 
-# --- The gradient of the images: each form's transpose. ---
+# --- The gradient of the images: d/d(images) of <cotangent, convolution>. ---
 
 
-def images_gradient(form: str, images, kernel, cotangent, geometry: Geometry):
-  """Returns d/d(images) of <cotangent, convolution>."""
+def _native_images(images, kernel, cotangent, geometry: Geometry):
   transpose = jax.linear_transpose(
-    lambda images: FORMS[form](images, kernel, geometry), images
+    lambda images: native(images, kernel, geometry), images
   )
   return transpose(cotangent)[0]
+
+
+def _shifts_images(images, kernel, cotangent, geometry: Geometry):
+  """The transpose of `shifts`, with its products in the cotangent's type.
+
+  JAX's own transpose would take them in float32, the type of their sum.
+  """
+  total = jnp.zeros(images.shape, jnp.float32)
+  for i, j, rows, cols in _shifts(images, kernel, geometry):
+    part = jnp.einsum(
+      'bhwd,cd->bhwc',
+      cotangent[:, rows.outputs, cols.outputs],
+      kernel[i, j],
+      preferred_element_type=jnp.float32,
+    )
+    places = [
+      (s.start, images.shape[1 + axis] - s.stop, s.step - 1)
+      for axis, s in enumerate((rows.inputs, cols.inputs))
+    ]
+    total += lax.pad(part, 0.0, [(0, 0, 0), *places, (0, 0, 0)])
+  return total.astype(images.dtype)
+
+
+IMAGES_GRADIENTS = {'native': _native_images, 'shifts': _shifts_images}
 
 
 # --- The gradient of the kernel. ---
@@ -247,7 +270,7 @@ def _convolve_fwd(images, kernel, geometry, forms):
 def _convolve_bwd(geometry, forms, residuals, cotangent):
   images, kernel = residuals
   return (
-    images_gradient(forms.images, images, kernel, cotangent, geometry),
+    IMAGES_GRADIENTS[forms.images](images, kernel, cotangent, geometry),
     KERNEL_GRADIENTS[forms.kernel](images, kernel, cotangent, geometry),
   )
 

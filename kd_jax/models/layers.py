@@ -20,17 +20,19 @@ class BatchNorm(nn.Module):
   Attributes:
     momentum: share of the running average that a step keeps.
     epsilon: added to the variance.
+    scale_init: what the scale starts at.
 
   Reference: Ioffe and Szegedy 2015, arXiv:1502.03167.
   """
 
   momentum: float = 0.9
   epsilon: float = 1e-5
+  scale_init: float = 1.0
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = (x.shape[-1],)
-    scale = self.param('scale', nn.initializers.ones, channels)
+    scale = self.param('scale', nn.initializers.constant(self.scale_init), channels)
     bias = self.param('bias', nn.initializers.zeros, channels)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
     var = self.variable('batch_stats', 'var', jnp.ones, channels)

@@ -44,11 +44,14 @@ class _Block(nn.Module):
     layers: (kernel size, channels) of each convolution; the first of size 3
       carries the stride.
     stride: of the block.
+    zero_init: whether the last batch norm's scale starts at 0, and with it
+      the block as its shortcut.
     dtype: of the computation.
   """
 
   layers: Sequence[tuple[int, int]]
   stride: int
+  zero_init: bool
   dtype: jnp.dtype
 
   @nn.compact
@@ -65,7 +68,10 @@ class _Block(nn.Module):
       own = stride if size == 3 else 1
       stride = stride // own  # Taken once.
       x = _conv(width, size, own, self.dtype, f'conv{i}')(x)
-      x = layers.BatchNorm(name=f'norm{i}')(x, train=train)
+      is_last = i == len(self.layers) - 1
+      x = layers.BatchNorm(
+        scale_init=0.0 if self.zero_init and is_last else 1.0, name=f'norm{i}'
+      )(x, train=train)
     return nn.relu(x + shortcut)
 
 
@@ -94,6 +100,8 @@ class ResNet(nn.Module):
     strides: of the first block of each stage.
     stem_stride: of the first convolution.
     stem_pool: whether a max pool follows it.
+    zero_init: whether each block starts as its shortcut, the last scale in it
+      being 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     temperature: as in `MLP`.
     dtype: of the computation; parameters, statistics and logits are float32.
 
@@ -108,6 +116,7 @@ class ResNet(nn.Module):
   strides: Sequence[int] = (1, 2, 2, 2)
   stem_stride: int = 1
   stem_pool: bool = True
+  zero_init: bool = False
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
 
@@ -134,6 +143,7 @@ class ResNet(nn.Module):
         x = _Block(
           BLOCKS[self.block](width),
           stride if j == 0 else 1,
+          self.zero_init,
           self.dtype,
           name=f'stage{i + 1}_block{j}',
         )(x, train=train)
