@@ -39,6 +39,10 @@ from kd_jax import train as train_lib
 FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'loop', 'benchmark')
 
 
+# How a network was trained, of the fields of a model, and not what it is.
+_OF_TRAINING = ('zero_init', 'dtype')
+
+
 class Teacher(NamedTuple):
   """What students learn from.
 
@@ -360,7 +364,12 @@ def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
   manifest, logits = teacher_outputs.load_shipped(
     folder, spec.outputs_scaling, dataset.digest
   )
-  if manifest['teacher']['model'] != build.plain(spec.model):
+  models = (manifest['teacher']['model'], build.plain(spec.model))
+  shipped, asked = (
+    {key: value for key, value in model.items() if key not in _OF_TRAINING}
+    for model in models
+  )
+  if shipped != asked:
     raise errors.UserError(
       f'config.teacher.model is not that of the outputs in {folder}: '
       'config.teacher.retrain=true trains it'

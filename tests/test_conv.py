@@ -111,6 +111,33 @@ def test_forms_are_equal_wherever_they_apply(form, kernel_form):
     np.testing.assert_allclose(own, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize('size, kernel', [(4, 3), (16, 1)])
+def test_products_are_of_the_images_type_and_sums_are_float32(size, kernel):
+  images, weights = _problem(
+    2, (size,) * 2, (kernel,) * 2, 16, 24, jnp.bfloat16
+  )
+  text = (
+    jax.jit(
+      lambda x, w: _value_and_gradients(
+        conv.conv_general_dilated,
+        x,
+        w,
+        window_strides=(1, 1),
+        padding=[(kernel // 2,) * 2] * 2,
+        dimension_numbers=LAYOUT,
+      )
+    )
+    .lower(images, weights)
+    .as_text()
+  )
+  products = [line for line in text.splitlines() if 'dot_general' in line]
+  # The convolution's, and of either gradient.
+  assert len(products) == 3 * kernel**2
+  for line in products:
+    operands, _, result = line.rpartition('->')
+    assert operands.count('bf16>') == 2 and 'f32>' in result, line
+
+
 @pytest.mark.parametrize(
   'kwargs',
   [

@@ -113,6 +113,21 @@ def test_initialization_is_pytorchs():
   )
 
 
+def test_zero_init_starts_each_block_as_its_shortcut():
+  module = models.ResNet(**SMALL, zero_init=True)
+  variables = _init(module)
+  plain = _init(models.ResNet(**SMALL))
+  assert jax.tree.structure(variables) == jax.tree.structure(plain)
+  for stage in ('stage1', 'stage2'):
+    block = variables['params'][f'{stage}_block0']
+    assert (block['norm1']['scale'] == 0).all()
+    assert (block['norm0']['scale'] == 1).all()
+  # Stage 1 has no convolution in its shortcut: it gives what it is given.
+  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  _, features = module.apply(variables, images, train=False)
+  np.testing.assert_array_equal(features['stage1'], features['stem'])
+
+
 def test_training_updates_statistics_and_use_does_not():
   module = models.ResNet(**SMALL)
   variables = _init(module)

@@ -32,7 +32,8 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = (x.shape[-1],)
-    scale = self.param('scale', nn.initializers.constant(self.scale_init), channels)
+    scale_init = nn.initializers.constant(self.scale_init)
+    scale = self.param('scale', scale_init, channels)
     bias = self.param('bias', nn.initializers.zeros, channels)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, channels)
     var = self.variable('batch_stats', 'var', jnp.ones, channels)
