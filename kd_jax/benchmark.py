@@ -67,7 +67,7 @@ def distinct_models(
   models: dict[str, ConfigDict] = {}
   network_of: dict[str, str] = {}
   for row, config in rows.items():
-    model = config.student.copy_and_resolve_references()
+    model = build.network(config.student)
     model.temperature = 1.0
     same = (name for name, other in models.items() if other == model)
     network_of[row] = next(same, row)

@@ -42,6 +42,18 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
   return MODELS[kind](num_classes=num_classes, **fields)
 
 
+def network(config: ConfigDict) -> ConfigDict:
+  """Returns a model section as the network it makes: sections that make the
+  same one, such as 0 blocks that count as one, become equal.
+  """
+  section = config.copy_and_resolve_references()
+  if section.kind == 'resnet':
+    least = section.min_blocks
+    section.blocks = tuple(max(count, least) for count in section.blocks)
+    section.min_blocks = 0
+  return section
+
+
 def apply_fn(module: nn.Module) -> steps.ApplyFn:
   """Returns a module's forward pass as a pure function of arrays."""
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -111,9 +111,17 @@ def run(
     records.write_json(workdir / 'run.json', record)
     if not rows:
       _ship(config, context.dataset, teacher, workdir)
+    identities = {
+      name: _row_identity(row_config, context.dataset, teacher)
+      for name, row_config in rows.items()
+    }
+    same_as = _same_as(identities)
     for name, row_config in rows.items():
-      _train_row(name, row_config, context, teacher, workdir)
-    record['students'] = _results(workdir, rows)
+      if same_as[name] == name:
+        _train_row(
+          name, row_config, identities[name], context, teacher, workdir
+        )
+    record['students'] = _results(workdir, same_as)
     records.write_json(workdir / 'run.json', record)
     if rows and config.benchmark.enabled:
       _benchmark(rows, context.dataset, teacher, workdir, record)
@@ -364,12 +372,7 @@ def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
   manifest, logits = teacher_outputs.load_shipped(
     folder, spec.outputs_scaling, dataset.digest
   )
-  models = (manifest['teacher']['model'], build.plain(spec.model))
-  shipped, asked = (
-    {key: value for key, value in model.items() if key not in _OF_TRAINING}
-    for model in models
-  )
-  if shipped != asked:
+  if not same_network(manifest['teacher']['model'], build.plain(spec.model)):
     raise errors.UserError(
       f'config.teacher.model is not that of the outputs in {folder}: '
       'config.teacher.retrain=true trains it'
@@ -390,6 +393,15 @@ def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
     {},
     [],
   )
+
+
+def same_network(a: dict[str, Any], b: dict[str, Any]) -> bool:
+  """Whether two model sections differ at most in how they were trained."""
+  a, b = (
+    {key: value for key, value in model.items() if key not in _OF_TRAINING}
+    for model in (a, b)
+  )
+  return a == b
 
 
 def _identity(
@@ -456,25 +468,41 @@ def _ship(
 # --- The students. ---
 
 
-def _train_row(
-  name: str,
-  config: ConfigDict,
-  context: Context,
-  teacher: Teacher,
-  workdir: pathlib.Path,
-) -> None:
-  """Trains the seeds of a row that are not there yet."""
-  identity = _identity(
+def _row_identity(
+  config: ConfigDict, dataset: data.Dataset, teacher: Teacher
+) -> dict[str, Any]:
+  """Returns what determines a row's students, but for their seeds."""
+  return _identity(
     config,
-    context.dataset,
+    dataset,
     teacher_outputs=teacher.record['outputs'],
     scaling=config.data.scaling,
-    student=config.student,
+    student=build.network(config.student),
     distill=config.distill,
     train=config.train,
     optim=config.optim,
     live_teacher=config.teacher.live,
   )
+
+
+def _same_as(identities: dict[str, dict[str, Any]]) -> dict[str, str]:
+  """Returns for each row the first that is the same training: often itself."""
+  first: dict[str, str] = {}
+  return {
+    name: first.setdefault(records.digest(identity), name)
+    for name, identity in identities.items()
+  }
+
+
+def _train_row(
+  name: str,
+  config: ConfigDict,
+  identity: dict[str, Any],
+  context: Context,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+) -> None:
+  """Trains the seeds of a row that are not there yet."""
   folder = workdir / 'students' / name
   missing = [
     seed
@@ -526,14 +554,20 @@ def _train_row(
 
 
 def _results(
-  workdir: pathlib.Path, rows: Iterable[str]
+  workdir: pathlib.Path, same_as: dict[str, str]
 ) -> list[dict[str, Any]]:
-  """Returns the records of all finished students, in the order of the rows."""
+  """Returns the records of all finished students, in the order of the rows.
+
+  A row that is the same training as an earlier one has that one's, and
+  'same_as' in them.
+  """
   results = []
-  for name in rows:
-    folders = (workdir / 'students' / name).glob('seed-*')
+  for name, first in same_as.items():
+    folders = (workdir / 'students' / first).glob('seed-*')
     found = [records.read_json(f / 'result.json') for f in folders]
     found = [result for result in found if result is not None]
+    if first != name:
+      found = [{**r, 'row': name, 'same_as': first} for r in found]
     results += sorted(found, key=lambda result: result['seed'])
   return results
 

@@ -9,7 +9,8 @@ A README asks for a table with a pair of lines, between which it is written:
   <!-- table: NAME KIND -->
   <!-- end of table -->
 
-NAME is that of a file in results/, or `all` for a table over all of them.
+NAME is that of a file in results/ or of a folder in teachers/ beside it, or
+`all` for a table over all results.
 """
 
 import os
@@ -296,6 +297,24 @@ def teachers_table(results: dict[str, Record]) -> str:
   return _markdown(headers, lines)
 
 
+def shipped_table(manifest: Record) -> str:
+  """How good a teacher's outputs are, by the scaling of its inputs."""
+  lines = []
+  for scaling, splits in manifest['accuracy'].items():
+    for split, metrics in splits.items():
+      lines.append(
+        (
+          scaling,
+          split,
+          f'{100 * metrics["accuracy"]:.2f}',
+          str(metrics['errors']),
+          *(f'{metrics[key]:.4f}' for key in ('nll', 'ece', 'brier')),
+        )
+      )
+  headers = ('scaling', 'split', 'accuracy %', 'errors', 'NLL', 'ECE', 'Brier')
+  return _markdown(headers, lines)
+
+
 # Tables of one run, and of all runs together, by the name a README asks with.
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
@@ -304,6 +323,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'fits': fits_table,
   'training_speed': training_speed_table,
   'convolutions': convolutions_table,
+  'shipped': shipped_table,
 }
 TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
@@ -331,6 +351,7 @@ def markdown(record: Record) -> str:
     'Mean ± standard deviation over seeds, on the whole test split. Paper: '
     'its figure for the row. Agreement and KL are with the teacher.',
     accuracy_table(record),
+    *_same_note(record),
     'Test accuracy after each fit (%), which shows what the last one adds:',
     fits_table(record),
     '## Cost',
@@ -344,6 +365,18 @@ def markdown(record: Record) -> str:
     latency_table(record),
   ]
   return '\n\n'.join(parts) + '\n'
+
+
+def _same_note(record: Record) -> list[str]:
+  """Says which rows are one training, if any are."""
+  same: dict[str, list[str]] = {}
+  for row, students in records.by_row(record).items():
+    if 'same_as' in students[0]:
+      same.setdefault(students[0]['same_as'], []).append(row)
+  return [
+    f'The same network and training as {first}, done once: {", ".join(rows)}.'
+    for first, rows in same.items()
+  ]
 
 
 def _live_note(record: Record) -> list[str]:
@@ -431,8 +464,13 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     elif 'shapes' in record:
       parts = (f'# {name}', provenance(record), convolutions_table(record))
       records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
+  shipped = {}
+  for path in (results_dir.parent / 'teachers').glob('*/manifest.json'):
+    manifest = records.read_json(path)
+    environment = manifest['training']['environment']
+    shipped[path.parent.name] = manifest | {'environment': environment}
   text = readme.read_text(encoding='utf-8')
-  records.write_text(readme, fill_tables(text, results))
+  records.write_text(readme, fill_tables(text, results | shipped))
 
 
 _ADD = flags.DEFINE_multi_string(

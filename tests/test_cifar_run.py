@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import cifar
-from kd_jax import errors, experiment, jobs, records, report
+from kd_jax import build, data, errors, experiment, jobs, records, report
 
 # Two stages compile in half the time of four.
 SMALL = dict(blocks=(1, 1), widths=(8, 16), strides=(1, 2))
@@ -121,6 +121,51 @@ def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
   assert resumed['students'][0]['weights'] == ideal['students'][0]['weights']
 
 
+def _rows_alike(arg):
+  config = cifar.get_config(arg)
+  config.lock()
+  dataset = data.load('generated_rgb')
+  teacher = experiment.Teacher({}, None, {'outputs': 'digest'}, {}, [])
+  return experiment._same_as(
+    {
+      row: experiment._row_identity(
+        build.close_row(config, row), dataset, teacher
+      )
+      for row in config.rows
+    }
+  )
+
+
+def test_rows_that_are_one_training_are_found():
+  first = _rows_alike('table2')
+  assert {row for row in first if first[row] != row} == {
+    'blocks_1100', 'stride_2', 'stride_4',
+  }  # fmt: skip
+  assert first['stride_4'] == first['blocks_1100'] == 'blocks_1111'
+  # For real, the strides and the dropped stages make them differ.
+  assert all(
+    row == own for row, own in _rows_alike('table2,protocol=as_written').items()
+  )
+
+
+def test_rows_that_are_one_training_train_once(folder):
+  config = _config('table2')
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.train.epochs = 1
+  config.unlock()
+  for row in set(config.rows) - {'blocks_1111', 'blocks_1100'}:
+    del config.rows[row]
+  config.lock()
+  record = _run(config, folder, 'one-network')
+  lines = records.MetricsLog(folder / 'one-network' / 'metrics.jsonl').read()
+  assert [line['row'] for line in lines] == ['blocks_1111']
+  first, same = record['students']
+  assert (same['row'], same['same_as']) == ('blocks_1100', 'blocks_1111')
+  assert same['weights'] == first['weights']
+  assert record['benchmark']['network_of']['blocks_1100'] == 'blocks_1111'
+  assert 'as blocks_1111, done once: blocks_1100.' in report.markdown(record)
+
+
 @pytest.mark.slow
 def test_rows_of_a_table_differ_as_they_say(folder):
   config = _config('table2,reduced=as_published')
@@ -187,8 +232,6 @@ def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
 
 def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
   """Statistics are running averages in use, and nothing of the batch's."""
-  from kd_jax import build
-
   config = _config('ideal')
   module = build.model(config.student, 10)
   variables = build.init_variables(module, (32, 32, 3), jax.random.key(0))

@@ -114,6 +114,16 @@ def test_training_speed_is_a_ratio_to_ours():
   ]  # fmt: skip
 
 
+def test_shipped_outputs_have_a_line_for_each_scaling_and_split():
+  metrics = {
+    'accuracy': 0.9, 'errors': 1000, 'nll': 0.3, 'ece': 0.01, 'brier': 0.14,
+  }  # fmt: skip
+  manifest = {'accuracy': {'symmetric': {'test': metrics}}}
+  assert _cells(report.shipped_table(manifest), 'symmetric') == [
+    'symmetric', 'test', '90.00', '1000', '0.3000', '0.0100', '0.1400',
+  ]  # fmt: skip
+
+
 def test_a_run_without_timing_or_teacher_metrics_has_dashes(record):
   del record['benchmark'], record['teacher']['test']
   for student in record['students']:
