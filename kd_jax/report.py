@@ -332,7 +332,7 @@ TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
 
 def provenance(record: Record) -> str:
   """Returns a line that says where a run's numbers come from."""
-  environment = record['environment']
+  environment = record.get('environment') or record['training']['environment']
   versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
   return (
     f'`{record["command"]}`; {environment["device"]} '
@@ -344,9 +344,14 @@ def provenance(record: Record) -> str:
 
 def markdown(record: Record) -> str:
   """Returns the whole report of a run."""
+  head = [f'# {record["name"]}', provenance(record)]
+  if not record['students']:  # A teacher alone.
+    time_s = record['teacher']['time']['train_s']
+    return '\n\n'.join(
+      [*head, accuracy_table(record), f'Trained in {time_s:,.0f} s.\n']
+    )
   parts = [
-    f'# {record["name"]}',
-    provenance(record),
+    *head,
     '## Accuracy',
     'Mean ± standard deviation over seeds, on the whole test split. Paper: '
     'its figure for the row. Agreement and KL are with the teacher.',
@@ -447,30 +452,39 @@ def fill_tables(text: str, results: dict[str, Record]) -> str:
   return _MARKER.sub(fill, text)
 
 
-def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
-  """Writes a report beside each result, and the tables of the README."""
+def load_results(root: pathlib.Path) -> dict[str, Record]:
+  """Returns the records in results/, and of the teachers that are shipped.
+
+  Args:
+    root: the folder that holds results/ and teachers/.
+  Raises:
+    UserError: if there are none, or one is damaged.
+  """
   results = {
     path.stem: records.read_json(path)
-    for path in sorted(results_dir.glob('*.json'))
+    for path in sorted((root / 'results').glob('*.json'))
   }
+  for path in sorted((root / 'teachers').glob('*/manifest.json')):
+    results[path.parent.name] = records.read_json(path)
   if not results or None in results.values():
     damaged = [name for name, record in results.items() if record is None]
     raise errors.UserError(
-      f'{results_dir} holds no results, or damaged ones: {damaged}'
+      f'{root} holds no results, or damaged ones: {damaged}'
     )
+  return results
+
+
+def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
+  """Writes a report beside each result, and the tables of the README."""
+  results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
     if 'students' in record:
       records.write_text(results_dir / f'{name}.md', markdown(record))
     elif 'shapes' in record:
       parts = (f'# {name}', provenance(record), convolutions_table(record))
       records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
-  shipped = {}
-  for path in (results_dir.parent / 'teachers').glob('*/manifest.json'):
-    manifest = records.read_json(path)
-    environment = manifest['training']['environment']
-    shipped[path.parent.name] = manifest | {'environment': environment}
   text = readme.read_text(encoding='utf-8')
-  records.write_text(readme, fill_tables(text, results | shipped))
+  records.write_text(readme, fill_tables(text, results))
 
 
 _ADD = flags.DEFINE_multi_string(
