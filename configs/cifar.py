@@ -3,6 +3,7 @@
   python launch.py --config=configs/cifar.py:ideal
   python launch.py --config=configs/cifar.py:table2,seeds=3
   python launch.py --config=configs/cifar.py:ideal,stride_at=stem
+  python launch.py --config=configs/cifar.py:sizes,seeds=3
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
 Arguments: seeds=N; epochs=N, of the students (of the teacher, for `teacher`);
@@ -59,6 +60,8 @@ READINGS = {
     outputs_scaling='cifar10',
   ),
 }
+# Images of a class, for the gain of a teacher as a function of them.
+SIZES = (50, 100, 250, 500, 1000, 5000)
 STRIDES_AT = ('block_default', 'stage1', 'stem')
 REDUCED = ('first500', 'block5000', 'as_published')
 
@@ -71,6 +74,8 @@ RECIPES = {
     + (', reduced training set' if reduced else '')
     for row, (blocks, stride, kd, reduced, *_) in TABLE2.items()
   },
+  'sizes': 'the ideal student on 50 to 5,000 images a class, with and '
+  'without a KD loss',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
 }
 
@@ -87,6 +92,16 @@ def _row(row: str, readings) -> dict:
     ),
     'distill.kd_weight': 1.0 if kd else 0.0,
     'train.subset': readings.reduced if reduced else 'all',
+  }
+
+
+def _sizes(readings) -> dict[str, dict]:
+  """Rows of the ideal student by the size of its training set."""
+  return {
+    f'n{size}{suffix}': _row(row, readings)
+    | {'train.subset': 'all' if size == 5000 else f'first{size}'}
+    for size in SIZES
+    for suffix, row in (('', IDEAL), ('_no_kd', 'ideal_no_kd'))
   }
 
 
@@ -189,6 +204,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config.seeds = args.seeds
   if recipe == 'table2':
     common.table(config, {row: _row(row, readings) for row in TABLE2})
+  elif recipe == 'sizes':
+    common.table(config, _sizes(readings))
   elif is_teacher:
     config.teacher.retrain = True
     config.teacher.outputs_scaling = 'cifar10'
@@ -200,7 +217,10 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     config.update_from_flattened_dict(_row(row, readings))
     config.rows = config_dict.create(**{recipe: config_dict.ConfigDict()})
   for row in config.rows:
-    *_, accuracy, train_s, ratio = TABLE2[IDEAL if row == 'ideal' else row]
+    of_paper = IDEAL if row == 'ideal' else row
+    if of_paper not in TABLE2:
+      continue
+    *_, accuracy, train_s, ratio = TABLE2[of_paper]
     config.paper[row] = config_dict.create(
       accuracy=accuracy, train_s=train_s, inference_ratio=ratio
     )
@@ -214,6 +234,10 @@ def _shrink(config) -> None:
   config.data.train_examples = 1024
   config.data.test_examples = 256
   config.train.epochs = 1
+  for section in (config, *config.rows.values()):
+    subset = section.get('train', {}).get('subset') or ''
+    if subset.startswith('first'):  # More than there are now.
+      section.train.subset = 'first50'
   config.teacher.train.epochs = 1
   config.benchmark.batch_sizes = (1, 32)
   config.benchmark.budget_s = 0.05

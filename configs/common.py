@@ -107,7 +107,7 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     holdout_fraction=0.0,  # this last part of the training split is unused
     drop_remainder=False,  # leave out what does not fill a batch
     augmentation='none',  # none, crop_and_flip
-    subset='all',  # which examples: all, or one of kd_jax/data/subsets.py
+    subset='all',  # which examples: all, firstN, or another of data/subsets.py
   )
   train.update(fields)
   return train

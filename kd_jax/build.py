@@ -361,7 +361,12 @@ def validate(config: ConfigDict) -> None:
     _one_of(
       f'{prefix}.augmentation', section.augmentation, augment.AUGMENTATIONS
     )
-    _one_of(f'{prefix}.subset', section.subset, data.SUBSETS)
+    _check(
+      data.find_subset(section.subset) is not None,
+      f'{prefix}.subset',
+      section.subset,
+      f'one of {", ".join(data.SUBSETS)}, or firstN: the first N of each class',
+    )
   for prefix, section in (
     ('optim', config.optim),
     ('teacher.optim', config.teacher.optim),

@@ -215,7 +215,7 @@ def _make_job(
   live_teacher: bool = False,
 ) -> jobs.Job:
   dataset = context.dataset
-  examples = data.SUBSETS[train.subset](np.asarray(dataset.train.labels))
+  examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
   phases = build.phases(train, len(examples))
   key = build.programs_key(
     config,

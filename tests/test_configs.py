@@ -257,7 +257,7 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
   config = cifar.get_config(recipe + argument)
   json.dumps(config.to_dict())
   rows = _cifar_rows(recipe + argument)
-  assert len(rows) == {'table2': 9, 'teacher': 0}.get(recipe, 1)
+  assert len(rows) == {'table2': 9, 'sizes': 12, 'teacher': 0}.get(recipe, 1)
   for row in rows.values() or (config,):
     build.validate(row)
     assert None not in jax.tree.leaves(
@@ -309,6 +309,26 @@ def test_the_readings_of_table_2_say_in_settings_what_they_mean():
   assert rows['ideal_no_kd'].distill.kd_weight == 0
   assert rows['ideal_reduced'].train.subset == 'block5000'
   assert rows['baseline'].train.subset == 'all'
+
+
+def test_sizes_are_the_ideal_student_on_so_many_images_a_class():
+  rows = _cifar_rows('sizes')
+  assert {row: config.train.subset for row, config in rows.items()} == {
+    f'n{size}{suffix}': 'all' if size == 5000 else f'first{size}'
+    for size in (50, 100, 250, 500, 1000, 5000)
+    for suffix in ('', '_no_kd')
+  }
+  ideal, no_kd = (
+    _cifar_rows(row)[row].to_dict() for row in ('ideal', 'ideal_no_kd')
+  )
+  for whole, row in ((ideal, 'n5000'), (no_kd, 'n5000_no_kd')):
+    own = rows[row].to_dict()
+    for config in (whole, own):
+      del config['name'], config['paper'], config['rows']
+    assert own == whole
+  # In a smoke run there are fewer.
+  subsets = {c.train.subset for c in _cifar_rows('sizes,smoke').values()}
+  assert subsets == {'first50', 'all'}
 
 
 def test_the_teachers_recipe_is_that_of_the_public_checkpoint():

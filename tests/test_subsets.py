@@ -1,6 +1,7 @@
 """The readings of the reduced training set."""
 
 import numpy as np
+import pytest
 
 from kd_jax import data
 
@@ -8,7 +9,7 @@ LABELS = np.random.default_rng(0).integers(0, 10, 50_000)
 
 
 def test_first_500_of_each_class_in_file_order():
-  index = data.SUBSETS['first500'](LABELS)
+  index = data.find_subset('first500')(LABELS)
   np.testing.assert_array_equal(np.bincount(LABELS[index]), [500] * 10)
   for label in range(10):
     own = index[LABELS[index] == label]
@@ -17,16 +18,34 @@ def test_first_500_of_each_class_in_file_order():
 
 
 def test_first_500_of_each_block_of_5000():
-  index = data.SUBSETS['block5000'](LABELS)
+  index = data.find_subset('block5000')(LABELS)
   assert len(index) == len(set(index)) == 5000
   assert set(index[:500]) == set(range(500))
   assert set(index[500:1000]) == set(range(5000, 5500))
 
 
 def test_as_published_it_is_ten_images_500_times():
-  index = data.SUBSETS['as_published'](LABELS)
+  index = data.find_subset('as_published')(LABELS)
   np.testing.assert_array_equal(np.bincount(index), [500] * 10)
 
 
 def test_all_is_all():
-  np.testing.assert_array_equal(data.SUBSETS['all'](LABELS), np.arange(50_000))
+  np.testing.assert_array_equal(
+    data.find_subset('all')(LABELS), np.arange(50_000)
+  )
+
+
+def test_any_number_of_each_class():
+  index = data.find_subset('first7')(LABELS)
+  np.testing.assert_array_equal(np.bincount(LABELS[index]), [7] * 10)
+  assert set(index) < set(data.find_subset('first8')(LABELS))
+
+
+def test_more_than_there_are_is_an_error():
+  with pytest.raises(data.DataError, match='of class 1 there are 2'):
+    data.find_subset('first3')(np.array([0, 0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize('name', ['first', 'first0', 'first-1', 'first5x', 'x'])
+def test_what_is_no_subset(name):
+  assert data.find_subset(name) is None

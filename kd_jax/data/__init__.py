@@ -11,7 +11,7 @@ import pathlib
 from kd_jax.data import generated, store
 from kd_jax.data.dataset import DataError, Dataset, Split
 from kd_jax.data.specs import SPECS
-from kd_jax.data.subsets import SUBSETS
+from kd_jax.data.subsets import SUBSETS, find_subset
 
 __all__ = [
   'SUBSETS',
@@ -19,6 +19,7 @@ __all__ = [
   'Dataset',
   'Split',
   'default_data_dir',
+  'find_subset',
   'load',
   'names',
 ]
