@@ -3,6 +3,7 @@
   python launch.py --config=configs/cifar.py:ideal
   python launch.py --config=configs/cifar.py:table2,seeds=3
   python launch.py --config=configs/cifar.py:ideal,stride_at=stem
+  python launch.py --config=configs/cifar.py:readings
   python launch.py --config=configs/cifar.py:sizes,seeds=3
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
@@ -74,6 +75,8 @@ RECIPES = {
     + (', reduced training set' if reduced else '')
     for row, (blocks, stride, kd, reduced, *_) in TABLE2.items()
   },
+  'readings': 'the rows of Table 2 in the readings that were not coded: '
+  'where the stride is, dropped stages, which reduced set',
   'sizes': 'the ideal student on 50 to 5,000 images a class, with and '
   'without a KD loss',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
@@ -95,14 +98,48 @@ def _row(row: str, readings) -> dict:
   }
 
 
-def _sizes(readings) -> dict[str, dict]:
-  """Rows of the ideal student by the size of its training set."""
-  return {
-    f'n{size}{suffix}': _row(row, readings)
-    | {'train.subset': 'all' if size == 5000 else f'first{size}'}
-    for size in SIZES
-    for suffix, row in (('', IDEAL), ('_no_kd', 'ideal_no_kd'))
-  }
+def _rows(recipe: str, readings) -> dict[str, tuple[str | None, dict]]:
+  """Rows of a recipe: the row of Table 2 that each is held against, fields."""
+  if recipe == 'table2':
+    return {row: (row, _row(row, readings)) for row in TABLE2}
+  if recipe == 'sizes':
+    return {
+      f'n{size}{suffix}': (
+        None,
+        _row(row, readings)
+        | {'train.subset': 'all' if size == 5000 else f'first{size}'},
+      )
+      for size in SIZES
+      for suffix, row in (('', IDEAL), ('_no_kd', 'ideal_no_kd'))
+    }
+  if recipe == 'readings':
+    return _readings(readings)
+  row = IDEAL if recipe == 'ideal' else recipe
+  return {recipe: (row, _row(row, readings))}
+
+
+def _readings(readings) -> dict[str, tuple[str | None, dict]]:
+  """Rows of what Table 2 may have meant, where it is not what was coded."""
+  rows = {}
+  for place in ('stage1', 'stem'):
+    own = config_dict.create(**{**readings, 'stride_at': place})
+    for row in ('stride_2', 'stride_4'):
+      fields = _row(row, own)
+      no_kd = 'ideal_no_kd' if row == IDEAL else None
+      rows[f'{place}_{row}'] = (row, fields)
+      rows[f'{place}_{row}_no_kd'] = (
+        no_kd,
+        fields | {'distill.kd_weight': 0.0},
+      )
+  for row in ('blocks_2200', 'blocks_1100'):
+    fields = {'student.min_blocks': 0}
+    rows[f'{row}_dropped'] = (row, _row(row, readings) | fields)
+  for reduced in REDUCED:
+    own = config_dict.create(**{**readings, 'reduced': reduced})
+    for suffix in ('', '_no_kd'):
+      row = f'ideal_reduced{suffix}'
+      rows[f'{reduced}{suffix}'] = (row, _row(row, own))
+  return rows
 
 
 def _base(name: str, epochs: int, readings) -> config_dict.ConfigDict:
@@ -202,31 +239,33 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   )
   config = _base(name, 10 if is_teacher else args.epochs or 10, readings)
   config.seeds = args.seeds
-  if recipe == 'table2':
-    common.table(config, {row: _row(row, readings) for row in TABLE2})
-  elif recipe == 'sizes':
-    common.table(config, _sizes(readings))
-  elif is_teacher:
+  if is_teacher:
     config.teacher.retrain = True
     config.teacher.outputs_scaling = 'cifar10'
     config.teacher.also_outputs = ('symmetric',)
     if args.epochs:
       _shorten(config, args.epochs)
   else:
-    row = IDEAL if recipe == 'ideal' else recipe
-    config.update_from_flattened_dict(_row(row, readings))
-    config.rows = config_dict.create(**{recipe: config_dict.ConfigDict()})
-  for row in config.rows:
-    of_paper = IDEAL if row == 'ideal' else row
-    if of_paper not in TABLE2:
-      continue
-    *_, accuracy, train_s, ratio = TABLE2[of_paper]
-    config.paper[row] = config_dict.create(
-      accuracy=accuracy, train_s=train_s, inference_ratio=ratio
-    )
+    _add_rows(config, _rows(recipe, readings))
   if args.smoke:
     _shrink(config)
   return config
+
+
+def _add_rows(config, rows: dict[str, tuple[str | None, dict]]) -> None:
+  """Makes the config one of these rows, and puts the paper's beside them."""
+  if len(rows) == 1:
+    ((name, (_, fields)),) = rows.items()
+    config.update_from_flattened_dict(fields)
+    config.rows = config_dict.create(**{name: config_dict.ConfigDict()})
+  else:
+    common.table(config, {name: fields for name, (_, fields) in rows.items()})
+  for name, (of_paper, _) in rows.items():
+    if of_paper is not None:
+      *_, accuracy, train_s, ratio = TABLE2[of_paper]
+      config.paper[name] = config_dict.create(
+        accuracy=accuracy, train_s=train_s, inference_ratio=ratio
+      )
 
 
 def _shrink(config) -> None:

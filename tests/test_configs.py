@@ -257,7 +257,12 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
   config = cifar.get_config(recipe + argument)
   json.dumps(config.to_dict())
   rows = _cifar_rows(recipe + argument)
-  assert len(rows) == {'table2': 9, 'sizes': 12, 'teacher': 0}.get(recipe, 1)
+  assert len(rows) == {
+    'table2': 9,
+    'sizes': 12,
+    'readings': 16,
+    'teacher': 0,
+  }.get(recipe, 1)
   for row in rows.values() or (config,):
     build.validate(row)
     assert None not in jax.tree.leaves(
@@ -309,6 +314,27 @@ def test_the_readings_of_table_2_say_in_settings_what_they_mean():
   assert rows['ideal_no_kd'].distill.kd_weight == 0
   assert rows['ideal_reduced'].train.subset == 'block5000'
   assert rows['baseline'].train.subset == 'all'
+
+
+def test_readings_differ_from_what_was_coded_in_one_thing_each():
+  rows, coded = _cifar_rows('readings'), _cifar_rows('table2')
+  assert rows['stem_stride_4'].student.stem_stride == 4
+  assert rows['stem_stride_4'].student.strides == (1, 2, 2, 2)
+  assert rows['stage1_stride_2'].student.strides == (2, 2, 2, 2)
+  assert rows['stage1_stride_2'].student.stem_stride == 1
+  assert rows['stage1_stride_2_no_kd'].distill.kd_weight == 0
+  assert rows['stage1_stride_2_no_kd'].paper.stage1_stride_2_no_kd == (
+    coded['ideal_no_kd'].paper.ideal_no_kd
+  )
+  assert 'stem_stride_4_no_kd' not in rows['stem_stride_4'].paper
+  assert rows['blocks_1100_dropped'].student.min_blocks == 0
+  assert rows['blocks_1100_dropped'].student.blocks == (1, 1, 0, 0)
+  assert rows['as_published_no_kd'].train.subset == 'as_published'
+  # The reduced set of the protocol is in both.
+  ours, own = rows['block5000'].to_dict(), coded['ideal_reduced'].to_dict()
+  for config in (ours, own):
+    del config['name'], config['paper'], config['rows']
+  assert ours == own
 
 
 def test_sizes_are_the_ideal_student_on_so_many_images_a_class():
