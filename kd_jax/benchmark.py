@@ -37,10 +37,13 @@ PyTree = Any
 
 
 class Network(NamedTuple):
-  """A forward pass, `fn(params, images) -> predictions`, and its parameters."""
+  """A forward pass, `fn(variables, images) -> predictions`, and its variables.
+
+  Of these, {'params': ..., 'batch_stats': ...}, the latter are no parameters.
+  """
 
   fn: Callable[[PyTree, jax.Array], jax.Array]
-  params: PyTree
+  variables: dict[str, PyTree]
 
 
 def make_network(
@@ -98,11 +101,11 @@ def measure(
   one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   results: dict[str, Any] = {
     name: {
-      'parameters': costs.count_parameters(network.params),
+      'parameters': costs.count_parameters(network.variables['params']),
       'parameter_bytes': sum(
-        leaf.nbytes for leaf in jax.tree.leaves(network.params)
+        leaf.nbytes for leaf in jax.tree.leaves(network.variables['params'])
       ),
-      'macs': costs.count_macs(network.fn, network.params, one),
+      'macs': costs.count_macs(network.fn, network.variables, one),
       'batches': {},
     }
     for name, network in networks.items()
@@ -116,7 +119,7 @@ def measure(
     }
     seconds = timing.interleave(
       {
-        name: functools.partial(compiled[name][0], network.params, batch)
+        name: functools.partial(compiled[name][0], network.variables, batch)
         for name, network in networks.items()
       },
       budget_s=budget_s,
@@ -141,7 +144,7 @@ def measure(
 def _compile(network: Network, images: jax.Array):
   """Returns the program compiled for these shapes, and the seconds it took."""
   began = time.perf_counter()
-  compiled = jax.jit(network.fn).lower(network.params, images).compile()
+  compiled = jax.jit(network.fn).lower(network.variables, images).compile()
   return compiled, time.perf_counter() - began
 
 

@@ -33,9 +33,9 @@ def _network(module):
 def test_macs_by_hand(module, macs):
   network = _network(module)
   one = jax.ShapeDtypeStruct((1, 28, 28, 1), jnp.uint8)
-  assert costs.count_macs(network.fn, network.params, one) == macs
+  assert costs.count_macs(network.fn, network.variables, one) == macs
   many = jax.ShapeDtypeStruct((7, 28, 28, 1), jnp.uint8)
-  assert costs.count_macs(network.fn, network.params, many) == 7 * macs
+  assert costs.count_macs(network.fn, network.variables, many) == 7 * macs
 
 
 def test_macs_of_strides_groups_and_loops():
@@ -47,6 +47,18 @@ def test_macs_of_strides_groups_and_loops():
   assert costs.count_macs(conv, x, w) == 4 * 4 * 6 * 9 * 2
   loop = lambda x: jax.lax.scan(lambda c, _: (c @ c, None), x, length=5)[0]
   assert costs.count_macs(loop, jnp.zeros((3, 3))) == 5 * 27
+
+
+def test_running_statistics_are_no_parameters():
+  module = models.ResNet(num_classes=10, blocks=(1,), widths=(8,), strides=(1,))
+  results = benchmark.measure(
+    {'student': _network(module)},
+    jnp.zeros((1, 28, 28, 1), jnp.uint8),
+    batch_sizes=(),
+    budget_s=0.01,
+  )
+  convolutions = 9 * 8 + 2 * 9 * 8 * 8
+  assert results['student']['parameters'] == convolutions + 3 * 16 + 90
 
 
 def test_results_hold_everything_a_table_needs():
