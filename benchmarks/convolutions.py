@@ -75,9 +75,6 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
   geometry = conv.Geometry((stride, stride), (padding, padding))
   cotangent = jnp.cos(conv.native(images, kernel, geometry))
 
-  def applies(form):
-    return form != 'bands' or stride == 1
-
   def compiled(fn, *args):
     return functools.partial(jax.jit(fn).lower(*args).compile(), *args)
 
@@ -85,21 +82,21 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     'forward': {
       form: compiled(lambda x, w, fn=fn: fn(x, w, geometry), images, kernel)
       for form, fn in conv.FORMS.items()
-      if applies(form)
+      if conv.applies(form, kernel, geometry)
     },
     'images': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
       for form, fn in conv.IMAGES_GRADIENTS.items()
-      if applies(form)
+      if conv.applies(form, kernel, geometry)
     },
     'kernel': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
       for form, fn in conv.KERNEL_GRADIENTS.items()
-      if applies(form)
+      if conv.applies(form, kernel, geometry)
     },
   }
   return {

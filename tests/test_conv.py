@@ -83,7 +83,7 @@ def test_any_shape_stride_and_padding(
   ],
 )  # fmt: skip
 def test_the_shapes_of_the_networks(size, kernel, stride, dtype, tolerance):
-  images, weights = _problem(2, (size,) * 2, (kernel,) * 2, 16, 24, dtype)
+  images, weights = _problem(64, (size,) * 2, (kernel,) * 2, 16, 24, dtype)
   _assert_same(
     images,
     weights,
@@ -94,21 +94,59 @@ def test_the_shapes_of_the_networks(size, kernel, stride, dtype, tolerance):
   )
 
 
-@pytest.mark.parametrize('form', conv.FORMS)
-@pytest.mark.parametrize('kernel_form', conv.KERNEL_GRADIENTS)
-def test_forms_are_equal_wherever_they_apply(form, kernel_form):
-  stride = 1 if kernel_form == 'bands' else 2
-  images, weights = _problem(2, (6, 5), (3, 3), 4, 3)
-  geometry = conv.Geometry((stride, stride), ((1, 1),) * 2)
-  forms = conv.Forms(form, form, kernel_form)
-  ours = _value_and_gradients(
-    lambda x, w: conv._convolve(x, w, geometry, forms), images, weights
-  )
-  native = _value_and_gradients(
-    lambda x, w: conv.native(x, w, geometry), images, weights
-  )
-  for own, expected in zip(ours, native, strict=True):
-    np.testing.assert_allclose(own, expected, atol=1e-5)
+GEOMETRIES = [
+  conv.Geometry((1, 1), ((1, 1), (1, 1))),
+  conv.Geometry((1, 1), ((0, 0), (0, 0))),
+  conv.Geometry((1, 1), ((2, 0), (1, 2))),
+  conv.Geometry((2, 1), ((1, 1), (0, 2))),
+]
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES)
+@pytest.mark.parametrize('size', [(6, 5), (8, 4), (3, 9)])
+def test_forms_are_equal_wherever_they_apply(geometry, size):
+  images, weights = _problem(2, size, (3, 3), 4, 3)
+  native = jax.jit(
+    lambda x, w: _value_and_gradients(conv.native, x, w, geometry=geometry)
+  )(images, weights)
+  compared = 0
+  for form in conv.KERNEL_GRADIENTS:
+    if not conv.applies(form, weights, geometry):
+      continue
+    known = [
+      form if form in forms else 'native'
+      for forms in (conv.FORMS, conv.IMAGES_GRADIENTS)
+    ]
+    forms = conv.Forms(*known, form)
+    ours = jax.jit(
+      lambda x, w, forms=forms: _value_and_gradients(
+        lambda x, w: conv._convolve(x, w, geometry, forms), x, w
+      )
+    )(images, weights)
+    for own, expected in zip(ours, native, strict=True):
+      scale = np.abs(expected).max()
+      np.testing.assert_allclose(own, expected, atol=2e-5 * scale, rtol=0)
+    compared += 1
+  assert compared == (4 if geometry.strides == (1, 1) else 2)
+
+
+def test_a_form_is_refused_where_it_does_not_apply():
+  square, strided = GEOMETRIES[0], GEOMETRIES[-1]
+  kernel = np.zeros((3, 3, 4, 4))
+  assert conv.applies('winograd', kernel, square)
+  assert not conv.applies('winograd', kernel, strided)
+  assert not conv.applies('winograd', kernel[:1], square)
+  assert not conv.applies('bands', kernel, strided)
+  assert conv.applies('bands', kernel, square)
+  assert not conv.applies('bands', kernel[:1], square)
+
+
+@pytest.mark.parametrize('batch, chosen', [(64, 'winograd'), (63, 'shifts')])
+def test_winograd_is_for_many_tiles(batch, chosen):
+  images, weights = _problem(batch, (4, 4), (3, 3), 16, 16)
+  assert conv.cpu_forms(images, weights, GEOMETRIES[0]).forward == chosen
+  half = images.astype(jnp.bfloat16)
+  assert conv.cpu_forms(half, weights, GEOMETRIES[0]).forward == 'shifts'
 
 
 @pytest.mark.parametrize('size, kernel', [(4, 3), (16, 1)])
