@@ -87,10 +87,17 @@ def plain_flax(network: dict) -> harness.System:
   from kd_jax.models import resnet
 
   class BatchNorm(nn.Module):
+    scale_init: float = 1.0
+
     @nn.compact
     def __call__(self, x, *, train: bool):
-      norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, name='norm')
-      return norm(x)
+      return nn.BatchNorm(
+        not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=nn.initializers.constant(self.scale_init),
+        name='norm',
+      )(x)
 
   resnet.layers = types.SimpleNamespace(
     BatchNorm=BatchNorm,
