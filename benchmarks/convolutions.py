@@ -82,21 +82,21 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     'forward': {
       form: compiled(lambda x, w, fn=fn: fn(x, w, geometry), images, kernel)
       for form, fn in conv.FORMS.items()
-      if conv.applies(form, kernel, geometry)
+      if conv.applies(form, images, kernel, geometry)
     },
     'images': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
       for form, fn in conv.IMAGES_GRADIENTS.items()
-      if conv.applies(form, kernel, geometry)
+      if conv.applies(form, images, kernel, geometry)
     },
     'kernel': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
       for form, fn in conv.KERNEL_GRADIENTS.items()
-      if conv.applies(form, kernel, geometry)
+      if conv.applies(form, images, kernel, geometry)
     },
   }
   return {

@@ -1,5 +1,7 @@
 """Convolutions in every form equal XLA's own, in value and gradients."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,16 +104,21 @@ GEOMETRIES = [
 ]
 
 
-@pytest.mark.parametrize('geometry', GEOMETRIES)
-@pytest.mark.parametrize('size', [(6, 5), (8, 4), (3, 9)])
-def test_forms_are_equal_wherever_they_apply(geometry, size):
+@pytest.mark.parametrize(
+  'size, geometry',
+  [
+    *itertools.product([(6, 5), (8, 4), (3, 9)], GEOMETRIES),
+    ((2, 2), GEOMETRIES[0]),
+  ],
+)
+def test_forms_are_equal_wherever_they_apply(size, geometry):
   images, weights = _problem(2, size, (3, 3), 4, 3)
   native = jax.jit(
     lambda x, w: _value_and_gradients(conv.native, x, w, geometry=geometry)
   )(images, weights)
   compared = 0
   for form in conv.KERNEL_GRADIENTS:
-    if not conv.applies(form, weights, geometry):
+    if not conv.applies(form, images, weights, geometry):
       continue
     known = [
       form if form in forms else 'native'
@@ -127,26 +134,41 @@ def test_forms_are_equal_wherever_they_apply(geometry, size):
       scale = np.abs(expected).max()
       np.testing.assert_allclose(own, expected, atol=2e-5 * scale, rtol=0)
     compared += 1
-  assert compared == (4 if geometry.strides == (1, 1) else 2)
+  expected = 4 if geometry.strides == (1, 1) else 2
+  assert compared == expected + (size == (2, 2))
 
 
-def test_a_form_is_refused_where_it_does_not_apply():
-  square, strided = GEOMETRIES[0], GEOMETRIES[-1]
-  kernel = np.zeros((3, 3, 4, 4))
-  assert conv.applies('winograd', kernel, square)
-  assert not conv.applies('winograd', kernel, strided)
-  assert not conv.applies('winograd', kernel[:1], square)
-  assert not conv.applies('bands', kernel, strided)
-  assert conv.applies('bands', kernel, square)
-  assert not conv.applies('bands', kernel[:1], square)
+@pytest.mark.parametrize(
+  'form, yes, no',
+  [
+    ('winograd', [], [dict(rows=1), dict(strides=(2, 1))]),
+    ('bands', [dict(rows=2)], [dict(rows=1), dict(strides=(2, 1))]),
+    (
+      'karatsuba',
+      [],
+      [dict(rows=1), dict(size=4), dict(strides=(2, 1)), dict(padding=0)],
+    ),
+  ],
+)
+def test_a_form_is_refused_where_it_does_not_apply(form, yes, no):
+  def applies(size=2, rows=3, strides=(1, 1), padding=1):
+    geometry = conv.Geometry(strides, ((padding, padding),) * 2)
+    return conv.applies(
+      form, np.zeros((1, size, size, 4)), np.zeros((rows, 3, 4, 4)), geometry
+    )
+
+  assert applies() and all(applies(**kwargs) for kwargs in yes)
+  assert not any(applies(**kwargs) for kwargs in no)
 
 
-@pytest.mark.parametrize('batch, chosen', [(64, 'winograd'), (63, 'shifts')])
-def test_winograd_is_for_many_tiles(batch, chosen):
-  images, weights = _problem(batch, (4, 4), (3, 3), 16, 16)
-  assert conv.cpu_forms(images, weights, GEOMETRIES[0]).forward == chosen
-  half = images.astype(jnp.bfloat16)
-  assert conv.cpu_forms(half, weights, GEOMETRIES[0]).forward == 'shifts'
+@pytest.mark.parametrize('size, form', [(4, 'winograd'), (2, 'karatsuba')])
+def test_fewer_products_are_for_many_rows_of_float32(size, form):
+  def chosen(batch, dtype=jnp.float32):
+    problem = _problem(batch, (size, size), (3, 3), 16, 16, dtype)
+    return conv.cpu_forms(*problem, GEOMETRIES[0])
+
+  assert chosen(64) == (form, form, form)
+  assert chosen(63).forward == chosen(64, jnp.bfloat16).forward == 'shifts'
 
 
 @pytest.mark.parametrize('size, kernel', [(4, 3), (16, 1)])

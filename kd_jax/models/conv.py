@@ -228,7 +228,42 @@ def _images_tiles(images, counts, geometry):
   return _times(_IMAGES, tiles.reshape(36, -1, images.shape[-1]))
 
 
-FORMS = {'native': native, 'shifts': shifts, 'winograd': winograd}
+def karatsuba(images, kernel, geometry: Geometry):
+  """For a 3x3 kernel on a 2x2 map padded by 1: 9 products, `shifts` has 16.
+
+  Along an axis it is a Toeplitz matrix, ((g1, g2), (g0, g1)), times a vector,
+  which takes 3 products, as Karatsuba's product of two numbers of two digits.
+  """
+  del geometry
+  products = jnp.einsum(
+    'kbc,kcd->kbd',
+    _times(_SUMS, _flatten_map(images)),
+    _times(_DIFFERENCES, kernel),
+  )
+  return _unflatten_map(_times(_TOTALS, products))
+
+
+_SUMS = _of_both_axes((1, 1), (0, 1), (1, 0))
+_DIFFERENCES = _of_both_axes((0, 1, 0), (0, -1, 1), (1, -1, 0))
+_TOTALS = _of_both_axes((1, 1, 0), (1, 0, 1))
+
+
+def _flatten_map(images):
+  """[B, 2, 2, C] -> [4, B, C]."""
+  batch, channels = images.shape[0], images.shape[3]
+  return images.transpose(1, 2, 0, 3).reshape(4, batch, channels)
+
+
+def _unflatten_map(vectors):
+  return vectors.reshape(2, 2, *vectors.shape[1:]).transpose(2, 0, 1, 3)
+
+
+FORMS = {
+  'native': native,
+  'shifts': shifts,
+  'winograd': winograd,
+  'karatsuba': karatsuba,
+}
 
 
 # --- The gradient of the images: d/d(images) of <cotangent, convolution>. ---
@@ -296,10 +331,21 @@ def _overlap_tiles(tiles, axis):
   return place(first, 0, 0) + place(rest, 2, 1)
 
 
+def _karatsuba_images(images, kernel, cotangent, geometry: Geometry):
+  del images, geometry
+  products = jnp.einsum(
+    'kbd,kcd->kbc',
+    _times(_TOTALS.T, _flatten_map(cotangent)),
+    _times(_DIFFERENCES, kernel),
+  )
+  return _unflatten_map(_times(_SUMS.T, products))
+
+
 IMAGES_GRADIENTS = {
   'native': _native_images,
   'shifts': _shifts_images,
   'winograd': _winograd_images,
+  'karatsuba': _karatsuba_images,
 }
 
 
@@ -381,11 +427,22 @@ def _winograd_kernel(images, kernel, cotangent, geometry: Geometry):
   return _times(_KERNEL.T, products).reshape(kernel.shape)
 
 
+def _karatsuba_kernel(images, kernel, cotangent, geometry: Geometry):
+  del geometry
+  products = jnp.einsum(
+    'kbc,kbd->kcd',
+    _times(_SUMS, _flatten_map(images)),
+    _times(_TOTALS.T, _flatten_map(cotangent)),
+  )
+  return _times(_DIFFERENCES.T, products).reshape(kernel.shape)
+
+
 KERNEL_GRADIENTS = {
   'native': _native_kernel,
   'shifts': _shifts_kernel,
   'bands': _bands_kernel,
   'winograd': _winograd_kernel,
+  'karatsuba': _karatsuba_kernel,
 }
 
 
@@ -400,18 +457,27 @@ class Forms(NamedTuple):
   kernel: str
 
 
-def applies(form: str, kernel, geometry: Geometry) -> bool:
-  """Whether a form computes convolutions with this kernel and geometry."""
+# Of the products in 'winograd' and 'karatsuba': with fewer rows, transforming
+# the kernel costs more than is saved.
+_LEAST_ROWS = 64
+
+
+def applies(form: str, images, kernel, geometry: Geometry) -> bool:
+  """Whether a form computes the convolution of such images with a kernel."""
   if form in ('native', 'shifts'):
     return True
   if geometry.strides != (1, 1):
     return False
+  if form == 'bands':
+    return all(
+      max(ends) < size
+      for ends, size in zip(geometry.padding, kernel.shape[:2], strict=True)
+    )
   if form == 'winograd':
     return kernel.shape[:2] == (3, 3)
-  return all(
-    max(ends) < size
-    for ends, size in zip(geometry.padding, kernel.shape[:2], strict=True)
-  )
+  return (images.shape[1:3], kernel.shape[:2], geometry.padding) == (
+    (2, 2), (3, 3), ((1, 1), (1, 1)),
+  )  # fmt: skip
 
 
 def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
@@ -425,18 +491,16 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
     return Forms('native', 'native', 'native')
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
     return Forms('native', 'native', 'native')
-  if (
-    applies('winograd', kernel, geometry)
-    and images.dtype == jnp.float32
-    and min(height, width) > 2
-    and len(images) * _num_tiles(height) * _num_tiles(width) >= 64
-  ):
-    return Forms('winograd', 'winograd', 'winograd')
+  if images.dtype == jnp.float32:  # Their sums are not for bfloat16.
+    tiles = len(images) * _num_tiles(height) * _num_tiles(width)
+    form = 'winograd' if min(height, width) > 2 else 'karatsuba'
+    if tiles >= _LEAST_ROWS and applies(form, images, kernel, geometry):
+      return Forms(form, form, form)
   if height * width <= 16 or kernel.shape[:2] == (1, 1):
     return Forms('shifts', 'shifts', 'shifts')
   if geometry.strides != (1, 1):
     return Forms('native', 'shifts', 'shifts')
-  if applies('bands', kernel, geometry):
+  if applies('bands', images, kernel, geometry):
     return Forms('native', 'native', 'bands')
   return Forms('native', 'native', 'native')
 
