@@ -174,19 +174,27 @@ def environment() -> dict[str, Any]:
 
 
 def _code_version() -> str:
-  """Returns the commit, marked if the tree differs from it; '' without git."""
-  root = pathlib.Path(__file__).resolve().parents[1]
-  try:
+  """Returns the commit, marked if the tree differs from it; '' without git.
+
+  What differs in results/ is no difference: it was written by a run.
+  """
+
+  def git(*args: str) -> str:
     return subprocess.run(
-      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
-      cwd=root,
+      ['git', *args],
+      cwd=pathlib.Path(__file__).resolve().parents[1],
       capture_output=True,
       text=True,
       check=True,
       timeout=10,
     ).stdout.strip()
+
+  try:
+    commit = git('describe', '--always', '--abbrev=12')
+    is_dirty = git('diff', '--name-only', 'HEAD', '--', '.', ':!results')
   except (OSError, subprocess.SubprocessError):
     return ''
+  return f'{commit}-dirty' if is_dirty else commit
 
 
 def _processor() -> str:

@@ -250,7 +250,7 @@ def training_speed_table(record: Record) -> str:
         system['about'],
         *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
         str(rate['n']),
-        _quartiles(system['ours_over_it'], 1),
+        _quartiles(system['ours_over_it'], 2),
       )
     )
   headers = ('system', 'examples/s', 'lower', 'upper', 'rounds', 'ours / it')

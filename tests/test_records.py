@@ -102,3 +102,26 @@ def test_environment_names_versions_and_device():
   assert environment['backend'] == 'cpu'
   assert set(environment['versions']) >= {'jax', 'flax', 'optax'}
   json.dumps(environment)
+
+
+def test_the_code_version_marks_changes_but_those_of_results(
+  tmp_path, monkeypatch
+):
+  def git(*args):
+    identity = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+    subprocess.run(
+      ['git', *identity, *args], cwd=tmp_path, check=True, capture_output=True
+    )
+
+  for name in ('kd_jax/records.py', 'results/run.json'):
+    records.write_text(tmp_path / name, 'first')
+  git('init')
+  git('add', '.')
+  git('commit', '-m', 'first')
+  monkeypatch.setattr(records, '__file__', str(tmp_path / 'kd_jax/records.py'))
+  clean = records._code_version()
+  assert len(clean) == 12
+  records.write_text(tmp_path / 'results/run.json', 'second')
+  assert records._code_version() == clean
+  records.write_text(tmp_path / 'kd_jax/records.py', 'second')
+  assert records._code_version() == f'{clean}-dirty'

@@ -110,7 +110,7 @@ def test_training_speed_is_a_ratio_to_ours():
     }
   }
   assert _cells(report.training_speed_table(record), 'X') == [
-    'X', '1,200', '1,000', '1,400', '9', '2.5 (2.0–3.0)',
+    'X', '1,200', '1,000', '1,400', '9', '2.50 (2.00–3.00)',
   ]  # fmt: skip
 
 
