@@ -107,7 +107,7 @@ def ours():
   order = jnp.arange(len(labels), dtype=jnp.int32)
   for step in range(CHECKED_STEPS):
     state, sums = programs.epochs.run(
-      state, programs.epochs.zero_sums(), order, arrays, len(labels),
+      state, programs.epochs.zero_sums(), order, arrays, {}, len(labels),
       step, step + 1, key, settings(0),
     )  # fmt: skip
     losses.append(float(sums['loss'] / sums['count']))

@@ -31,6 +31,7 @@ from kd_jax import (
   records,
   report,
   timing,
+  train,
 )
 
 PyTree = Any
@@ -208,6 +209,7 @@ def _training_step(config: ConfigDict, dataset: data.Dataset, *, live: bool):
   key = jax.random.key(0)
   count = len(dataset.train.labels)
   order = programs.epochs.order(jnp.ones(count, bool), key)
+  own = train.own_arrays(programs.epochs, key, count)
   settings = build.settings(config.optim, config.distill, 0)
   held = {'state': programs.init(key)}
 
@@ -217,6 +219,7 @@ def _training_step(config: ConfigDict, dataset: data.Dataset, *, live: bool):
       programs.epochs.zero_sums(),
       order,
       arrays,
+      own,
       count,
       0,
       1,

@@ -224,7 +224,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       preprocess,
       batch_size=key.batch_size,
       names=steps.SUMS + objective.names,
-      augment=augment.AUGMENTATIONS[key.augmentation],
+      augmentation=augment.AUGMENTATIONS[key.augmentation],
       teacher=key.live_teacher and _live_teacher(key.live_teacher, key),
       drop_remainder=key.drop_remainder,
       loop=key.loop,
@@ -392,12 +392,12 @@ def validate(config: ConfigDict) -> None:
   )
   _check(
     config.train.augmentation == 'none'
-    or teacher.live
-    or config.distill.kd_weight == 0,
+    or config.distill.kd_weight == 0
+    or not (teacher.logits or (teacher.shipped and not teacher.retrain)),
     'train.augmentation',
     config.train.augmentation,
-    "'none', or teacher.live=true: stored outputs are of the images as they "
-    'are',
+    "'none', or a teacher that is trained here (teacher.retrain=true): these "
+    'outputs are of the images as they are',
   )
   distill = config.distill
   _one_of('distill.loss', distill.loss, objectives.KD_LOSSES)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from kd_jax import metrics
 from kd_jax.steps import ApplyFn
@@ -55,6 +56,38 @@ def make_predict(
     return jnp.concatenate(outputs, axis=-2)
 
   return predict
+
+
+def make_predict_views(
+  predict: Callable[[jax.Array], jax.Array],
+  apply: Callable[[jax.Array, jax.Array], jax.Array],
+  images: jax.Array,
+  *,
+  batch_size: int,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """Returns `(indices [M], views [M]) -> logits [M, K]`, with a progress bar.
+
+  Args:
+    predict: from stored images to logits.
+    apply: of an `augment.Augmentation`.
+    images: [N, H, W, C] as stored.
+    batch_size: examples a call.
+  """
+  apply = jax.jit(apply)
+
+  def predict_views(examples: np.ndarray, views: np.ndarray) -> np.ndarray:
+    starts = range(0, len(examples), batch_size)
+    outputs = []
+    for start in tqdm.tqdm(
+      starts, 'teacher outputs of views', unit='batch', leave=False
+    ):
+      # The last batch goes round to be whole: one shape, one compilation.
+      index = np.arange(start, start + batch_size) % len(examples)
+      batch = apply(images[examples[index]], jnp.asarray(views[index]))
+      outputs.append(np.asarray(predict(batch)))
+    return np.concatenate(outputs)[: len(examples)]
+
+  return predict_views
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from absl import logging
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import (
+  augment,
   benchmark,
   build,
   checkpoint,
@@ -53,6 +54,8 @@ class Teacher(NamedTuple):
     record: JSON values for run.json.
     outputs: all that were computed, by input scaling, on the host.
     epochs: the metrics of its training, an entry each.
+    of_views: from the name of an augmentation to a store of logits for its
+      views; None for a teacher whose outputs alone are there.
   """
 
   logits: dict[str, jax.Array]
@@ -60,6 +63,7 @@ class Teacher(NamedTuple):
   record: dict[str, Any]
   outputs: dict[str, dict[str, np.ndarray]]
   epochs: list[dict[str, Any]]
+  of_views: Callable[[str], teacher_outputs.ViewOutputs] | None = None
 
 
 class Context(NamedTuple):
@@ -332,26 +336,49 @@ def _get_teacher(
     record = records.read_json(folder / 'result.json')
     weights = checkpoint.tree_digest(variables)
 
+    def predict_fn(scaling: str):
+      predict = build.predict_fn(
+        spec.model, dataset.num_classes, scaling, config.eval.batch_size
+      )
+      return functools.partial(predict, variables)
+
+    def fingerprint(scaling: str) -> dict[str, Any]:
+      return {
+        'weights': weights,
+        'model': identity['teacher']['model'],
+        'scaling': scaling,
+        'data': identity['data'],
+        'data_digest': identity['data_digest'],
+      }
+
     def outputs(scaling: str) -> dict[str, np.ndarray]:
       def compute():
-        predict = build.predict_fn(
-          spec.model, dataset.num_classes, scaling, config.eval.batch_size
-        )
+        predict = predict_fn(scaling)
         return {
-          name: np.asarray(predict(variables, split.images))
+          name: np.asarray(predict(split.images))
           for name, split in (('train', dataset.train), ('test', dataset.test))
         }
 
       return teacher_outputs.stored_outputs(
-        folder / f'outputs-{scaling}',
-        {
-          'weights': weights,
-          'model': identity['teacher']['model'],
-          'scaling': scaling,
-          'data': identity['data'],
-          'data_digest': identity['data_digest'],
-        },
-        compute,
+        folder / f'outputs-{scaling}', fingerprint(scaling), compute
+      )
+
+    @functools.cache
+    def of_views(augmentation: str) -> teacher_outputs.ViewOutputs:
+      scaling = spec.outputs_scaling
+      views = augment.AUGMENTATIONS[augmentation]
+      return teacher_outputs.ViewOutputs(
+        folder / f'outputs-{scaling}-{augmentation}',
+        fingerprint(scaling) | {'augmentation': augmentation},
+        evaluate.make_predict_views(
+          predict_fn(scaling),
+          views.apply,
+          dataset.train.images,
+          batch_size=config.eval.batch_size,
+        ),
+        num_examples=len(dataset.train.labels),
+        num_views=views.num_views,
+        num_classes=dataset.num_classes,
       )
 
     logits = outputs(spec.outputs_scaling)
@@ -362,6 +389,7 @@ def _get_teacher(
     _teacher_record(record, logits, dataset),
     {spec.outputs_scaling: logits} | others,
     records.MetricsLog(folder / 'metrics.jsonl').read(),
+    of_views,
   )
 
 
@@ -511,6 +539,10 @@ def _train_row(
   ]
   # Without a distillation loss there is nothing to call a teacher for.
   live = config.teacher.live and config.distill.kd_weight > 0
+  augmentation = config.train.augmentation
+  of_views = None
+  if augmentation != 'none' and config.distill.kd_weight > 0 and not live:
+    of_views = teacher.of_views(augmentation)
   # On a CPU, networks side by side take as long as one after the other.
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else max(len(missing), 1)
@@ -539,6 +571,7 @@ def _train_row(
       teacher.logits,
       log,
       live_teacher=teacher.variables if live else None,
+      teacher_of_views=of_views,
     ):
       seed = trained.record['seed']
       jobs.finish(trained, folder / f'seed-{seed}', identity)

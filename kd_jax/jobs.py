@@ -1,5 +1,6 @@
 """One training in one folder: claimed, resumed, finished, restored."""
 
+import functools
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -67,6 +68,8 @@ def run(
   log: records.MetricsLog,
   *,
   live_teacher: PyTree | None = None,
+  teacher_of_views: Callable[[np.ndarray, np.ndarray], np.ndarray]
+  | None = None,
 ) -> list[Trained]:
   """Trains (or resumes) a job.
 
@@ -77,6 +80,8 @@ def run(
       the test split, what compares with the teacher is left out.
     log: gets a line an epoch and seed.
     live_teacher: the teacher's variables, where the job's programs call it.
+    teacher_of_views: (indices, views) of training examples -> the teacher's
+      logits, where the job's programs augment and do not call the teacher.
   Returns:
     What came of each seed.
   """
@@ -108,6 +113,12 @@ def run(
   if live_teacher is not None:
     arrays['teacher'] = live_teacher
     del arrays['teacher_logits']
+  if teacher_of_views is not None:
+    del arrays['teacher_logits']
+    examples = job.examples
+    if examples is None:
+      examples = np.arange(len(dataset.train.labels))
+    teacher_of_views = functools.partial(teacher_of_views, examples)
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
@@ -124,6 +135,7 @@ def run(
     settings=job.settings,
     done_epochs=done_epochs,
     reset_optimizer=(None if job.carry_optimizer else programs.reset_optimizer),
+    teacher_of_views=teacher_of_views,
     progress=f'{label} seed {",".join(map(str, job.seeds))}',
   )
   for result in epochs:
@@ -146,6 +158,7 @@ def run(
           # Of a group that trained as one program, a seed's share.
           'time/train_s': result.train_s / len(job.seeds),
           'time/compile_s': result.compile_s / len(job.seeds),
+          'time/teacher_s': result.teacher_s / len(job.seeds),
         }
       )
     checkpoints.save(result.epoch + 1, state)
@@ -192,7 +205,8 @@ def _history(log: records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
 
   Returns:
     'time': seconds in the epochs, in all and by fit, and of compilation;
-    'epochs'; 'test_accuracy_after': each fit.
+    'epochs', how many; 'test_accuracy_by_epoch'; 'test_accuracy_after': each
+    fit.
   """
   epochs = [
     line for line in log.read() if (line['row'], line['seed']) == (row, seed)
@@ -212,6 +226,7 @@ def _history(log: records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
       'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
     },
     'epochs': len(epochs),
+    'test_accuracy_by_epoch': [epoch['eval/accuracy'] for epoch in epochs],
     'test_accuracy_after': accuracy,
   }
 

@@ -31,16 +31,21 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 _ACCELERATORS = ('/dev/nvidia0', '/dev/accel0', '/dev/vfio/0')
 
 
-def write_text(path: os.PathLike, text: str) -> None:
+def write_bytes(path: os.PathLike, content: bytes) -> None:
   """Writes a file whole or not at all."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'w', encoding='utf-8') as file:
-    file.write(text)
+  with open(temporary, 'wb') as file:
+    file.write(content)
     file.flush()
     os.fsync(file.fileno())
   os.replace(temporary, path)
+
+
+def write_text(path: os.PathLike, text: str) -> None:
+  """Writes a text file whole or not at all."""
+  write_bytes(path, text.encode())
 
 
 def write_json(path: os.PathLike, value: Any) -> None:

@@ -1,13 +1,16 @@
 """Teacher outputs: computed once per data set, stored, and known by content.
 
-A store is a folder of `SPLIT.npy` logits and a `manifest.json` that holds what
-they were computed from (the fingerprint) and their digests. It is used only if
-both are right.
+A store is a folder with a `manifest.json` that holds what the outputs were
+computed from (the fingerprint); it is used only if that is right, and of its
+files those that are whole. Of the images as they are (`stored_outputs`), it is
+all or nothing; of views of them (`ViewOutputs`), it grows.
 """
 
 import hashlib
+import io
 import os
 import pathlib
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -43,11 +46,11 @@ def stored_outputs(
   # The manifest goes last: without it there is no store, whatever else a
   # killed run has left.
   (folder / 'manifest.json').unlink(missing_ok=True)
-  folder.mkdir(parents=True, exist_ok=True)
   digests = {}
   for split, logits in outputs.items():
-    _write_array(folder / f'{split}.npy', np.asarray(logits, np.float32))
-    digests[split] = _file_digest(folder / f'{split}.npy')
+    content = _npy(np.asarray(logits, np.float32))
+    records.write_bytes(folder / f'{split}.npy', content)
+    digests[split] = hashlib.sha256(content).hexdigest()
   records.write_json(
     folder / 'manifest.json',
     {'fingerprint': dict(fingerprint), 'sha256': digests},
@@ -79,6 +82,83 @@ def _read(
   return outputs, ''
 
 
+class ViewOutputs:
+  """A teacher's logits for views of images, each computed once.
+
+  Which views a training sees is known an epoch ahead, so only those are
+  computed, and a second seed or network finds them stored. A store is a folder
+  of half floats: what one call computed is one file, named by its content. A
+  damaged file is removed, and what it held is computed again.
+
+  All values pass through half floats: a stored one and one just computed are
+  the same.
+  """
+
+  def __init__(
+    self,
+    folder: os.PathLike,
+    fingerprint: Mapping[str, Any],
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    *,
+    num_examples: int,
+    num_views: int,
+    num_classes: int,
+  ):
+    """Opens a store, or makes one.
+
+    Args:
+      folder: of the store; emptied if it is of another fingerprint.
+      fingerprint: JSON values that determine the logits, as those of
+        `stored_outputs`, and the augmentation.
+      compute: (indices [M], views [M]) of examples -> float32 [M, K].
+      num_examples: N.
+      num_views: V.
+      num_classes: K.
+    """
+    self._folder = pathlib.Path(folder)
+    self._compute = compute
+    self._logits = np.full(
+      (num_examples, num_views, num_classes), np.nan, np.float16
+    )
+    if records.read_json(self._folder / 'manifest.json') != fingerprint:
+      shutil.rmtree(self._folder, ignore_errors=True)
+      self._folder.mkdir(parents=True)
+      records.write_json(self._folder / 'manifest.json', dict(fingerprint))
+    for path in sorted(self._folder.glob('*.npy')):
+      if _file_digest(path) != path.stem:
+        logging.warning('teacher outputs: %s is damaged, and removed', path)
+        path.unlink()
+        continue
+      part = np.load(path, allow_pickle=False)
+      self._logits[part['example'], part['view']] = part['logits']
+
+  def __call__(self, examples: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Returns float32 logits [M, K] of views [M] of examples [M]."""
+    known = ~np.isnan(self._logits[examples, views, 0])
+    if not known.all():
+      missing = np.unique(
+        np.stack([examples[~known], views[~known]], axis=1), axis=0
+      )
+      self._add(*missing.T)
+    return self._logits[examples, views].astype(np.float32)
+
+  def _add(self, examples: np.ndarray, views: np.ndarray) -> None:
+    logits = _half_floats(self._compute(examples, views))
+    part = np.empty(
+      len(examples),
+      [
+        ('example', np.int32),
+        ('view', np.int32),
+        ('logits', np.float16, logits.shape[1:]),
+      ],
+    )
+    part['example'], part['view'], part['logits'] = examples, views, logits
+    self._logits[examples, views] = logits
+    content = _npy(part)
+    digest = hashlib.sha256(content).hexdigest()
+    records.write_bytes(self._folder / f'{digest}.npy', content)
+
+
 def ship(
   folder: os.PathLike,
   outputs: Mapping[str, Logits],
@@ -94,18 +174,13 @@ def ship(
     UserError: if a logit is beyond the range of half floats.
   """
   folder = pathlib.Path(folder)
-  folder.mkdir(parents=True, exist_ok=True)
   digests = {}
   for scaling, logits in outputs.items():
     for split, array in logits.items():
       name = f'{scaling}-{split}.npy'
-      if not np.abs(array).max() <= np.finfo(np.float16).max:
-        raise errors.UserError(
-          f'the teacher has logits of {np.abs(array).max():g}, beyond half '
-          'floats: its training diverged; lower its learning rate'
-        )
-      _write_array(folder / name, array.astype(np.float16))
-      digests[name] = _file_digest(folder / name)
+      content = _npy(_half_floats(array))
+      records.write_bytes(folder / name, content)
+      digests[name] = hashlib.sha256(content).hexdigest()
   records.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
 
 
@@ -146,11 +221,22 @@ def load_shipped(
   return manifest, logits
 
 
-def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'wb') as file:
-    np.save(file, array)
-  os.replace(temporary, path)
+def _half_floats(logits: np.ndarray) -> np.ndarray:
+  """Returns logits as float16, or refuses those beyond its range."""
+  largest = np.abs(logits).max()
+  if not largest <= np.finfo(np.float16).max:
+    raise errors.UserError(
+      f'the teacher has logits of {largest:g}, beyond half floats: its '
+      'training diverged; lower its learning rate'
+    )
+  return np.asarray(logits, np.float16)
+
+
+def _npy(array: np.ndarray) -> bytes:
+  """An array as the content of a .npy file."""
+  content = io.BytesIO()
+  np.save(content, array)
+  return content.getvalue()
 
 
 def _file_digest(path: pathlib.Path) -> str:

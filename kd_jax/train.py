@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from kd_jax import errors
+from kd_jax import augment, errors
 from kd_jax.steps import Batch, PyTree, Settings, Sums, TrainState
 
 # How long a call into the program should take: long enough to hide the cost
@@ -93,14 +93,19 @@ class Program(NamedTuple):
   Attributes:
     order: (subset [N], key) -> int32 [M], the subset's examples in random
       order, then the others; M is N rounded up to whole batches.
-    run: (state, sums, order, arrays, count, start, stop, key, settings) ->
-      (state, sums): steps start..stop of an epoch over the first `count`.
+    views: (key, N) -> int32 [N], the view of each example in an epoch; None
+      without augmentation.
+    run: (state, sums, order, arrays, own, count, start, stop, key, settings)
+      -> (state, sums): steps start..stop of an epoch over the first `count`.
+      `own` are the epoch's own arrays, and of vmapped programs each seed's:
+      'views' [N], perhaps 'teacher_logits' [N, K] for them.
     zero_sums: totals before the first step.
     batch_size: examples a step.
     drop_remainder: see `epoch_size`.
   """
 
   order: Callable[..., jax.Array]
+  views: Callable[[jax.Array, int], jax.Array] | None
   run: Callable[..., tuple[TrainState, Sums]]
   zero_sums: Callable[[], Sums]
   batch_size: int
@@ -113,7 +118,7 @@ def make_program(
   *,
   batch_size: int,
   names: tuple[str, ...],
-  augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  augmentation: augment.Augmentation | None = None,
   teacher: Callable[[PyTree, jax.Array], jax.Array] | None = None,
   drop_remainder: bool = False,
   loop: str = 'device',
@@ -126,8 +131,8 @@ def make_program(
     preprocess: from stored images to the network's input, a batch at a time.
     batch_size: examples a step.
     names: of the sums that `train_step` returns.
-    augment: (stored images, keys [B]) -> images, with a key for each epoch and
-      example; None to take the images as they are.
+    augmentation: of the images, a view for each seed, epoch and example; None
+      to take them as they are.
     teacher: (variables, images as stored or augmented) -> logits, called in
       each step with the arrays' 'teacher'; None to take stored logits.
     drop_remainder: see `epoch_size`.
@@ -151,6 +156,7 @@ def make_program(
     sums: Sums,
     order: jax.Array,
     arrays: Batch,
+    own: Batch,
     count: jax.Array,
     i: jax.Array,
     key: jax.Array,
@@ -160,15 +166,11 @@ def make_program(
     index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
     batch = {
       name: jnp.take(array, index, axis=0, mode='clip')
-      for name, array in arrays.items()
+      for name, array in (arrays | own).items()
       if name != 'teacher'
     }
-    if augment is not None:
-      augment_key = jax.random.fold_in(key, _NEVER)  # no step's own
-      batch['images'] = augment(
-        batch['images'],
-        jax.vmap(jax.random.fold_in, in_axes=(None, 0))(augment_key, index),
-      )
+    if augmentation is not None:
+      batch['images'] = augmentation.apply(batch['images'], batch.pop('views'))
     if teacher is not None:
       batch['teacher_logits'] = teacher(arrays['teacher'], batch['images'])
     batch['images'] = preprocess(batch['images'])
@@ -185,6 +187,13 @@ def make_program(
     )
     return state, new_sums
 
+  def views(key: jax.Array, num_examples: int) -> jax.Array:
+    augment_key = jax.random.fold_in(key, _NEVER)  # no step's own
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+      augment_key, jnp.arange(num_examples)
+    )
+    return augmentation.choose(keys)
+
   def zero_sums() -> Sums:
     shape = () if num_seeds is None else (num_seeds,)
     sums = {name: jnp.zeros(shape, jnp.float32) for name in names}
@@ -192,9 +201,11 @@ def make_program(
 
   if num_seeds is not None:
     order = jax.vmap(order, in_axes=(None, 0))
-    step = jax.vmap(step, in_axes=(0, 0, 0, None, None, None, 0, None))
+    views = jax.vmap(views, in_axes=(0, None))
+    step = jax.vmap(step, in_axes=(0, 0, 0, None, 0, None, None, 0, None))
   return Program(
     order=jax.jit(order),
+    views=augmentation and jax.jit(views, static_argnums=1),
     run=_LOOPS[loop](step),
     zero_sums=zero_sums,
     batch_size=batch_size,
@@ -205,9 +216,9 @@ def make_program(
 def _loop_on_device(step: Callable) -> Callable:
   """Returns a `Program.run` that is one program."""
 
-  def run(state, sums, order, arrays, count, start, stop, key, settings):
+  def run(state, sums, order, arrays, own, count, start, stop, key, settings):
     def body(i, carry):
-      return step(*carry, order, arrays, count, i, key, settings)
+      return step(*carry, order, arrays, own, count, i, key, settings)
 
     return jax.lax.fori_loop(start, stop, body, (state, sums))
 
@@ -218,14 +229,16 @@ def _loop_on_host(step: Callable) -> Callable:
   """Returns a `Program.run` that calls a program of one step."""
   step = jax.jit(step, donate_argnums=(0, 1))
 
-  def run(state, sums, order, arrays, count, start, stop, key, settings):
+  def run(state, sums, order, arrays, own, count, start, stop, key, settings):
     if start == stop:  # To compile: a step that comes to nothing.
       copies = jax.tree.map(jnp.copy, (state, sums))
       jax.block_until_ready(
-        step(*copies, order, arrays, count, start, key, settings)
+        step(*copies, order, arrays, own, count, start, key, settings)
       )
     for i in range(start, stop):
-      state, sums = step(state, sums, order, arrays, count, i, key, settings)
+      state, sums = step(
+        state, sums, order, arrays, own, count, i, key, settings
+      )
     return state, sums
 
   return run
@@ -252,6 +265,8 @@ class EpochResult(NamedTuple):
     train_s: wall seconds in the compiled program, compilation excluded.
     compile_s: wall seconds of compilation, in the first epoch; about 0 where
       the program was compiled before.
+    teacher_s: wall seconds that it took to have the teacher's outputs for the
+      epoch's views.
   """
 
   epoch: int
@@ -260,6 +275,7 @@ class EpochResult(NamedTuple):
   sums: dict[str, np.ndarray]
   train_s: float
   compile_s: float
+  teacher_s: float
 
 
 def fit(
@@ -272,6 +288,7 @@ def fit(
   settings: Callable[[int], Settings],
   done_epochs: int = 0,
   reset_optimizer: Callable[[TrainState], TrainState] | None = None,
+  teacher_of_views: Callable[[np.ndarray], np.ndarray] | None = None,
   progress: str | None = None,
 ) -> Iterator[EpochResult]:
   """Trains, an epoch an item; the caller saves and evaluates between them.
@@ -290,6 +307,8 @@ def fit(
     settings: of an epoch, counted from 0 over all phases.
     done_epochs: how many epochs the state has behind it.
     reset_optimizer: applied to the state where a phase starts, if given.
+    teacher_of_views: from the views of an epoch, int32 [N], to the teacher's
+      logits for them, [N, K], in the place of the arrays' teacher_logits.
     progress: a label for a progress bar, or None for no bar.
   Yields:
     An EpochResult after each epoch. Its state is donated to the next one:
@@ -317,15 +336,7 @@ def fit(
     dynamic_ncols=True,
     leave=False,
   )
-  began = time.perf_counter()
-  # A run of no steps compiles and changes nothing, outside the clock.
-  order = program.order(jnp.asarray(phases[0].subset), key)
-  state, sums = program.run(
-    state, program.zero_sums(), order, arrays, 0, 0, 0, key, settings(0)
-  )
-  jax.block_until_ready((order, state, sums))
-  compile_s = time.perf_counter() - began
-  steps_per_call = 1
+  compile_s, steps_per_call = None, 1
   with bar:
     for epoch, (phase, size, steps, is_first) in enumerate(schedule):
       if epoch < done_epochs:
@@ -334,6 +345,21 @@ def fit(
         state = reset_optimizer(state)
       epoch_key, epoch_settings = fold_in(key, epoch), settings(epoch)
       began = time.perf_counter()
+      own = own_arrays(
+        program, epoch_key, len(arrays['labels']), teacher_of_views
+      )
+      teacher_s = time.perf_counter() - began
+      if compile_s is None:
+        # A run of no steps compiles and changes nothing, outside the clock.
+        began = time.perf_counter()
+        order = program.order(jnp.asarray(phase.subset), epoch_key)
+        state, sums = program.run(
+          state, program.zero_sums(), order, arrays, own, 0, 0, 0, epoch_key,
+          epoch_settings,
+        )  # fmt: skip
+        jax.block_until_ready((order, state, sums))
+        compile_s = time.perf_counter() - began
+      began = time.perf_counter()
       order = program.order(jnp.asarray(phase.subset), epoch_key)
       sums = program.zero_sums()
       start = 0
@@ -341,8 +367,8 @@ def fit(
         stop = min(steps, start + steps_per_call)
         call_began = time.perf_counter()
         state, sums = program.run(
-            state, sums, order, arrays, size, start, stop, epoch_key,
-            epoch_settings,
+          state, sums, order, arrays, own, size, start, stop, epoch_key,
+          epoch_settings,
         )  # fmt: skip
         totals = jax.device_get(sums)
         call_s = time.perf_counter() - call_began
@@ -357,8 +383,37 @@ def fit(
         )
         start = stop
       train_s = time.perf_counter() - began
-      yield EpochResult(epoch, phase.name, state, totals, train_s, compile_s)
+      yield EpochResult(
+        epoch, phase.name, state, totals, train_s, compile_s, teacher_s
+      )
       compile_s = 0.0
+
+
+def own_arrays(
+  program: Program,
+  key: jax.Array,
+  num_examples: int,
+  teacher_of_views: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Batch:
+  """Returns an epoch's own arrays, see `Program.run`; {} without augmentation.
+
+  Args:
+    program: from `make_program`.
+    key: of the epoch; [S] keys if the program is vmapped.
+    num_examples: N.
+    teacher_of_views: see `fit`.
+  """
+  if program.views is None:
+    return {}
+  own = {'views': program.views(key, num_examples)}
+  if teacher_of_views is not None:
+    views = np.asarray(own['views'])
+    own['teacher_logits'] = jnp.asarray(
+      np.stack([teacher_of_views(v) for v in views])
+      if views.ndim == 2  # A program of several seeds.
+      else teacher_of_views(views)
+    )
+  return own
 
 
 def _postfix(totals: dict[str, np.ndarray]) -> str:

@@ -6,34 +6,31 @@ import numpy as np
 
 from kd_jax import augment
 
-
-def _views(image):
-  """All 162 views by slicing."""
-  padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
-  height, width = image.shape[:2]
-  crops = [
-    padded[i : i + height, j : j + width] for i in range(9) for j in range(9)
-  ]
-  return np.stack([*crops, *(crop[:, ::-1] for crop in crops)])
+CROP_AND_FLIP = augment.AUGMENTATIONS['crop_and_flip']
 
 
-def test_every_result_is_a_view_and_views_are_equally_likely():
+def test_views_are_the_crops_and_their_flips():
   image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+  padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+  crops = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+  expected = np.stack([v for crop in crops for v in (crop, crop[:, ::-1])])
+  count = CROP_AND_FLIP.num_views
+  images = jnp.broadcast_to(image, (count, *image.shape))
+  views = CROP_AND_FLIP.apply(images, jnp.arange(count))
+  assert count == 162 and views.dtype == np.uint8
+  np.testing.assert_array_equal(views, expected)
+  np.testing.assert_array_equal(views[80], image)
+
+
+def test_views_are_equally_likely():
   keys = jax.random.split(jax.random.key(0), 16_200)
-  images = jnp.broadcast_to(image, (len(keys), *image.shape))
-  results = np.asarray(augment.crop_and_flip(images, keys))
-  assert results.dtype == np.uint8
-  views = {view.tobytes(): i for i, view in enumerate(_views(image))}
-  assert len(views) == 162
-  counts = np.bincount([views[r.tobytes()] for r in results], minlength=162)
+  views = CROP_AND_FLIP.choose(keys)
   # 100 of each are expected: chi-squared, df 161.
-  assert np.sum((counts - 100) ** 2 / 100) < 230
+  counts = np.bincount(views, minlength=162)
+  assert len(counts) == 162 and np.sum((counts - 100) ** 2 / 100) < 230
 
 
 def test_a_view_depends_on_its_key_alone():
-  rng = np.random.default_rng(0)
-  images = jnp.asarray(rng.integers(0, 256, (5, 8, 8, 3), np.uint8))
   keys = jax.random.split(jax.random.key(0), 5)
-  together = augment.crop_and_flip(images, keys)
-  alone = augment.crop_and_flip(images[3:4], keys[3:4])
-  np.testing.assert_array_equal(together[3], alone[0])
+  together = CROP_AND_FLIP.choose(keys)
+  np.testing.assert_array_equal(together[3:4], CROP_AND_FLIP.choose(keys[3:4]))

@@ -75,6 +75,8 @@ def test_a_student_trains_on_shipped_outputs(folder, ideal):
   )
   (student,) = ideal['students']
   assert student['steps'] == 20 and student['epochs'] == 2
+  assert len(student['test_accuracy_by_epoch']) == 2
+  assert student['test_accuracy_by_epoch'][-1] == student['test']['accuracy']
   lines = records.MetricsLog(folder / 'ideal' / 'metrics.jsonl').read()
   assert lines[1]['train/loss'] < lines[0]['train/loss']
   assert student['test']['accuracy'] > 0.2
@@ -88,17 +90,36 @@ def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
   assert ideal['benchmark']['reference'] == 'teacher'
 
 
-def test_a_live_teacher_gives_what_its_stored_outputs_give(folder):
+@pytest.mark.parametrize('augmentation', ['none', 'crop_and_flip'])
+def test_a_live_teacher_gives_what_its_stored_outputs_give(
+  folder, augmentation
+):
   records_of = {}
   for live in (False, True):
     config = _config('ideal')
     config.teacher.retrain = True
     config.teacher.live = live
+    config.train.augmentation = augmentation
     config.benchmark.enabled = False
-    records_of[live] = _run(config, folder, f'live-{live}')
+    records_of[live] = _run(config, folder, f'live-{live}-{augmentation}')
   stored, live = (records_of[key]['students'][0] for key in (False, True))
   assert live['test']['nll'] == pytest.approx(stored['test']['nll'], rel=0.02)
   assert live['weights'] != '' and live['steps'] == stored['steps']
+
+
+def test_views_are_computed_once_for_all_networks(folder, monkeypatch):
+  """The views of a seed do not depend on the network that sees them."""
+  config = _config('ideal')
+  config.teacher.retrain = True
+  config.train.augmentation = 'crop_and_flip'
+  config.benchmark.enabled = False
+  _run(config, folder, 'views')
+  (store,) = (folder / 'teachers').glob('*/outputs-symmetric-crop_and_flip')
+  parts = set(store.glob('*.npy'))
+  assert parts
+  config.student.widths = (8, 8)
+  _run(config, folder, 'views-narrow')
+  assert set(store.glob('*.npy')) == parts
 
 
 def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
@@ -203,7 +224,7 @@ def test_held_out_examples_take_the_place_of_the_test_split():
     ({'teacher.outputs_scaling': 'unit'}, "outputs_scaling='unit'"),
     ({'teacher.model.blocks': (2, 1)}, 'config.teacher.model is not'),
     ({'teacher.live': True}, 'teacher.retrain=true with it'),
-    ({'train.augmentation': 'crop_and_flip'}, 'or teacher.live=true'),
+    ({'train.augmentation': 'crop_and_flip'}, 'teacher that is trained here'),
     (
       {'train.drop_remainder': False, 'train.batch_size': 64},
       'config.train.drop_remainder=true',

@@ -80,6 +80,70 @@ def test_a_store_without_its_manifest_is_no_store(tmp_path):
   assert compute.calls == 2
 
 
+def _views(folder, asked, fingerprint=None, scale=1.0):
+  """A store whose logits say of which example and view they are."""
+
+  def compute(examples, views):
+    asked.extend(zip(examples.tolist(), views.tolist(), strict=True))
+    return scale * np.stack([examples + 0.1, views + 0.2], axis=1)
+
+  return teacher.ViewOutputs(
+    folder, fingerprint or FINGERPRINT, compute,
+    num_examples=4, num_views=6, num_classes=2,
+  )  # fmt: skip
+
+
+EXAMPLES, VIEWS = np.array([3, 0, 3, 3]), np.array([5, 1, 5, 0])
+
+
+def test_a_view_is_computed_once_and_found_again(tmp_path):
+  asked = []
+  store = _views(tmp_path, asked)
+  first = store(EXAMPLES, VIEWS)
+  expected = np.stack([EXAMPLES + 0.1, VIEWS + 0.2], axis=1)
+  np.testing.assert_array_equal(first, expected.astype(np.float16))
+  assert sorted(asked) == [(0, 1), (3, 0), (3, 5)]
+  store(np.array([3, 2]), np.array([5, 2]))
+  assert asked[3:] == [(2, 2)]
+  again = _views(tmp_path, asked)(EXAMPLES, VIEWS)
+  np.testing.assert_array_equal(again, first)
+  assert len(asked) == 4
+
+
+def test_views_of_another_teacher_are_computed_anew(tmp_path):
+  asked = []
+  _views(tmp_path, asked)(EXAMPLES, VIEWS)
+  other = _views(tmp_path, asked, FINGERPRINT | {'weights': 'other'}, scale=2)
+  np.testing.assert_array_equal(
+    other(EXAMPLES, VIEWS)[:, 0], np.float16(2 * (EXAMPLES + 0.1))
+  )
+  assert len(asked) == 6
+
+
+def test_a_damaged_part_is_noticed_and_computed_again(tmp_path, caplog):
+  asked = []
+  store = _views(tmp_path, asked)
+  store(EXAMPLES, VIEWS)
+  store(np.array([1]), np.array([1]))
+  damaged = max(tmp_path.glob('*.npy'), key=lambda path: path.stat().st_size)
+  content = bytearray(damaged.read_bytes())
+  content[-1] ^= 1
+  damaged.write_bytes(content)
+  again = _views(tmp_path, asked)
+  assert 'is damaged, and removed' in caplog.text and not damaged.exists()
+  np.testing.assert_array_equal(
+    again(EXAMPLES, VIEWS)[:, 0], np.float16(EXAMPLES + 0.1)
+  )
+  again(np.array([1]), np.array([1]))
+  assert len(asked) == 3 + 1 + 3
+
+
+def test_views_beyond_half_floats_are_refused(tmp_path):
+  with pytest.raises(errors.UserError, match='its training diverged'):
+    _views(tmp_path, [], scale=1e5)(EXAMPLES, VIEWS)
+  assert not list(tmp_path.glob('*.npy'))
+
+
 def test_cached_loss_equals_live_loss(tmp_path, generated):
   """The stored logits of an example are the logits of that example."""
   module = models.ConvNet(num_classes=10, filters=(4,), hidden=(16, 16))

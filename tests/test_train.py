@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kd_jax import objectives, preprocessing, steps, train
+from kd_jax import augment, objectives, preprocessing, steps, train
 
 NUM_EXAMPLES, BATCH_SIZE = 50, 8
 SETTINGS = steps.Settings(
@@ -154,7 +154,16 @@ def test_a_short_last_batch_counts_what_it_holds():
     totals = {n: totals.get(n, 0) + value for n, value in sums.items()}
   program, _ = _program(step)
   state, sums = program.run(
-    state, program.zero_sums(), order, arrays, NUM_EXAMPLES, 0, 7, key, SETTINGS
+    state,
+    program.zero_sums(),
+    order,
+    arrays,
+    {},
+    NUM_EXAMPLES,
+    0,
+    7,
+    key,
+    SETTINGS,
   )
   assert sums['count'] == 50
   for name, total in totals.items():
@@ -171,7 +180,7 @@ def test_chunks_do_not_change_the_result():
     s, sums = _copy(state), program.zero_sums()
     for start, stop in zip(bounds, bounds[1:], strict=False):
       s, sums = program.run(
-        s, sums, order, arrays, NUM_EXAMPLES, start, stop, key, SETTINGS
+        s, sums, order, arrays, {}, NUM_EXAMPLES, start, stop, key, SETTINGS
       )
     results.append((s, sums))
   _assert_equal(*results)
@@ -216,17 +225,21 @@ def test_the_remainder_of_an_epoch_can_be_dropped():
   assert result.state.step == 6
 
 
+def _recorded(seen):
+  """An augmentation of a million views that are all the image itself."""
+
+  def apply(images, views):
+    record = lambda images, views: seen.append((images, views))
+    jax.debug.callback(record, images, views)
+    return images
+
+  choose = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1_000_000))
+  return augment.Augmentation(1_000_000, choose, apply)
+
+
 def test_augmentation_is_a_function_of_seed_epoch_and_example():
   """Whatever the batches are, and whatever the loop."""
   seen = []
-
-  def augment(images, keys):
-    jax.debug.callback(
-      lambda images, data: seen.append((images, data)),
-      images,
-      jax.random.key_data(keys),
-    )
-    return images
 
   def run(batch_size, key, loop='device'):
     seen.clear()
@@ -238,27 +251,74 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example():
       preprocessing.unit,
       batch_size=batch_size,
       names=('loss',),
-      augment=augment,
+      augmentation=_recorded(seen),
       loop=loop,
     )
     order = program.order(jnp.ones(NUM_EXAMPLES, bool), key)
+    own = train.own_arrays(program, key, NUM_EXAMPLES)
     jax.block_until_ready(
       program.run(
-        _state(optax.identity()), program.zero_sums(), order, _arrays(),
+        _state(optax.identity()), program.zero_sums(), order, _arrays(), own,
         NUM_EXAMPLES, 0, NUM_EXAMPLES // batch_size, key, SETTINGS,
       )
     )  # fmt: skip
     jax.effects_barrier()
     return {
-      image.tobytes(): tuple(np.ravel(own))
-      for images, data in seen
-      for image, own in zip(np.asarray(images), np.asarray(data), strict=True)
+      image.tobytes(): int(view)
+      for images, views in seen
+      for image, view in zip(np.asarray(images), views, strict=True)
     }
 
-  keys = run(10, jax.random.key(0))
-  assert len(set(keys.values())) == len(keys) > 40
-  assert run(25, jax.random.key(0), 'host') == keys
-  assert run(10, jax.random.key(1)) != keys
+  views = run(10, jax.random.key(0))
+  assert len(set(views.values())) == len(views) > 40
+  assert run(25, jax.random.key(0), 'host') == views
+  assert run(10, jax.random.key(1)) != views
+
+
+@pytest.mark.parametrize('num_seeds', [None, 2])
+def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
+  """The loss of an epoch is that on the logits asked for, view by view."""
+  asked = []
+
+  def teacher_of_views(views):
+    asked.append(views)
+    return np.stack([views, -views, 0 * views], axis=1).astype(np.float32)
+
+  def train_step(state, batch, key, settings):
+    first = batch['teacher_logits'][:, 0]
+    total = jnp.sum(first * batch['mask'] * (1 + batch['labels']))
+    count = jnp.sum(batch['mask'])
+    return state, {'loss': total, 'correct': count, 'count': count}
+
+  program = train.make_program(
+    train_step,
+    preprocessing.unit,
+    batch_size=BATCH_SIZE,
+    names=steps.SUMS,
+    augmentation=_recorded([]),
+    num_seeds=num_seeds,
+  )
+  key, state = jax.random.key(0), _state(optax.identity())
+  if num_seeds:
+    key = jax.random.split(key, num_seeds)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_seeds), state)
+  arrays = _arrays()
+  del arrays['teacher_logits']
+  results = [
+    result.sums
+    for result in train.fit(
+      program, state, arrays, _phases(epochs=2, folds=0), key=key,
+      settings=lambda epoch: SETTINGS, teacher_of_views=teacher_of_views,
+    )
+  ]  # fmt: skip
+  expected = [
+    np.sum(views.astype(np.float64) * (1 + np.asarray(arrays['labels'])))
+    for views in asked
+  ]
+  assert len({views.tobytes() for views in asked}) == 2 * (num_seeds or 1)
+  np.testing.assert_allclose(
+    np.ravel([sums['loss'] for sums in results]), expected, rtol=1e-5
+  )
 
 
 def test_a_run_is_reproducible_and_another_key_differs():
