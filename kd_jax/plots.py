@@ -1,9 +1,10 @@
 """The plots of a run, as PNG files."""
 
+import contextlib
 import os
 import pathlib
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -75,6 +76,68 @@ def accuracy_time(axes, record: Record, epochs: Sequence[Record]) -> None:
   axes.set_xlabel("training time, s (the fold loop's, where there is one)")
 
 
+def accuracy_inference(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against the ratio of inference times, at the largest batch."""
+  del epochs
+  timing = record['benchmark']
+  size = _largest_batch(timing)
+
+  def ratio(student: Record) -> float:
+    network = timing['network_of'][student['row']]
+    return timing['networks'][network]['batches'][size]['ratio']['median']
+
+  _accuracy_against(axes, record, ratio, 'inference_ratio')
+  axes.set_xlabel(f'inference time, teacher / student, batches of {size}')
+
+
+def _largest_batch(timing: Record) -> str:
+  networks = timing['networks'].values()
+  return max((size for n in networks for size in n['batches']), key=int)
+
+
+def accuracy_examples(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against the number of training examples, with KD and without."""
+  del epochs
+  lines: dict[str, list[tuple[float, list[float]]]] = {}
+  for name, students in records.by_row(record).items():
+    kd_weight = _field(record, name, 'distill', 'kd_weight')
+    lines.setdefault('with KD' if kd_weight else 'labels alone', []).append(
+      (
+        _num_examples(record, name, students[0]),
+        [100 * s['test']['accuracy'] for s in students],
+      )
+    )
+  for label, points in lines.items():
+    axes.errorbar(
+      [x for x, _ in points],
+      [statistics.fmean(values) for _, values in points],
+      [statistics.stdev(v) if len(v) > 1 else 0 for _, v in points],
+      fmt='o-',
+      capsize=3,
+      label=label,
+    )
+  axes.set_xscale('log')
+  axes.set_xlabel('training examples')
+  axes.set_ylabel('test accuracy, %')
+  axes.legend()
+  axes.grid(alpha=0.3)
+
+
+def _field(record: Record, row: str, section: str, field: str) -> Any:
+  """A field of a row: its own, or else the table's."""
+  config = record['config']
+  own = config.get('rows', {}).get(row, {}).get(section, {}).get(field)
+  return config.get(section, {}).get(field) if own is None else own
+
+
+def _num_examples(record: Record, row: str, student: Record) -> int | None:
+  """Of an epoch; None where the record does not say."""
+  batch_size = _field(record, row, 'train', 'batch_size')
+  if batch_size is None or not student.get('epochs'):
+    return None
+  return student['steps'] // student['epochs'] * batch_size
+
+
 def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Test accuracy after each epoch, each seed a line."""
   networks = records.by_row(record) or {'teacher': [record['teacher']]}
@@ -132,15 +195,28 @@ def reliability(axes, record: Record, epochs: Sequence[Record]) -> None:
   axes.grid(alpha=0.3)
 
 
-_OF_STUDENTS = {
+PLOTS = {
   'accuracy_size': accuracy_size,
   'accuracy_time': accuracy_time,
-}
-_OF_ANY = {
+  'accuracy_inference': accuracy_inference,
+  'accuracy_examples': accuracy_examples,
   'learning_curves': learning_curves,
   'reliability': reliability,
 }
-PLOTS = _OF_STUDENTS | _OF_ANY
+
+
+def names(record: Record) -> list[str]:
+  """Returns the plots that a run has something to show in."""
+  left_out = set()
+  rows = records.by_row(record)
+  if not rows:
+    left_out |= {'accuracy_size', 'accuracy_time'}
+  if not rows or (record.get('benchmark') or {}).get('reference') != 'teacher':
+    left_out.add('accuracy_inference')
+  sizes = {_num_examples(record, row, s[0]) for row, s in rows.items()}
+  if len(sizes) < 2 or None in sizes:
+    left_out.add('accuracy_examples')
+  return [name for name in PLOTS if name not in left_out]
 
 
 def write(
@@ -153,13 +229,82 @@ def write(
     record: the content of its run.json.
     epochs: the records of its metrics.jsonl.
   """
-  plots = PLOTS if record.get('students') else _OF_ANY
-  for name, draw in plots.items():
-    figure = Figure(figsize=(8, 5), layout='constrained')
-    FigureCanvasAgg(figure)
-    draw(figure.add_subplot(), record, epochs)
+  drawn = names(record)
+  for name in drawn:
     path = pathlib.Path(folder) / f'{name}.png'
-    temporary = path.with_name(f'.{path.name}')
-    figure.savefig(temporary, dpi=120, format='png')
-    os.replace(temporary, path)
-  return list(plots)
+    with _figure(path) as axes:
+      PLOTS[name](axes, record, epochs)
+  return drawn
+
+
+def write_cifar(folder: os.PathLike, results: dict[str, Record]) -> None:
+  """Writes table2.png: accuracy against inference time, of all CIFAR-10 runs.
+
+  Args:
+    folder: for the file.
+    results: the records of runs by name; without any, nothing is written.
+  """
+  timed = {
+    name: record
+    for name, record in results.items()
+    if 'accuracy_inference' in names(record)
+  }
+  if not timed:
+    return
+  with _figure(pathlib.Path(folder) / 'table2.png') as axes:
+    paper = {}
+    for i, (name, record) in enumerate(timed.items()):
+      timing, size = record['benchmark'], _largest_batch(record['benchmark'])
+      points = []
+      for row, students in records.by_row(record).items():
+        network = timing['networks'][timing['network_of'][row]]
+        accuracies = [100 * s['test']['accuracy'] for s in students]
+        points.append(
+          (
+            network['batches'][size]['ratio'],
+            statistics.fmean(accuracies),
+            statistics.stdev(accuracies) if len(accuracies) > 1 else 0,
+          )
+        )
+        if own := record['config']['paper'].get(row):
+          paper[own['inference_ratio']] = own['accuracy']
+      middle = [ratio['median'] for ratio, *_ in points]
+      spread = [
+        [
+          m - ratio['lower']
+          for m, (ratio, *_) in zip(middle, points, strict=True)
+        ],
+        [
+          ratio['upper'] - m
+          for m, (ratio, *_) in zip(middle, points, strict=True)
+        ],
+      ]
+      axes.errorbar(
+        middle,
+        [mean for _, mean, _ in points],
+        [sd for *_, sd in points],
+        spread,
+        fmt='o',
+        capsize=2,
+        color=_color(i),
+        label=name.removeprefix('cifar-'),
+      )
+    axes.plot(
+      *zip(*sorted(paper.items()), strict=True), 'kx', label='the paper'
+    )
+    axes.set_xscale('log')
+    axes.set_xlabel('inference time, teacher / student, at the largest batch')
+    axes.set_ylabel('test accuracy, %')
+    axes.legend(fontsize='small')
+    axes.grid(alpha=0.3)
+
+
+@contextlib.contextmanager
+def _figure(path: pathlib.Path) -> Iterator[Any]:
+  """Gives axes, and writes what was drawn on them as a file."""
+  figure = Figure(figsize=(8, 5), layout='constrained')
+  FigureCanvasAgg(figure)
+  yield figure.add_subplot()
+  temporary = path.with_name(f'.{path.name}')
+  figure.savefig(temporary, dpi=120, format='png')
+  os.replace(temporary, path)

@@ -1,7 +1,8 @@
 """Tables and plots, from the files that runs wrote and from nothing else.
 
   python -m kd_jax.report RUN_DIR      that run's report.md and plots, again
-  python -m kd_jax.report results/     the tables in results/*.md and README.md
+  python -m kd_jax.report results/     the tables in results/*.md and README.md,
+                                       and a plot of all CIFAR-10 runs
   python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
 
 A README asks for a table with a pair of lines, between which it is written:
@@ -315,6 +316,64 @@ def shipped_table(manifest: Record) -> str:
   return _markdown(headers, lines)
 
 
+def cifar_table(results: dict[str, Record]) -> str:
+  """Every row of every CIFAR-10 run: what Table 2 may have meant, in turn."""
+  lines = []
+  for name, record in of_data(results, 'cifar10').items():
+    timing = record.get('benchmark') or {}
+    for row, students in records.by_row(record).items():
+      network_of = timing.get('network_of', {})
+      network = timing.get('networks', {}).get(network_of.get(row), {})
+      paper = _paper(record, row, 'accuracy')
+      ours = statistics.fmean(_test(students, 'accuracy')) * 100
+      last = [
+        accuracy
+        for student in students
+        for accuracy in student.get('test_accuracy_by_epoch', [])[-5:]
+      ]
+      times = [student['time']['train_s'] for student in students]
+      lines.append(
+        (
+          name.removeprefix('cifar-'),
+          row,
+          str(len(students)),
+          mean_sd(_test(students, 'accuracy'), 2, scale=100),
+          mean_sd(last, 2, scale=100),
+          _format(paper, 1),
+          _NONE if paper is None else f'{ours - paper:+.1f}',
+          mean_sd(times, 0),
+          *(
+            _quartiles(network.get('batches', {}).get(size, {}).get('ratio'), 1)
+            for size in ('1', '100')
+          ),
+          _format(_paper(record, row, 'inference_ratio'), 1),
+        )
+      )
+  headers = (
+    'run',
+    'row',
+    'seeds',
+    'accuracy %',
+    'last 5 epochs %',
+    'paper %',
+    'difference',
+    'training s',
+    'ratio, batch 1',
+    'ratio, batch 100',
+    'paper ratio',
+  )
+  return _markdown(headers, lines)
+
+
+def of_data(results: dict[str, Record], name: str) -> dict[str, Record]:
+  """Returns the runs that trained students on a data set."""
+  return {
+    run: record
+    for run, record in results.items()
+    if record.get('students') and record['config']['data']['name'] == name
+  }
+
+
 # Tables of one run, and of all runs together, by the name a README asks with.
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
@@ -327,6 +386,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
 }
 TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
+  'cifar': cifar_table,
 }
 
 
@@ -475,7 +535,7 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
 
 
 def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
-  """Writes a report beside each result, and the tables of the README."""
+  """Writes a report beside each result, and the tables of all documents."""
   results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
     if 'students' in record:
@@ -483,8 +543,18 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     elif 'shapes' in record:
       parts = (f'# {name}', provenance(record), convolutions_table(record))
       records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
-  text = readme.read_text(encoding='utf-8')
-  records.write_text(readme, fill_tables(text, results))
+  plots.write_cifar(results_dir, of_data(results, 'cifar10'))
+  for path in documents(results_dir, readme, results):
+    text = path.read_text(encoding='utf-8')
+    records.write_text(path, fill_tables(text, results))
+
+
+def documents(
+  results_dir: pathlib.Path, readme: pathlib.Path, results: dict[str, Record]
+) -> list[pathlib.Path]:
+  """Returns the README and what else is written by hand, about the results."""
+  own = sorted(results_dir.glob('*.md'))
+  return [readme, *(path for path in own if path.stem not in results)]
 
 
 _ADD = flags.DEFINE_multi_string(

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib.figure import Figure
 
-from kd_jax import errors, records, report
+from kd_jax import errors, plots, records, report
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -42,6 +43,7 @@ def _record():
     'status': 'complete',
     'command': 'launch.py --config=configs/mnist.py:table1',
     'config': {
+      'data': {'name': 'mnist'},
       'paper': {
         'h50': {'accuracy': 95.97, 'train_s': 30.998, 'inference_ratio': 315.3},
         'teacher': {'accuracy': 97.41},
@@ -148,11 +150,87 @@ def test_a_folder_gets_a_report_and_plots(record, tmp_path):
     log.append({'row': 'h50', 'seed': 0, 'epoch': epoch, 'eval/accuracy': 0.9})
   text = report.write(tmp_path)
   assert (tmp_path / 'report.md').read_text() == text
-  for name in ('accuracy_size', 'accuracy_time', 'learning_curves',
-               'reliability'):  # fmt: skip
+  for name in ('accuracy_size', 'accuracy_time', 'accuracy_inference',
+               'learning_curves', 'reliability'):  # fmt: skip
     content = (tmp_path / f'{name}.png').read_bytes()
     assert content.startswith(b'\x89PNG') and len(content) > 10_000
     assert f'({name}.png)' in text
+
+
+def _sizes(record):
+  """A run of one student on two training sets."""
+  record['config'] |= {
+    'train': {'batch_size': 10},
+    'distill': {'kd_weight': None},
+    'rows': {
+      'h50': {'distill': {'kd_weight': 1.0}},
+      'h50_hard': {'distill': {'kd_weight': 0.0}},
+    },
+  }
+  for student, steps in zip(record['students'], (8, 8, 80), strict=True):
+    student |= {'steps': steps, 'epochs': 4}
+  return record
+
+
+def test_a_plot_is_drawn_where_there_is_something_to_show(record):
+  assert 'accuracy_examples' not in plots.names(record)
+  assert 'accuracy_examples' in plots.names(_sizes(record))
+  record['benchmark']['reference'] = 'h50'
+  assert 'accuracy_inference' not in plots.names(record)
+  assert set(plots.names(record | {'students': []})) == {
+    'learning_curves', 'reliability',
+  }  # fmt: skip
+
+
+def test_accuracy_against_examples_has_a_line_with_a_teacher_and_one_without(
+  record,
+):
+  axes = Figure().add_subplot()
+  plots.accuracy_examples(axes, _sizes(record), [])
+  lines = {
+    container.get_label(): container.lines[0].get_xydata().tolist()
+    for container in axes.containers
+  }
+  assert lines == {
+    'with KD': [[20, pytest.approx(96.5)]],
+    'labels alone': [[200, pytest.approx(95)]],
+  }
+
+
+def _cifar(record):
+  record['config']['data'] = {'name': 'cifar10'}
+  for i, student in enumerate(record['students']):
+    student['test_accuracy_by_epoch'] = [0.1] + [0.8 + 0.01 * i] * 5
+  return record
+
+
+def test_the_table_of_cifar_runs_has_the_last_epochs_and_the_paper(record):
+  table = report.cifar_table({'cifar-a': _cifar(record)})
+  cells = table.splitlines()[2].strip('|').split('|')
+  assert [cell.strip() for cell in cells] == [
+    'a', 'h50', '2', '96.50 ± 0.71', '80.50 ± 0.53', '96.0', '+0.5', '2 ± 1',
+    '40.0 (20.0–80.0)', '–', '315.3',
+  ]  # fmt: skip
+  del record['benchmark']
+  assert '| – |' in report.cifar_table({'cifar-a': record}).replace('  ', '')
+  other = record | {'config': {'data': {'name': 'mnist'}}}
+  assert len(report.cifar_table({'b': other}).splitlines()) == 2
+
+
+def test_documents_beside_the_results_are_filled_and_reports_are_not(
+  record, tmp_path
+):
+  results = tmp_path / 'results'
+  records.write_json(results / 'mnist-table1-as_coded.json', _cifar(record))
+  (tmp_path / 'README.md').write_text(README)
+  (results / 'table2.md').write_text(
+    README.replace('mnist-table1-as_coded accuracy', 'all cifar')
+  )
+  report.publish(results, tmp_path / 'README.md')
+  text = (results / 'table2.md').read_text()
+  assert report.cifar_table({'mnist-table1-as_coded': record}) in text
+  assert '## Latency' in (results / 'mnist-table1-as_coded.md').read_text()
+  assert (results / 'table2.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_no_run_is_an_error(tmp_path):
@@ -227,8 +305,9 @@ def test_a_table_that_is_not_there_is_an_error(record, marker):
 
 
 def test_the_readme_is_what_the_results_say():
-  """README's tables are generated: by hand, or stale, they would differ."""
+  """Tables are generated: by hand, or stale, they would differ."""
   results = report.load_results(ROOT)
-  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
-  assert '<!-- table: ' in readme
-  assert report.fill_tables(readme, results) == readme
+  for path in report.documents(ROOT / 'results', ROOT / 'README.md', results):
+    text = path.read_text(encoding='utf-8')
+    assert '<!-- table: ' in text
+    assert report.fill_tables(text, results) == text
