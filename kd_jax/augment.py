@@ -1,7 +1,8 @@
-"""Augmentation: of each image, one of finitely many views, on the device.
+"""Augmentation on the device: views of an image, and mixtures of two.
 
-Which view is a function of seed, epoch and example alone. A teacher's outputs
-for the views can therefore be stored, as those for the images can.
+A view is one of finitely many. Which one is a function of seed, epoch and
+example alone, so that a teacher's outputs for the views can be stored, as those
+for the images can.
 """
 
 from collections.abc import Callable
@@ -58,3 +59,28 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
     2 * _CORNERS**2, _choose_crop_and_flip, _crop_and_flip
   ),
 }
+
+
+def mixup(
+  images: jax.Array, key: jax.Array, *, alpha: float
+) -> tuple[jax.Array, jax.Array]:
+  """Mixes each image of a batch with the one before it.
+
+  x_i <- share x_i + (1 - share) x_(i-1),  share ~ Beta(alpha, alpha)
+
+  Args:
+    images: [B, H, W, C]; in random order, so that partners are random.
+    key: one.
+    alpha: above 0.
+  Returns:
+    float32 [B, H, W, C], and the share, a scalar.
+  Reference: Zhang et al. 2018, arXiv:1710.09412.
+  """
+  share = jax.random.beta(key, alpha, alpha)
+  images = images.astype(jnp.float32)
+  return share * images + (1 - share) * partners(images), share
+
+
+def partners(array: jax.Array) -> jax.Array:
+  """What `mixup` mixes each example of a batch with."""
+  return jnp.roll(array, 1, axis=0)

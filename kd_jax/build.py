@@ -145,6 +145,7 @@ def programs_key(
       scaling=scaling,
       batch_size=train.batch_size,
       augmentation=train.augmentation,
+      mixup_alpha=train.mixup_alpha,
       drop_remainder=train.drop_remainder,
       loop=_loop(config.loop, model.kind),
       eval_batch_size=config.eval.batch_size,
@@ -203,6 +204,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
     kd_loss=key.loss,
     label_smoothing=key.label_smoothing,
     distilled=key.distilled,
+    mixed=key.mixup_alpha > 0,
   )
   preprocess = preprocessing.SCALINGS[key.scaling]
 
@@ -225,6 +227,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       batch_size=key.batch_size,
       names=steps.SUMS + objective.names,
       augmentation=augment.AUGMENTATIONS[key.augmentation],
+      mixup_alpha=key.mixup_alpha,
       teacher=key.live_teacher and _live_teacher(key.live_teacher, key),
       drop_remainder=key.drop_remainder,
       loop=key.loop,
@@ -358,6 +361,7 @@ def validate(config: ConfigDict) -> None:
       '0 (none) or at least 2',
     )
     fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
+    at_least(f'{prefix}.mixup_alpha', section.mixup_alpha, 0)
     _one_of(
       f'{prefix}.augmentation', section.augmentation, augment.AUGMENTATIONS
     )

@@ -75,7 +75,11 @@ def kd_warmup(epoch: int, *, warmup_epochs: int) -> float:
 
 
 def make_objective(
-  *, kd_loss: str, label_smoothing: float = 0.0, distilled: bool = True
+  *,
+  kd_loss: str,
+  label_smoothing: float = 0.0,
+  distilled: bool = True,
+  mixed: bool = False,
 ) -> Objective:
   """Returns the objective of response distillation.
 
@@ -84,6 +88,10 @@ def make_objective(
     label_smoothing: of the cross-entropy term.
     distilled: whether batches carry 'teacher_logits'; without, there is no
       'kd' term and the objective is that of ordinary training.
+    mixed: whether batches are of `augment.mixup`. Each term is then that on an
+      example's targets and that on its partner's, by their shares: for losses
+      linear in the target, and for `kl` but for a constant, the one on the
+      mixture of the two.
   Raises:
     ValueError: if `kd_loss` is unknown.
   """
@@ -105,7 +113,21 @@ def make_objective(
       )
     return terms
 
-  return Objective(('ce', 'kd') if distilled else ('ce',), fn)
+  names = ('ce', 'kd') if distilled else ('ce',)
+  return Objective(names, _mix_terms(fn) if mixed else fn)
+
+
+def _mix_terms(fn):
+  def mixed_fn(logits: jax.Array, batch: Batch, weights: Weights) -> Terms:
+    own = fn(logits, batch, weights)
+    partner = fn(logits, batch | batch['partner'], weights)
+    share = batch['share']
+    return {
+      name: share * term + (1 - share) * partner[name]
+      for name, term in own.items()
+    }
+
+  return mixed_fn
 
 
 def combine(

@@ -119,6 +119,7 @@ def make_program(
   batch_size: int,
   names: tuple[str, ...],
   augmentation: augment.Augmentation | None = None,
+  mixup_alpha: float = 0.0,
   teacher: Callable[[PyTree, jax.Array], jax.Array] | None = None,
   drop_remainder: bool = False,
   loop: str = 'device',
@@ -133,6 +134,8 @@ def make_program(
     names: of the sums that `train_step` returns.
     augmentation: of the images, a view for each seed, epoch and example; None
       to take them as they are.
+    mixup_alpha: of `augment.mixup` on what that gives; 0 for none. Batches then
+      hold the 'share' of an example and its 'partner', targets by name.
     teacher: (variables, images as stored or augmented) -> logits, called in
       each step with the arrays' 'teacher'; None to take stored logits.
     drop_remainder: see `epoch_size`.
@@ -171,14 +174,22 @@ def make_program(
     }
     if augmentation is not None:
       batch['images'] = augmentation.apply(batch['images'], batch.pop('views'))
+    step_key = jax.random.fold_in(key, i)
+    if mixup_alpha > 0:
+      batch['partner'] = {
+        name: augment.partners(batch[name])
+        for name in batch.keys() & {'labels', 'teacher_logits'}
+      }
+      mixup_key = jax.random.fold_in(step_key, _NEVER)
+      batch['images'], batch['share'] = augment.mixup(
+        batch['images'], mixup_key, alpha=mixup_alpha
+      )
     if teacher is not None:
       batch['teacher_logits'] = teacher(arrays['teacher'], batch['images'])
     batch['images'] = preprocess(batch['images'])
     position = first + jnp.arange(batch_size)
     batch['mask'] = (position < count).astype(jnp.float32)
-    state, step_sums = train_step(
-      state, batch, jax.random.fold_in(key, i), settings
-    )
+    state, step_sums = train_step(state, batch, step_key, settings)
     finite = jnp.isfinite(step_sums['loss'])
     nonfinite_step = jnp.where(finite, _NEVER, jnp.int32(i))
     new_sums = {name: sums[name] + step_sums[name] for name in names}

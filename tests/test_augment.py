@@ -34,3 +34,16 @@ def test_a_view_depends_on_its_key_alone():
   keys = jax.random.split(jax.random.key(0), 5)
   together = CROP_AND_FLIP.choose(keys)
   np.testing.assert_array_equal(together[3:4], CROP_AND_FLIP.choose(keys[3:4]))
+
+
+def test_mixup_is_a_share_of_each_image_and_the_rest_of_the_one_before():
+  images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), np.uint8)
+  shares = []
+  for seed in range(200):
+    mixed, share = augment.mixup(images, jax.random.key(seed), alpha=2.0)
+    shares.append(float(share))
+  expected = share * images + (1 - share) * images[[2, 0, 1]]
+  np.testing.assert_allclose(mixed, expected, rtol=1e-5)
+  # Beta(2, 2): mean 1/2, standard deviation 0.2236.
+  assert abs(np.mean(shares) - 0.5) < 4 * 0.2236 / np.sqrt(200)
+  assert abs(np.std(shares) - 0.2236) < 0.04

@@ -57,6 +57,32 @@ def test_an_objective_without_a_teacher_is_cross_entropy():
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
+  objective = objectives.make_objective(kd_loss='kl', mixed=True)
+  partner = {name: jnp.roll(value, 1, axis=0) for name, value in BATCH.items()}
+  batch = BATCH | {'partner': partner, 'share': jnp.float32(0.3)}
+  weights = _weights(0.4, 0.6)
+
+  def mixed(logits):
+    return objectives.combine(objective.fn(logits, batch, weights), weights,
+                              ONES)[0]  # fmt: skip
+
+  def on_mixture(logits):
+    own, other = (
+      jax.nn.softmax(b['teacher_logits'] / 2.0) for b in (BATCH, partner)
+    )
+    log_mixture = 2.0 * jnp.log(0.3 * own + 0.7 * other)
+    labels = 0.3 * jax.nn.one_hot(BATCH['labels'], 3)
+    labels += 0.7 * jax.nn.one_hot(partner['labels'], 3)
+    ce = losses.soft_cross_entropy(logits, labels)
+    kd = losses.kl(logits, log_mixture, temperature=2.0)
+    return jnp.mean(0.4 * ce + 0.6 * kd)
+
+  np.testing.assert_allclose(
+    jax.grad(mixed)(LOGITS), jax.grad(on_mixture)(LOGITS), atol=1e-6
+  )
+
+
 @pytest.mark.parametrize('name', objectives.KD_LOSSES)
 def test_every_distillation_loss_traces_its_temperature(name):
   objective = objectives.make_objective(kd_loss=name)

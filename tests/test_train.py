@@ -321,6 +321,50 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
   )
 
 
+@pytest.mark.parametrize('live', [False, True])
+def test_mixup_mixes_images_as_its_targets_say(live):
+  """Images of one shade, which is their label and their teacher's logit."""
+  shades = np.arange(NUM_EXAMPLES)
+  arrays = {
+    'images': jnp.asarray(np.tile(shades[:, None], 4), 'uint8').reshape(
+      -1, 2, 2, 1
+    ),
+    'labels': jnp.asarray(shades),
+    'teacher_logits': jnp.asarray(shades[:, None], 'float32'),
+  }
+  if live:
+    arrays['teacher'] = arrays.pop('teacher_logits')  # Any array will do.
+
+  def train_step(state, batch, key, settings):
+    share, both = batch['share'], batch | batch['partner']
+    mixed = lambda name: share * batch[name] + (1 - share) * both[name]
+    shade = 255 * jnp.mean(batch['images'], axis=(1, 2, 3))
+    wrong = jnp.abs(mixed('labels') - shade)
+    wrong += jnp.abs(mixed('teacher_logits')[:, 0] - shade)
+    count = jnp.sum(batch['mask'])
+    return state, {'loss': jnp.max(wrong), 'correct': share, 'count': count}
+
+  program = train.make_program(
+    train_step,
+    preprocessing.unit,
+    batch_size=BATCH_SIZE,
+    names=steps.SUMS,
+    mixup_alpha=1.0,
+    teacher=(lambda variables, images: images[:, 0, 0]) if live else None,
+    drop_remainder=True,
+  )
+  first, second = (
+    result.sums
+    for result in train.fit(
+      program, _state(optax.identity()), arrays, _phases(epochs=2, folds=0),
+      key=jax.random.key(0), settings=lambda epoch: SETTINGS,
+    )
+  )  # fmt: skip
+  assert first['loss'] < 1e-3 and second['loss'] < 1e-3
+  assert first['correct'] != second['correct']  # Shares are drawn anew.
+  assert 0 < first['correct'] < 6
+
+
 def test_a_run_is_reproducible_and_another_key_differs():
   program, state = _program()
   first = [r.state for r in _fit(program, _copy(state))][-1]
