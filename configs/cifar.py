@@ -261,7 +261,7 @@ def _improve(config, epochs: int) -> None:
   config.distill.ce_weight = 0.1
   config.distill.kd_warmup_epochs = 0
   teacher = config.teacher
-  teacher.shipped = ''
+  teacher.retrain = True
   teacher.outputs_scaling = 'cifar10'
   teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
   teacher.train = config.train.copy_and_resolve_references()
