@@ -196,10 +196,10 @@ def _code_version() -> str:
 
   try:
     commit = git('describe', '--always', '--abbrev=12')
-    is_dirty = git('diff', '--name-only', 'HEAD', '--', '.', ':!results')
+    changed = git('diff', '--name-only', 'HEAD', '--', '.', ':!results')
   except (OSError, subprocess.SubprocessError):
     return ''
-  return f'{commit}-dirty' if is_dirty else commit
+  return f'{commit}-dirty' if changed else commit
 
 
 def _processor() -> str:

@@ -136,8 +136,8 @@ def make_program(
       to take them as they are.
     mixup_alpha: of `augment.mixup` on what that gives; 0 for none. Batches then
       hold the 'share' of an example and its 'partner', targets by name.
-    teacher: (variables, images as stored or augmented) -> logits, called in
-      each step with the arrays' 'teacher'; None to take stored logits.
+    teacher: (variables, images as stored, augmented or mixed) -> logits,
+      called in each step with the arrays' 'teacher'; None to take stored ones.
     drop_remainder: see `epoch_size`.
     loop: where the loop over steps is: 'device', in the program; or 'host', in
       Python, around a program of one step.
