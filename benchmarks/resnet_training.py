@@ -119,7 +119,7 @@ def _jax_training(network: dict, checked: bool = True) -> harness.System:
   train_step = jax.jit(
     steps.make_train_step(
       build.apply_fn(_module(network)),
-      objectives.make_objective(kd_loss='kl'),
+      objectives.make_objective({'kl': {}}),
       optimizer,
       lambda step: 1.0,
     ),

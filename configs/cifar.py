@@ -13,7 +13,8 @@ Arguments: seeds=N; epochs=N, of the students (of the teacher, for `teacher`);
 protocol=as_coded (what the authors' program does) or as_written (what the
 paper says); stride_at=block_default, stage1 or stem, the readings of "stride
 of the base block"; reduced=first500, block5000 or as_published, those of the
-reduced training set; smoke=true to finish in a minute.
+reduced training set; method=NAME, of kd_jax/methods, or several joined by +
+(response, the default, is the protocol's); smoke=true to finish in a minute.
 
 Students train on the teacher's outputs in teachers/, where they are there;
 --config.teacher.retrain=true trains the teacher, which takes hours on a CPU.
@@ -203,7 +204,7 @@ def _base(name: str, epochs: int, readings) -> config_dict.ConfigDict:
       'sgd', 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
     ),
     distill=common.distillation(
-      loss='kl',
+      method='kl',
       temperature=TEMPERATURE,
       ce_weight=1.0,
       kd_weight=1.0,
@@ -279,6 +280,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     protocol='as_coded',
     stride_at='',
     reduced='',
+    method='response',
     smoke=False,
   )
   for argument, known in (
@@ -297,7 +299,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   is_teacher = recipe == 'teacher'
   given = [
     f'{key}_{args[key]}' for key in ('stride_at', 'reduced') if args[key]
-  ]
+  ] + ([] if args.method == 'response' else [args.method])
   name = '-'.join(
     ['cifar', recipe]
     + ([] if is_teacher else [args.protocol, *given])
@@ -306,6 +308,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   )
   config = _base(name, 10 if is_teacher else args.epochs or 10, readings)
   config.seeds = args.seeds
+  common.use_method(config, args.method)
   if is_teacher:
     config.teacher.retrain = True
     config.teacher.outputs_scaling = 'cifar10'

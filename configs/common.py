@@ -16,7 +16,7 @@ from typing import Any
 from ml_collections import config_dict
 from ml_collections.config_flags import config_path
 
-from kd_jax import errors
+from kd_jax import errors, methods
 
 
 class ConfigError(errors.UserError):
@@ -115,17 +115,38 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
 
 
 def distillation(**fields) -> config_dict.ConfigDict:
-  """What a network learns from; `fields` override the defaults below."""
+  """What a network learns from; `fields` override the defaults below.
+
+  Beside them is a section of each method of kd_jax/methods, with its weight
+  and its options.
+  """
   distill = config_dict.create(
-    loss='kl',
-    temperature=1.0,  # of the distillation loss
+    method='kl',  # of kd_jax/methods, or several joined by +
+    temperature=1.0,  # of the methods that have one
     ce_weight=0.0,
-    kd_weight=1.0,
+    kd_weight=1.0,  # of all methods together
     kd_warmup_epochs=0,  # kd_weight rises over so many epochs, from 0
     label_smoothing=0.0,  # of the cross-entropy on labels
+    **{name: method.options for name, method in methods.METHODS.items()},
   )
   distill.update(fields)
   return distill
+
+
+def use_method(config: config_dict.ConfigDict, method: str) -> None:
+  """Gives a config the methods that an argument names, joined by +.
+
+  'response' leaves it what its protocol has.
+  """
+  if method == 'response':
+    return
+  unknown = set(method.split('+')) - methods.METHODS.keys()
+  if unknown:
+    raise ConfigError(
+      f'unknown method {", ".join(sorted(unknown))!r}; known: response, '
+      f'{", ".join(methods.METHODS)}, or several joined by +'
+    )
+  config.distill.method = method
 
 
 def hard_labels() -> config_dict.ConfigDict:
@@ -168,6 +189,9 @@ def base(
     shipped='',  # a folder in teachers/ whose outputs come with the project
     retrain=False,  # train it, though its outputs are there
     live=False,  # call it in every step, and use no stored outputs
+    # Features that students learn from are stored up to so much; beyond, or of
+    # augmented images, the teacher is called in every step.
+    features_gib=4.0,
     seed=0,
     scaling=scaling,  # of its inputs while it trains
     outputs_scaling=scaling,  # and for the outputs that students are given

@@ -95,7 +95,7 @@ def _base(name: str, protocol: str, teacher_dropout: bool):
     train=common.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
     optim=common.optimizer('adam', 1e-3),
     distill=common.distillation(
-      loss='soft_cross_entropy' if as_coded else 'kl'
+      method='soft_cross_entropy' if as_coded else 'kl'
     ),
   )
 
@@ -108,6 +108,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     seeds=1,
     protocol='as_coded',
     teacher_dropout=True,
+    method='response',
     smoke=False,
   )
   if args.protocol not in PROTOCOLS:
@@ -118,10 +119,12 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   name = '-'.join(
     ['mnist', recipe, args.protocol]
     + ([] if args.teacher_dropout else ['no_teacher_dropout'])
+    + ([] if args.method == 'response' else [args.method])
     + (['smoke'] if args.smoke else [])
   )
   config = _base(name, args.protocol, args.teacher_dropout)
   config.seeds = args.seeds
+  common.use_method(config, args.method)
   rows = _rows(args.protocol)
   if recipe == 'table1':
     common.table(config, rows)

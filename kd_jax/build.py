@@ -1,6 +1,7 @@
 """From a config's sections to models, optimizers, objectives and settings."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from kd_jax import (
   data,
   errors,
   evaluate,
+  methods,
   models,
   objectives,
   optim,
@@ -33,6 +35,8 @@ MODELS: dict[str, type[nn.Module]] = {
 # loop over a ResNet's step in a program takes 2.5 to 5 times as long on a CPU
 # as calls of the step; over the other networks' it is the faster one.
 _LOOPS = {('cpu', 'resnet'): 'host'}
+# Folded into the key of a network's first parameters, for those of methods.
+_ADAPTERS = 1
 
 
 def model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -40,6 +44,51 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
   fields = config.to_dict()
   kind = fields.pop('kind')
   return MODELS[kind](num_classes=num_classes, **fields)
+
+
+def method_options(distill: ConfigDict) -> dict[str, dict[str, Any]]:
+  """Returns the sections of the methods that a distill section makes use of.
+
+  Without a weight on them there are none, and no teacher is asked.
+  """
+  if not distill.kd_weight:
+    return {}
+  return {name: distill[name].to_dict() for name in distill.method.split('+')}
+
+
+def uses_features(distill: ConfigDict) -> bool:
+  """Whether a method that a distill section makes use of takes features."""
+  return any(
+    methods.METHODS[name].uses_features for name in method_options(distill)
+  )
+
+
+def without_methods(section: ConfigDict, but: Iterable[str]) -> ConfigDict:
+  """Returns a distill section less the sections of all methods but these."""
+  kept = section.copy_and_resolve_references()
+  kept.unlock()
+  for name in methods.METHODS.keys() - set(but):
+    if name in kept:
+      del kept[name]
+  return kept
+
+
+def recorded(config: ConfigDict) -> dict[str, Any]:
+  """Returns what a run's record says of its config, as JSON gives it back.
+
+  That is all but the sections of methods that no row makes use of: a method
+  that is new to the library leaves old runs as they are.
+  """
+  used = {
+    name
+    for row in config.rows
+    for name in method_options(close_row(config, row).distill)
+  }
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  config.distill = without_methods(config.distill, used)
+  config.teacher.distill = without_methods(config.teacher.distill, ())
+  return plain(config)
 
 
 def network(config: ConfigDict) -> ConfigDict:
@@ -88,6 +137,95 @@ def predict_fn(
   )
 
 
+def features_fn(
+  config: ConfigDict,
+  num_classes: int,
+  scaling: str,
+  batch_size: int,
+  layers: tuple[str, ...],
+) -> evaluate.PredictFn:
+  """Returns a model section's features of some layers, by name, likewise."""
+  return evaluate.make_predict(
+    apply_fn(model(config, num_classes)),
+    preprocessing.SCALINGS[scaling],
+    batch_size=batch_size,
+    output=lambda logits, features: {name: features[name] for name in layers},
+  )
+
+
+def feature_shapes(
+  config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> methods.Shapes:
+  """Returns the shapes of a network's features, less the batch, by depth."""
+  module = model(config, num_classes)
+  _, features = jax.eval_shape(
+    lambda key: module.init_with_output(
+      key, jnp.zeros((1, *image_shape)), train=False
+    )[0],
+    jax.random.key(0),
+  )
+  return {name: features[name].shape[1:] for name in module.feature_names}
+
+
+def _shapes(config: ConfigDict, num_classes: int, image_shape):
+  """Returns the shapes of the student's and the teacher's features."""
+  return [
+    feature_shapes(section, num_classes, image_shape)
+    for section in (config.student, config.teacher.model)
+  ]
+
+
+def teacher_layers(
+  config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> methods.Shapes:
+  """Returns the layers of the teacher that a closed config's methods use."""
+  layers: methods.Shapes = {}
+  for name, options in method_options(config.distill).items():
+    if methods.METHODS[name].uses_features:
+      student, teacher = _shapes(config, num_classes, image_shape)
+      pairs = methods.match_layers(options['layers'], student, teacher)
+      layers |= {other: teacher[other] for _, other in pairs}
+  return layers
+
+
+def check_methods(
+  config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> None:
+  """Traces each method of a closed config once, on shapes alone.
+
+  Raises:
+    UserError: if layers are not there, or cannot be compared.
+  """
+  shapes = _shapes(config, num_classes, image_shape)
+  zeros = lambda *shape: jnp.zeros((2, *shape))
+  features = [
+    {name: zeros(*shape) for name, shape in own.items()} for own in shapes
+  ]
+  batch = {
+    'labels': jnp.zeros(2, jnp.int32),
+    'mask': zeros(),
+    'teacher_logits': zeros(num_classes),
+    'teacher_features': features[1],
+  }
+  outputs = objectives.Outputs(zeros(num_classes), features[0])
+  weights = settings(config.optim, config.distill, 0).weights
+  for name, options in method_options(config.distill).items():
+    try:
+      objective = objectives.make_objective(
+        {name: methods.split_options(options)[1]},
+        student_shapes=shapes[0],
+        teacher_shapes=shapes[1],
+      )
+      jax.eval_shape(
+        lambda key, objective=objective: objective.fn(
+          objective.init(key), outputs, batch, weights
+        ),
+        jax.random.key(0),
+      )
+    except ValueError as error:
+      raise errors.UserError(f'config.distill.{name}: {error}') from None
+
+
 def phases(config: ConfigDict, num_examples: int) -> list[train.Phase]:
   """Returns the fits of a train section."""
   return train.make_phases(
@@ -123,7 +261,6 @@ def programs_key(
   train: ConfigDict,
   optim: ConfigDict,
   distill: ConfigDict,
-  distilled: bool,
   scaling: str,
   num_classes: int,
   image_shape: tuple[int, ...],
@@ -151,15 +288,18 @@ def programs_key(
       eval_batch_size=config.eval.batch_size,
       optim=optim,
       total_steps=0 if optim['schedule'] == 'constant' else total_steps,
-      loss=distill.loss,
+      methods={
+        name: methods.split_options(options)[1]
+        for name, options in method_options(distill).items()
+      },
       label_smoothing=distill.label_smoothing,
-      distilled=distilled,
       num_seeds=num_seeds,
-      live_teacher=dict(
+      live_teacher=live_teacher,
+      teacher=dict(
         model=config.teacher.model.to_dict(),
         scaling=config.teacher.outputs_scaling,
       )
-      if live_teacher
+      if live_teacher or uses_features(distill)
       else None,
     )
   )
@@ -173,7 +313,6 @@ def row_key(config: ConfigDict, **fields: Any) -> FrozenConfigDict:
     train=config.train,
     optim=config.optim,
     distill=config.distill,
-    distilled=True,
     scaling=config.data.scaling,
     **fields,
   )
@@ -200,20 +339,28 @@ def make_programs(key: FrozenConfigDict) -> Programs:
     total_steps=key.total_steps,
     warmup_fraction=key.optim.warmup_fraction,
   )
+  student_shapes = teacher_shapes = None
+  if key.teacher is not None:
+    student_shapes, teacher_shapes = (
+      feature_shapes(section, key.num_classes, key.image_shape)
+      for section in (key.model, key.teacher.model)
+    )
   objective = objectives.make_objective(
-    kd_loss=key.loss,
+    key.methods.to_dict(),
     label_smoothing=key.label_smoothing,
-    distilled=key.distilled,
     mixed=key.mixup_alpha > 0,
+    student_shapes=student_shapes,
+    teacher_shapes=teacher_shapes,
   )
   preprocess = preprocessing.SCALINGS[key.scaling]
 
   def init(rng):
     variables = init_variables(module, key.image_shape, rng)
-    return steps.init_state(variables, optimizer)
+    adapters = objective.init(jax.random.fold_in(rng, _ADAPTERS))
+    return steps.init_state(variables, optimizer, adapters)
 
   def reset_optimizer(state):
-    return state._replace(opt_state=optimizer.init(state.params))
+    return steps.reset_optimizer(state, optimizer)
 
   vmapped = key.num_seeds is not None
   if vmapped:
@@ -228,7 +375,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       names=steps.SUMS + objective.names,
       augmentation=augment.AUGMENTATIONS[key.augmentation],
       mixup_alpha=key.mixup_alpha,
-      teacher=key.live_teacher and _live_teacher(key.live_teacher, key),
+      teacher=_live_teacher(key) if key.live_teacher else None,
       drop_remainder=key.drop_remainder,
       loop=key.loop,
       num_seeds=key.num_seeds,
@@ -243,13 +390,17 @@ def make_programs(key: FrozenConfigDict) -> Programs:
   )
 
 
-def _live_teacher(spec, key: FrozenConfigDict):
-  """Returns (variables, stored images) -> logits, as stored ones would be."""
-  apply = apply_fn(model(spec.model, key.num_classes))
-  scale = preprocessing.SCALINGS[spec.scaling]
-  return lambda variables, images: apply(
-    variables, scale(images), train=False, key=None
-  )[0]
+def _live_teacher(key: FrozenConfigDict):
+  """Returns (variables, stored images) -> what stored outputs would be."""
+  apply = apply_fn(model(key.teacher.model, key.num_classes))
+  scale = preprocessing.SCALINGS[key.teacher.scaling]
+
+  def teacher(variables, images):
+    logits, features, _ = apply(variables, scale(images), train=False, key=None)
+    # What no method takes of the features, the compiler leaves out.
+    return {'teacher_logits': logits, 'teacher_features': features}
+
+  return teacher
 
 
 def settings(
@@ -263,6 +414,13 @@ def settings(
       ce_weight=jnp.float32(distill.ce_weight),
       kd_weight=jnp.float32(distill.kd_weight * warmup),
       temperature=jnp.float32(distill.temperature),
+      methods={
+        name: {
+          option: jnp.float32(value)
+          for option, value in methods.split_options(options)[0].items()
+        }
+        for name, options in method_options(distill).items()
+      },
     ),
   )
 
@@ -316,6 +474,53 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
         section[field],
         f'a number of at least {least}',
       )
+
+
+def _validate_methods(config: ConfigDict) -> None:
+  """Checks which methods there are, their options, and their teacher."""
+  distill, teacher = config.distill, config.teacher
+  for name in distill.method.split('+'):
+    _check(
+      name in methods.METHODS and name in distill,
+      'distill.method',
+      distill.method,
+      f'one of {", ".join(sorted(methods.METHODS))}, or several joined by +',
+    )
+    traced, _ = methods.split_options(distill[name].to_dict())
+    for option, value in traced.items():
+      _check(
+        math.isfinite(value) and (value >= 0 or option != 'weight'),
+        f'distill.{name}.{option}',
+        value,
+        'a number, and of a weight one of at least 0',
+      )
+  _check(
+    distill.ce_weight > 0
+    or not method_options(distill)
+    or any(
+      'student_logits' in methods.METHODS[name].inputs
+      for name in method_options(distill)
+    ),
+    'distill.ce_weight',
+    distill.ce_weight,
+    f'a weight above 0, or a method beside {distill.method} that learns '
+    'logits: nothing would train the last layer',
+  )
+  _check(
+    not uses_features(distill)
+    or not (teacher.logits or (teacher.shipped and not teacher.retrain)),
+    'distill.method',
+    distill.method,
+    'a method that takes no features, or a teacher that is trained here '
+    f'(teacher.retrain=true): {teacher.logits or teacher.shipped} holds '
+    'logits alone',
+  )
+  _check(
+    teacher.features_gib >= 0,
+    'teacher.features_gib',
+    teacher.features_gib,
+    'a number of at least 0',
+  )
 
 
 def validate(config: ConfigDict) -> None:
@@ -403,8 +608,8 @@ def validate(config: ConfigDict) -> None:
     "'none', or a teacher that is trained here (teacher.retrain=true): these "
     'outputs are of the images as they are',
   )
+  _validate_methods(config)
   distill = config.distill
-  _one_of('distill.loss', distill.loss, objectives.KD_LOSSES)
   positive('distill.temperature', distill.temperature)
   for field in ('ce_weight', 'kd_weight', 'kd_warmup_epochs'):
     at_least(f'distill.{field}', distill[field], 0)

@@ -22,6 +22,7 @@ def make_predict(
   *,
   batch_size: int,
   num_seeds: int | None = None,
+  output: Callable[[jax.Array, dict[str, jax.Array]], PyTree] | None = None,
 ) -> PredictFn:
   """Returns `predict(variables, images) -> logits`.
 
@@ -31,13 +32,16 @@ def make_predict(
     batch_size: examples a call; any split length is fine.
     num_seeds: if given, variables have a leading axis of that length, and so
       have the logits: [S, N, K].
+    output: from logits and features to arrays [B, ...] that are predicted in
+      the place of the logits.
   """
+  axis = 0 if num_seeds is None else 1
 
   def forward(variables, images):
-    logits, _, _ = apply_fn(
+    logits, features, _ = apply_fn(
       variables, preprocess(images), train=False, key=None
     )
-    return logits
+    return logits if output is None else output(logits, features)
 
   if num_seeds is not None:
     forward = jax.vmap(forward, in_axes=(0, None))
@@ -51,9 +55,12 @@ def make_predict(
       # The last batch reaches back to be whole: one shape, one compilation.
       first = min(start, num_examples - size)
       batch = jax.lax.dynamic_slice_in_dim(images, first, size)
-      logits = forward(variables, batch)
-      outputs.append(logits[..., start - first :, :])
-    return jnp.concatenate(outputs, axis=-2)
+      part = forward(variables, batch)
+      new = lambda leaf, seen=start - first: jax.lax.slice_in_dim(
+        leaf, seen, None, axis=axis
+      )
+      outputs.append(jax.tree.map(new, part))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)
 
   return predict
 
@@ -88,6 +95,39 @@ def make_predict_views(
     return np.concatenate(outputs)[: len(examples)]
 
   return predict_views
+
+
+def make_features(
+  predict: Callable[[jax.Array], dict[str, jax.Array]],
+  images: jax.Array,
+  *,
+  batch_size: int,
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+  """Returns `indices [M] -> features by name [M, ...]`, with a progress bar.
+
+  Args:
+    predict: from stored images to features by name.
+    images: [N, H, W, C] as stored.
+    batch_size: examples a call.
+  """
+
+  def features(examples: np.ndarray) -> dict[str, np.ndarray]:
+    parts = []
+    for start in tqdm.tqdm(
+      range(0, len(examples), batch_size),
+      'teacher features',
+      unit='batch',
+      leave=False,
+    ):
+      # The last batch goes round to be whole: one shape, one compilation.
+      index = np.arange(start, start + batch_size) % len(examples)
+      parts.append(jax.device_get(predict(images[examples[index]])))
+    return {
+      name: np.concatenate([part[name] for part in parts])[: len(examples)]
+      for name in parts[0]
+    }
+
+  return features
 
 
 def evaluate(

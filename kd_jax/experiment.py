@@ -56,6 +56,8 @@ class Teacher(NamedTuple):
     epochs: the metrics of its training, an entry each.
     of_views: from the name of an augmentation to a store of logits for its
       views; None for a teacher whose outputs alone are there.
+    features: (layers, subset, indices [M]) -> half floats [M, ...] by layer,
+      for the training examples of a named subset; likewise.
   """
 
   logits: dict[str, jax.Array]
@@ -64,6 +66,7 @@ class Teacher(NamedTuple):
   outputs: dict[str, dict[str, np.ndarray]]
   epochs: list[dict[str, Any]]
   of_views: Callable[[str], teacher_outputs.ViewOutputs] | None = None
+  features: Callable[..., dict[str, np.ndarray]] | None = None
 
 
 class Context(NamedTuple):
@@ -108,6 +111,8 @@ def run(
       _load_data(config, data_dir, source_dir),
       functools.cache(build.make_programs),
     )
+    for row_config in rows.values():
+      build.check_methods(row_config, *_kind_of_data(context.dataset))
     teacher = _get_teacher(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
     # Only now is the folder this config's: a mistake in the data or in the
@@ -137,7 +142,7 @@ def run(
 
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   """Returns the run's record, new or continued, or refuses the folder."""
-  plain = build.plain(config)
+  plain = build.recorded(config)
   record = records.read_json(workdir / 'run.json')
   if record is None:
     if (workdir / 'students').exists():
@@ -211,7 +216,6 @@ def _make_job(
   train: ConfigDict,
   optim: ConfigDict,
   distill: ConfigDict,
-  distilled: bool,
   scaling: str,
   seeds: tuple[int, ...],
   folder: pathlib.Path,
@@ -227,7 +231,6 @@ def _make_job(
     train=train,
     optim=optim,
     distill=distill,
-    distilled=distilled,
     scaling=scaling,
     num_classes=dataset.num_classes,
     image_shape=dataset.train.images.shape[1:],
@@ -296,8 +299,11 @@ def _get_teacher(
     config,
     dataset,
     teacher={
-      field: spec[field]
-      for field in ('seed', 'scaling', 'model', 'train', 'optim', 'distill')
+      'distill': build.without_methods(spec.distill, ()),
+      **{
+        field: spec[field]
+        for field in ('seed', 'scaling', 'model', 'train', 'optim')
+      },
     },
   )
   folder = teachers_dir / (
@@ -312,7 +318,6 @@ def _get_teacher(
       train=spec.train,
       optim=spec.optim,
       distill=spec.distill,
-      distilled=False,
       scaling=spec.scaling,
       seeds=(spec.seed,),
       folder=folder,
@@ -381,6 +386,36 @@ def _get_teacher(
         num_classes=dataset.num_classes,
       )
 
+    def features(
+      layers: tuple[str, ...], subset: str, examples: np.ndarray
+    ) -> dict[str, np.ndarray]:
+      def compute():
+        predict = build.features_fn(
+          spec.model,
+          dataset.num_classes,
+          scaling,
+          config.eval.batch_size,
+          layers,
+        )
+        compute_features = evaluate.make_features(
+          functools.partial(predict, variables),
+          dataset.train.images,
+          batch_size=min(config.eval.batch_size, len(examples)),
+        )
+        return {
+          layer: teacher_outputs.half_floats(array)
+          for layer, array in compute_features(examples).items()
+        }
+
+      scaling = spec.outputs_scaling
+      name = '-'.join(('features', scaling, subset, *layers))
+      with records.locked(folder, wait=True):
+        return teacher_outputs.stored_outputs(
+          folder / name,
+          fingerprint(scaling) | {'subset': subset, 'layers': list(layers)},
+          compute,
+        )
+
     logits = outputs(spec.outputs_scaling)
     others = {scaling: outputs(scaling) for scaling in spec.also_outputs}
   return Teacher(
@@ -390,6 +425,7 @@ def _get_teacher(
     {spec.outputs_scaling: logits} | others,
     records.MetricsLog(folder / 'metrics.jsonl').read(),
     of_views,
+    features,
   )
 
 
@@ -475,7 +511,7 @@ def _ship(
       'command': ' '.join(sys.argv),
       'data': dataset.name,
       'data_digest': dataset.digest,
-      'teacher': build.plain(config.teacher),
+      'teacher': build.recorded(config)['teacher'],
       'training': {
         key: value
         for key, value in record.items()
@@ -506,10 +542,37 @@ def _row_identity(
     teacher_outputs=teacher.record['outputs'],
     scaling=config.data.scaling,
     student=build.network(config.student),
-    distill=config.distill,
+    distill=build.without_methods(
+      config.distill, build.method_options(config.distill)
+    ),
     train=config.train,
     optim=config.optim,
-    live_teacher=config.teacher.live,
+    live_teacher=_is_live(config, dataset),
+  )
+
+
+def _kind_of_data(dataset: data.Dataset) -> tuple[int, tuple[int, ...]]:
+  """Returns what a network depends on: how many classes, an image's shape."""
+  return dataset.num_classes, dataset.train.images.shape[1:]
+
+
+def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
+  """Whether a row's steps call the teacher: if told, or if features do not fit.
+
+  Without a distillation loss there is nothing to call it for.
+  """
+  if not build.method_options(config.distill):
+    return False
+  layers = build.teacher_layers(config, *_kind_of_data(dataset))
+  train = config.train
+  if config.teacher.live or not layers:
+    return config.teacher.live
+  examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
+  halfs = len(examples) * sum(int(np.prod(shape)) for shape in layers.values())
+  return (
+    train.augmentation != 'none'
+    or train.mixup_alpha > 0
+    or 2 * halfs > config.teacher.features_gib * 2**30
   )
 
 
@@ -537,12 +600,13 @@ def _train_row(
     for seed in range(config.first_seed, config.first_seed + config.seeds)
     if not jobs.is_done(folder / f'seed-{seed}', identity)
   ]
-  # Without a distillation loss there is nothing to call a teacher for.
-  live = config.teacher.live and config.distill.kd_weight > 0
-  augmentation = config.train.augmentation
-  of_views = None
-  if augmentation != 'none' and config.distill.kd_weight > 0 and not live:
-    of_views = teacher.of_views(augmentation)
+  live = _is_live(config, context.dataset)
+  augmentation, layers = config.train.augmentation, ()
+  of_views = features = None
+  if build.method_options(config.distill) and not live:
+    layers = build.teacher_layers(config, *_kind_of_data(context.dataset))
+    if augmentation != 'none':
+      of_views = teacher.of_views(augmentation)
   # On a CPU, networks side by side take as long as one after the other.
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else max(len(missing), 1)
@@ -558,19 +622,24 @@ def _train_row(
       train=config.train,
       optim=config.optim,
       distill=config.distill,
-      distilled=True,
       scaling=config.data.scaling,
       seeds=seeds,
       folder=folder / f'seed-{"-".join(map(str, seeds))}',
       identity=identity,
       live_teacher=live,
     )
+    if layers and features is None:
+      examples = job.examples
+      if examples is None:
+        examples = np.arange(len(context.dataset.train.labels))
+      features = teacher.features(tuple(layers), config.train.subset, examples)
     for trained in jobs.run(
       job,
       context.dataset,
       teacher.logits,
       log,
       live_teacher=teacher.variables if live else None,
+      teacher_features=features,
       teacher_of_views=of_views,
     ):
       seed = trained.record['seed']

@@ -68,6 +68,7 @@ def run(
   log: records.MetricsLog,
   *,
   live_teacher: PyTree | None = None,
+  teacher_features: dict[str, np.ndarray] | None = None,
   teacher_of_views: Callable[[np.ndarray, np.ndarray], np.ndarray]
   | None = None,
 ) -> list[Trained]:
@@ -80,6 +81,7 @@ def run(
       the test split, what compares with the teacher is left out.
     log: gets a line an epoch and seed.
     live_teacher: the teacher's variables, where the job's programs call it.
+    teacher_features: stored ones of the job's examples, by layer.
     teacher_of_views: (indices, views) of training examples -> the teacher's
       logits, where the job's programs augment and do not call the teacher.
   Returns:
@@ -110,6 +112,8 @@ def run(
     arrays['teacher_logits'] = teacher_logits['train']
   if job.examples is not None:
     arrays = {name: array[job.examples] for name, array in arrays.items()}
+  if teacher_features is not None:
+    arrays['teacher_features'] = jax.device_put(teacher_features)
   if live_teacher is not None:
     arrays['teacher'] = live_teacher
     del arrays['teacher_logits']

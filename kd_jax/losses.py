@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 
-def _check_logits(**arrays: jax.Array) -> None:
+def check_logits(**arrays: jax.Array) -> None:
   """Raises ValueError at trace time unless all arrays are [B, K] alike."""
   shapes = {name: jnp.shape(array) for name, array in arrays.items()}
   if any(len(shape) != 2 for shape in shapes.values()):
@@ -20,7 +20,8 @@ def _check_logits(**arrays: jax.Array) -> None:
     raise ValueError(f'shapes differ: {shapes}')
 
 
-def _log_softmax(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+def log_softmax(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+  """Log-probabilities, in float32, of logits softened at a temperature."""
   return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
 
 
@@ -47,12 +48,12 @@ def cross_entropy(
     ValueError: at trace time, if the shapes do not fit.
   Reference: Szegedy et al. 2016, arXiv:1512.00567, section 7 (smoothing).
   """
-  _check_logits(logits=logits)
+  check_logits(logits=logits)
   if jnp.shape(labels) != jnp.shape(logits)[:1]:
     raise ValueError(
       f'labels {jnp.shape(labels)} do not fit logits {jnp.shape(logits)}'
     )
-  log_p = _log_softmax(logits)
+  log_p = log_softmax(logits)
   # A masked sum, not an indexed read: the gradient of an index is a scatter,
   # which is slow on every backend.
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
@@ -88,10 +89,10 @@ def soft_cross_entropy(
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Hinton et al. 2015, arXiv:1503.02531, equation 1.
   """
-  _check_logits(student_logits=student_logits, teacher_probs=teacher_probs)
+  check_logits(student_logits=student_logits, teacher_probs=teacher_probs)
   teacher_probs = jax.lax.stop_gradient(teacher_probs).astype(jnp.float32)
   return -jnp.sum(
-    teacher_probs * _log_softmax(student_logits, temperature), axis=-1
+    teacher_probs * log_softmax(student_logits, temperature), axis=-1
   )
 
 
@@ -117,9 +118,9 @@ def kl(
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Hinton et al. 2015, arXiv:1503.02531, section 2.
   """
-  _check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = _log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = _log_softmax(student_logits, temperature)
+  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
+  log_s = log_softmax(student_logits, temperature)
   return temperature**2 * _expected_log_ratio(log_t, log_s)
 
 
@@ -145,9 +146,9 @@ def reverse_kl(
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Gu et al. 2024 (MiniLLM), arXiv:2306.08543, section 2.
   """
-  _check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = _log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = _log_softmax(student_logits, temperature)
+  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
+  log_s = log_softmax(student_logits, temperature)
   return temperature**2 * _expected_log_ratio(log_s, log_t)
 
 
@@ -177,9 +178,9 @@ def jensen_shannon(
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Agarwal et al. 2024 (GKD), arXiv:2306.13649, equation 1.
   """
-  _check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = _log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = _log_softmax(student_logits, temperature)
+  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
+  log_s = log_softmax(student_logits, temperature)
   # log m without leaving log space: m underflows where both logits are low.
   log_m = jnp.logaddexp(log_t + jnp.log(beta), log_s + jnp.log1p(-beta))
   divergence = beta * _expected_log_ratio(log_t, log_m)
@@ -208,7 +209,7 @@ def squared_error(
   Reference: Ba and Caruana 2014, arXiv:1312.6184, equation 1; the limit is
     Hinton et al. 2015, arXiv:1503.02531, equation 4.
   """
-  _check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
   difference = student_logits.astype(jnp.float32) - jax.lax.stop_gradient(
     teacher_logits
   ).astype(jnp.float32)

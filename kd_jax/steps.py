@@ -25,12 +25,15 @@ class TrainState(NamedTuple):
     step: int32 scalar, optimizer steps taken.
     params: the model's parameters.
     batch_stats: running statistics of normalization layers; {} without.
-    opt_state: optax's state.
+    adapters: parameters that distillation methods learn, by method, which are
+      no part of the network; {} without.
+    opt_state: optax's state, of both.
   """
 
   step: jax.Array
   params: PyTree
   batch_stats: PyTree
+  adapters: PyTree
   opt_state: PyTree
 
   @property
@@ -51,15 +54,27 @@ class Settings(NamedTuple):
 
 
 def init_state(
-  variables: dict[str, PyTree], optimizer: optax.GradientTransformation
+  variables: dict[str, PyTree],
+  optimizer: optax.GradientTransformation,
+  adapters: PyTree | None = None,
 ) -> TrainState:
   """Returns the state before the first step, from a model's variables."""
-  params = variables['params']
-  return TrainState(
+  state = TrainState(
     step=jnp.int32(0),
-    params=params,
+    params=variables['params'],
     batch_stats=variables['batch_stats'],
-    opt_state=optimizer.init(params),
+    adapters=adapters or {},
+    opt_state=None,
+  )
+  return reset_optimizer(state, optimizer)
+
+
+def reset_optimizer(
+  state: TrainState, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state with an optimizer that has taken no step."""
+  return state._replace(
+    opt_state=optimizer.init((state.params, state.adapters))
   )
 
 
@@ -72,7 +87,8 @@ def make_train_step(
   """Returns `train_step(state, batch, key, settings) -> (state, sums)`.
 
   A batch holds images [B, H, W, C] as the network takes them, labels [B],
-  mask [B] (0 for padding) and, for distillation, teacher_logits [B, K].
+  mask [B] (0 for padding) and, for distillation, teacher_logits [B, K] and
+  perhaps teacher_features, [B, ...] by name.
   `sums` are totals over the batch's examples ('loss', each term, 'correct',
   'count'), to be added up over an epoch.
   """
@@ -80,26 +96,27 @@ def make_train_step(
   def train_step(
     state: TrainState, batch: Batch, key: jax.Array, settings: Settings
   ) -> tuple[TrainState, Sums]:
-    def loss_fn(params):
-      logits, _, batch_stats = apply_fn(
+    def loss_fn(trained):
+      params, adapters = trained
+      logits, features, batch_stats = apply_fn(
         state._replace(params=params).variables,
         batch['images'],
         train=True,
         key=key,
       )
-      terms = objective.fn(logits, batch, settings.weights)
+      outputs = objectives.Outputs(logits, features)
+      terms = objective.fn(adapters, outputs, batch, settings.weights)
       loss, means = objectives.combine(terms, settings.weights, batch['mask'])
       return loss, (means, logits, batch_stats)
 
+    trained = (state.params, state.adapters)
     (loss, (means, logits, batch_stats)), grads = jax.value_and_grad(
       loss_fn, has_aux=True
-    )(state.params)
-    direction, opt_state = optimizer.update(
-      grads, state.opt_state, state.params
-    )
+    )(trained)
+    direction, opt_state = optimizer.update(grads, state.opt_state, trained)
     rate = settings.learning_rate * schedule(state.step)
-    params = jax.tree.map(
-      lambda p, d: (p - rate * d).astype(p.dtype), state.params, direction
+    params, adapters = jax.tree.map(
+      lambda p, d: (p - rate * d).astype(p.dtype), trained, direction
     )
     correct = jnp.argmax(logits, axis=-1) == batch['labels']
     count = jnp.sum(batch['mask'])
@@ -107,6 +124,7 @@ def make_train_step(
     sums['loss'] = loss * count
     sums['correct'] = jnp.sum(correct * batch['mask'])
     sums['count'] = count
-    return TrainState(state.step + 1, params, batch_stats, opt_state), sums
+    state = TrainState(state.step + 1, params, batch_stats, adapters, opt_state)
+    return state, sums
 
   return train_step

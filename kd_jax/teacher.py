@@ -20,21 +20,23 @@ from absl import logging
 
 from kd_jax import errors, records
 
-Logits = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
+Logits = Arrays
 
 
 def stored_outputs(
   folder: os.PathLike,
   fingerprint: Mapping[str, Any],
-  compute: Callable[[], Logits],
-) -> Logits:
-  """Returns a teacher's logits by split, computing them only if need be.
+  compute: Callable[[], Arrays],
+) -> Arrays:
+  """Returns a teacher's outputs by name, computing them only if need be.
 
   Args:
     folder: of the store; made if it is not there.
-    fingerprint: JSON values that determine the logits: digests of the weights
+    fingerprint: JSON values that determine the outputs: digests of the weights
       and the data, the architecture, the preprocessing.
-    compute: returns float32 logits [N, K] by split.
+    compute: returns them: logits [N, K] by split, or features [N, ...] by
+      layer.
   """
   folder = pathlib.Path(folder)
   stored, problem = _read(folder, fingerprint)
@@ -47,10 +49,10 @@ def stored_outputs(
   # killed run has left.
   (folder / 'manifest.json').unlink(missing_ok=True)
   digests = {}
-  for split, logits in outputs.items():
-    content = _npy(np.asarray(logits, np.float32))
-    records.write_bytes(folder / f'{split}.npy', content)
-    digests[split] = hashlib.sha256(content).hexdigest()
+  for name, array in outputs.items():
+    content = _npy(array)
+    records.write_bytes(folder / f'{name}.npy', content)
+    digests[name] = hashlib.sha256(content).hexdigest()
   records.write_json(
     folder / 'manifest.json',
     {'fingerprint': dict(fingerprint), 'sha256': digests},
@@ -60,8 +62,8 @@ def stored_outputs(
 
 def _read(
   folder: pathlib.Path, fingerprint: Mapping[str, Any]
-) -> tuple[Logits | None, str]:
-  """Returns the stored logits, or None and why they cannot be used."""
+) -> tuple[Arrays | None, str]:
+  """Returns the stored outputs, or None and why they cannot be used."""
   manifest = records.read_json(folder / 'manifest.json')
   if manifest is None:
     return None, f'{folder} holds none'
@@ -74,11 +76,11 @@ def _read(
   if differing:
     return None, f'those in {folder} have another {", ".join(differing)}'
   outputs = {}
-  for split, sha256 in manifest['sha256'].items():
-    path = folder / f'{split}.npy'
+  for name, sha256 in manifest['sha256'].items():
+    path = folder / f'{name}.npy'
     if _file_digest(path) != sha256:
       return None, f'{path} is damaged'
-    outputs[split] = np.load(path, allow_pickle=False)
+    outputs[name] = np.load(path, allow_pickle=False)
   return outputs, ''
 
 
@@ -143,7 +145,7 @@ class ViewOutputs:
     return self._logits[examples, views].astype(np.float32)
 
   def _add(self, examples: np.ndarray, views: np.ndarray) -> None:
-    logits = _half_floats(self._compute(examples, views))
+    logits = half_floats(self._compute(examples, views))
     part = np.empty(
       len(examples),
       [
@@ -178,7 +180,7 @@ def ship(
   for scaling, logits in outputs.items():
     for split, array in logits.items():
       name = f'{scaling}-{split}.npy'
-      content = _npy(_half_floats(array))
+      content = _npy(half_floats(array))
       records.write_bytes(folder / name, content)
       digests[name] = hashlib.sha256(content).hexdigest()
   records.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
@@ -221,15 +223,15 @@ def load_shipped(
   return manifest, logits
 
 
-def _half_floats(logits: np.ndarray) -> np.ndarray:
-  """Returns logits as float16, or refuses those beyond its range."""
-  largest = np.abs(logits).max()
+def half_floats(outputs: np.ndarray) -> np.ndarray:
+  """Returns outputs as float16, or refuses those beyond its range."""
+  largest = np.abs(outputs).max()
   if not largest <= np.finfo(np.float16).max:
     raise errors.UserError(
-      f'the teacher has logits of {largest:g}, beyond half floats: its '
+      f'the teacher has outputs of {largest:g}, beyond half floats: its '
       'training diverged; lower its learning rate'
     )
-  return np.asarray(logits, np.float16)
+  return np.asarray(outputs, np.float16)
 
 
 def _npy(array: np.ndarray) -> bytes:

@@ -120,7 +120,7 @@ def make_program(
   names: tuple[str, ...],
   augmentation: augment.Augmentation | None = None,
   mixup_alpha: float = 0.0,
-  teacher: Callable[[PyTree, jax.Array], jax.Array] | None = None,
+  teacher: Callable[[PyTree, jax.Array], Batch] | None = None,
   drop_remainder: bool = False,
   loop: str = 'device',
   num_seeds: int | None = None,
@@ -136,8 +136,9 @@ def make_program(
       to take them as they are.
     mixup_alpha: of `augment.mixup` on what that gives; 0 for none. Batches then
       hold the 'share' of an example and its 'partner', targets by name.
-    teacher: (variables, images as stored, augmented or mixed) -> logits,
-      called in each step with the arrays' 'teacher'; None to take stored ones.
+    teacher: (variables, images as stored, augmented or mixed) -> what a batch
+      has of a teacher's, 'teacher_logits' and perhaps 'teacher_features';
+      called in each step with the arrays' 'teacher'. None to take stored ones.
     drop_remainder: see `epoch_size`.
     loop: where the loop over steps is: 'device', in the program; or 'host', in
       Python, around a program of one step.
@@ -167,11 +168,10 @@ def make_program(
   ) -> tuple[TrainState, Sums]:
     first = i * batch_size
     index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
-    batch = {
-      name: jnp.take(array, index, axis=0, mode='clip')
-      for name, array in (arrays | own).items()
-      if name != 'teacher'
-    }
+    batch = jax.tree.map(
+      lambda array: jnp.take(array, index, axis=0, mode='clip'),
+      {k: v for k, v in (arrays | own).items() if k != 'teacher'},
+    )
     if augmentation is not None:
       batch['images'] = augmentation.apply(batch['images'], batch.pop('views'))
     step_key = jax.random.fold_in(key, i)
@@ -185,7 +185,7 @@ def make_program(
         batch['images'], mixup_key, alpha=mixup_alpha
       )
     if teacher is not None:
-      batch['teacher_logits'] = teacher(arrays['teacher'], batch['images'])
+      batch |= teacher(arrays['teacher'], batch['images'])
     batch['images'] = preprocess(batch['images'])
     position = first + jnp.arange(batch_size)
     batch['mask'] = (position < count).astype(jnp.float32)
@@ -311,8 +311,8 @@ def fit(
   Args:
     program: from `make_program`.
     state: after `done_epochs` epochs; donated.
-    arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K],
-      perhaps the variables of a live teacher.
+    arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K] and
+      teacher_features by name, perhaps the variables of a live teacher.
     phases: from `make_phases`.
     key: of the whole training; [S] keys if the program is vmapped.
     settings: of an epoch, counted from 0 over all phases.
@@ -440,13 +440,13 @@ def _check_finite(
   step = int(np.min(totals['nonfinite_step']))
   if step == _NEVER:
     return
-  weights = {
-    name: float(value) for name, value in settings.weights._asdict().items()
-  }
+  weights = settings.weights._asdict()
+  for name, options in weights.pop('methods').items():
+    weights |= {f'{name}.{option}': value for option, value in options.items()}
   raise NonFiniteLoss(
     f'the loss is not finite at step {step} of epoch {epoch} ({phase}), with '
     f'learning_rate={float(settings.learning_rate):g}, '
-    + ', '.join(f'{name}={value:g}' for name, value in weights.items())
+    + ', '.join(f'{name}={float(value):g}' for name, value in weights.items())
     + '; the last good checkpoint is kept. Lower the learning rate, or look '
     'for bad values in the data and the teacher outputs'
   )

@@ -200,7 +200,10 @@ def test_rows_of_a_table_differ_as_they_say(folder):
   assert students['ideal_no_kd'][0]['steps'] == 20
   assert students['ideal_reduced'][0]['steps'] == 100  # 10 images, 500 times
   lines = records.MetricsLog(folder / 'table' / 'metrics.jsonl').read()
-  assert {'train/kd' in line for line in lines} == {True}
+  assert {(line['row'], 'train/kl' in line) for line in lines} == {
+    ('ideal_no_kd', False),
+    ('ideal_reduced', True),
+  }
 
 
 def test_held_out_examples_take_the_place_of_the_test_split():
@@ -262,3 +265,40 @@ def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
     for size in (7, 3)
   ]
   np.testing.assert_allclose(*logits, atol=1e-5)
+
+
+def test_features_are_stored_or_the_teacher_is_live_with_one_result(folder):
+  nll, teachers = {}, folder / 'teachers'
+  for features_gib in (1.0, 0.0):
+    config = _config('ideal,method=kl+hint+similarity')
+    config.teacher.retrain = True
+    config.teacher.features_gib = features_gib
+    config.train.subset = 'first20'
+    # The weights usual for these are too much for networks so small.
+    config.distill.hint.weight = config.distill.similarity.weight = 1.0
+    config.distill.kd_warmup_epochs = 0
+    config.benchmark.live_teacher = features_gib > 0
+    config.benchmark.enabled = features_gib > 0
+    record = _run(config, folder, f'features-{features_gib}')
+    nll[features_gib] = record['students'][0]['test']['nll']
+    assert set(record['config']['distill']) >= {'kl', 'hint', 'similarity'}
+    assert 'dkd' not in record['config']['distill']
+  assert nll[0.0] == pytest.approx(nll[1.0], rel=0.02)
+  (store,) = teachers.glob('*/features-symmetric-first20-*')
+  arrays = {path.stem: np.load(path) for path in store.glob('*.npy')}
+  assert {array.shape[0] for array in arrays.values()} == {200}
+  lines = records.MetricsLog(folder / 'features-1.0' / 'metrics.jsonl').read()
+  assert lines[0]['train/similarity'] > 0
+  for name in ('kl', 'hint'):
+    assert lines[1][f'train/{name}'] < lines[0][f'train/{name}']
+
+
+def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
+  config = _config('ideal,method=hint')
+  config.teacher.retrain = True
+  config.distill.hint.layers = 'stage9'
+  with pytest.raises(errors.UserError, match="distill.hint: no layer 'stage9'"):
+    _run(config, folder, 'no-such-layer')
+  config.teacher.retrain = False
+  with pytest.raises(errors.UserError, match='holds logits alone'):
+    _run(config, folder, 'no-features')

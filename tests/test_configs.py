@@ -81,7 +81,9 @@ def test_one_step_of_a_row_has_the_shapes_it_should(row, protocol):
 
   state, sums = jax.eval_shape(first_step)
   assert state.step.shape == ()
-  assert set(sums) >= {'loss', 'ce', 'kd', 'correct', 'count'}
+  assert set(sums) >= {'loss', 'ce', 'correct', 'count'}
+  distilled = config.distill.kd_weight > 0
+  assert (config.distill.method in sums) == distilled
 
 
 def test_the_protocols_say_in_settings_what_they_mean():
@@ -92,13 +94,13 @@ def test_the_protocols_say_in_settings_what_they_mean():
   # As coded: the temperature inside the networks, none in the loss, no T^2.
   assert coded.teacher.model.temperature == 3.5
   assert coded.student.temperature == 10
-  assert coded.distill.loss == 'soft_cross_entropy'
+  assert coded.distill.method == 'soft_cross_entropy'
   assert coded.distill.temperature == 1
   assert coded.train.folds == 3 and coded.train.carry_optimizer
   assert coded.teacher.train.holdout_fraction == 0.2
   # As written: an ordinary teacher, softened by the loss.
   assert written.teacher.model.temperature == written.student.temperature == 1
-  assert written.distill.loss == 'kl'
+  assert written.distill.method == 'kl'
   assert written.distill.temperature == 10
   assert written.train.folds == 0
   assert written.teacher.train.holdout_fraction == 0
@@ -140,6 +142,7 @@ def test_a_field_given_for_a_table_holds_for_all_its_rows():
     ('h300,seeds=1.5', 'expected a value of type int'),
     ('h300,smoke=2', 'expected a value of type bool'),
     ('h300,protocol=as_said', "'as_said'.*as_coded, as_written"),
+    ('h300,method=kl+hints', "unknown method 'hints'; known: response, kl"),
   ],
 )
 def test_mistakes_in_the_argument_are_named(arg, message):
@@ -181,7 +184,9 @@ def test_mistakes_in_cifars_argument_are_named(arg, message):
     ('optim.name', 'lion'),
     ('optim.schedule', 'step'),
     ('optim.learning_rate', -1.0),
-    ('distill.loss', 'mse'),
+    ('distill.method', 'mse'),
+    ('distill.method', 'kl+'),
+    ('distill.soft_cross_entropy.weight', -1.0),
     ('distill.temperature', -2.0),
     ('distill.kd_weight', -1.0),
     ('distill.label_smoothing', 1.5),
@@ -223,6 +228,23 @@ def test_a_value_out_of_range_of_cifar_is_named(field, value):
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
     build.validate(config)
+
+
+def test_a_method_given_is_the_rows_method():
+  row = _rows('h300,method=dkd+rkd')['h300']
+  build.validate(row)
+  options = build.method_options(row.distill)
+  assert options['dkd'] == {'weight': 1.0, 'alpha': 1.0, 'beta': 8.0}
+  assert set(options) == {'dkd', 'rkd'}
+  assert row.name == 'mnist-h300-as_coded-dkd+rkd'
+  no_kd = _cifar_rows('table2,method=dkd')['ideal_no_kd']
+  assert build.method_options(no_kd.distill) == {}
+
+
+def test_a_classifier_that_nothing_trains_is_refused():
+  row = _rows('h300,method=rkd')['h300']
+  with pytest.raises(errors.UserError, match='ce_weight.*the last layer'):
+    build.validate(row)
 
 
 def test_learning_from_nothing_is_refused():

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_jax import losses, objectives
+from kd_jax import losses, methods, objectives
 
 LOGITS = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
 BATCH = {
   'labels': jnp.array([0, 1, 2]),
+  'mask': jnp.ones(3),
   'teacher_logits': jnp.array(
     [[0.0, 1.0, 2.0], [3.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
   ),
@@ -21,36 +22,44 @@ def _weights(ce_weight, kd_weight, temperature=2.0):
   return objectives.Weights(ce_weight, kd_weight, temperature)
 
 
+def _outputs(logits):
+  return objectives.Outputs(logits, {})
+
+
 def test_weights_do_what_their_names_say():
   ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
   kd = jnp.mean(losses.kl(LOGITS, BATCH['teacher_logits'], temperature=2.0))
-  objective = objectives.make_objective(kd_loss='kl')
+  objective = objectives.make_objective({'kl': {}})
   for ce_weight, kd_weight in ((1, 0), (0, 1), (0.3, 0.9)):
     weights = _weights(ce_weight, kd_weight)
-    terms = objective.fn(LOGITS, BATCH, weights)
+    terms = objective.fn({}, _outputs(LOGITS), BATCH, weights)
     loss, means = objectives.combine(terms, weights, ONES)
     np.testing.assert_allclose(loss, ce_weight * ce + kd_weight * kd, rtol=1e-6)
     np.testing.assert_allclose(means['ce'], ce, rtol=1e-6)
-    np.testing.assert_allclose(means['kd'], kd, rtol=1e-6)
+    np.testing.assert_allclose(means['kl'], kd, rtol=1e-6)
 
 
 def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
-  objective = objectives.make_objective(kd_loss='kl')
+  objective = objectives.make_objective({'kl': {}})
   weights = _weights(0.5, 0.5)
   subset = {name: value[:2] for name, value in BATCH.items()}
   expected, _ = objectives.combine(
-    objective.fn(LOGITS[:2], subset, weights), weights, jnp.ones(2)
+    objective.fn({}, _outputs(LOGITS[:2]), subset, weights),
+    weights,
+    jnp.ones(2),
   )
-  terms = objective.fn(LOGITS, BATCH, weights)
-  terms['kd'] = terms['kd'].at[2].set(jnp.nan)
+  terms = objective.fn({}, _outputs(LOGITS), BATCH, weights)
+  terms['kl'] = terms['kl'].at[2].set(jnp.nan)
   loss, _ = objectives.combine(terms, weights, jnp.array([1.0, 1.0, 0.0]))
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_an_objective_without_a_teacher_is_cross_entropy():
-  objective = objectives.make_objective(kd_loss='kl', distilled=False)
+  objective = objectives.make_objective({})
   weights = _weights(1.0, 5.0)
-  terms = objective.fn(LOGITS, {'labels': BATCH['labels']}, weights)
+  terms = objective.fn(
+    {}, _outputs(LOGITS), {'labels': BATCH['labels']}, weights
+  )
   assert tuple(terms) == objective.names == ('ce',)
   loss, _ = objectives.combine(terms, weights, ONES)
   expected = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
@@ -58,14 +67,14 @@ def test_an_objective_without_a_teacher_is_cross_entropy():
 
 
 def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
-  objective = objectives.make_objective(kd_loss='kl', mixed=True)
+  objective = objectives.make_objective({'kl': {}}, mixed=True)
   partner = {name: jnp.roll(value, 1, axis=0) for name, value in BATCH.items()}
   batch = BATCH | {'partner': partner, 'share': jnp.float32(0.3)}
   weights = _weights(0.4, 0.6)
 
   def mixed(logits):
-    return objectives.combine(objective.fn(logits, batch, weights), weights,
-                              ONES)[0]  # fmt: skip
+    terms = objective.fn({}, _outputs(logits), batch, weights)
+    return objectives.combine(terms, weights, ONES)[0]
 
   def on_mixture(logits):
     own, other = (
@@ -83,9 +92,14 @@ def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
   )
 
 
-@pytest.mark.parametrize('name', objectives.KD_LOSSES)
-def test_every_distillation_loss_traces_its_temperature(name):
-  objective = objectives.make_objective(kd_loss=name)
+@pytest.mark.parametrize(
+  'name',
+  [
+    n for n, method in methods.METHODS.items() if 'temperature' in method.inputs
+  ],
+)
+def test_every_method_traces_its_temperature(name):
+  objective = objectives.make_objective({name: {}})
   traces = []
 
   @jax.jit
@@ -93,23 +107,22 @@ def test_every_distillation_loss_traces_its_temperature(name):
     traces.append(name)
     weights = _weights(0.0, 1.0, temperature)
     return objectives.combine(
-      objective.fn(LOGITS, BATCH, weights), weights, ONES
+      objective.fn({}, _outputs(LOGITS), BATCH, weights), weights, ONES
     )[0]
 
   values = [float(loss(jnp.float32(t))) for t in (1.0, 2.0, 4.0)]
   assert len(traces) == 1
   assert np.isfinite(values).all()
-  if name != 'squared_error':  # which has no temperature
-    assert len(set(values)) == 3
+  assert len(set(values)) == 3
 
 
 def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
-  objective = objectives.make_objective(kd_loss='soft_cross_entropy')
-  terms = objective.fn(LOGITS, BATCH, _weights(0.0, 1.0, 3.0))
+  objective = objectives.make_objective({'soft_cross_entropy': {}})
+  terms = objective.fn({}, _outputs(LOGITS), BATCH, _weights(0.0, 1.0, 3.0))
   log_s = jax.nn.log_softmax(LOGITS / 3)
   probs = jax.nn.softmax(BATCH['teacher_logits'] / 3)
   np.testing.assert_allclose(
-    terms['kd'], -jnp.sum(probs * log_s, axis=-1), rtol=1e-6
+    terms['soft_cross_entropy'], -jnp.sum(probs * log_s, axis=-1), rtol=1e-6
   )
 
 
@@ -121,4 +134,4 @@ def test_warmup_of_the_papers_cifar_code():
 
 def test_unknown_losses_are_named():
   with pytest.raises(ValueError, match="'kk'.*'kl'"):
-    objectives.make_objective(kd_loss='kk')
+    objectives.make_objective({'kk': {}})

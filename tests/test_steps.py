@@ -16,7 +16,7 @@ def _pieces():
   )
   step = steps.make_train_step(
     build.apply_fn(module),
-    objectives.make_objective(kd_loss='kl'),
+    objectives.make_objective({'kl': {}}),
     optimizer,
     lambda step: 1.0,
   )

@@ -42,7 +42,7 @@ def _state(optimizer, seed=0):
 
 def _program(train_step=None, **kwargs):
   optimizer = optax.trace(0.9)
-  objective = objectives.make_objective(kd_loss='kl')
+  objective = objectives.make_objective({'kl': {}})
   if train_step is None:
     train_step = steps.make_train_step(
       _apply, objective, optimizer, lambda step: 1.0
@@ -132,7 +132,7 @@ def test_a_short_last_batch_counts_what_it_holds():
   program, state = _program()
   optimizer = optax.trace(0.9)
   step = steps.make_train_step(
-    _apply, objectives.make_objective(kd_loss='kl'), optimizer, lambda s: 1.0
+    _apply, objectives.make_objective({'kl': {}}), optimizer, lambda s: 1.0
   )
   arrays, key = _arrays(), jax.random.key(3)
   order = program.order(jnp.ones(NUM_EXAMPLES, bool), key)
@@ -147,7 +147,7 @@ def test_a_short_last_batch_counts_what_it_holds():
     # The noise of a short batch is drawn in another shape: leave it out.
     noise_free = lambda v, x, *, train, key: _apply(v, x, train=False, key=None)
     step = steps.make_train_step(
-      noise_free, objectives.make_objective(kd_loss='kl'), optimizer,
+      noise_free, objectives.make_objective({'kl': {}}), optimizer,
       lambda s: 1.0,
     )  # fmt: skip
     expected, sums = step(expected, batch, key, SETTINGS)
@@ -350,7 +350,11 @@ def test_mixup_mixes_images_as_its_targets_say(live):
     batch_size=BATCH_SIZE,
     names=steps.SUMS,
     mixup_alpha=1.0,
-    teacher=(lambda variables, images: images[:, 0, 0]) if live else None,
+    teacher=(
+      (lambda variables, images: {'teacher_logits': images[:, 0, 0]})
+      if live
+      else None
+    ),
     drop_remainder=True,
   )
   first, second = (
@@ -423,7 +427,9 @@ def test_the_optimizer_is_carried_on_unless_told_otherwise():
 
   def reset(state):
     resets.append(int(state.step))
-    return state._replace(opt_state=optimizer.init(state.params))
+    return state._replace(
+      opt_state=optimizer.init((state.params, state.adapters))
+    )
 
   carried = [_copy(r.state) for r in _fit(program, _copy(state))]
   restarted = [
@@ -439,7 +445,7 @@ def test_the_step_is_traced_once_for_all_epochs_subsets_and_settings():
   traces = []
   optimizer = optax.trace(0.9)
   step = steps.make_train_step(
-    _apply, objectives.make_objective(kd_loss='kl'), optimizer, lambda s: 1.0
+    _apply, objectives.make_objective({'kl': {}}), optimizer, lambda s: 1.0
   )
 
   def counted(*args):

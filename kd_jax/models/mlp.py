@@ -30,6 +30,11 @@ class MLP(nn.Module):
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def feature_names(self) -> tuple[str, ...]:
+    """Names of the features, in the order of depth."""
+    return tuple(f'hidden{i}' for i in range(len(self.hidden)))
+
   @nn.compact
   def __call__(
     self, images: jax.Array, *, train: bool
@@ -71,6 +76,14 @@ class ConvNet(nn.Module):
   dropout_rate: float = 0.5
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
+
+  @property
+  def feature_names(self) -> tuple[str, ...]:
+    """Names of the features, in the order of depth."""
+    return (
+      *(f'conv{i}' for i in range(len(self.filters))),
+      *(f'hidden{i}' for i in range(len(self.hidden))),
+    )
 
   @nn.compact
   def __call__(

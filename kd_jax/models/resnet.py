@@ -120,6 +120,16 @@ class ResNet(nn.Module):
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
 
+  @property
+  def feature_names(self) -> tuple[str, ...]:
+    """Names of the features, in the order of depth."""
+    stages = (
+      f'stage{i + 1}'
+      for i, count in enumerate(self.blocks)
+      if max(count, self.min_blocks) > 0
+    )
+    return ('stem', *stages, 'pooled')
+
   @nn.compact
   def __call__(
     self, images: jax.Array, *, train: bool

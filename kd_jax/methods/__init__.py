@@ -1,0 +1,38 @@
+"""Distillation methods: a pure function each, by name.
+
+`METHODS` holds those there are. One of your own is a function and an entry:
+
+  from kd_jax import methods
+
+  def confidence(student_logits, teacher_logits, *, margin=1.0):
+    ...  # [B, K], [B, K] -> [B]
+
+  methods.METHODS['confidence'] = methods.Method(confidence)
+
+in the file of your config, which is then run with
+`--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
+"""
+
+from kd_jax.methods import features, relations, response
+from kd_jax.methods.method import (
+  INPUTS,
+  Method,
+  Shapes,
+  match_layers,
+  split_options,
+)
+
+METHODS: dict[str, Method] = {
+  **response.METHODS,
+  **features.METHODS,
+  **relations.METHODS,
+}
+
+__all__ = [
+  'INPUTS',
+  'METHODS',
+  'Method',
+  'Shapes',
+  'match_layers',
+  'split_options',
+]

@@ -1,0 +1,316 @@
+"""Every method once more, in NumPy's float64, written from its formula.
+
+They take an example, a pair or a class at a time, and know nothing of masks:
+tests give them the examples that count.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def softmax(x):
+  e = np.exp(x - np.max(x))
+  return e / np.sum(e)
+
+
+def _kl(p, q):
+  return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def _by_example(loss):
+  """Makes a loss of one example's logits one of a batch's."""
+
+  def of_batch(student_logits, teacher_logits, **options):
+    return np.array(
+      [
+        loss(s, t, **options)
+        for s, t in zip(student_logits, teacher_logits, strict=True)
+      ]
+    )
+
+  return of_batch
+
+
+@_by_example
+def kl(s, t, temperature):
+  return temperature**2 * _kl(
+    softmax(t / temperature), softmax(s / temperature)
+  )
+
+
+@_by_example
+def soft_cross_entropy(s, t, temperature):
+  return -softmax(t / temperature) @ np.log(softmax(s / temperature))
+
+
+@_by_example
+def reverse_kl(s, t, temperature):
+  return temperature**2 * _kl(
+    softmax(s / temperature), softmax(t / temperature)
+  )
+
+
+@_by_example
+def jensen_shannon(s, t, temperature, beta):
+  s, t = softmax(s / temperature), softmax(t / temperature)
+  middle = beta * t + (1 - beta) * s
+  return temperature**2 * (beta * _kl(t, middle) + (1 - beta) * _kl(s, middle))
+
+
+@_by_example
+def squared_error(s, t):
+  return np.mean(((s - np.mean(s)) - (t - np.mean(t))) ** 2) / 2
+
+
+def dkd(student_logits, teacher_logits, labels, temperature, alpha, beta):
+  losses = []
+  for s, t, y in zip(student_logits, teacher_logits, labels, strict=True):
+    s, t = softmax(s / temperature), softmax(t / temperature)
+    of_target = _kl((t[y], 1 - t[y]), (s[y], 1 - s[y]))
+    others_s, others_t = np.delete(s, y), np.delete(t, y)
+    of_others = _kl(others_t / sum(others_t), others_s / sum(others_s))
+    losses.append(temperature**2 * (alpha * of_target + beta * of_others))
+  return np.array(losses)
+
+
+def _pearson(a, b):
+  a, b = a - np.mean(a), b - np.mean(b)
+  return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def dist(student_logits, teacher_logits, temperature, inter, intra):
+  s = np.array([softmax(row / temperature) for row in student_logits])
+  t = np.array([softmax(row / temperature) for row in teacher_logits])
+  of_classes = np.mean(
+    [1 - _pearson(a, b) for a, b in zip(s.T, t.T, strict=True)]
+  )
+  of_examples = np.array(
+    [1 - _pearson(a, b) for a, b in zip(s, t, strict=True)]
+  )
+  return temperature**2 * (inter * of_examples + intra * of_classes)
+
+
+@_by_example
+def logit_standardization(s, t, base_temperature):
+  s, t = ((x - np.mean(x)) / np.std(x, ddof=1) for x in (s, t))
+  return base_temperature**2 * _kl(
+    softmax(t / base_temperature), softmax(s / base_temperature)
+  )
+
+
+def _by_layer(loss):
+  """Makes a loss of one layer's features one of several layers'."""
+
+  def of_layers(
+    student_features, teacher_features, adapters=None, scales=None, **rest
+  ):
+    total = 0.0
+    for k, (s, t) in enumerate(
+      zip(student_features, teacher_features, strict=True)
+    ):
+      own = None if adapters is None else adapters[k]
+      constant = {} if scales is None else {'scale': scales[k]}
+      total = total + loss(s, t, own, **constant, **rest)
+    return total
+
+  return of_layers
+
+
+def _smaller(s, t):
+  """Averages the larger of two maps [B, H, W, C] to the other's size."""
+  if s.ndim == 2:
+    return s, t
+  size = min(s.shape[1], t.shape[1])
+
+  def shrink(x):
+    window = x.shape[1] // size
+    return np.stack(
+      [
+        np.stack(
+          [
+            np.mean(
+              x[
+                :, i * window : (i + 1) * window, j * window : (j + 1) * window
+              ],
+              axis=(1, 2),
+            )
+            for j in range(size)
+          ],
+          axis=1,
+        )
+        for i in range(size)
+      ],
+      axis=1,
+    )
+
+  return shrink(s), shrink(t)
+
+
+def _normalize(x, norm):
+  flat = x.reshape(-1, x.shape[-1])
+  y = (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5)
+  return y * norm['scale'] + norm['bias']
+
+
+@_by_layer
+def hint(s, t, own):
+  s, t = _smaller(s, t)
+  y = s @ own['map']['kernel'] + own['map']['bias']
+  difference = _normalize(y, own['norm']) - t
+  return np.array([np.mean(row**2) for row in difference])
+
+
+@_by_layer
+def attention(s, t, own, power):
+  del own
+
+  def places(example):
+    activity = np.mean(np.abs(example) ** power, axis=-1).ravel()
+    return activity / np.linalg.norm(activity)
+
+  s, t = _smaller(s, t)
+  return np.array(
+    [np.mean((places(a) - places(b)) ** 2) for a, b in zip(s, t, strict=True)]
+  )
+
+
+@_by_layer
+def vid(s, t, own):
+  x, t = _smaller(s, t)
+  *hidden, last = own['layers']
+  for layer in hidden:
+    x = np.maximum(x @ layer['kernel'] + layer['bias'], 0)
+  mean = x @ last['kernel'] + last['bias']
+  variance = np.log1p(np.exp(own['rho'])) + 1e-5
+  density = np.exp(-((t - mean) ** 2) / (2 * variance)) / np.sqrt(
+    2 * np.pi * variance
+  )
+  nats = -np.log(density) - 0.5 * np.log(2 * np.pi)
+  return np.array([np.mean(row) for row in nats])
+
+
+def review(student_features, teacher_features, adapters):
+  def conv(x, kernel):
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = x.shape[1:3]
+    return sum(
+      padded[:, i : i + height, j : j + width] @ kernel[i, j]
+      for i, j in itertools.product(range(3), repeat=2)
+    )
+
+  def pyramid(s, t):
+    values, weights = [np.mean((s - t) ** 2, axis=(1, 2, 3))], [1.0]
+    for size in (4, 2, 1):
+      if size < s.shape[1]:
+        a, _ = _smaller(s, np.zeros((len(s), size, size, s.shape[-1])))
+        b, _ = _smaller(t, np.zeros((len(t), size, size, t.shape[-1])))
+        values.append(np.mean((a - b) ** 2, axis=(1, 2, 3)))
+        weights.append(2.0 ** -len(weights))
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(
+      weights
+    )
+
+  total, behind = 0.0, None
+  for k in reversed(range(len(student_features))):
+    own = adapters[k]
+    x = student_features[k] @ own['in']['kernel'] + own['in']['bias']
+    x = _normalize(x, own['in_norm'])
+    if behind is not None:
+      times = x.shape[1] // behind.shape[1]
+      y = behind.repeat(times, axis=1).repeat(times, axis=2)
+      z = np.concatenate([x, y], axis=-1) @ own['fuse']['kernel']
+      z = 1 / (1 + np.exp(-(z + own['fuse']['bias'])))
+      x = x * z[..., [0]] + y * z[..., [1]]
+    behind = x
+    y = _normalize(conv(x, own['out']), own['out_norm'])
+    total = total + pyramid(*_smaller(y, teacher_features[k]))
+  return total
+
+
+@_by_layer
+def similarity(s, t, own):
+  del own
+
+  def rows(features):
+    vectors = features.reshape(len(features), -1)
+    gram = vectors @ vectors.T
+    return np.array([row / np.linalg.norm(row) for row in gram])
+
+  difference = rows(s) - rows(t)
+  return np.array([np.sum(row**2) / len(row) for row in difference])
+
+
+@_by_layer
+def rkd(s, t, own, distance, angle):
+  del own
+  n = len(s)
+  huber = lambda x: 0.5 * x**2 if abs(x) < 1 else abs(x) - 0.5
+
+  def relations(features):
+    x = features.reshape(n, -1)
+    d = np.array([[np.linalg.norm(a - b) for b in x] for a in x])
+    d = d / (np.sum(d) / (n * (n - 1)))
+    cosines = np.zeros((n, n, n))
+    for i, j, k in itertools.product(range(n), repeat=3):
+      a, b = x[j] - x[i], x[k] - x[i]
+      if i not in (j, k):
+        cosines[i, j, k] = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+    return d, cosines
+
+  (d_s, c_s), (d_t, c_t) = relations(s), relations(t)
+  losses = []
+  for i in range(n):
+    pairs = np.mean([huber(x) for x in d_s[i] - d_t[i]])
+    triplets = np.mean([huber(x) for x in (c_s[i] - c_t[i]).ravel()])
+    losses.append(distance * pairs + angle * triplets)
+  return np.array(losses)
+
+
+@_by_layer
+def correlation(s, t, own, gamma, order):
+  del own
+
+  def kernel(features):
+    x = features.reshape(len(features), -1)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    series = sum((2 * gamma * x @ x.T) ** p / math.factorial(p)
+                 for p in range(order + 1))  # fmt: skip
+    return math.exp(-2 * gamma) * series
+
+  return np.mean((kernel(s) - kernel(t)) ** 2, axis=1)
+
+
+@_by_layer
+def crd(s, t, own, labels, tau, dimensions, scale=None):
+  """`scale` is Z for each side, where it is to be a constant."""
+  del dimensions
+
+  def embed(features, layer):
+    x = features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+  a, b = embed(s, own[0]), embed(t, own[1])
+  losses = np.zeros(len(a))
+  for side, (x, y) in enumerate(((a, b), (b, a))):
+    z = crd_scale(x, y, labels, tau) if scale is None else scale[side]
+    for i in range(len(x)):
+      noise = [j for j in range(len(x)) if labels[j] != labels[i]]
+      h = [
+        (r := math.exp(x[i] @ y[j] / tau) / z) / (r + len(noise))
+        for j in range(len(x))
+      ]
+      if noise:
+        losses[i] -= math.log(h[i]) + sum(math.log(1 - h[j]) for j in noise)
+  return losses
+
+
+def crd_scale(x, y, labels, tau):
+  return np.mean(
+    [
+      math.exp(x[i] @ y[j] / tau)
+      for i, j in itertools.product(range(len(x)), repeat=2)
+      if labels[i] != labels[j]
+    ]
+  )

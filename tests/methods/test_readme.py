@@ -1,0 +1,38 @@
+"""The README's method of one's own, as a user would add it."""
+
+import pathlib
+import re
+import textwrap
+
+import pytest
+
+import launch
+from kd_jax import experiment, methods
+
+README = pathlib.Path(launch.__file__).parent / 'README.md'
+
+
+@pytest.fixture(name='get_config')
+def _get_config():
+  blocks = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
+  (block,) = (b for b in blocks if 'methods.METHODS[' in b)
+  module = {}
+  exec(textwrap.dedent(block), module)
+  yield module['get_config']
+  del methods.METHODS['top_margin']
+
+
+def test_a_method_of_ones_own_is_trained_with_its_options(get_config, tmp_path):
+  config = get_config('h300,method=kl+top_margin,protocol=as_written,smoke')
+  assert config.distill.top_margin.to_dict() == {'weight': 2.0, 'margin': 1.0}
+  config.data.name = 'generated'
+  config.data.test_examples = 400
+  config.distill.top_margin.margin = 3.0
+  config.benchmark.enabled = False
+  config.lock()
+  record = experiment.run(
+    config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
+  )
+  assert record['config']['distill']['top_margin']['margin'] == 3.0
+  (line,) = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+  assert '"train/top_margin"' in line and '"train/kl"' in line
