@@ -7,6 +7,7 @@
   python launch.py --config=configs/cifar.py:reduced_sets,seeds=5
   python launch.py --config=configs/cifar.py:sizes,seeds=3
   python launch.py --config=configs/cifar.py:ideal_best,stride_at=stem
+  python launch.py --config=configs/cifar.py:methods,seeds=3
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
 Arguments: seeds=N; epochs=N, of the students (of the teacher, for `teacher`);
@@ -66,7 +67,7 @@ READINGS = {
 }
 # Images of a class, for the gain of a teacher as a function of them.
 SIZES = (50, 100, 250, 500, 1000, 5000)
-BEST_EPOCHS = 30  # Of `ideal_best`, and of its teacher.
+BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
 STRIDES_AT = ('block_default', 'stage1', 'stem')
 REDUCED = ('first500', 'block5000', 'as_published')
 
@@ -88,6 +89,7 @@ RECIPES = {
   'without a KD loss',
   'ideal_best': 'the ideal student, trained as well as we can, with and '
   'without a KD loss',
+  'methods': 'every distillation method, on 500 images a class',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
 }
 
@@ -127,6 +129,12 @@ def _rows(recipe: str, readings) -> dict[str, tuple[str | None, dict]]:
     return {
       recipe: (IDEAL, fields),
       f'{recipe}_no_kd': ('ideal_no_kd', fields | labels),
+    }
+  if recipe == 'methods':
+    assistant = {'student.blocks': (2, 2, 2, 2), 'student.stem_stride': 1}
+    return {
+      row: (None, fields)
+      for row, fields in common.method_rows(assistant).items()
     }
   if recipe in _READINGS:
     return _READINGS[recipe](readings)
@@ -239,16 +247,21 @@ def _shorten(config, epochs: int) -> None:
 def _improve(config, epochs: int) -> None:
   """Trains the students on views of the images, over one cycle.
 
-  Their teacher is trained likewise: a ResNet-18, which the students' machine
-  can train, and whose outputs are computed for the views that they see.
+  Their teacher's outputs are computed for the views that they see.
+  """
+  _train_well(config, epochs)
+  config.train.augmentation = 'crop_and_flip'
+  config.distill.ce_weight = 0.1
+
+
+def _train_well(config, epochs: int) -> None:
+  """Trains students over one cycle, and a teacher here.
+
+  It is a ResNet-18, which the students' machine can train, on augmented images.
   """
   config.data.scaling = 'cifar10'
-  config.train = common.training(
-    epochs=epochs,
-    batch_size=128,
-    augmentation='crop_and_flip',
-    drop_remainder=True,
-  )
+  config.train.epochs = epochs
+  config.train.batch_size = 128
   config.optim = common.optimizer(
     'sgd',
     0.1,
@@ -259,15 +272,26 @@ def _improve(config, epochs: int) -> None:
     weight_decay=5e-4,
   )
   config.student.zero_init = True
-  config.distill.ce_weight = 0.1
   config.distill.kd_warmup_epochs = 0
   teacher = config.teacher
   teacher.retrain = True
   teacher.outputs_scaling = 'cifar10'
   teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
-  teacher.train = config.train.copy_and_resolve_references()
-  teacher.train.epochs = BEST_EPOCHS
+  teacher.train = common.training(
+    epochs=BEST_EPOCHS,
+    batch_size=128,
+    augmentation='crop_and_flip',
+    drop_remainder=True,
+  )
   teacher.optim = config.optim.copy_and_resolve_references()
+
+
+def _compare_methods(config, epochs: int) -> None:
+  """One student, teacher and schedule for all methods."""
+  _train_well(config, epochs)
+  config.train.subset = 'first500'
+  config.student.stem_stride = 2
+  config.eval.attacked_examples = 1000
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
@@ -318,6 +342,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   else:
     if recipe == 'ideal_best':
       _improve(config, args.epochs or BEST_EPOCHS)
+    if recipe == 'methods':
+      _compare_methods(config, args.epochs or BEST_EPOCHS)
     _add_rows(config, _rows(recipe, readings))
   if args.smoke:
     _shrink(config)

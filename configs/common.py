@@ -149,6 +149,40 @@ def use_method(config: config_dict.ConfigDict, method: str) -> None:
   config.distill.method = method
 
 
+def method_rows(
+  assistant: Mapping[str, Any], without: tuple[str, ...] = ()
+) -> dict[str, dict[str, Any]]:
+  """Rows that compare methods: labels alone, each method, chains of teachers.
+
+  Args:
+    assistant: fields of a network between student and teacher.
+    without: methods that are left out.
+  """
+  labels = {'distill.kd_weight': 0.0}
+  rows = {
+    'labels': labels,
+    'label_smoothing': labels | {'distill.label_smoothing': 0.1},
+    **{
+      name: {'distill.method': name}
+      for name in methods.METHODS
+      if name not in without
+    },
+    # Each generation is taught by the one before it.
+    'born_again': {'teacher.rows': ('labels',)},
+    'born_again_2': {'teacher.rows': ('born_again',)},
+    'assistant': dict(assistant),
+    'by_assistant': {'teacher.rows': ('assistant',)},
+    'ensemble': {'teacher.rows': ('teacher', 'assistant')},
+    'ensemble_of_probabilities': {
+      'teacher.rows': ('teacher', 'assistant'),
+      'teacher.average': 'probabilities',
+    },
+  }
+  # As its paper has it: no cross-entropy, and a high temperature.
+  rows['ard'] |= {'distill.ce_weight': 0.0, 'distill.temperature': 30.0}
+  return rows
+
+
 def hard_labels() -> config_dict.ConfigDict:
   """Learning from labels alone."""
   return distillation(ce_weight=1.0, kd_weight=0.0)
@@ -185,7 +219,13 @@ def base(
     holdout_examples=0,  # the last so many of training take the test's place
   )
   config.teacher = config_dict.create(
-    logits='',  # your own: FILE.npy (train) or FILE.npz (train, test)
+    # Your own: FILE.npy (train) or FILE.npz (train, test), or several files,
+    # separated by commas.
+    logits='',
+    # Earlier rows whose students, each seed's own, are the teachers in its
+    # place; 'teacher' may be among them.
+    rows=(),
+    average='logits',  # of several teachers: logits, probabilities
     shipped='',  # a folder in teachers/ whose outputs come with the project
     retrain=False,  # train it, though its outputs are there
     live=False,  # call it in every step, and use no stored outputs
@@ -205,7 +245,10 @@ def base(
   config.distill = distill
   config.train = train
   config.optim = optim
-  config.eval = config_dict.create(batch_size=1000)
+  config.eval = config_dict.create(
+    batch_size=1000,
+    attacked_examples=0,  # the first so many of test, for robust accuracy
+  )
   config.benchmark = config_dict.create(
     enabled=True,
     batch_sizes=(1, 32, 100, 1000, 10000),

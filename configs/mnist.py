@@ -48,6 +48,7 @@ RECIPES = {
     f'{row}_hard': f'the control of {row}: hard labels, no teacher'
     for row in HARD_LABELS
   },
+  'methods': 'every distillation method that needs no maps, on 300 units',
 }
 
 
@@ -116,6 +117,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       f'unknown protocol {args.protocol!r}; '
       f'the protocols are: {", ".join(PROTOCOLS)}'
     )
+  if recipe == 'methods':
+    args.protocol = 'as_written'
   name = '-'.join(
     ['mnist', recipe, args.protocol]
     + ([] if args.teacher_dropout else ['no_teacher_dropout'])
@@ -128,6 +131,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   rows = _rows(args.protocol)
   if recipe == 'table1':
     common.table(config, rows)
+  elif recipe == 'methods':
+    _compare_methods(config)
   else:
     config.update_from_flattened_dict(rows[recipe])
     config.rows = config_dict.create(**{recipe: config_dict.ConfigDict()})
@@ -141,6 +146,19 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   if args.smoke:
     _shrink(config)
   return config
+
+
+def _compare_methods(config) -> None:
+  """One student, teacher and schedule for all methods: those as written."""
+  config.update_from_flattened_dict(_rows('as_written')['h300_t10'])
+  config.distill.method = 'kl'
+  config.distill.temperature = 4.0
+  config.distill.ce_weight = 1.0
+  config.eval.attacked_examples = 1000
+  rows = common.method_rows(
+    {'student.hidden': (600, 600)}, without=('attention', 'review')
+  )
+  common.table(config, rows)
 
 
 def _shrink(config) -> None:

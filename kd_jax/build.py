@@ -23,6 +23,7 @@ from kd_jax import (
   steps,
   train,
 )
+from kd_jax import teacher as teacher_outputs
 
 # A config's model is `kind` and the module's attributes.
 MODELS: dict[str, type[nn.Module]] = {
@@ -36,7 +37,7 @@ MODELS: dict[str, type[nn.Module]] = {
 # as calls of the step; over the other networks' it is the faster one.
 _LOOPS = {('cpu', 'resnet'): 'host'}
 # Folded into the key of a network's first parameters, for those of methods.
-_ADAPTERS = 1
+_LEARNED = 1
 
 
 def model(config: ConfigDict, num_classes: int) -> nn.Module:
@@ -137,6 +138,17 @@ def predict_fn(
   )
 
 
+def attack_fn(
+  config: ConfigDict, num_classes: int, scaling: str, batch_size: int
+) -> Callable[..., jax.Array]:
+  """Returns a model section's `attack`; see evaluate.py."""
+  return evaluate.make_attack(
+    apply_fn(model(config, num_classes)),
+    preprocessing.SCALINGS[scaling],
+    batch_size=batch_size,
+  )
+
+
 def features_fn(
   config: ConfigDict,
   num_classes: int,
@@ -167,12 +179,48 @@ def feature_shapes(
   return {name: features[name].shape[1:] for name in module.feature_names}
 
 
-def _shapes(config: ConfigDict, num_classes: int, image_shape):
-  """Returns the shapes of the student's and the teacher's features."""
-  return [
-    feature_shapes(section, num_classes, image_shape)
-    for section in (config.student, config.teacher.model)
-  ]
+def task(
+  student: ConfigDict,
+  teacher: ConfigDict | None,
+  scaling: str,
+  num_classes: int,
+  image_shape: tuple[int, ...],
+  unroll: bool = False,
+) -> objectives.Task:
+  """Returns what methods need to know of a row's networks and its images.
+
+  The sections are of models; the teacher's is None where no method takes its
+  features.
+  """
+  module = model(student, num_classes)
+  apply = apply_fn(module)
+  scale = preprocessing.SCALINGS[scaling]
+  pixel = (1, 1, 1, image_shape[-1])
+
+  def init_peer(key):
+    return init_variables(module, image_shape, key)['params']
+
+  def peer_fn(params, images, key):
+    # Its running statistics are of no use: nobody asks it after training.
+    stats = init_variables(module, image_shape, jax.random.key(0))[
+      'batch_stats'
+    ]
+    variables = {'params': params, 'batch_stats': stats}
+    return apply(variables, images, train=True, key=key)[0]
+
+  return objectives.Task(
+    num_classes=num_classes,
+    student_shapes=feature_shapes(student, num_classes, image_shape),
+    teacher_shapes={}
+    if teacher is None
+    else feature_shapes(teacher, num_classes, image_shape),
+    image_range=tuple(
+      scale(jnp.full(pixel, value, jnp.uint8)) for value in (0, 255)
+    ),
+    init_peer=init_peer,
+    peer_fn=peer_fn,
+    unroll=unroll,
+  )
 
 
 def teacher_layers(
@@ -182,7 +230,10 @@ def teacher_layers(
   layers: methods.Shapes = {}
   for name, options in method_options(config.distill).items():
     if methods.METHODS[name].uses_features:
-      student, teacher = _shapes(config, num_classes, image_shape)
+      student, teacher = (
+        feature_shapes(section, num_classes, image_shape)
+        for section in (config.student, config.teacher.model)
+      )
       pairs = methods.match_layers(options['layers'], student, teacher)
       layers |= {other: teacher[other] for _, other in pairs}
   return layers
@@ -196,32 +247,40 @@ def check_methods(
   Raises:
     UserError: if layers are not there, or cannot be compared.
   """
-  shapes = _shapes(config, num_classes, image_shape)
+  own_task = task(
+    config.student,
+    config.teacher.model,
+    config.data.scaling,
+    num_classes,
+    image_shape,
+  )
   zeros = lambda *shape: jnp.zeros((2, *shape))
-  features = [
-    {name: zeros(*shape) for name, shape in own.items()} for own in shapes
-  ]
+  outputs, teacher = (
+    objectives.Outputs(
+      zeros(num_classes), {name: zeros(*shape) for name, shape in own.items()}
+    )
+    for own in (own_task.student_shapes, own_task.teacher_shapes)
+  )
   batch = {
+    'images': zeros(*image_shape),
     'labels': jnp.zeros(2, jnp.int32),
     'mask': zeros(),
-    'teacher_logits': zeros(num_classes),
-    'teacher_features': features[1],
+    'teacher_logits': teacher.logits,
+    'teacher_features': teacher.features,
+    'student_fn': lambda images: outputs.logits + 0 * jnp.sum(images),
   }
-  outputs = objectives.Outputs(zeros(num_classes), features[0])
   weights = settings(config.optim, config.distill, 0).weights
   for name, options in method_options(config.distill).items():
-    try:
+
+    def terms(key, name=name, options=options):
       objective = objectives.make_objective(
-        {name: methods.split_options(options)[1]},
-        student_shapes=shapes[0],
-        teacher_shapes=shapes[1],
+        {name: methods.split_options(options)[1]}, task=own_task
       )
-      jax.eval_shape(
-        lambda key, objective=objective: objective.fn(
-          objective.init(key), outputs, batch, weights
-        ),
-        jax.random.key(0),
-      )
+      arguments = (objective.init(key), outputs, batch | {'key': key}, weights)
+      return objective.fn(*arguments), objective.rival_fn(*arguments)
+
+    try:
+      jax.eval_shape(terms, jax.random.key(0))
     except ValueError as error:
       raise errors.UserError(f'config.distill.{name}: {error}') from None
 
@@ -244,6 +303,7 @@ class Programs(NamedTuple):
     reset_optimizer: state -> state with a fresh optimizer.
     epochs: see train.py.
     predict: see evaluate.py.
+    attack: see `evaluate.make_attack`; of one network, vmapped or not.
     vmapped: whether keys and states have a leading axis of seeds.
   """
 
@@ -251,6 +311,7 @@ class Programs(NamedTuple):
   reset_optimizer: Callable[[steps.TrainState], steps.TrainState]
   epochs: train.Program
   predict: evaluate.PredictFn
+  attack: Callable[..., jax.Array]
   vmapped: bool
 
 
@@ -339,25 +400,25 @@ def make_programs(key: FrozenConfigDict) -> Programs:
     total_steps=key.total_steps,
     warmup_fraction=key.optim.warmup_fraction,
   )
-  student_shapes = teacher_shapes = None
-  if key.teacher is not None:
-    student_shapes, teacher_shapes = (
-      feature_shapes(section, key.num_classes, key.image_shape)
-      for section in (key.model, key.teacher.model)
-    )
+  preprocess = preprocessing.SCALINGS[key.scaling]
   objective = objectives.make_objective(
     key.methods.to_dict(),
     label_smoothing=key.label_smoothing,
     mixed=key.mixup_alpha > 0,
-    student_shapes=student_shapes,
-    teacher_shapes=teacher_shapes,
+    task=task(
+      key.model,
+      key.teacher and key.teacher.model,
+      key.scaling,
+      key.num_classes,
+      key.image_shape,
+      unroll=key.loop == 'host',
+    ),
   )
-  preprocess = preprocessing.SCALINGS[key.scaling]
 
   def init(rng):
     variables = init_variables(module, key.image_shape, rng)
-    adapters = objective.init(jax.random.fold_in(rng, _ADAPTERS))
-    return steps.init_state(variables, optimizer, adapters)
+    learned = objective.init(jax.random.fold_in(rng, _LEARNED))
+    return steps.init_state(variables, optimizer, learned)
 
   def reset_optimizer(state):
     return steps.reset_optimizer(state, optimizer)
@@ -372,7 +433,9 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       steps.make_train_step(apply_fn(module), objective, optimizer, schedule),
       preprocess,
       batch_size=key.batch_size,
-      names=steps.SUMS + objective.names,
+      names=steps.SUMS
+      + objective.names
+      + tuple(map(objectives.rival_term, objective.rival_names)),
       augmentation=augment.AUGMENTATIONS[key.augmentation],
       mixup_alpha=key.mixup_alpha,
       teacher=_live_teacher(key) if key.live_teacher else None,
@@ -385,6 +448,9 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       preprocess,
       batch_size=key.eval_batch_size,
       num_seeds=key.num_seeds,
+    ),
+    attack=attack_fn(
+      key.model, key.num_classes, key.scaling, key.eval_batch_size
     ),
     vmapped=vmapped,
   )
@@ -498,7 +564,7 @@ def _validate_methods(config: ConfigDict) -> None:
     distill.ce_weight > 0
     or not method_options(distill)
     or any(
-      'student_logits' in methods.METHODS[name].inputs
+      methods.METHODS[name].inputs & {'student_logits', 'student_fn'}
       for name in method_options(distill)
     ),
     'distill.ce_weight',
@@ -587,6 +653,19 @@ def validate(config: ConfigDict) -> None:
     fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
     at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
   teacher = config.teacher
+  _one_of('teacher.average', teacher.average, teacher_outputs.AVERAGES)
+  _check(
+    not teacher.rows
+    or not (
+      teacher.live
+      or uses_features(config.distill)
+      or config.train.augmentation != 'none'
+    ),
+    'teacher.rows',
+    teacher.rows,
+    '() with a live teacher, a method that takes features, or augmented '
+    'images: of a row there are the logits of the images as they are',
+  )
   _check(
     not (teacher.live and teacher.logits),
     'teacher.live',
@@ -621,6 +700,7 @@ def validate(config: ConfigDict) -> None:
   )
   fraction('distill.label_smoothing', distill.label_smoothing)
   positive('eval.batch_size', config.eval.batch_size)
+  at_least('eval.attacked_examples', config.eval.attacked_examples, 0)
   for size in config.benchmark.batch_sizes:
     at_least('benchmark.batch_sizes', size, 1)
   positive('benchmark.budget_s', config.benchmark.budget_s)

@@ -103,6 +103,7 @@ def run(
   rows = {name: build.close_row(config, name) for name in config.rows}
   for row_config in rows.values() or (config,):  # A teacher alone has none.
     build.validate(row_config)
+  _check_teaching_rows(rows)
   workdir = pathlib.Path(workdir)
   records.log_device()
   with records.locked(workdir):
@@ -120,15 +121,23 @@ def run(
     records.write_json(workdir / 'run.json', record)
     if not rows:
       _ship(config, context.dataset, teacher, workdir)
-    identities = {
-      name: _row_identity(row_config, context.dataset, teacher)
-      for name, row_config in rows.items()
-    }
+    identities: dict[str, dict[str, Any]] = {}
+    for name, row_config in rows.items():
+      identities[name] = _row_identity(
+        row_config, context.dataset, teacher, identities
+      )
     same_as = _same_as(identities)
     for name, row_config in rows.items():
       if same_as[name] == name:
         _train_row(
-          name, row_config, identities[name], context, teacher, workdir
+          name,
+          row_config,
+          identities[name],
+          context,
+          functools.partial(
+            _teacher_of_row, rows, same_as, context, teacher, workdir, name
+          ),
+          workdir,
         )
     record['students'] = _results(workdir, same_as)
     records.write_json(workdir / 'run.json', record)
@@ -138,6 +147,19 @@ def run(
     records.write_json(workdir / 'run.json', record)
     report.write(workdir)
   return record
+
+
+def _check_teaching_rows(rows: dict[str, ConfigDict]) -> None:
+  """Refuses a row that is to be taught by one that is not trained before it."""
+  earlier = ['teacher']
+  for name, config in rows.items():
+    unknown = [row for row in config.teacher.rows if row not in earlier]
+    if unknown:
+      raise errors.UserError(
+        f'config.teacher.rows={config.teacher.rows} of row {name!r}: expected '
+        f'rows before it ({", ".join(earlier)}), not {", ".join(unknown)}'
+      )
+    earlier.append(name)
 
 
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
@@ -250,6 +272,7 @@ def _make_job(
     carry_optimizer=train.carry_optimizer,
     settings=functools.partial(build.settings, optim, distill),
     seeds=seeds,
+    attacked_examples=config.eval.attacked_examples,
     folder=folder,
     identity=identity,
   )
@@ -277,11 +300,17 @@ def _get_teacher(
   """Returns the config's teacher: the user's file, restored, or trained."""
   dataset, spec = context.dataset, config.teacher
   if spec.logits:
-    logits = teacher_outputs.load_outputs(
-      spec.logits,
-      {'train': len(dataset.train.labels), 'test': len(dataset.test.labels)},
-      dataset.num_classes,
-    )
+    lengths = {
+      'train': len(dataset.train.labels),
+      'test': len(dataset.test.labels),
+    }
+    files = [
+      teacher_outputs.load_outputs(path, lengths, dataset.num_classes)
+      for path in spec.logits.split(',')
+    ]
+    logits = files[0]
+    if len(files) > 1:
+      logits = teacher_outputs.average(files, spec.average)
     return Teacher(
       {split: jnp.asarray(array) for split, array in logits.items()},
       None,
@@ -339,6 +368,18 @@ def _get_teacher(
     else:
       logging.info('teacher: restored from %s', folder)
     record = records.read_json(folder / 'result.json')
+    if config.eval.attacked_examples:
+      record |= jobs.robust_accuracy(
+        build.attack_fn(
+          spec.model,
+          dataset.num_classes,
+          spec.scaling,
+          config.eval.batch_size,
+        ),
+        variables,
+        dataset,
+        config.eval.attacked_examples,
+      )
     weights = checkpoint.tree_digest(variables)
 
     def predict_fn(scaling: str):
@@ -533,13 +574,32 @@ def _ship(
 
 
 def _row_identity(
-  config: ConfigDict, dataset: data.Dataset, teacher: Teacher
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: Teacher,
+  earlier: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-  """Returns what determines a row's students, but for their seeds."""
+  """Returns what determines a row's students, but for their seeds.
+
+  Args:
+    config: closed.
+    dataset: it learns.
+    teacher: of the run.
+    earlier: identities of the rows before it.
+  """
+  digest = {'teacher': teacher.record['outputs']} | {
+    name: records.digest(identity) for name, identity in earlier.items()
+  }
+  teachers = config.teacher.rows
   return _identity(
     config,
     dataset,
-    teacher_outputs=teacher.record['outputs'],
+    teacher_outputs={
+      'average': config.teacher.average,
+      'of': [digest[row] for row in teachers],
+    }
+    if teachers
+    else digest['teacher'],
     scaling=config.data.scaling,
     student=build.network(config.student),
     distill=build.without_methods(
@@ -585,35 +645,116 @@ def _same_as(identities: dict[str, dict[str, Any]]) -> dict[str, str]:
   }
 
 
+def _teacher_of_row(
+  rows: dict[str, ConfigDict],
+  same_as: dict[str, str],
+  context: Context,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+  name: str,
+  seed: int,
+) -> Teacher:
+  """Returns what teaches a seed of a row: the run's teacher, or earlier rows.
+
+  Outputs of these are stored beside their weights.
+  """
+  spec = rows[name].teacher
+  if not spec.rows:
+    return teacher
+  outputs = []
+  for row in spec.rows:
+    if row == 'teacher':
+      outputs.append(teacher.logits)
+      continue
+    folder = workdir / 'students' / same_as[row] / f'seed-{seed}'
+    outputs.append(_student_outputs(rows[row], context, folder))
+  logits = teacher_outputs.average(outputs, spec.average)
+  return teacher._replace(
+    logits={split: jnp.asarray(array) for split, array in logits.items()}
+  )
+
+
+def _student_outputs(
+  config: ConfigDict, context: Context, folder: pathlib.Path
+) -> dict[str, np.ndarray]:
+  """Returns a trained student's logits [N, K] by split."""
+  dataset = context.dataset
+  result = records.read_json(folder / 'result.json')
+
+  def compute():
+    variables = _restore_student(config, dataset, folder)
+    predict = build.predict_fn(
+      config.student,
+      dataset.num_classes,
+      config.data.scaling,
+      config.eval.batch_size,
+    )
+    return {
+      name: np.asarray(predict(variables, split.images))
+      for name, split in (('train', dataset.train), ('test', dataset.test))
+    }
+
+  return teacher_outputs.stored_outputs(
+    folder / 'outputs',
+    {'weights': result['weights'], 'data_digest': dataset.digest},
+    compute,
+  )
+
+
+def _restore_student(
+  config: ConfigDict, dataset: data.Dataset, folder: pathlib.Path
+):
+  """Returns the variables of a trained student."""
+  variables = jobs.restore(
+    folder,
+    build.model(config.student, dataset.num_classes),
+    dataset.train.images,
+  )
+  if variables is None:
+    raise errors.UserError(
+      f'the weights in {folder} are damaged: remove that folder, and the '
+      'same command trains them again'
+    )
+  return variables
+
+
 def _train_row(
   name: str,
   config: ConfigDict,
   identity: dict[str, Any],
   context: Context,
-  teacher: Teacher,
+  teacher_of: Callable[[int], Teacher],
   workdir: pathlib.Path,
 ) -> None:
-  """Trains the seeds of a row that are not there yet."""
+  """Trains the seeds of a row that are not there yet.
+
+  `teacher_of` gives the teacher of a seed.
+  """
   folder = workdir / 'students' / name
   missing = [
     seed
     for seed in range(config.first_seed, config.first_seed + config.seeds)
     if not jobs.is_done(folder / f'seed-{seed}', identity)
   ]
+  if not missing:
+    return
   live = _is_live(config, context.dataset)
   augmentation, layers = config.train.augmentation, ()
   of_views = features = None
   if build.method_options(config.distill) and not live:
     layers = build.teacher_layers(config, *_kind_of_data(context.dataset))
     if augmentation != 'none':
-      of_views = teacher.of_views(augmentation)
+      of_views = teacher_of(missing[0]).of_views(augmentation)
   # On a CPU, networks side by side take as long as one after the other.
   together = config.seeds_per_program or (
-    1 if jax.default_backend() == 'cpu' else max(len(missing), 1)
+    1 if jax.default_backend() == 'cpu' else len(missing)
   )
+  if config.teacher.rows:  # Each seed has its own.
+    together = 1
   log = records.MetricsLog(workdir / 'metrics.jsonl')
   for first in range(0, len(missing), together):
     seeds = tuple(missing[first : first + together])
+    teacher = teacher_of(seeds[0])
     job = _make_job(
       config,
       context,
@@ -706,14 +847,7 @@ def _benchmark(
     seed = next(s['seed'] for s in record['students'] if s['row'] == name)
     folder = workdir / 'students' / name / f'seed-{seed}'
     models[name] = model
-    variables[name] = jobs.restore(
-      folder, build.model(model, dataset.num_classes), dataset.train.images
-    )
-    if variables[name] is None:
-      raise errors.UserError(
-        f'the weights in {folder} are damaged: remove that folder, and the '
-        'same command trains them again'
-      )
+    variables[name] = _restore_student(rows[name], dataset, folder)
   record['benchmark'] = benchmark.run(
     config, models, network_of, variables, dataset
   )

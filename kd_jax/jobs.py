@@ -38,6 +38,8 @@ class Job(NamedTuple):
     carry_optimizer: whether the optimizer's state goes from one to the next.
     settings: of an epoch, counted from 0 over all fits.
     seeds: one, or several that train as one program.
+    attacked_examples: the first so many of the test split are attacked after
+      training, for robust accuracy.
     folder: for checkpoints.
     identity: JSON values that determine the result; a folder of another
       identity is not resumed.
@@ -50,6 +52,7 @@ class Job(NamedTuple):
   carry_optimizer: bool
   settings: Callable[[int], steps.Settings]
   seeds: tuple[int, ...]
+  attacked_examples: int
   folder: pathlib.Path
   identity: dict[str, Any]
 
@@ -176,11 +179,15 @@ def run(
       (lambda leaf, i=i: leaf[i]) if programs.vmapped else lambda leaf: leaf
     )
     variables = jax.tree.map(pick, state.variables)
+    robust = robust_accuracy(
+      programs.attack, variables, dataset, job.attacked_examples
+    )
     record = {
       'row': label,
       'seed': seed,
       'test': evaluate.evaluate(logits[i], dataset.test.labels, test_teacher),
       'reliability': evaluate.reliability(logits[i], dataset.test.labels),
+      **robust,
       'steps': int(pick(state.step)),
       'parameters': costs.count_parameters(variables['params']),
       **_history(log, label, seed),
@@ -189,6 +196,25 @@ def run(
     }
     trained.append(Trained(variables, record))
   return trained
+
+
+def robust_accuracy(
+  attack: Callable[..., jax.Array],
+  variables: PyTree,
+  dataset: data.Dataset,
+  num_examples: int,
+) -> dict[str, Any]:
+  """Returns 'robust', the metrics of attacked test images; {} of none."""
+  if num_examples == 0:
+    return {}
+  images = dataset.test.images[:num_examples]
+  labels = dataset.test.labels[:num_examples]
+  logits = attack(variables, images, labels)
+  return {
+    'robust': evaluate.evaluate(logits, labels)
+    | evaluate.ATTACK
+    | {'num_steps': evaluate.ATTACK_STEPS, 'examples': len(labels)}
+  }
 
 
 def _train_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:

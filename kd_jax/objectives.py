@@ -6,6 +6,8 @@ Weights, temperature and the options of methods are traced, so a sweep over
 them compiles once.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -42,6 +44,11 @@ class Weights(NamedTuple):
   temperature: jax.Array
   methods: Mapping[str, Mapping[str, jax.Array]] = {}
 
+  def rival_rate(self, name: str) -> jax.Array:
+    """Returns the learning rate of a method's rival."""
+    own = self.methods.get(name, {})
+    return own.get('rival_rate', methods.METHODS[name].rival_rate)
+
   def of(self, term: str) -> jax.Array:
     """Returns the weight of a term."""
     if term == 'ce':
@@ -50,18 +57,59 @@ class Weights(NamedTuple):
     return self.kd_weight * own.get('weight', methods.METHODS[term].weight)
 
 
+class Learned(NamedTuple):
+  """What methods learn beside the network, by method; {} without.
+
+  Attributes:
+    adapters: with the network, for the same loss.
+    rivals: for their own losses; constants for the network's.
+  """
+
+  adapters: dict[str, PyTree]
+  rivals: dict[str, PyTree]
+
+
+class Task(NamedTuple):
+  """What some methods need to know of the networks and the images.
+
+  Attributes:
+    num_classes: K.
+    student_shapes: of the student's features without the batch, in the order
+      of depth.
+    teacher_shapes: of the teacher's, likewise. Batches of methods that use
+      features hold 'teacher_features', by name.
+    image_range: lowest and highest values of images as the student takes them,
+      [1, 1, 1, C] each.
+    init_peer: key -> parameters of a network of the student's kind.
+    peer_fn: (these, images, key) -> its logits [B, K] as it trains.
+    unroll: whether loops are best written out.
+  """
+
+  num_classes: int
+  student_shapes: methods.Shapes
+  teacher_shapes: methods.Shapes
+  image_range: tuple[jax.Array, jax.Array]
+  init_peer: Callable[[jax.Array], PyTree]
+  peer_fn: Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+  unroll: bool
+
+
 class Objective(NamedTuple):
   """What a network learns.
 
   Attributes:
     names: of the terms.
-    fn: (adapters, student Outputs, batch, weights) -> terms, [B] each.
-    init: key -> adapters, the parameters that the methods learn, by method.
+    fn: (learned, student Outputs, batch, weights) -> terms, [B] each.
+    rival_names: of the rivals' terms.
+    rival_fn: likewise to the rivals' terms.
+    init: key -> Learned.
   """
 
   names: tuple[str, ...]
-  fn: Callable[[PyTree, Outputs, Batch, Weights], Terms]
-  init: Callable[[jax.Array], PyTree]
+  fn: Callable[[Learned, Outputs, Batch, Weights], Terms]
+  rival_names: tuple[str, ...]
+  rival_fn: Callable[[Learned, Outputs, Batch, Weights], Terms]
+  init: Callable[[jax.Array], Learned]
 
 
 def kd_warmup(epoch: int, *, warmup_epochs: int) -> float:
@@ -79,8 +127,7 @@ def make_objective(
   *,
   label_smoothing: float = 0.0,
   mixed: bool = False,
-  student_shapes: methods.Shapes | None = None,
-  teacher_shapes: methods.Shapes | None = None,
+  task: Task | None = None,
 ) -> Objective:
   """Returns the objective of some distillation methods together.
 
@@ -92,10 +139,7 @@ def make_objective(
       example's targets and that on its partner's, by their shares: for losses
       linear in the target, and for `kl` but for a constant, the one on the
       mixture of the two.
-    student_shapes: of the student's features without the batch, in the order
-      of depth; for methods that use features.
-    teacher_shapes: of the teacher's, likewise. Batches then hold
-      'teacher_features', by name.
+    task: for methods that take more than logits, labels and a mask.
   Raises:
     ValueError: if a method is unknown, or a layer of its options.
   """
@@ -105,42 +149,70 @@ def make_objective(
         f'unknown distillation method {name!r}; known: '
         f'{sorted(methods.METHODS)}'
       )
-  shapes = (student_shapes, teacher_shapes)
-  terms = {
-    name: _make_term(name, own, *shapes) for name, own in options.items()
+  terms = {name: _make_term(name, own, task) for name, own in options.items()}
+  with_rivals = {
+    name: term for name, term in terms.items() if methods.METHODS[name].rival
   }
 
-  def fn(adapters, student: Outputs, batch: Batch, weights: Weights) -> Terms:
+  def fn(learned: Learned, student, batch: Batch, weights: Weights) -> Terms:
     values = {
       'ce': losses.cross_entropy(
         student.logits, batch['labels'], label_smoothing=label_smoothing
       )
     }
-    for name, (term, _) in terms.items():
-      values[name] = term(adapters.get(name), student, batch, weights)
+    for name, term in terms.items():
+      values[name] = term.fn(learned, student, batch, weights)
     return values
 
-  def init(key: jax.Array) -> PyTree:
+  def rival_fn(learned: Learned, student, batch, weights: Weights) -> Terms:
     return {
-      name: init_fn(jax.random.fold_in(key, i))
-      for i, (name, (_, init_fn)) in enumerate(terms.items())
-      if init_fn is not None
+      name: term.rival_fn(learned, student, batch, weights)
+      for name, term in with_rivals.items()
     }
 
-  return Objective(('ce', *terms), _mix_terms(fn) if mixed else fn, init)
+  def init(key: jax.Array) -> Learned:
+    keys = jax.random.split(key, max(len(terms), 1))
+    adapters, rivals = {}, {}
+    for own_key, (name, term) in zip(keys, terms.items(), strict=False):
+      adapters_key, rival_key = jax.random.split(own_key)
+      adapters[name] = term.init(adapters_key)
+      rivals[name] = term.init_rival(rival_key)
+    drop_empty = lambda by_name: {
+      name: own for name, own in by_name.items() if own is not None
+    }
+    return Learned(drop_empty(adapters), drop_empty(rivals))
+
+  return Objective(
+    ('ce', *terms),
+    _mix_terms(fn) if mixed else fn,
+    tuple(with_rivals),
+    _mix_terms(rival_fn) if mixed else rival_fn,
+    init,
+  )
 
 
-def _make_term(name: str, options, student_shapes, teacher_shapes):
-  """Returns a method's term, given what shapes it, and `key -> adapters`."""
+class _Term(NamedTuple):
+  """A method with its layers and options: see `Objective`."""
+
+  fn: Callable[..., jax.Array]
+  rival_fn: Callable[..., jax.Array]
+  init: Callable[[jax.Array], PyTree | None]
+  init_rival: Callable[[jax.Array], PyTree | None]
+
+
+def _make_term(name: str, options, task: Task | None) -> _Term:
   method, options, pairs = methods.METHODS[name], dict(options), ()
   if method.uses_features:
     layers = options.pop('layers', method.layers)
-    pairs = methods.match_layers(layers, student_shapes, teacher_shapes)
+    pairs = methods.match_layers(
+      layers, task.student_shapes, task.teacher_shapes
+    )
 
   def features(by_name, side):
     return tuple(by_name[pair[side]].astype(jnp.float32) for pair in pairs)
 
-  def term(adapters, student: Outputs, batch: Batch, weights: Weights):
+  def call(fn, learned: Learned, student: Outputs, batch, weights: Weights):
+    adapters = learned.adapters.get(name)
     available = {
       'student_logits': lambda: student.logits,
       'student_features': lambda: features(student.features, 0),
@@ -148,33 +220,51 @@ def _make_term(name: str, options, student_shapes, teacher_shapes):
         features(batch['teacher_features'], 1)
       ),
       'temperature': lambda: weights.temperature,
+      'image_range': lambda: task.image_range,
+      'unroll': lambda: task.unroll,
+      'peer_logits': lambda: task.peer_fn(
+        adapters, batch['images'], batch['key']
+      ),
       'adapters': lambda: adapters,
+      'rival': lambda: learned.rivals.get(name),
     }
-    inputs = {
-      key: available[key]() if key in available else batch[key]
-      for key in method.inputs
-    }
-    traced = {
-      key: value
-      for key, value in weights.methods.get(name, {}).items()
-      if key != 'weight'
-    }
-    return method.fn(**inputs, **options, **traced)
+    settings = {**options, **weights.methods.get(name, {})}
+    arguments = {}
+    for parameter in inspect.signature(fn).parameters:
+      if parameter in available:
+        arguments[parameter] = available[parameter]()
+      elif parameter in methods.INPUTS:
+        arguments[parameter] = batch[parameter]
+      elif parameter in settings:
+        arguments[parameter] = settings[parameter]
+    return fn(**arguments)
 
-  init = None
-  if method.init is not None:
+  def init(key: jax.Array, make=method.init, **fields):
+    if make is None:
+      return None
     shapes = (
-      tuple(student_shapes[own] for own, _ in pairs),
-      tuple(teacher_shapes[other] for _, other in pairs),
+      tuple(task.student_shapes[own] for own, _ in pairs),
+      tuple(task.teacher_shapes[other] for _, other in pairs),
     )
-    init = lambda key: method.init(key, *shapes, **options)
-  return term, init
+    return make(key, *shapes, **options, **fields)
+
+  def init_rival(key: jax.Array):
+    if method.init_rival is None:
+      return None
+    return init(key, method.init_rival, num_classes=task.num_classes)
+
+  return _Term(
+    functools.partial(call, method.fn),
+    functools.partial(call, method.rival),
+    task.init_peer if 'peer_logits' in method.inputs else init,
+    init_rival,
+  )
 
 
 def _mix_terms(fn):
-  def mixed_fn(adapters, student, batch: Batch, weights: Weights) -> Terms:
-    own = fn(adapters, student, batch, weights)
-    partner = fn(adapters, student, batch | batch['partner'], weights)
+  def mixed_fn(learned, student, batch: Batch, weights: Weights) -> Terms:
+    own = fn(learned, student, batch, weights)
+    partner = fn(learned, student, batch | batch['partner'], weights)
     share = batch['share']
     return {
       name: share * term + (1 - share) * partner[name]
@@ -182,6 +272,21 @@ def _mix_terms(fn):
     }
 
   return mixed_fn
+
+
+def rival_term(name: str) -> str:
+  """The name by which the loss of a method's rival is logged."""
+  return f'{name}_rival'
+
+
+def mean_terms(terms: Terms, mask: jax.Array) -> dict[str, jax.Array]:
+  """Averages terms [B] over the examples whose mask is not 0."""
+  count = jnp.maximum(jnp.sum(mask), 1)
+  # `where`, not a product: padding may hold a term that is not finite.
+  return {
+    name: jnp.sum(jnp.where(mask > 0, term, 0)) / count
+    for name, term in terms.items()
+  }
 
 
 def combine(
@@ -198,11 +303,6 @@ def combine(
   Returns:
     The scalar loss and the masked mean of each term, unweighted.
   """
-  count = jnp.maximum(jnp.sum(mask), 1)
-  # `where`, not a product: padding may hold a term that is not finite.
-  means = {
-    name: jnp.sum(jnp.where(mask > 0, term, 0)) / count
-    for name, term in terms.items()
-  }
+  means = mean_terms(terms, mask)
   loss = sum(weights.of(name) * mean for name, mean in means.items())
   return loss, means

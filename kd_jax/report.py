@@ -76,11 +76,12 @@ def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def accuracy_table(record: Record) -> str:
   """What each network learned, on the whole test split, beside the paper."""
+  networks = {'teacher': [record['teacher']], **records.by_row(record)}
+  attacked = any(
+    'robust' in s for students in networks.values() for s in students
+  )
   rows = []
-  for name, students in {
-    'teacher': [record['teacher']],
-    **records.by_row(record),
-  }.items():
+  for name, students in networks.items():
     accuracies = _test(students, 'accuracy')
     paper = _paper(record, name, 'accuracy')
     ours = [100 * value for value in accuracies if value is not None]
@@ -102,6 +103,7 @@ def accuracy_table(record: Record) -> str:
         mean_sd(_test(students, 'brier'), 4),
         mean_sd(_test(students, 'teacher_agreement'), 2, scale=100),
         mean_sd(_test(students, 'teacher_kl'), 4),
+        *([mean_sd(_robust(students), 2, scale=100)] * attacked),
       )
     )
   headers = (
@@ -116,8 +118,13 @@ def accuracy_table(record: Record) -> str:
     'Brier',
     'agreement %',
     'KL to teacher',
+    *(['attacked %'] * attacked),
   )
   return _markdown(headers, rows)
+
+
+def _robust(students: Sequence[Record]) -> list[float | None]:
+  return [student.get('robust', {}).get('accuracy') for student in students]
 
 
 def cost_table(record: Record) -> str:

@@ -25,22 +25,26 @@ class TrainState(NamedTuple):
     step: int32 scalar, optimizer steps taken.
     params: the model's parameters.
     batch_stats: running statistics of normalization layers; {} without.
-    adapters: parameters that distillation methods learn, by method, which are
-      no part of the network; {} without.
-    opt_state: optax's state, of both.
+    learned: what distillation methods learn, which is no part of the network.
+    opt_state: optax's state, of the model and the methods' adapters.
+    rivals_opt_state: likewise, of the methods' rivals.
   """
 
   step: jax.Array
   params: PyTree
   batch_stats: PyTree
-  adapters: PyTree
+  learned: objectives.Learned
   opt_state: PyTree
+  rivals_opt_state: PyTree
 
   @property
   def variables(self) -> dict[str, PyTree]:
     """What the model is applied with."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
 
+
+# Folded into a step's key for what methods draw.
+_METHODS = 1
 
 # What every train step totals, besides the objective's terms.
 SUMS = ('loss', 'correct', 'count')
@@ -53,18 +57,24 @@ class Settings(NamedTuple):
   weights: objectives.Weights
 
 
+# Of the rivals, whose rates are constant; the first moment of half the usual
+# memory is what generative adversarial networks have.
+_RIVALS_OPTIMIZER = optax.scale_by_adam(b1=0.5)
+
+
 def init_state(
   variables: dict[str, PyTree],
   optimizer: optax.GradientTransformation,
-  adapters: PyTree | None = None,
+  learned: objectives.Learned | None = None,
 ) -> TrainState:
   """Returns the state before the first step, from a model's variables."""
   state = TrainState(
     step=jnp.int32(0),
     params=variables['params'],
     batch_stats=variables['batch_stats'],
-    adapters=adapters or {},
+    learned=learned or objectives.Learned({}, {}),
     opt_state=None,
+    rivals_opt_state=None,
   )
   return reset_optimizer(state, optimizer)
 
@@ -72,9 +82,10 @@ def init_state(
 def reset_optimizer(
   state: TrainState, optimizer: optax.GradientTransformation
 ) -> TrainState:
-  """Returns the state with an optimizer that has taken no step."""
+  """Returns the state with optimizers that have taken no step."""
   return state._replace(
-    opt_state=optimizer.init((state.params, state.adapters))
+    opt_state=optimizer.init((state.params, state.learned.adapters)),
+    rivals_opt_state=_RIVALS_OPTIMIZER.init(state.learned.rivals),
   )
 
 
@@ -96,35 +107,78 @@ def make_train_step(
   def train_step(
     state: TrainState, batch: Batch, key: jax.Array, settings: Settings
   ) -> tuple[TrainState, Sums]:
+    batch = batch | {'key': jax.random.fold_in(key, _METHODS)}
+
     def loss_fn(trained):
       params, adapters = trained
-      logits, features, batch_stats = apply_fn(
-        state._replace(params=params).variables,
-        batch['images'],
-        train=True,
-        key=key,
+      forward = lambda images: apply_fn(
+        state._replace(params=params).variables, images, train=True, key=key
       )
-      outputs = objectives.Outputs(logits, features)
-      terms = objective.fn(adapters, outputs, batch, settings.weights)
+      logits, features, batch_stats = forward(batch['images'])
+      student = objectives.Outputs(logits, features)
+      terms = objective.fn(
+        objectives.Learned(adapters, state.learned.rivals),
+        student,
+        batch | {'student_fn': lambda images: forward(images)[0]},
+        settings.weights,
+      )
       loss, means = objectives.combine(terms, settings.weights, batch['mask'])
-      return loss, (means, logits, batch_stats)
+      return loss, (means, student, batch_stats)
 
-    trained = (state.params, state.adapters)
-    (loss, (means, logits, batch_stats)), grads = jax.value_and_grad(
+    trained = (state.params, state.learned.adapters)
+    (loss, (means, student, batch_stats)), grads = jax.value_and_grad(
       loss_fn, has_aux=True
     )(trained)
+    rivals, rivals_opt_state, rival_means = _update_rivals(
+      objective, state, student, batch, settings.weights
+    )
     direction, opt_state = optimizer.update(grads, state.opt_state, trained)
     rate = settings.learning_rate * schedule(state.step)
     params, adapters = jax.tree.map(
       lambda p, d: (p - rate * d).astype(p.dtype), trained, direction
     )
-    correct = jnp.argmax(logits, axis=-1) == batch['labels']
+    correct = jnp.argmax(student.logits, axis=-1) == batch['labels']
     count = jnp.sum(batch['mask'])
-    sums = {name: value * count for name, value in means.items()}
+    sums = {
+      name: value * count for name, value in (means | rival_means).items()
+    }
     sums['loss'] = loss * count
     sums['correct'] = jnp.sum(correct * batch['mask'])
     sums['count'] = count
-    state = TrainState(state.step + 1, params, batch_stats, adapters, opt_state)
+    state = TrainState(
+      state.step + 1,
+      params,
+      batch_stats,
+      objectives.Learned(adapters, rivals),
+      opt_state,
+      rivals_opt_state,
+    )
     return state, sums
 
   return train_step
+
+
+def _update_rivals(objective, state: TrainState, student, batch, weights):
+  """Returns rivals and their optimizer after a step, and their mean losses.
+
+  They learn from what the student gave before the step; without any, nothing
+  is computed.
+  """
+  learned = state.learned
+
+  def loss_fn(rivals):
+    terms = objective.rival_fn(
+      learned._replace(rivals=rivals), student, batch, weights
+    )
+    means = objectives.mean_terms(terms, batch['mask'])
+    return sum(means.values(), jnp.float32(0)), means
+
+  grads, means = jax.grad(loss_fn, has_aux=True)(learned.rivals)
+  direction, opt_state = _RIVALS_OPTIMIZER.update(grads, state.rivals_opt_state)
+  rivals = {}
+  for name, own in learned.rivals.items():
+    rate = weights.rival_rate(name)
+    move = lambda p, d, rate=rate: p - rate * d
+    rivals[name] = jax.tree.map(move, own, direction[name])
+  named = {objectives.rival_term(name): value for name, value in means.items()}
+  return rivals, opt_state, named

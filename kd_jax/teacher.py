@@ -12,7 +12,7 @@ import os
 import pathlib
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,38 @@ def load_shipped(
       np.float32
     )
   return manifest, logits
+
+
+def _mean_logits(logits: np.ndarray) -> np.ndarray:
+  return np.mean(logits, axis=0)
+
+
+def _log_mean_probabilities(logits: np.ndarray) -> np.ndarray:
+  log_p = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+  return np.logaddexp.reduce(log_p, axis=0) - np.log(len(logits))
+
+
+# From float [T, N, K] logits of T teachers to logits [N, K].
+AVERAGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  'logits': _mean_logits,
+  'probabilities': _log_mean_probabilities,
+}
+
+
+def average(teachers: Sequence[Logits], how: str) -> Logits:
+  """Returns the logits by split of an ensemble, of the splits that all have.
+
+  Args:
+    teachers: logits [N, K] by split of each.
+    how: a name in AVERAGES.
+  """
+  splits = set.intersection(*(set(teacher) for teacher in teachers))
+  return {
+    split: AVERAGES[how](
+      np.stack([np.asarray(teacher[split]) for teacher in teachers])
+    ).astype(np.float32)
+    for split in sorted(splits)
+  }
 
 
 def half_floats(outputs: np.ndarray) -> np.ndarray:

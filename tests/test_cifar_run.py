@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import cifar
 from kd_jax import build, data, errors, experiment, jobs, records, report
@@ -150,7 +151,7 @@ def _rows_alike(arg):
   return experiment._same_as(
     {
       row: experiment._row_identity(
-        build.close_row(config, row), dataset, teacher
+        build.close_row(config, row), dataset, teacher, {}
       )
       for row in config.rows
     }
@@ -302,3 +303,54 @@ def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
   config.teacher.retrain = False
   with pytest.raises(errors.UserError, match='holds logits alone'):
     _run(config, folder, 'no-features')
+
+
+def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
+  config = _config('dropped')
+  config.teacher.retrain = True
+  config.seeds = 2
+  config.train.subset = 'first20'
+  config.benchmark.enabled = False
+  config.unlock()
+  small = config.rows.blocks_2200_dropped
+  small.student.blocks = (1, 0, 0, 0)
+  config.teacher.rows = None
+  for name in [*config.rows]:
+    del config.rows[name]
+  for name, teachers in {
+    'assistant': (),
+    'taught': ('assistant',),
+    'of_two': ('teacher', 'assistant'),
+  }.items():
+    config.rows[name] = small.copy_and_resolve_references()
+    config.rows[name].teacher = ConfigDict({'rows': teachers})
+  config.lock()
+  record = _run(config, folder, 'rows')
+  students = records.by_row(record)
+  assert [len(s) for s in students.values()] == [2, 2, 2]
+  logits = {}
+  for seed in (0, 1):
+    path = folder / 'rows/students/assistant' / f'seed-{seed}' / 'outputs'
+    logits[seed] = np.load(path / 'test.npy')
+    # It agrees with its teacher as often as their logits say.
+    own = students['assistant'][seed]['test']['accuracy']
+    labels = experiment._load_data(config, None, None).test.labels
+    assert (logits[seed].argmax(1) == labels).mean() == pytest.approx(own)
+  assert (logits[0] != logits[1]).any()
+  weights = {s['weights'] for rows in students.values() for s in rows}
+  assert len(weights) == 6
+  # Nothing is done again.
+  before = (folder / 'rows' / 'metrics.jsonl').read_text()
+  _run(config, folder, 'rows')
+  assert (folder / 'rows' / 'metrics.jsonl').read_text() == before
+
+
+def test_a_row_that_is_not_there_cannot_teach(folder):
+  config = _config('ideal')
+  config.teacher.rows = ('ideal',)
+  with pytest.raises(errors.UserError, match='rows before it \\(teacher\\)'):
+    _run(config, folder, 'no-such-row')
+  config.teacher.rows = ('teacher',)
+  config.teacher.live = config.teacher.retrain = True
+  with pytest.raises(errors.UserError, match='teacher.rows.*live teacher'):
+    _run(config, folder, 'live-rows')

@@ -250,3 +250,20 @@ def test_logits_beyond_half_floats_are_refused(tmp_path):
     outputs = {'unit': {'train': np.full((2, 2), value, np.float32)}}
     with pytest.raises(errors.UserError, match='its training diverged'):
       teacher.ship(tmp_path, outputs, {})
+
+
+def test_an_ensemble_is_the_mean_of_its_logits_or_of_its_probabilities():
+  rng = np.random.default_rng(0)
+  teachers = [
+    {'train': rng.normal(size=(5, 3)), 'test': rng.normal(size=(4, 3))},
+    {'train': rng.normal(size=(5, 3))},
+  ]
+  a, b = (t['train'] for t in teachers)
+  by_logits = teacher.average(teachers, 'logits')
+  assert set(by_logits) == {'train'} and by_logits['train'].dtype == np.float32
+  np.testing.assert_allclose(by_logits['train'], (a + b) / 2, rtol=1e-6)
+  softmax = lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)
+  by_probabilities = teacher.average(teachers, 'probabilities')['train']
+  np.testing.assert_allclose(
+    softmax(by_probabilities), (softmax(a) + softmax(b)) / 2, rtol=1e-5
+  )

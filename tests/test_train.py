@@ -427,9 +427,7 @@ def test_the_optimizer_is_carried_on_unless_told_otherwise():
 
   def reset(state):
     resets.append(int(state.step))
-    return state._replace(
-      opt_state=optimizer.init((state.params, state.adapters))
-    )
+    return steps.reset_optimizer(state, optimizer)
 
   carried = [_copy(r.state) for r in _fit(program, _copy(state))]
   restarted = [

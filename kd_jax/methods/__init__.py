@@ -13,7 +13,7 @@ in the file of your config, which is then run with
 `--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
 """
 
-from kd_jax.methods import features, relations, response
+from kd_jax.methods import adversarial, features, relations, response
 from kd_jax.methods.method import (
   INPUTS,
   Method,
@@ -26,6 +26,7 @@ METHODS: dict[str, Method] = {
   **response.METHODS,
   **features.METHODS,
   **relations.METHODS,
+  **adversarial.METHODS,
 }
 
 __all__ = [

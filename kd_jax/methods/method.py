@@ -15,20 +15,36 @@ import jax
 
 PyTree = Any
 
-# What a method may ask for, by name. `[B, K]` logits; `[B]` labels; `[B]` mask,
-# 0 for padding, for a method that compares examples with each other; the
-# scalar `config.distill.temperature`; features as tuples of float32 arrays,
-# one for each pair of layers; what the method's `init` returned, and the
-# training changed since.
+# What a method may ask for, by name:
 INPUTS = (
+  # [B, K] float.
   'student_logits',
   'teacher_logits',
+  # [B] int in [0, K).
   'labels',
+  # [B], 0 for padding: for a method that compares examples with each other.
   'mask',
+  # Scalar, `config.distill.temperature`.
   'temperature',
+  # Tuples of float32 arrays, one for each pair of layers.
   'student_features',
   'teacher_features',
+  # [B, H, W, C] as the student takes them, and (lowest, highest) values there,
+  # [1, 1, 1, C] each.
+  'images',
+  'image_range',
+  # Images to [B, K] logits of the student as it trains.
+  'student_fn',
+  # [B, K] of a second network of the student's kind, which learns beside it.
+  'peer_logits',
+  # Of the step.
+  'key',
+  # Whether loops are best written out, which suits convolutions on a CPU.
+  'unroll',
+  # What `init` returned, and training has changed since.
   'adapters',
+  # What `init_rival` returned, likewise.
+  'rival',
 )
 
 
@@ -46,21 +62,38 @@ class Method(NamedTuple):
       the method learns with the student, such as maps from its features to
       the teacher's; shapes are tuples of (..., C) as the features, less the
       batch. None for a method that has none.
+    rival: a function like `fn` whose loss what it is given as 'rival' learns,
+      while `fn` takes that as a constant: a discriminator. Its other inputs are
+      constants for it, those that the step's `fn` had.
+    init_rival: as `init`, with `num_classes`, to the rival's parameters.
+    rival_rate: Adam's learning rate for these, unless
+      `config.distill.NAME.rival_rate` says otherwise.
   """
 
   fn: Callable[..., jax.Array]
   weight: float = 1.0
   layers: str = 'last'
   init: Callable[..., PyTree] | None = None
+  rival: Callable[..., jax.Array] | None = None
+  init_rival: Callable[..., PyTree] | None = None
+  rival_rate: float = 1e-3
 
   @property
   def inputs(self) -> frozenset[str]:
     """The names in INPUTS that `fn` takes."""
-    return frozenset(inspect.signature(self.fn).parameters) & set(INPUTS)
+    return _inputs(self.fn)
+
+  @property
+  def rival_inputs(self) -> frozenset[str]:
+    """The names in INPUTS that `rival` takes."""
+    return _inputs(self.rival)
 
   @property
   def uses_features(self) -> bool:
-    return 'teacher_features' in self.inputs
+    """Whether it, or its rival, takes the teacher's features."""
+    return any(
+      'teacher_features' in _inputs(fn) for fn in (self.fn, self.rival) if fn
+    )
 
   @property
   def options(self) -> dict[str, Any]:
@@ -72,6 +105,8 @@ class Method(NamedTuple):
     options = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
+    if self.rival is not None:
+      options['rival_rate'] = float(self.rival_rate)
     for name, parameter in inspect.signature(self.fn).parameters.items():
       if name in INPUTS:
         continue
@@ -79,10 +114,14 @@ class Method(NamedTuple):
         raise TypeError(
           f'{self.fn.__name__}: {name!r} is not an input of methods '
           f'({", ".join(INPUTS)}), so it needs a default, and a name that is '
-          'not weight or layers'
+          f'not one of {", ".join(options)}'
         )
       options[name] = parameter.default
     return options
+
+
+def _inputs(fn: Callable) -> frozenset[str]:
+  return frozenset(inspect.signature(fn).parameters) & set(INPUTS)
 
 
 def split_options(
@@ -102,9 +141,9 @@ def match_layers(
   """Returns the pairs of features that a method compares.
 
   Args:
-    layers: 'last', the last feature of each network; 'maps', all hidden layers,
-      paired from the last ones back: those that have height and width, or, of
-      a network that has no such layer, all; 'map', the last pair of them;
+    layers: 'last', the last feature of each network; 'maps', all that have
+      height and width, paired from the last ones back, or, if one of the
+      networks has none, all that have not; 'map', the last pair of them;
       'middle', the pair half way; or names: STUDENT:TEACHER or one name for
       both, separated by commas.
     student: shape of each feature without the batch, in the order of depth.
@@ -114,7 +153,14 @@ def match_layers(
   """
   if layers == 'last':
     return ((list(student)[-1], list(teacher)[-1]),)
-  hidden = [_hidden(shapes) for shapes in (student, teacher)]
+  maps, vectors = (
+    [
+      [name for name, shape in shapes.items() if len(shape) == rank]
+      for shapes in (student, teacher)
+    ]
+    for rank in (3, 1)
+  )
+  hidden = maps if all(maps) else vectors
   pairs = tuple(zip(*(names[::-1] for names in hidden), strict=False))[::-1]
   if layers == 'maps':
     return pairs
@@ -134,8 +180,3 @@ def match_layers(
         )
     pairs.append(pair)
   return tuple(pairs)
-
-
-def _hidden(shapes: Shapes) -> list[str]:
-  maps = [name for name, shape in shapes.items() if len(shape) == 3]
-  return maps or list(shapes)

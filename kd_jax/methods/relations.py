@@ -152,16 +152,18 @@ def correlation(
   )
 
 
-def init_crd(
-  key: jax.Array, student_shapes, teacher_shapes, *, dimensions: int = 128
-):
-  """Returns `crd`'s adapters: of each layer, two maps to so many dimensions."""
+# Dimensions in which `crd` compares features, as in its paper.
+_DIMENSIONS = 128
+
+
+def init_crd(key: jax.Array, student_shapes, teacher_shapes):
+  """Returns `crd`'s adapters: of each layer, a map for each network."""
 
   def linear(key, shape):
     size = math.prod(shape)
     return {
-      'kernel': jax.random.normal(key, (size, dimensions)) * size**-0.5,
-      'bias': jnp.zeros(dimensions),
+      'kernel': jax.random.normal(key, (size, _DIMENSIONS)) * size**-0.5,
+      'bias': jnp.zeros(_DIMENSIONS),
     }
 
   adapters = []
@@ -179,7 +181,6 @@ def crd(
   adapters,
   *,
   tau: float = 0.07,
-  dimensions: int = 128,
 ) -> jax.Array:
   """Contrastive: an example's two features go together, other classes' do not.
 
@@ -187,7 +188,7 @@ def crd(
         -log h(a_i, b_i) - sum_{j of another class} log(1 - h(a_i, b_j)),
   h = r / (r + N),  r = exp(a . b / tau) / Z,
 
-  a, b the features, mapped linearly to so many dimensions and to length 1, N
+  a, b the features, mapped linearly to 128 dimensions and to length 1, N
   how many j there are, Z the mean of exp(a . b / tau) over those of the batch,
   a constant: noise-contrastive estimation with the batch as the noise. The
   paper draws its 16,384 noise examples from a memory of the whole training set,
@@ -200,12 +201,10 @@ def crd(
     mask: [B], 0 for padding.
     adapters: from `init_crd`.
     tau: temperature of the similarities.
-    dimensions: as given to `init_crd`.
   Returns:
     [B] float32, nats.
   Reference: Tian et al. 2020, arXiv:1910.10699, equations 9 to 18.
   """
-  del dimensions
   is_noise = (labels[:, None] != labels[None]) & (mask[None] > 0)
   loss = 0.0
   for s, t, maps in zip(

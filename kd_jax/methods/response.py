@@ -181,6 +181,36 @@ def _standardize(logits: jax.Array) -> jax.Array:
   return logits * jax.lax.rsqrt(variance + TINY)
 
 
+def mutual(
+  student_logits: jax.Array,
+  peer_logits: jax.Array,
+  labels: jax.Array,
+  *,
+  temperature: float,
+) -> jax.Array:
+  """Deep mutual learning: two students teach each other, and need no teacher.
+
+  L = KL(p || s) + CE(p, y) + KL(s || p),  both KL as `losses.kl`,
+
+  the first for the student, with the peer p a constant; the others are the
+  peer's own, with the student s a constant. The student's cross-entropy is
+  apart, as ever. The peer is a network as the student's, from another start, on
+  the same batches; it is thrown away.
+
+  Args:
+    student_logits: [B, K] float; differentiated.
+    peer_logits: [B, K] float; differentiated.
+    labels: [B] int.
+    temperature: T > 0, dimensionless.
+  Returns:
+    [B] float32, nats.
+  Reference: Zhang et al. 2018, arXiv:1706.00384, equations 4 to 6, where T = 1.
+  """
+  of_student = losses.kl(student_logits, peer_logits, temperature=temperature)
+  of_peer = losses.kl(peer_logits, student_logits, temperature=temperature)
+  return of_student + of_peer + losses.cross_entropy(peer_logits, labels)
+
+
 METHODS = {
   'kl': Method(losses.kl),
   'soft_cross_entropy': Method(soft_cross_entropy),
@@ -190,4 +220,5 @@ METHODS = {
   'dkd': Method(dkd),
   'dist': Method(dist),
   'logit_standardization': Method(logit_standardization, weight=9.0),
+  'mutual': Method(mutual),
 }

@@ -283,9 +283,8 @@ def correlation(s, t, own, gamma, order):
 
 
 @_by_layer
-def crd(s, t, own, labels, tau, dimensions, scale=None):
+def crd(s, t, own, labels, tau, scale=None):
   """`scale` is Z for each side, where it is to be a constant."""
-  del dimensions
 
   def embed(features, layer):
     x = features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
@@ -313,4 +312,62 @@ def crd_scale(x, y, labels, tau):
       for i, j in itertools.product(range(len(x)), repeat=2)
       if labels[i] != labels[j]
     ]
+  )
+
+
+def mutual(student_logits, peer_logits, labels, temperature, constant):
+  """`constant` are the logits that each takes the other's as."""
+  s, p = constant
+  of_peer = [
+    -math.log(softmax(row)[y])
+    for row, y in zip(peer_logits, labels, strict=True)
+  ]
+  return (
+    kl(student_logits, p, temperature=temperature)
+    + kl(peer_logits, s, temperature=temperature)
+    + np.array(of_peer)
+  )
+
+
+def _nats(x, layers, of_teacher):
+  """-log of the probability that x is, or is not, the teacher's."""
+  for i, layer in enumerate(layers):
+    if i > 0:
+      x = np.where(x > 0, x, 0.2 * x)
+    x = x @ layer['kernel'] + layer['bias']
+  return np.logaddexp(0, -x[:, 0] if of_teacher else x[:, 0])
+
+
+def _center(logits):
+  return logits - np.mean(logits, axis=1, keepdims=True)
+
+
+def adversarial_logits(student_logits, rival):
+  return _nats(_center(student_logits), rival, True)
+
+
+def tell_logits(student_logits, teacher_logits, rival):
+  return _nats(_center(teacher_logits), rival, True) + _nats(
+    _center(student_logits), rival, False
+  )
+
+
+def _mapped(features, layer):
+  return features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
+
+
+def adversarial_features(student_features, adapters, rival):
+  return sum(
+    _nats(_mapped(s, own), layers, True)
+    for s, own, layers in zip(student_features, adapters, rival, strict=True)
+  )
+
+
+def tell_features(student_features, teacher_features, adapters, rival):
+  return sum(
+    _nats(t.reshape(len(t), -1), layers, True)
+    + _nats(_mapped(s, own), layers, False)
+    for s, t, own, layers in zip(
+      student_features, teacher_features, adapters, rival, strict=True
+    )
   )

@@ -29,6 +29,11 @@ def test_layers_of_a_network_without_maps_are_all_its_layers():
     ('hidden1', 'hidden0'),
   )
   assert methods.match_layers('map', MLP, MLP) == (('hidden1', 'hidden1'),)
+  # A vector is not held against a map.
+  assert methods.match_layers('maps', MLP, {'conv0': (9, 9, 3)} | MLP) == (
+    ('hidden0', 'hidden0'),
+    ('hidden1', 'hidden1'),
+  )
 
 
 def test_a_layer_that_is_not_there_is_named():

@@ -1,6 +1,7 @@
 """Every method: its formula in float64, its identities, and bad inputs."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,36 @@ import references
 from kd_jax import losses, methods
 
 METHODS = methods.METHODS
-RESPONSES = [n for n, m in METHODS.items() if 'student_logits' in m.inputs]
-FEATURES = [n for n, m in METHODS.items() if m.uses_features]
+# By name: the method each belongs to, and the function. `ard`, which calls the
+# student, is in test_adversarial.py.
+FUNCTIONS = {
+  fn.__name__: (method, fn)
+  for method in METHODS.values()
+  for fn in (method.fn, method.rival)
+  if fn is not None and fn.__name__ != 'ard'
+}
+INPUTS = {
+  name: {*inspect.signature(fn).parameters} & {*methods.INPUTS}
+  for name, (_, fn) in FUNCTIONS.items()
+}
+RESPONSES = [n for n in FUNCTIONS if 'student_logits' in INPUTS[n]]
 BATCH, NUM_CLASSES, TEMPERATURE = 6, 4, 2.5
 # Of two layers, of other sizes and channels in the teacher.
 STUDENT_SHAPES = ((4, 4, 3), (2, 2, 6))
 TEACHER_SHAPES = ((8, 8, 5), (2, 2, 4))
-# What is differentiated.
-LEARNED = ('student_logits', 'student_features', 'adapters')
+# What is differentiated, by a method and by its rival.
+LEARNED = ('student_logits', 'student_features', 'peer_logits', 'adapters')
+
+
+def _is_learned(name, key):
+  if FUNCTIONS[name][1] is FUNCTIONS[name][0].rival:
+    return key == 'rival'
+  return key in LEARNED
 
 
 def _inputs(name, seed=0, batch=BATCH, num_classes=NUM_CLASSES, shapes=None):
   """Random inputs of a method, and its options at their defaults."""
-  method, rng = METHODS[name], np.random.default_rng(seed)
+  (method, fn), rng = FUNCTIONS[name], np.random.default_rng(seed)
   student_shapes, teacher_shapes = shapes or (STUDENT_SHAPES, TEACHER_SHAPES)
   normal = lambda *shape: rng.normal(size=shape).astype('float32')
   inputs = {
@@ -34,20 +52,22 @@ def _inputs(name, seed=0, batch=BATCH, num_classes=NUM_CLASSES, shapes=None):
     'temperature': np.float32(TEMPERATURE),
     'student_features': tuple(normal(batch, *s) for s in student_shapes),
     'teacher_features': tuple(normal(batch, *s) for s in teacher_shapes),
+    'peer_logits': 2 * normal(batch, num_classes),
   }
   options = {
-    k: v for k, v in method.options.items() if k not in ('weight', 'layers')
+    k: p.default
+    for k, p in inspect.signature(fn).parameters.items()
+    if k not in methods.INPUTS
   }
+  key, shapes = jax.random.key(seed), (student_shapes, teacher_shapes)
+  # Away from where they start, where biases are 0 and gains 1.
+  move = lambda leaf: np.asarray(leaf) + 0.1 * normal(*leaf.shape)
   if method.init is not None:
-    _, static = methods.split_options(options)
-    adapters = method.init(
-      jax.random.key(seed), student_shapes, teacher_shapes, **static
-    )
-    # Away from where they start, where biases are 0 and gains 1.
-    inputs['adapters'] = jax.tree.map(
-      lambda leaf: np.asarray(leaf) + 0.3 * normal(*leaf.shape), adapters
-    )
-  return {k: v for k, v in inputs.items() if k in method.inputs} | options
+    inputs['adapters'] = jax.tree.map(move, method.init(key, *shapes))
+  if method.init_rival is not None:
+    rival = method.init_rival(key, *shapes, num_classes=num_classes)
+    inputs['rival'] = jax.tree.map(move, rival)
+  return {k: v for k, v in inputs.items() if k in INPUTS[name]} | options
 
 
 def _split(inputs):
@@ -61,7 +81,7 @@ def _compiled(name, static, count):
   """Returns losses, and the gradient of the sum of the first `count`."""
 
   def total(learned, arrays):
-    loss = METHODS[name].fn(**arrays | learned, **dict(static))
+    loss = FUNCTIONS[name][1](**arrays | learned, **dict(static))
     return jnp.sum(loss[:count]), loss
 
   return jax.jit(jax.grad(total, has_aux=True))
@@ -69,7 +89,7 @@ def _compiled(name, static, count):
 
 def _loss_and_gradient(name, inputs, count=None):
   arrays, static = _split(inputs)
-  learned = {k: v for k, v in arrays.items() if k in LEARNED}
+  learned = {k: v for k, v in arrays.items() if _is_learned(name, k)}
   program = _compiled(name, tuple(static.items()), count)
   gradient, loss = program(learned, arrays)
   return loss, gradient
@@ -95,34 +115,35 @@ def _reference(name, inputs):
   return getattr(references, name)(**inputs)
 
 
-def test_every_method_has_a_reference_and_says_where_it_is_from():
+def test_every_method_has_its_name_and_says_where_it_is_from():
   for name, method in METHODS.items():
-    assert hasattr(references, name)
+    assert method.fn.__name__ == name
     assert 'Reference: ' in method.fn.__doc__
-    assert 'student_logits' in method.inputs or method.uses_features
+  assert all(hasattr(references, name) for name in FUNCTIONS)
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_values_are_those_of_the_formula(name):
   for seed in range(3):
     inputs = _inputs(name, seed)
     loss = _loss(name, inputs)
     assert loss.shape == (BATCH,) and loss.dtype == jnp.float32
     np.testing.assert_allclose(
-      loss, _reference(name, inputs), rtol=2e-4, atol=1e-6
+      loss,
+      _reference(name, inputs | _constants(name, inputs)),
+      rtol=2e-4,
+      atol=1e-6,
     )
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_gradients_are_those_of_the_formula(name):
   inputs = _inputs(name, 1)
   gradient, rng = _gradient(name, inputs), np.random.default_rng(2)
   learned = jax.tree.map(
-    np.float64, {k: v for k, v in inputs.items() if k in LEARNED}
+    np.float64, {k: v for k, v in inputs.items() if _is_learned(name, k)}
   )
-  constant = {}
-  if name == 'crd':  # Its scale is a constant for the gradient.
-    constant['scales'] = _crd_scales(inputs)
+  constant = _constants(name, inputs)
   for _ in range(4):
     way = jax.tree.map(lambda x: rng.normal(size=x.shape), learned)
 
@@ -147,6 +168,19 @@ def test_gradients_are_those_of_the_formula(name):
     np.testing.assert_allclose(ours, slope, rtol=1e-3, atol=1e-4)
 
 
+def _constants(name, inputs):
+  """What a gradient takes as constant, though it is the student's."""
+  if name == 'crd':
+    return {'scales': _crd_scales(inputs)}
+  if name == 'mutual':
+    return {
+      'constant': tuple(
+        np.float64(inputs[k]) for k in ('student_logits', 'peer_logits')
+      )
+    }
+  return {}
+
+
 def _crd_scales(inputs):
   scales = []
   for s, t, own in zip(
@@ -169,15 +203,17 @@ def _crd_scales(inputs):
   return scales
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_nothing_flows_into_the_teacher(name):
   inputs = _inputs(name)
   teacher = {k: v for k, v in inputs.items() if k.startswith('teacher_')}
-  if METHODS[name].uses_features:  # Objectives stop the gradient for these.
-    teacher.pop('teacher_features')
+  # Objectives stop the gradient for these.
+  teacher.pop('teacher_features', None)
+  if name.startswith('tell_'):  # And the step, for all but the rival.
+    return
   arrays, static = _split(inputs)
   total = lambda teacher: jnp.sum(
-    METHODS[name].fn(**arrays | teacher, **static)
+    FUNCTIONS[name][1](**arrays | teacher, **static)
   )
   for gradient in jax.tree.leaves(jax.jit(jax.grad(total))(teacher)):
     np.testing.assert_array_equal(gradient, 0)
@@ -185,14 +221,14 @@ def test_nothing_flows_into_the_teacher(name):
 
 def _take(inputs, index):
   """The inputs of some of the examples, or of these in another order."""
-  by_example = set(methods.INPUTS) - {'temperature', 'adapters'}
+  by_example = set(methods.INPUTS) - {'temperature', 'adapters', 'rival'}
   return {
     k: jax.tree.map(lambda x: x[index], v) if k in by_example else v
     for k, v in inputs.items()
   }
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_the_order_of_examples_does_not_matter(name):
   inputs, order = _inputs(name), np.array([3, 0, 5, 1, 4, 2])
   np.testing.assert_allclose(
@@ -203,7 +239,7 @@ def test_the_order_of_examples_does_not_matter(name):
   )
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_a_mask_is_a_subset(name):
   inputs = _inputs(name)
   if 'mask' not in inputs:  # Each example is on its own.
@@ -217,7 +253,7 @@ def test_a_mask_is_a_subset(name):
   )
   gradient = _gradient(name, masked, count=4)
   expected = _gradient(name, part)
-  for key in expected.keys() - {'adapters'}:
+  for key in expected.keys() - {'adapters', 'rival'}:
     for ours, theirs in zip(
       jax.tree.leaves(gradient[key]),
       jax.tree.leaves(expected[key]),
@@ -227,7 +263,10 @@ def test_a_mask_is_a_subset(name):
       np.testing.assert_allclose(ours[4:], 0, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', RESPONSES)
+# A discriminator knows classes apart.
+@pytest.mark.parametrize(
+  'name', [name for name in RESPONSES if 'rival' not in INPUTS[name]]
+)
 def test_the_order_of_classes_does_not_matter(name):
   inputs, order = _inputs(name), np.array([2, 0, 3, 1])
   moved = {
@@ -245,7 +284,7 @@ def _is_finite(name, inputs):
   return all(np.isfinite(leaf).all() for leaf in leaves)
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', FUNCTIONS)
 def test_values_and_gradients_stay_finite(name):
   usual = _inputs(name)
   assert _is_finite(name, usual)
@@ -253,7 +292,7 @@ def test_values_and_gradients_stay_finite(name):
   assert _is_finite(name, _inputs(name, num_classes=2))
   assert _is_finite(name, usual | {
     k: jax.tree.map(np.zeros_like, v) for k, v in usual.items()
-    if k.startswith(('student_', 'teacher_'))
+    if k.endswith(('_logits', '_features'))
   })  # fmt: skip
   alike = _take(usual, np.zeros(BATCH, int))
   assert _is_finite(name, alike)
@@ -262,20 +301,22 @@ def test_values_and_gradients_stay_finite(name):
   if name in RESPONSES:
     for scale in (1e4, -1e4):
       sure = scale * np.eye(NUM_CLASSES, dtype='float32')[np.arange(BATCH) % 4]
-      for key in ('student_logits', 'teacher_logits'):
+      extreme = {k: sure for k in usual if k.endswith('_logits')}
+      for key in extreme:
         assert _is_finite(name, usual | {key: sure})
-      both = {'student_logits': sure, 'teacher_logits': np.roll(sure, 1, 1)}
-      assert _is_finite(name, usual | both)
+      extreme['student_logits'] = np.roll(sure, 1, axis=1)
+      assert _is_finite(name, usual | extreme)
 
 
 @pytest.mark.parametrize(
   'name',
   [
     name
-    for name, method in METHODS.items()
-    # Of the former the least value is the teacher's entropy; of a method that
-    # maps the student's features, a student that is its teacher is not best.
-    if name != 'soft_cross_entropy' and method.init is None
+    for name, (method, _) in FUNCTIONS.items()
+    # Of the former the least value is the teacher's entropy; what is learned
+    # beside the student has a part in the others.
+    if name != 'soft_cross_entropy'
+    and not {'adapters', 'rival', 'peer_logits'} & INPUTS[name]
   ],
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
