@@ -10,12 +10,13 @@
   python launch.py --config=configs/cifar.py:methods,seeds=3
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
-Arguments: seeds=N; epochs=N, of the students (of the teacher, for `teacher`);
-protocol=as_coded (what the authors' program does) or as_written (what the
-paper says); stride_at=block_default, stage1 or stem, the readings of "stride
-of the base block"; reduced=first500, block5000 or as_published, those of the
-reduced training set; method=NAME, of kd_jax/methods, or several joined by +
-(response, the default, is the protocol's); smoke=true to finish in a minute.
+Arguments: seeds=N (of `sizes`, up to 500 images a class); epochs=N, of the
+students (of the teacher, for `teacher`); protocol=as_coded (what the authors'
+program does) or as_written (what the paper says); stride_at=block_default,
+stage1 or stem, the readings of "stride of the base block"; reduced=first500,
+block5000 or as_published, those of the reduced training set; method=NAME, of
+kd_jax/methods, or several joined by + (response, the default, is the
+protocol's); smoke=true to finish in a minute.
 
 Students train on the teacher's outputs in teachers/, where they are there;
 --config.teacher.retrain=true trains the teacher, which takes hours on a CPU.
@@ -67,6 +68,7 @@ READINGS = {
 }
 # Images of a class, for the gain of a teacher as a function of them.
 SIZES = (50, 100, 250, 500, 1000, 5000)
+_SEVERAL_SEEDS = 500  # Up to so many; --config.seeds=N asks it of all.
 BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
 STRIDES_AT = ('block_default', 'stage1', 'stem')
 REDUCED = ('first500', 'block5000', 'as_published')
@@ -109,7 +111,9 @@ def _row(row: str, readings) -> dict:
   }
 
 
-def _rows(recipe: str, readings) -> dict[str, tuple[str | None, dict]]:
+def _rows(
+  recipe: str, readings, seeds: int
+) -> dict[str, tuple[str | None, dict]]:
   """Rows of a recipe: the row of Table 2 that each is held against, fields."""
   if recipe == 'table2':
     return {row: (row, _row(row, readings)) for row in TABLE2}
@@ -118,7 +122,11 @@ def _rows(recipe: str, readings) -> dict[str, tuple[str | None, dict]]:
       f'n{size}{suffix}': (
         None,
         _row(row, readings)
-        | {'train.subset': 'all' if size == 5000 else f'first{size}'},
+        | {
+          'train.subset': 'all' if size == 5000 else f'first{size}',
+          # Small sets are the noisy ones, and the cheap ones.
+          'seeds': seeds if size <= _SEVERAL_SEEDS else 1,
+        },
       )
       for size in SIZES
       for suffix, row in (('', IDEAL), ('_no_kd', 'ideal_no_kd'))
@@ -344,7 +352,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       _improve(config, args.epochs or BEST_EPOCHS)
     if recipe == 'methods':
       _compare_methods(config, args.epochs or BEST_EPOCHS)
-    _add_rows(config, _rows(recipe, readings))
+    _add_rows(config, _rows(recipe, readings, args.seeds))
   if args.smoke:
     _shrink(config)
   return config

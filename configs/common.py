@@ -285,7 +285,8 @@ def table(
   for path, value in defaults.items():
     section, _, last = path.rpartition('.')
     open_field = config_dict.placeholder(type(value))
-    config_path.get_value(section, config)[last] = open_field
+    parent = config_path.get_value(section, config) if section else config
+    parent[last] = open_field
   return config
 
 

@@ -175,10 +175,7 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
       )
     record = {'environment': records.environment()}
   else:
-    fixed = [
-      {k: v for k, v in c.items() if k not in FREE_FIELDS}
-      for c in (plain, record['config'])
-    ]
+    fixed = [_fixed_fields(c) for c in (plain, record['config'])]
     differences = list(records.differences(*fixed, 'config'))
     if differences:
       raise errors.UserError(
@@ -193,6 +190,15 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     'config': plain,
   }
   return record
+
+
+def _fixed_fields(config: dict[str, Any]) -> dict[str, Any]:
+  """Returns a recorded config less what may differ between commands."""
+  drop = lambda fields: {
+    k: v for k, v in fields.items() if k not in FREE_FIELDS
+  }
+  rows = {name: drop(fields) for name, fields in config['rows'].items()}
+  return drop(config) | {'rows': rows}
 
 
 def _load_data(config: ConfigDict, data_dir, source_dir) -> data.Dataset:

@@ -385,6 +385,14 @@ def test_sizes_are_the_ideal_student_on_so_many_images_a_class():
     for config in (whole, own):
       del config['name'], config['paper'], config['rows']
     assert own == whole
+  # Small sets have the seeds that were asked for, and all if told.
+  several = _cifar_rows('sizes,seeds=3')
+  assert {row: c.seeds for row, c in several.items() if 'no_kd' not in row} == {
+    'n50': 3, 'n100': 3, 'n250': 3, 'n500': 3, 'n1000': 1, 'n5000': 1
+  }  # fmt: skip
+  config = cifar.get_config('sizes')
+  config.seeds = 2
+  assert {build.close_row(config, row).seeds for row in config.rows} == {2}
   # In a smoke run there are fewer.
   subsets = {c.train.subset for c in _cifar_rows('sizes,smoke').values()}
   assert subsets == {'first50', 'all'}
