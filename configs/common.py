@@ -147,6 +147,19 @@ def use_method(config: config_dict.ConfigDict, method: str) -> None:
       f'{", ".join(methods.METHODS)}, or several joined by +'
     )
   config.distill.method = method
+  if _is_quantized(method):
+    config.teacher.feature_bits = _FEATURE_BITS
+
+
+# Of a teacher's features, for methods that take them rounded.
+_FEATURE_BITS = 4
+
+
+def _is_quantized(method: str) -> bool:
+  return any(
+    'feature_levels' in methods.METHODS[name].inputs
+    for name in method.split('+')
+  )
 
 
 def method_rows(
@@ -164,6 +177,7 @@ def method_rows(
     'label_smoothing': labels | {'distill.label_smoothing': 0.1},
     **{
       name: {'distill.method': name}
+      | ({'teacher.feature_bits': _FEATURE_BITS} if _is_quantized(name) else {})
       for name in methods.METHODS
       if name not in without
     },
@@ -232,6 +246,7 @@ def base(
     # Features that students learn from are stored up to so much; beyond, or of
     # augmented images, the teacher is called in every step.
     features_gib=4.0,
+    feature_bits=0,  # they are stored as whole numbers of; 0: as half floats
     seed=0,
     scaling=scaling,  # of its inputs while it trains
     outputs_scaling=scaling,  # and for the outputs that students are given

@@ -185,6 +185,7 @@ def task(
   scaling: str,
   num_classes: int,
   image_shape: tuple[int, ...],
+  feature_bits: int = 0,
   unroll: bool = False,
 ) -> objectives.Task:
   """Returns what methods need to know of a row's networks and its images.
@@ -214,6 +215,7 @@ def task(
     teacher_shapes={}
     if teacher is None
     else feature_shapes(teacher, num_classes, image_shape),
+    feature_levels=2**feature_bits - 1,
     image_range=tuple(
       scale(jnp.full(pixel, value, jnp.uint8)) for value in (0, 255)
     ),
@@ -253,6 +255,7 @@ def check_methods(
     config.data.scaling,
     num_classes,
     image_shape,
+    feature_bits=config.teacher.feature_bits,
   )
   zeros = lambda *shape: jnp.zeros((2, *shape))
   outputs, teacher = (
@@ -359,6 +362,7 @@ def programs_key(
       teacher=dict(
         model=config.teacher.model.to_dict(),
         scaling=config.teacher.outputs_scaling,
+        feature_bits=config.teacher.feature_bits,
       )
       if live_teacher or uses_features(distill)
       else None,
@@ -411,6 +415,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
       key.scaling,
       key.num_classes,
       key.image_shape,
+      feature_bits=key.teacher.feature_bits if key.teacher else 0,
       unroll=key.loop == 'host',
     ),
   )
@@ -580,6 +585,22 @@ def _validate_methods(config: ConfigDict) -> None:
     'a method that takes no features, or a teacher that is trained here '
     f'(teacher.retrain=true): {teacher.logits or teacher.shipped} holds '
     'logits alone',
+  )
+  _check(
+    0 <= teacher.feature_bits <= 8,
+    'teacher.feature_bits',
+    teacher.feature_bits,
+    'a number from 0 to 8',
+  )
+  _check(
+    teacher.feature_bits > 0
+    or not any(
+      'feature_levels' in methods.METHODS[name].inputs
+      for name in method_options(distill)
+    ),
+    'teacher.feature_bits',
+    teacher.feature_bits,
+    f'a number from 1 to 8 for the method {distill.method}',
   )
   _check(
     teacher.features_gib >= 0,

@@ -56,8 +56,9 @@ class Teacher(NamedTuple):
     epochs: the metrics of its training, an entry each.
     of_views: from the name of an augmentation to a store of logits for its
       views; None for a teacher whose outputs alone are there.
-    features: (layers, subset, indices [M]) -> half floats [M, ...] by layer,
-      for the training examples of a named subset; likewise.
+    features: (layers, bits, subset, indices [M]) -> features [M, ...] by layer,
+      as half floats or, if bits are given, as whole numbers of so many, for the
+      training examples of a named subset; likewise.
   """
 
   logits: dict[str, jax.Array]
@@ -316,7 +317,7 @@ def _get_teacher(
     ]
     logits = files[0]
     if len(files) > 1:
-      logits = teacher_outputs.average(files, spec.average)
+      logits = teacher_outputs.average(files, spec.average or 'logits')
     return Teacher(
       {split: jnp.asarray(array) for split, array in logits.items()},
       None,
@@ -434,7 +435,7 @@ def _get_teacher(
       )
 
     def features(
-      layers: tuple[str, ...], subset: str, examples: np.ndarray
+      layers: tuple[str, ...], bits: int, subset: str, examples: np.ndarray
     ) -> dict[str, np.ndarray]:
       def compute():
         predict = build.features_fn(
@@ -449,19 +450,34 @@ def _get_teacher(
           dataset.train.images,
           batch_size=min(config.eval.batch_size, len(examples)),
         )
-        return {
-          layer: teacher_outputs.half_floats(array)
-          for layer, array in compute_features(examples).items()
-        }
+        computed = compute_features(examples)
+        if not bits:
+          return {
+            layer: teacher_outputs.half_floats(array)
+            for layer, array in computed.items()
+          }
+        stored = {}
+        for layer, array in computed.items():
+          stored[layer], stored[f'{layer}-largest'] = (
+            teacher_outputs.whole_numbers(array, bits)
+          )
+        return stored
 
       scaling = spec.outputs_scaling
-      name = '-'.join(('features', scaling, subset, *layers))
+      kind = f'features_{bits}_bits' if bits else 'features'
+      name = '-'.join((kind, scaling, subset, *layers))
       with records.locked(folder, wait=True):
-        return teacher_outputs.stored_outputs(
+        stored = teacher_outputs.stored_outputs(
           folder / name,
-          fingerprint(scaling) | {'subset': subset, 'layers': list(layers)},
+          fingerprint(scaling)
+          | {
+            'subset': subset,
+            'layers': list(layers),
+            'bits': bits,
+          },
           compute,
         )
+      return {layer: stored[layer] for layer in layers}
 
     logits = outputs(spec.outputs_scaling)
     others = {scaling: outputs(scaling) for scaling in spec.also_outputs}
@@ -634,12 +650,22 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   if config.teacher.live or not layers:
     return config.teacher.live
   examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
-  halfs = len(examples) * sum(int(np.prod(shape)) for shape in layers.values())
-  return (
+  bytes_each = 1 if config.teacher.feature_bits else 2
+  size = bytes_each * len(examples)
+  size *= sum(int(np.prod(shape)) for shape in layers.values())
+  is_live = (
     train.augmentation != 'none'
     or train.mixup_alpha > 0
-    or 2 * halfs > config.teacher.features_gib * 2**30
+    or size > config.teacher.features_gib * 2**30
   )
+  if is_live and config.teacher.feature_bits:
+    raise errors.UserError(
+      f'config.teacher.feature_bits={config.teacher.feature_bits}: features '
+      f'of {size / 2**30:.1f} GiB are to be stored, of images as they are: '
+      'raise config.teacher.features_gib, choose fewer layers, and leave out '
+      'augmentation and mixup'
+    )
+  return is_live
 
 
 def _same_as(identities: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -779,7 +805,12 @@ def _train_row(
       examples = job.examples
       if examples is None:
         examples = np.arange(len(context.dataset.train.labels))
-      features = teacher.features(tuple(layers), config.train.subset, examples)
+      features = teacher.features(
+        tuple(layers),
+        config.teacher.feature_bits,
+        config.train.subset,
+        examples,
+      )
     for trained in jobs.run(
       job,
       context.dataset,

@@ -78,6 +78,8 @@ class Task(NamedTuple):
       of depth.
     teacher_shapes: of the teacher's, likewise. Batches of methods that use
       features hold 'teacher_features', by name.
+    feature_levels: how many levels above 0 these are rounded to, and stored as
+      whole numbers; 0 where they are as they are.
     image_range: lowest and highest values of images as the student takes them,
       [1, 1, 1, C] each.
     init_peer: key -> parameters of a network of the student's kind.
@@ -88,6 +90,7 @@ class Task(NamedTuple):
   num_classes: int
   student_shapes: methods.Shapes
   teacher_shapes: methods.Shapes
+  feature_levels: int
   image_range: tuple[jax.Array, jax.Array]
   init_peer: Callable[[jax.Array], PyTree]
   peer_fn: Callable[[PyTree, jax.Array, jax.Array], jax.Array]
@@ -211,14 +214,17 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
   def features(by_name, side):
     return tuple(by_name[pair[side]].astype(jnp.float32) for pair in pairs)
 
+  def teacher_features(by_name):
+    units = (task and task.feature_levels) or 1
+    return tuple(jax.lax.stop_gradient(x) / units for x in features(by_name, 1))
+
   def call(fn, learned: Learned, student: Outputs, batch, weights: Weights):
     adapters = learned.adapters.get(name)
     available = {
       'student_logits': lambda: student.logits,
       'student_features': lambda: features(student.features, 0),
-      'teacher_features': lambda: jax.lax.stop_gradient(
-        features(batch['teacher_features'], 1)
-      ),
+      'teacher_features': lambda: teacher_features(batch['teacher_features']),
+      'feature_levels': lambda: task.feature_levels,
       'temperature': lambda: weights.temperature,
       'image_range': lambda: task.image_range,
       'unroll': lambda: task.unroll,

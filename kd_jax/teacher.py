@@ -266,6 +266,29 @@ def half_floats(outputs: np.ndarray) -> np.ndarray:
   return np.asarray(outputs, np.float16)
 
 
+def whole_numbers(
+  features: np.ndarray, bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns features, 0 and above, as uint8 levels, and what the last one is.
+
+  Args:
+    features: [N, ...].
+    bits: 1 to 8: the levels are 0, ..., 2^bits - 1, the last the largest.
+  Raises:
+    UserError: if a feature is below 0, or not finite.
+  """
+  if not np.min(features) >= 0 or not np.isfinite(np.max(features)):
+    raise errors.UserError(
+      'config.teacher.feature_bits: the layer has features from '
+      f'{np.min(features):g} to {np.max(features):g}; expected finite ones of '
+      'at least 0, as behind a ReLU'
+    )
+  largest = np.max(features).astype(np.float32)
+  levels = 2**bits - 1
+  units = features / largest if largest > 0 else features
+  return np.rint(units * levels).astype(np.uint8), largest
+
+
 def _npy(array: np.ndarray) -> bytes:
   """An array as the content of a .npy file."""
   content = io.BytesIO()

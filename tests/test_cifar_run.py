@@ -354,3 +354,24 @@ def test_a_row_that_is_not_there_cannot_teach(folder):
   config.teacher.live = config.teacher.retrain = True
   with pytest.raises(errors.UserError, match='teacher.rows.*live teacher'):
     _run(config, folder, 'live-rows')
+
+
+def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
+  config = _config('ideal,method=kl+quantized')
+  assert config.teacher.feature_bits == 4
+  config.teacher.retrain = True
+  config.train.subset = 'first20'
+  config.benchmark.enabled = False
+  _run(config, folder, 'quantized')
+  (store,) = (folder / 'teachers').glob('*/features_4_bits-*')
+  levels = np.load(store / 'stage2.npy')
+  assert levels.dtype == np.uint8 and levels.max() == 15
+  assert len(levels) == 200
+  lines = records.MetricsLog(folder / 'quantized' / 'metrics.jsonl').read()
+  assert 0 < lines[1]['train/quantized'] < lines[0]['train/quantized']
+  config.train.augmentation = 'crop_and_flip'
+  with pytest.raises(errors.UserError, match='feature_bits=4.*leave out augm'):
+    _run(config, folder, 'quantized-views')
+  config.teacher.feature_bits = 0
+  with pytest.raises(errors.UserError, match='from 1 to 8 for the method'):
+    _run(config, folder, 'quantized-none')

@@ -267,3 +267,17 @@ def test_an_ensemble_is_the_mean_of_its_logits_or_of_its_probabilities():
   np.testing.assert_allclose(
     softmax(by_probabilities), (softmax(a) + softmax(b)) / 2, rtol=1e-5
   )
+
+
+def test_features_as_whole_numbers_are_the_nearest_levels():
+  rng = np.random.default_rng(0)
+  features = np.maximum(rng.normal(size=(6, 4, 4, 3)), 0)
+  for bits in (1, 3, 8):
+    levels, largest = teacher.whole_numbers(features, bits)
+    assert levels.dtype == np.uint8 and levels.max() == 2**bits - 1
+    step = largest / (2**bits - 1)
+    assert np.abs(levels * step - features).max() <= step / 2 + 1e-6
+  with pytest.raises(errors.UserError, match='behind a ReLU'):
+    teacher.whole_numbers(-features, 3)
+  nothing, _ = teacher.whole_numbers(0 * features, 3)
+  assert not nothing.any()

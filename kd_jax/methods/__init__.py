@@ -13,7 +13,7 @@ in the file of your config, which is then run with
 `--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
 """
 
-from kd_jax.methods import adversarial, features, relations, response
+from kd_jax.methods import adversarial, features, quantized, relations, response
 from kd_jax.methods.method import (
   INPUTS,
   Method,
@@ -27,6 +27,7 @@ METHODS: dict[str, Method] = {
   **features.METHODS,
   **relations.METHODS,
   **adversarial.METHODS,
+  **quantized.METHODS,
 }
 
 __all__ = [

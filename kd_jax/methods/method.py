@@ -29,6 +29,9 @@ INPUTS = (
   # Tuples of float32 arrays, one for each pair of layers.
   'student_features',
   'teacher_features',
+  # How many levels above 0 the teacher's features are rounded to: these are
+  # then 0, 1 / levels, ..., 1, in units of a layer's largest.
+  'feature_levels',
   # [B, H, W, C] as the student takes them, and (lowest, highest) values there,
   # [1, 1, 1, C] each.
   'images',

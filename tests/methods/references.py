@@ -371,3 +371,36 @@ def tell_features(student_features, teacher_features, adapters, rival):
       student_features, teacher_features, adapters, rival, strict=True
     )
   )
+
+
+def quantized(
+  student_features, teacher_features, feature_levels, adapters, student_bits,
+  offsets,
+):  # fmt: skip
+  """`offsets` are what rounding adds, which the gradient does not see."""
+  del feature_levels, student_bits
+  total = 0.0
+  for s, t, layer, offset in zip(
+    student_features, teacher_features, adapters, offsets, strict=True
+  ):
+    s, t = _smaller(s, t)
+    y = s @ layer['kernel'] + layer['bias'] + offset
+    total = total + np.array(
+      [
+        np.mean([0.5 * np.sum(d**2) for d in row.reshape(-1, row.shape[-1])])
+        for row in y - t
+      ]
+    )
+  return total
+
+
+def quantized_offsets(student_features, teacher_features, adapters, bits):
+  offsets = []
+  for s, t, layer in zip(
+    student_features, teacher_features, adapters, strict=True
+  ):
+    y = _smaller(s, t)[0] @ layer['kernel'] + layer['bias']
+    levels = np.linspace(0, 1, 2**bits)
+    nearest = levels[np.abs(y[..., None] - levels).argmin(-1)]
+    offsets.append(nearest - y)
+  return offsets

@@ -53,6 +53,7 @@ def _inputs(name, seed=0, batch=BATCH, num_classes=NUM_CLASSES, shapes=None):
     'student_features': tuple(normal(batch, *s) for s in student_shapes),
     'teacher_features': tuple(normal(batch, *s) for s in teacher_shapes),
     'peer_logits': 2 * normal(batch, num_classes),
+    'feature_levels': 15,
   }
   options = {
     k: p.default
@@ -63,7 +64,8 @@ def _inputs(name, seed=0, batch=BATCH, num_classes=NUM_CLASSES, shapes=None):
   # Away from where they start, where biases are 0 and gains 1.
   move = lambda leaf: np.asarray(leaf) + 0.1 * normal(*leaf.shape)
   if method.init is not None:
-    inputs['adapters'] = jax.tree.map(move, method.init(key, *shapes))
+    _, static = methods.split_options(options)
+    inputs['adapters'] = jax.tree.map(move, method.init(key, *shapes, **static))
   if method.init_rival is not None:
     rival = method.init_rival(key, *shapes, num_classes=num_classes)
     inputs['rival'] = jax.tree.map(move, rival)
@@ -178,6 +180,12 @@ def _constants(name, inputs):
         np.float64(inputs[k]) for k in ('student_logits', 'peer_logits')
       )
     }
+  if name == 'quantized':
+    in_float64 = jax.tree.map(
+      np.float64,
+      {k: v for k, v in inputs.items() if k.endswith(('features', 'adapters'))},
+    )
+    return {'offsets': references.quantized_offsets(**in_float64, bits=4)}
   return {}
 
 
@@ -221,7 +229,12 @@ def test_nothing_flows_into_the_teacher(name):
 
 def _take(inputs, index):
   """The inputs of some of the examples, or of these in another order."""
-  by_example = set(methods.INPUTS) - {'temperature', 'adapters', 'rival'}
+  by_example = set(methods.INPUTS) - {
+    'temperature',
+    'adapters',
+    'rival',
+    'feature_levels',
+  }
   return {
     k: jax.tree.map(lambda x: x[index], v) if k in by_example else v
     for k, v in inputs.items()
