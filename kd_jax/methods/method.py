@@ -87,11 +87,6 @@ class Method(NamedTuple):
     return _inputs(self.fn)
 
   @property
-  def rival_inputs(self) -> frozenset[str]:
-    """The names in INPUTS that `rival` takes."""
-    return _inputs(self.rival)
-
-  @property
   def uses_features(self) -> bool:
     """Whether it, or its rival, takes the teacher's features."""
     return any(
