@@ -8,6 +8,7 @@
   python launch.py --config=configs/cifar.py:sizes,seeds=3
   python launch.py --config=configs/cifar.py:ideal_best,stride_at=stem
   python launch.py --config=configs/cifar.py:methods,seeds=3
+  python launch.py --config=configs/cifar.py:quantized
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
 Arguments: seeds=N (of `sizes`, up to 500 images a class); epochs=N, of the
@@ -70,6 +71,17 @@ READINGS = {
 SIZES = (50, 100, 250, 500, 1000, 5000)
 _SEVERAL_SEEDS = 500  # Up to so many; --config.seeds=N asks it of all.
 BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
+QUANTIZED_EPOCHS = 15
+QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
+# Method, bits of the student's features and of the teacher's: 0 of the former
+# are floats, and 16 of the latter as good as floats.
+MIMIC = {
+  'kl': ('kl', 0, 16),
+  'neither': ('quantized', 0, 16),
+  'student_4': ('quantized', 4, 16),
+  'teacher_4': ('quantized', 0, 4),
+  **{f'both_{bits}': ('quantized', bits, bits) for bits in (2, 3, 4, 8)},
+}
 STRIDES_AT = ('block_default', 'stage1', 'stem')
 REDUCED = ('first500', 'block5000', 'as_published')
 
@@ -92,6 +104,8 @@ RECIPES = {
   'ideal_best': 'the ideal student, trained as well as we can, with and '
   'without a KD loss',
   'methods': 'every distillation method, on 500 images a class',
+  'quantized': 'students whose weights, and activations, have few bits',
+  'mimic': 'quantization mimic: student, teacher, both or neither rounded',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
 }
 
@@ -143,6 +157,23 @@ def _rows(
     return {
       row: (None, fields)
       for row, fields in common.method_rows(assistant).items()
+    }
+  if recipe == 'quantized':
+    return {
+      arithmetic: (None, {'student.arithmetic': arithmetic})
+      for arithmetic in QUANTIZED
+    }
+  if recipe == 'mimic':
+    return {
+      row: (
+        None,
+        {
+          'distill.method': method,
+          'distill.quantized.student_bits': student_bits,
+          'teacher.feature_bits': teacher_bits,
+        },
+      )
+      for row, (method, student_bits, teacher_bits) in MIMIC.items()
     }
   if recipe in _READINGS:
     return _READINGS[recipe](readings)
@@ -268,6 +299,22 @@ def _train_well(config, epochs: int) -> None:
   It is a ResNet-18, which the students' machine can train, on augmented images.
   """
   config.data.scaling = 'cifar10'
+  _use_one_cycle(config, epochs)
+  teacher = config.teacher
+  teacher.retrain = True
+  teacher.outputs_scaling = 'cifar10'
+  teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
+  teacher.train = common.training(
+    epochs=BEST_EPOCHS,
+    batch_size=128,
+    augmentation='crop_and_flip',
+    drop_remainder=True,
+  )
+  teacher.optim = config.optim.copy_and_resolve_references()
+
+
+def _use_one_cycle(config, epochs: int) -> None:
+  """Trains students over one cycle, and the KD loss at once."""
   config.train.epochs = epochs
   config.train.batch_size = 128
   config.optim = common.optimizer(
@@ -281,17 +328,6 @@ def _train_well(config, epochs: int) -> None:
   )
   config.student.zero_init = True
   config.distill.kd_warmup_epochs = 0
-  teacher = config.teacher
-  teacher.retrain = True
-  teacher.outputs_scaling = 'cifar10'
-  teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
-  teacher.train = common.training(
-    epochs=BEST_EPOCHS,
-    batch_size=128,
-    augmentation='crop_and_flip',
-    drop_remainder=True,
-  )
-  teacher.optim = config.optim.copy_and_resolve_references()
 
 
 def _compare_methods(config, epochs: int) -> None:
@@ -350,8 +386,11 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   else:
     if recipe == 'ideal_best':
       _improve(config, args.epochs or BEST_EPOCHS)
-    if recipe == 'methods':
+    if recipe in ('methods', 'mimic'):
       _compare_methods(config, args.epochs or BEST_EPOCHS)
+    if recipe == 'quantized':
+      _use_one_cycle(config, args.epochs or QUANTIZED_EPOCHS)
+      config.student.stem_stride = 2
     _add_rows(config, _rows(recipe, readings, args.seeds))
   if args.smoke:
     _shrink(config)

@@ -38,6 +38,7 @@ def mlp(
     dropout_rate=dropout_rate,
     temperature=temperature,
     dtype='float32',
+    arithmetic='float',  # a name in ARITHMETICS of kd_jax/models/quantized.py
   )
 
 
@@ -56,6 +57,7 @@ def conv_net(
     dropout_rate=dropout_rate,
     temperature=temperature,
     dtype='float32',
+    arithmetic='float',  # a name in ARITHMETICS of kd_jax/models/quantized.py
   )
 
 
@@ -75,6 +77,7 @@ def resnet(
     zero_init=False,  # blocks start as their shortcuts
     temperature=1.0,
     dtype='float32',
+    arithmetic='float',  # as in `mlp`
   )
   section.update(fields)
   return section

@@ -266,17 +266,17 @@ def run(
     config: closed.
     models: config sections by network; the first is the ratios' reference.
     network_of: the network of each row.
-    variables: of each network.
+    variables: of each network, see `build.deploy`.
     dataset: whose test images are classified.
   Returns:
     JSON values, for run.json.
   """
   section = config.benchmark
   logging.info('benchmark: batch sizes %s', section.batch_sizes)
+  kind = dataset.num_classes, dataset.test.images.shape[1:]
   networks = {
     name: make_network(
-      build.model(model, dataset.num_classes),
-      variables[name],
+      *build.deploy(model, *kind, variables[name]),
       scaling=config.data.scaling,
     )
     for name, model in models.items()

@@ -25,6 +25,8 @@ from kd_jax import (
 )
 from kd_jax import teacher as teacher_outputs
 
+PyTree = Any
+
 # A config's model is `kind` and the module's attributes.
 MODELS: dict[str, type[nn.Module]] = {
   'mlp': models.MLP,
@@ -119,6 +121,42 @@ def apply_fn(module: nn.Module) -> steps.ApplyFn:
     return logits, features, batch_stats
 
   return apply
+
+
+def is_quantized(config: ConfigDict) -> bool:
+  """Whether a model section's kernels are stored as whole numbers."""
+  return models.quantized.ARITHMETICS[config.arithmetic].bits > 0
+
+
+def pack(config: ConfigDict, variables: PyTree) -> PyTree:
+  """Returns a quantized model's variables as they are stored for use."""
+  params = models.quantized.pack(variables['params'], config.arithmetic)
+  return variables | {'params': params}
+
+
+def deploy(
+  config: ConfigDict,
+  num_classes: int,
+  image_shape: tuple[int, ...],
+  variables: PyTree,
+) -> tuple[nn.Module, PyTree]:
+  """Returns the network that a model section is in use, and its variables.
+
+  Args:
+    config: of the model.
+    num_classes: K.
+    image_shape: [H, W, C].
+    variables: as trained; of a quantized model, packed or not.
+  """
+  module = model(config, num_classes)
+  if not is_quantized(config):
+    return module, variables
+  if not models.quantized.is_packed(variables['params']):
+    variables = pack(config, variables)
+  network, params = models.quantized.deploy(
+    module, variables['params'], image_shape
+  )
+  return network, variables | {'params': params}
 
 
 def init_variables(module: nn.Module, image_shape, key: jax.Array):
@@ -515,6 +553,15 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
   """Checks a model section."""
   _one_of(f'{prefix}.kind', section.kind, MODELS)
   _one_of(f'{prefix}.dtype', section.dtype, ('float32', 'bfloat16'))
+  _one_of(
+    f'{prefix}.arithmetic', section.arithmetic, models.quantized.ARITHMETICS
+  )
+  _check(
+    not is_quantized(section) or section.dtype == 'float32',
+    f'{prefix}.arithmetic',
+    section.arithmetic,
+    f'float with {prefix}.dtype={section.dtype!r}, or float32',
+  )
   temperature = section.temperature
   _check(
     temperature > 0, f'{prefix}.temperature', temperature, 'a number above 0'
@@ -587,10 +634,10 @@ def _validate_methods(config: ConfigDict) -> None:
     'logits alone',
   )
   _check(
-    0 <= teacher.feature_bits <= 8,
+    0 <= teacher.feature_bits <= 16,
     'teacher.feature_bits',
     teacher.feature_bits,
-    'a number from 0 to 8',
+    'a number from 0 to 16',
   )
   _check(
     teacher.feature_bits > 0
@@ -600,7 +647,7 @@ def _validate_methods(config: ConfigDict) -> None:
     ),
     'teacher.feature_bits',
     teacher.feature_bits,
-    f'a number from 1 to 8 for the method {distill.method}',
+    f'a number from 1 to 16 for the method {distill.method}',
   )
   _check(
     teacher.features_gib >= 0,

@@ -30,6 +30,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  preprocessing,
   records,
   report,
 )
@@ -525,7 +526,8 @@ def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
 def same_network(a: dict[str, Any], b: dict[str, Any]) -> bool:
   """Whether two model sections differ at most in how they were trained."""
   a, b = (
-    {key: value for key, value in model.items() if key not in _OF_TRAINING}
+    {'arithmetic': 'float'}
+    | {key: value for key, value in model.items() if key not in _OF_TRAINING}
     for model in (a, b)
   )
   return a == b
@@ -650,7 +652,7 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   if config.teacher.live or not layers:
     return config.teacher.live
   examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
-  bytes_each = 1 if config.teacher.feature_bits else 2
+  bytes_each = 1 if 1 <= config.teacher.feature_bits <= 8 else 2
   size = bytes_each * len(examples)
   size *= sum(int(np.prod(shape)) for shape in layers.values())
   is_live = (
@@ -743,11 +745,15 @@ def _restore_student(
     dataset.train.images,
   )
   if variables is None:
-    raise errors.UserError(
-      f'the weights in {folder} are damaged: remove that folder, and the '
-      'same command trains them again'
-    )
+    raise _damaged(folder / 'weights')
   return variables
+
+
+def _damaged(folder: pathlib.Path) -> errors.UserError:
+  return errors.UserError(
+    f'{folder} is damaged: remove {folder.parent}, and the same command trains '
+    'that student again'
+  )
 
 
 def _train_row(
@@ -821,6 +827,8 @@ def _train_row(
       teacher_of_views=of_views,
     ):
       seed = trained.record['seed']
+      if build.is_quantized(config.student):
+        trained = _pack(trained, config, context.dataset, teacher.logits)
       jobs.finish(trained, folder / f'seed-{seed}', identity)
       logging.info(
         '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
@@ -831,6 +839,42 @@ def _train_row(
       )
     if len(seeds) > 1:
       shutil.rmtree(job.folder)
+
+
+def _pack(
+  trained: jobs.Trained,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher_logits: dict[str, jax.Array],
+) -> jobs.Trained:
+  """Adds what a quantized student is in use, and its metrics.
+
+  'trained_agreement' is the share of the test split on which it decides as the
+  network of floats that was trained.
+  """
+  images, labels = dataset.test.images, dataset.test.labels
+  packed = build.pack(config.student, trained.variables)
+  network, variables = build.deploy(
+    config.student, *_kind_of_data(dataset), packed
+  )
+  predict = evaluate.make_predict(
+    build.apply_fn(network),
+    preprocessing.SCALINGS[config.data.scaling],
+    batch_size=config.eval.batch_size,
+  )
+  logits = predict(variables, images)
+  as_trained = build.predict_fn(
+    config.student,
+    dataset.num_classes,
+    config.data.scaling,
+    config.eval.batch_size,
+  )(trained.variables, images)
+  same = jnp.argmax(logits, axis=-1) == jnp.argmax(as_trained, axis=-1)
+  record = trained.record | {
+    'packed': evaluate.evaluate(logits, labels, teacher_logits.get('test'))
+    | {'trained_agreement': float(jnp.mean(same))}
+  }
+  return trained._replace(record=record, packed=packed)
 
 
 def _results(
@@ -884,7 +928,12 @@ def _benchmark(
     seed = next(s['seed'] for s in record['students'] if s['row'] == name)
     folder = workdir / 'students' / name / f'seed-{seed}'
     models[name] = model
-    variables[name] = _restore_student(rows[name], dataset, folder)
+    own = _restore_student(rows[name], dataset, folder)
+    if build.is_quantized(model):
+      own = jobs.restore_packed(folder, build.pack(model, own))
+      if own is None:
+        raise _damaged(folder / 'packed')
+    variables[name] = own
   record['benchmark'] = benchmark.run(
     config, models, network_of, variables, dataset
   )

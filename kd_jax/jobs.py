@@ -58,10 +58,17 @@ class Job(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """A network's variables after training, and its JSON record."""
+  """What came of a training.
+
+  Attributes:
+    variables: of the network.
+    record: JSON values.
+    packed: of a quantized network, its variables as they are stored for use.
+  """
 
   variables: PyTree
   record: dict[str, Any]
+  packed: PyTree | None = None
 
 
 def run(
@@ -282,12 +289,21 @@ def is_done(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
 def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
   """Keeps the weights and the record of a training, and nothing else."""
   _claim(folder, identity)
-  shutil.rmtree(folder / 'weights', ignore_errors=True)
-  weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
-  weights.save(0, trained.variables)
-  weights.close()
-  records.write_json(folder / 'result.json', trained.record)
+  record = dict(trained.record)
+  record['bytes'] = _save(folder / 'weights', trained.variables)
+  if trained.packed is not None:
+    record['packed'] |= {'bytes': _save(folder / 'packed', trained.packed)}
+  records.write_json(folder / 'result.json', record)
   shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
+
+
+def _save(folder: pathlib.Path, variables: PyTree) -> int:
+  """Saves variables, and returns the bytes that they take on disk."""
+  shutil.rmtree(folder, ignore_errors=True)
+  weights = checkpoint.Checkpoints(folder, keep=1)
+  weights.save(0, variables)
+  weights.close()
+  return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
 
 
 def restore(
@@ -298,7 +314,21 @@ def restore(
     lambda key: build.init_variables(module, images.shape[1:], key),
     jax.random.key(0),
   )
-  weights = checkpoint.Checkpoints(folder / 'weights', keep=1)
+  return _load(folder / 'weights', like)
+
+
+def restore_packed(folder: pathlib.Path, like: PyTree) -> PyTree | None:
+  """Likewise what `finish` kept of a quantized network for use.
+
+  Args:
+    folder: of the training.
+    like: a tree of arrays of the same structure.
+  """
+  return _load(folder / 'packed', like)
+
+
+def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
+  weights = checkpoint.Checkpoints(folder, keep=1)
   restored = weights.restore(like)
   weights.close()
   return None if restored is None else restored[1]

@@ -77,8 +77,9 @@ def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def accuracy_table(record: Record) -> str:
   """What each network learned, on the whole test split, beside the paper."""
   networks = {'teacher': [record['teacher']], **records.by_row(record)}
-  attacked = any(
-    'robust' in s for students in networks.values() for s in students
+  attacked, packed = (
+    any(part in s for students in networks.values() for s in students)
+    for part in ('robust', 'packed')
   )
   rows = []
   for name, students in networks.items():
@@ -103,7 +104,11 @@ def accuracy_table(record: Record) -> str:
         mean_sd(_test(students, 'brier'), 4),
         mean_sd(_test(students, 'teacher_agreement'), 2, scale=100),
         mean_sd(_test(students, 'teacher_kl'), 4),
-        *([mean_sd(_robust(students), 2, scale=100)] * attacked),
+        *(
+          [mean_sd(_of(students, 'robust', 'accuracy'), 2, scale=100)]
+          * attacked
+        ),
+        *(_packed_columns(students) * packed),
       )
     )
   headers = (
@@ -119,12 +124,29 @@ def accuracy_table(record: Record) -> str:
     'agreement %',
     'KL to teacher',
     *(['attacked %'] * attacked),
+    *(['stored as integers %', 'of float size %'] * packed),
   )
   return _markdown(headers, rows)
 
 
-def _robust(students: Sequence[Record]) -> list[float | None]:
-  return [student.get('robust', {}).get('accuracy') for student in students]
+def _of(
+  students: Sequence[Record], part: str, field: str
+) -> list[float | None]:
+  return [student.get(part, {}).get(field) for student in students]
+
+
+def _packed_columns(students: Sequence[Record]) -> list[str]:
+  """Accuracy as stored for use, and the size on disk beside the floats'."""
+  sizes = [
+    student['packed']['bytes'] / student['bytes']
+    if 'packed' in student
+    else None
+    for student in students
+  ]
+  return [
+    mean_sd(_of(students, 'packed', 'accuracy'), 2, scale=100),
+    mean_sd(sizes, 1, scale=100),
+  ]
 
 
 def cost_table(record: Record) -> str:

@@ -269,11 +269,12 @@ def half_floats(outputs: np.ndarray) -> np.ndarray:
 def whole_numbers(
   features: np.ndarray, bits: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns features, 0 and above, as uint8 levels, and what the last one is.
+  """Returns features, 0 and above, as whole levels, and what the last one is.
 
   Args:
     features: [N, ...].
-    bits: 1 to 8: the levels are 0, ..., 2^bits - 1, the last the largest.
+    bits: 1 to 16: the levels are 0, ..., 2^bits - 1, the last the largest;
+      uint8 up to 8 bits, uint16 beyond.
   Raises:
     UserError: if a feature is below 0, or not finite.
   """
@@ -286,7 +287,8 @@ def whole_numbers(
   largest = np.max(features).astype(np.float32)
   levels = 2**bits - 1
   units = features / largest if largest > 0 else features
-  return np.rint(units * levels).astype(np.uint8), largest
+  dtype = np.uint8 if bits <= 8 else np.uint16
+  return np.rint(units * levels).astype(dtype), largest
 
 
 def _npy(array: np.ndarray) -> bytes:

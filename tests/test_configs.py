@@ -289,6 +289,8 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
     'dropped': 2,
     'reduced_sets': 6,
     'methods': len(methods.METHODS) + 8,
+    'quantized': 6,
+    'mimic': 8,
     'teacher': 0,
   }.get(recipe, 1)
   for row in rows.values() or (config,):

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kd_jax.models import quantized
+
 Features = dict[str, jax.Array]
 
 # Keras' default for dense and convolutional layers, which the paper used.
@@ -22,6 +24,7 @@ class MLP(nn.Module):
     temperature: the logits are divided by it, in training and in use alike.
       1 is an ordinary network; the paper's MNIST networks carry theirs inside.
     dtype: of the computation; parameters and logits stay float32.
+    arithmetic: a name in `quantized.ARITHMETICS`.
   """
 
   hidden: Sequence[int]
@@ -29,6 +32,7 @@ class MLP(nn.Module):
   dropout_rate: float = 0.0
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
+  arithmetic: str = 'float'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -41,10 +45,15 @@ class MLP(nn.Module):
   ) -> tuple[jax.Array, Features]:
     """Args: images [B, ...] float. Returns: logits [B, K] and features."""
     features: Features = {}
+    dot_general = quantized.ARITHMETICS[self.arithmetic].dot_general
     x = images.reshape(images.shape[0], -1).astype(self.dtype)
     for i, width in enumerate(self.hidden):
       x = nn.Dense(
-        width, dtype=self.dtype, kernel_init=_KERNEL_INIT, name=f'hidden{i}'
+        width,
+        dtype=self.dtype,
+        kernel_init=_KERNEL_INIT,
+        dot_general=dot_general,
+        name=f'hidden{i}',
       )(x)
       x = nn.relu(x)
       features[f'hidden{i}'] = x
@@ -53,6 +62,7 @@ class MLP(nn.Module):
       self.num_classes,
       dtype=self.dtype,
       kernel_init=_KERNEL_INIT,
+      dot_general=dot_general,
       name='logits',
     )(x)
     return x.astype(jnp.float32) / self.temperature, features
@@ -76,6 +86,7 @@ class ConvNet(nn.Module):
   dropout_rate: float = 0.5
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
+  arithmetic: str = 'float'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -91,6 +102,7 @@ class ConvNet(nn.Module):
   ) -> tuple[jax.Array, Features]:
     """Args: images [B, H, W, C] float. Returns: logits [B, K], features."""
     features: Features = {}
+    arithmetic = quantized.ARITHMETICS[self.arithmetic]
     x = images.astype(self.dtype)
     for i, channels in enumerate(self.filters):
       x = nn.Conv(
@@ -99,6 +111,7 @@ class ConvNet(nn.Module):
         padding='VALID',
         dtype=self.dtype,
         kernel_init=_KERNEL_INIT,
+        conv_general_dilated=arithmetic.conv_general_dilated,
         name=f'conv{i}',
       )(x)
       x = nn.relu(x)
@@ -109,6 +122,7 @@ class ConvNet(nn.Module):
       dropout_rate=self.dropout_rate,
       temperature=self.temperature,
       dtype=self.dtype,
+      arithmetic=self.arithmetic,
       name='head',
     )(x, train=train)
     return logits, features | head_features

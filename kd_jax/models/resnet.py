@@ -1,12 +1,13 @@
 """ResNets for small images: every network of the CIFAR-10 experiments."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kd_jax.models import conv, layers
+from kd_jax.models import layers, quantized
 from kd_jax.models.mlp import Features
 
 # Kaiming normal over fan_out for convolutions; dense layers uniform in
@@ -22,7 +23,15 @@ def _bias_init(fan_in: int):
   )
 
 
-def _conv(features: int, size: int, stride: int, dtype: jnp.dtype, name: str):
+def _conv(
+  features: int,
+  size: int,
+  stride: int,
+  *,
+  dtype: jnp.dtype,
+  arithmetic: str,
+  name: str,
+):
   """A convolution without bias, padded to keep the size but for the stride."""
   return nn.Conv(
     features,
@@ -32,7 +41,7 @@ def _conv(features: int, size: int, stride: int, dtype: jnp.dtype, name: str):
     use_bias=False,
     dtype=dtype,
     kernel_init=_CONV_INIT,
-    conv_general_dilated=conv.conv_general_dilated,
+    conv_general_dilated=quantized.ARITHMETICS[arithmetic].conv_general_dilated,
     name=name,
   )
 
@@ -47,19 +56,24 @@ class _Block(nn.Module):
     zero_init: whether the last batch norm's scale starts at 0, and with it
       the block as its shortcut.
     dtype: of the computation.
+    arithmetic: a name in `quantized.ARITHMETICS`.
   """
 
   layers: Sequence[tuple[int, int]]
   stride: int
   zero_init: bool
   dtype: jnp.dtype
+  arithmetic: str
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = self.layers[-1][1]
+    convolution = functools.partial(
+      _conv, dtype=self.dtype, arithmetic=self.arithmetic
+    )
     shortcut = x
     if self.stride != 1 or x.shape[-1] != channels:
-      shortcut = _conv(channels, 1, self.stride, self.dtype, 'shortcut')(x)
+      shortcut = convolution(channels, 1, self.stride, name='shortcut')(x)
       shortcut = layers.BatchNorm(name='shortcut_norm')(shortcut, train=train)
     stride = self.stride
     for i, (size, width) in enumerate(self.layers):
@@ -67,7 +81,7 @@ class _Block(nn.Module):
         x = nn.relu(x)
       own = stride if size == 3 else 1
       stride = stride // own  # Taken once.
-      x = _conv(width, size, own, self.dtype, f'conv{i}')(x)
+      x = convolution(width, size, own, name=f'conv{i}')(x)
       is_last = i == len(self.layers) - 1
       x = layers.BatchNorm(
         scale_init=0.0 if self.zero_init and is_last else 1.0, name=f'norm{i}'
@@ -104,6 +118,7 @@ class ResNet(nn.Module):
       being 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     temperature: as in `MLP`.
     dtype: of the computation; parameters, statistics and logits are float32.
+    arithmetic: a name in `quantized.ARITHMETICS`.
 
   Reference: He et al. 2016, arXiv:1512.03385.
   """
@@ -119,6 +134,7 @@ class ResNet(nn.Module):
   zero_init: bool = False
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
+  arithmetic: str = 'float'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -141,7 +157,14 @@ class ResNet(nn.Module):
     """
     features: Features = {}
     x = images.astype(self.dtype)
-    x = _conv(self.widths[0], 3, self.stem_stride, self.dtype, 'stem')(x)
+    x = _conv(
+      self.widths[0],
+      3,
+      self.stem_stride,
+      dtype=self.dtype,
+      arithmetic=self.arithmetic,
+      name='stem',
+    )(x)
     x = layers.BatchNorm(name='stem_norm')(x, train=train)
     x = nn.relu(x)
     if self.stem_pool:
@@ -155,6 +178,7 @@ class ResNet(nn.Module):
           stride if j == 0 else 1,
           self.zero_init,
           self.dtype,
+          self.arithmetic,
           name=f'stage{i + 1}_block{j}',
         )(x, train=train)
         features[f'stage{i + 1}'] = x
@@ -164,6 +188,7 @@ class ResNet(nn.Module):
       self.num_classes,
       kernel_init=_DENSE_INIT,
       bias_init=_bias_init(x.shape[-1]),
+      dot_general=quantized.ARITHMETICS[self.arithmetic].dot_general,
       name='logits',
     )(x)
     return logits / self.temperature, features
