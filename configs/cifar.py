@@ -391,6 +391,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     if recipe == 'quantized':
       _use_one_cycle(config, args.epochs or QUANTIZED_EPOCHS)
       config.student.stem_stride = 2
+      config.benchmark.live_teacher = False
     _add_rows(config, _rows(recipe, readings, args.seeds))
   if args.smoke:
     _shrink(config)
