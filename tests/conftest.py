@@ -1,9 +1,17 @@
 """Tests run on the CPU backend, with JAX at its strictest."""
 
-import jax
-import pytest
+import os
+import tempfile
 
-from kd_jax import data
+# What one test or a program that it starts has compiled, another need not.
+_CACHE = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from kd_jax import data  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')

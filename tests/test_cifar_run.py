@@ -373,5 +373,5 @@ def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
   with pytest.raises(errors.UserError, match='feature_bits=4.*leave out augm'):
     _run(config, folder, 'quantized-views')
   config.teacher.feature_bits = 0
-  with pytest.raises(errors.UserError, match='from 1 to 8 for the method'):
+  with pytest.raises(errors.UserError, match='from 1 to 16 for the method'):
     _run(config, folder, 'quantized-none')

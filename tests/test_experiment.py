@@ -78,7 +78,7 @@ def test_damaged_weights_are_named_with_the_mend(folder):
   (seed / 'weights').rename(folder / 'moved')
   config = _config()
   config.benchmark.enabled = True
-  with pytest.raises(errors.UserError, match='seed-0 are damaged: remove'):
+  with pytest.raises(errors.UserError, match='seed-0.*is damaged: remove'):
     experiment.run(
       config, workdir=folder / 'run', teachers_dir=folder / 'teachers'
     )
