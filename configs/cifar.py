@@ -72,6 +72,10 @@ SIZES = (50, 100, 250, 500, 1000, 5000)
 _SEVERAL_SEEDS = 500  # Up to so many; --config.seeds=N asks it of all.
 BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
 QUANTIZED_EPOCHS = 15
+# In percent of the methods' default weights: the best of `methods_grid`, as
+# results/ has it.
+METHOD_WEIGHTS: dict[str, int] = {}
+GRID_EPOCHS = 10  # Of its teacher and of its students.
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 # Method, bits of the student's features and of the teacher's: 0 of the former
 # are floats, and 16 of the latter as good as floats.
@@ -104,6 +108,7 @@ RECIPES = {
   'ideal_best': 'the ideal student, trained as well as we can, with and '
   'without a KD loss',
   'methods': 'every distillation method, on 500 images a class',
+  'methods_grid': 'each method at several weights, on held-out images',
   'quantized': 'students whose weights, and activations, have few bits',
   'mimic': 'quantization mimic: student, teacher, both or neither rounded',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
@@ -152,12 +157,12 @@ def _rows(
       recipe: (IDEAL, fields),
       f'{recipe}_no_kd': ('ideal_no_kd', fields | labels),
     }
-  if recipe == 'methods':
+  if recipe in ('methods', 'methods_grid'):
     assistant = {'student.blocks': (2, 2, 2, 2), 'student.stem_stride': 1}
-    return {
-      row: (None, fields)
-      for row, fields in common.method_rows(assistant).items()
-    }
+    rows = common.method_rows(assistant)
+    if recipe == 'methods_grid':
+      rows = common.grid_rows(rows)
+    return {row: (None, fields) for row, fields in rows.items()}
   if recipe == 'quantized':
     return {
       arithmetic: (None, {'student.arithmetic': arithmetic})
@@ -335,7 +340,8 @@ def _compare_methods(config, epochs: int) -> None:
   _train_well(config, epochs)
   config.train.subset = 'first500'
   config.student.stem_stride = 2
-  config.eval.attacked_examples = 1000
+  common.use_weights(config, METHOD_WEIGHTS)
+  config.benchmark.live_teacher = False
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
@@ -388,6 +394,14 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       _improve(config, args.epochs or BEST_EPOCHS)
     if recipe in ('methods', 'mimic'):
       _compare_methods(config, args.epochs or BEST_EPOCHS)
+      config.benchmark.steps_against = 'kl'
+      if recipe == 'methods':
+        config.eval.attacked_examples = 1000
+    if recipe == 'methods_grid':
+      _compare_methods(config, args.epochs or GRID_EPOCHS)
+      config.teacher.train.epochs = GRID_EPOCHS
+      config.data.holdout_examples = 5000
+      config.benchmark.enabled = False
     if recipe == 'quantized':
       _use_one_cycle(config, args.epochs or QUANTIZED_EPOCHS)
       config.student.stem_stride = 2

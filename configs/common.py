@@ -200,6 +200,38 @@ def method_rows(
   return rows
 
 
+# Percent of a method's default weight: what its weight is chosen from.
+GRID = (10, 30, 100, 300)
+
+
+def grid_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
+  """Rows of each method at each weight of the grid, as METHOD_PERCENT.
+
+  Args:
+    rows: from `method_rows`.
+  """
+  return {
+    f'{name}_{percent}': dict(fields) | {f'distill.{name}.weight': weight}
+    for name, fields in rows.items()
+    if name in methods.METHODS and 'distill.method' in fields
+    for percent, weight in (
+      (percent, _weight(name, percent)) for percent in GRID
+    )
+  }
+
+
+def _weight(method: str, percent: int) -> float:
+  return percent * methods.METHODS[method].weight / 100
+
+
+def use_weights(
+  config: config_dict.ConfigDict, percents: Mapping[str, int]
+) -> None:
+  """Sets the weights of methods, in percent of their defaults."""
+  for name, percent in percents.items():
+    config.distill[name].weight = _weight(name, percent)
+
+
 def hard_labels() -> config_dict.ConfigDict:
   """Learning from labels alone."""
   return distillation(ce_weight=1.0, kd_weight=0.0)
@@ -272,6 +304,7 @@ def base(
     batch_sizes=(1, 32, 100, 1000, 10000),
     budget_s=0.5,  # of timed calls, for each network at each batch size
     live_teacher=False,  # also time training steps with and without it
+    steps_against='',  # also time each row's training steps against this row's
     cold_calls=1,  # also the paper's protocol, in so many fresh processes
     cold_call_examples=10000,
   )

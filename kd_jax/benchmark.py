@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -215,20 +216,96 @@ def measure_training(
   return results
 
 
-def _training_step(
-  config: ConfigDict, dataset: data.Dataset, count: int, *, live: bool
-):
-  """Returns `step(arrays)`, which takes one more step of a row's training."""
-  programs = build.make_programs(
-    build.row_key(
-      config,
-      num_classes=dataset.num_classes,
-      image_shape=dataset.train.images.shape[1:],
-      total_steps=1,
-      num_seeds=None,
-      live_teacher=live,
+# Steps of a program that loops over them are timed so many at a time: one is
+# not much more than its call.
+_STEPS_A_CALL = 20
+
+
+def measure_steps(
+  rows: Mapping[str, ConfigDict],
+  against: str,
+  dataset: data.Dataset,
+  *,
+  budget_s: float,
+) -> dict[str, Any]:
+  """Times each row's training steps in turn with those of one row.
+
+  All of them on stored outputs, whose values are random.
+
+  Args:
+    rows: closed configs, by name.
+    against: the row that the others are held against.
+    dataset: on the device.
+    budget_s: of timed seconds for each step.
+  Returns:
+    JSON values: of each row that trains by itself, its quartiles of 'step_s'
+    and of 'ratio', its step / the other's, round by round.
+  """
+  count = min(len(dataset.train.labels), _TIMED_EXAMPLES)
+  kind = dataset.num_classes, dataset.train.images.shape[1:]
+
+  def make(config: ConfigDict):
+    rng = np.random.default_rng(0)
+    own_layers = build.teacher_layers(config, *kind)
+    bits = config.teacher.feature_bits
+    dtype = np.float16 if not bits else np.uint8 if bits <= 8 else np.uint16
+    arrays = {
+      'images': dataset.train.images[:count],
+      'labels': dataset.train.labels[:count],
+      'teacher_logits': jnp.asarray(
+        rng.normal(size=(count, dataset.num_classes)), jnp.float32
+      ),
+      'teacher_features': {
+        layer: jnp.asarray(rng.uniform(0, 3, (count, *shape)), dtype)
+        for layer, shape in own_layers.items()
+      },
+    }
+    step = _training_step(
+      config, dataset, count, live=False, steps=_STEPS_A_CALL
     )
+    return functools.partial(step, arrays)
+
+  reference = make(rows[against])
+  results = {}
+  for name, config in rows.items():
+    if config.teacher.rows:  # The steps are those of other rows.
+      continue
+    logging.info('benchmark: training steps of %s', name)
+    seconds = timing.interleave(
+      {'step_s': make(config), 'against': reference}, budget_s=budget_s
+    )
+    pairs = zip(seconds['step_s'], seconds['against'], strict=True)
+    results[name] = {
+      'step_s': timing.quartiles(seconds['step_s']),
+      'ratio': timing.quartiles([own / other for own, other in pairs]),
+    }
+  return results
+
+
+def _training_step(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  count: int,
+  *,
+  live: bool,
+  steps: int = 1,
+):
+  """Returns `step(arrays)`, which takes more steps of a row's training.
+
+  Where the loop over steps is Python's, it takes one, and `steps` otherwise.
+  """
+  programs_key = build.row_key(
+    config,
+    num_classes=dataset.num_classes,
+    image_shape=dataset.train.images.shape[1:],
+    total_steps=1,
+    num_seeds=None,
+    live_teacher=live,
   )
+  programs = build.make_programs(programs_key)
+  if programs_key.loop == 'host':
+    steps = 1
+  steps = min(steps, count // config.train.batch_size or 1)
   key = jax.random.key(0)
   order = programs.epochs.order(jnp.ones(count, bool), key)
   own = train.own_arrays(programs.epochs, key, count)
@@ -244,7 +321,7 @@ def _training_step(
       own,
       count,
       0,
-      1,
+      steps,
       key,
       settings,
     )

@@ -105,7 +105,7 @@ def run(
   rows = {name: build.close_row(config, name) for name in config.rows}
   for row_config in rows.values() or (config,):  # A teacher alone has none.
     build.validate(row_config)
-  _check_teaching_rows(rows)
+  _check_named_rows(config, rows)
   workdir = pathlib.Path(workdir)
   records.log_device()
   with records.locked(workdir):
@@ -151,8 +151,14 @@ def run(
   return record
 
 
-def _check_teaching_rows(rows: dict[str, ConfigDict]) -> None:
-  """Refuses a row that is to be taught by one that is not trained before it."""
+def _check_named_rows(config: ConfigDict, rows: dict[str, ConfigDict]) -> None:
+  """Refuses rows named that are not there, or too late to teach."""
+  against = config.benchmark.steps_against
+  if against and against not in rows:
+    raise errors.UserError(
+      f'config.benchmark.steps_against={against!r}: expected a row '
+      f'({", ".join(rows)}), or nothing'
+    )
   earlier = ['teacher']
   for name, config in rows.items():
     unknown = [row for row in config.teacher.rows if row not in earlier]
@@ -937,6 +943,13 @@ def _benchmark(
   record['benchmark'] = benchmark.run(
     config, models, network_of, variables, dataset
   )
+  if config.benchmark.steps_against:
+    record['benchmark']['steps_against'] = benchmark.measure_steps(
+      rows,
+      config.benchmark.steps_against,
+      dataset,
+      budget_s=config.benchmark.budget_s,
+    )
   if config.benchmark.live_teacher and 'teacher' in models:
     record['benchmark']['training'] = benchmark.measure_training(
       {name: rows[name] for name in students},

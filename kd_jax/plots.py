@@ -138,6 +138,32 @@ def _num_examples(record: Record, row: str, student: Record) -> int | None:
   return student['steps'] // student['epochs'] * batch_size
 
 
+def accuracy_rows(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy of each row, the most accurate one on top."""
+  del epochs
+  accuracies = {
+    name: [100 * s['test']['accuracy'] for s in students]
+    for name, students in records.by_row(record).items()
+  }
+  mean = {name: statistics.fmean(own) for name, own in accuracies.items()}
+  order = sorted(mean, key=mean.get)
+  against = record['config']['benchmark']['steps_against']
+  for y, name in enumerate(order):
+    own = accuracies[name]
+    axes.errorbar(
+      mean[name],
+      y,
+      xerr=statistics.stdev(own) if len(own) > 1 else 0,
+      color='C1' if name == against else 'C0',
+      fmt='o',
+      capsize=3,
+    )
+  axes.axvline(mean[against], color='C1', linestyle='--')
+  axes.set_yticks(range(len(order)), order, fontsize='x-small')
+  axes.set_xlabel('test accuracy, %')
+  axes.grid(alpha=0.3)
+
+
 def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Test accuracy after each epoch, each seed a line."""
   networks = records.by_row(record) or {'teacher': [record['teacher']]}
@@ -200,6 +226,7 @@ PLOTS = {
   'accuracy_time': accuracy_time,
   'accuracy_inference': accuracy_inference,
   'accuracy_examples': accuracy_examples,
+  'accuracy_rows': accuracy_rows,
   'learning_curves': learning_curves,
   'reliability': reliability,
 }
@@ -213,6 +240,8 @@ def names(record: Record) -> list[str]:
     left_out |= {'accuracy_size', 'accuracy_time'}
   if not rows or (record.get('benchmark') or {}).get('reference') != 'teacher':
     left_out.add('accuracy_inference')
+  if record['config'].get('benchmark', {}).get('steps_against') not in rows:
+    left_out.add('accuracy_rows')
   sizes = {_num_examples(record, row, s[0]) for row, s in rows.items()}
   if len(sizes) < 2 or None in sizes:
     left_out.add('accuracy_examples')

@@ -14,6 +14,7 @@ NAME is that of a file in results/ or of a folder in teachers/ beside it, or
 `all` for a table over all results.
 """
 
+import math
 import os
 import pathlib
 import re
@@ -147,6 +148,90 @@ def _packed_columns(students: Sequence[Record]) -> list[str]:
     mean_sd(_of(students, 'packed', 'accuracy'), 2, scale=100),
     mean_sd(sizes, 1, scale=100),
   ]
+
+
+def methods_table(record: Record) -> str:
+  """Rows that differ in what they learn from, the most accurate ones first.
+
+  'than REFERENCE' is the difference in accuracy from the row that steps are
+  timed against.
+  """
+  against = record['config']['benchmark']['steps_against']
+  timing = record.get('benchmark') or {}
+  steps = timing.get('steps_against', {})
+  networks = records.by_row(record)
+  mean = {
+    name: 100 * statistics.fmean(_test(students, 'accuracy'))
+    for name, students in networks.items()
+  }
+  lines = []
+  for name in sorted(networks, key=mean.get, reverse=True):
+    students = networks[name]
+    lines.append(
+      (
+        name,
+        str(len(students)),
+        mean_sd(_test(students, 'accuracy'), 2, scale=100),
+        f'{mean[name] - mean[against]:+.2f}' if against in mean else _NONE,
+        mean_sd(_test(students, 'nll'), 4),
+        mean_sd(_test(students, 'ece'), 4),
+        mean_sd(_test(students, 'teacher_agreement'), 2, scale=100),
+        mean_sd(_of(students, 'robust', 'accuracy'), 2, scale=100),
+        _quartiles(steps.get(name, {}).get('ratio'), 2),
+      )
+    )
+  headers = (
+    'row',
+    'seeds',
+    'accuracy %',
+    f'than {against}',
+    'NLL',
+    'ECE',
+    'agreement %',
+    'attacked %',
+    f'step / that of {against}',
+  )
+  return _markdown(headers, lines)
+
+
+def _on_grid(record: Record) -> dict[str, dict[int, list[float]]]:
+  """Accuracies of a grid's rows, METHOD_PERCENT, by method and percent."""
+  found: dict[str, dict[int, list[float]]] = {}
+  for row, students in records.by_row(record).items():
+    name, _, percent = row.rpartition('_')
+    found.setdefault(name, {})[int(percent)] = _test(students, 'accuracy')
+  return found
+
+
+def best_weights(record: Record) -> dict[str, int]:
+  """Returns the weight of the highest accuracy for each method of a grid.
+
+  In percent of the default weight; of equal ones, the nearest to that.
+  """
+  return {
+    name: max(
+      own,
+      key=lambda percent, own=own: (
+        statistics.fmean(own[percent]),
+        -abs(math.log(percent / 100)),
+      ),
+    )
+    for name, own in _on_grid(record).items()
+  }
+
+
+def grid_table(record: Record) -> str:
+  """Accuracy (%) of each method at each part of its default weight."""
+  found, best = _on_grid(record), best_weights(record)
+  percents = sorted({percent for own in found.values() for percent in own})
+  lines = []
+  for name, own in found.items():
+    cells = [mean_sd(own.get(part, []), 2, scale=100) for part in percents]
+    chosen = percents.index(best[name])
+    cells[chosen] = f'**{cells[chosen]}**'
+    lines.append((name, *cells))
+  headers = ('method', *(f'{part / 100:g} of the weight' for part in percents))
+  return _markdown(headers, lines)
 
 
 def cost_table(record: Record) -> str:
@@ -348,7 +433,7 @@ def shipped_table(manifest: Record) -> str:
 def cifar_table(results: dict[str, Record]) -> str:
   """Every row of every CIFAR-10 run: what Table 2 may have meant, in turn."""
   lines = []
-  for name, record in of_data(results, 'cifar10').items():
+  for name, record in of_table2(results).items():
     timing = record.get('benchmark') or {}
     for row, students in records.by_row(record).items():
       network_of = timing.get('network_of', {})
@@ -394,12 +479,14 @@ def cifar_table(results: dict[str, Record]) -> str:
   return _markdown(headers, lines)
 
 
-def of_data(results: dict[str, Record], name: str) -> dict[str, Record]:
-  """Returns the runs that trained students on a data set."""
+def of_table2(results: dict[str, Record]) -> dict[str, Record]:
+  """Returns the runs on CIFAR-10 that the paper has figures for."""
   return {
     run: record
     for run, record in results.items()
-    if record.get('students') and record['config']['data']['name'] == name
+    if record.get('students')
+    and record['config']['data']['name'] == 'cifar10'
+    and record['config']['paper']
   }
 
 
@@ -409,6 +496,8 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'cost': cost_table,
   'latency': latency_table,
   'fits': fits_table,
+  'methods': methods_table,
+  'grid': grid_table,
   'training_speed': training_speed_table,
   'convolutions': convolutions_table,
   'shipped': shipped_table,
@@ -572,7 +661,7 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     elif 'shapes' in record:
       parts = (f'# {name}', provenance(record), convolutions_table(record))
       records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
-  plots.write_cifar(results_dir, of_data(results, 'cifar10'))
+  plots.write_cifar(results_dir, of_table2(results))
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')
     records.write_text(path, fill_tables(text, results))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import mnist
 from kd_jax import benchmark, build, cold_calls, costs, models, timing
 
 
@@ -169,3 +170,16 @@ def test_a_ratio_is_taken_round_by_round(monkeypatch):
   )
   ratio = results['student']['batches']['1']['ratio']
   assert ratio['median'] == np.median([2, 4, 2])
+
+
+def test_steps_of_rows_are_held_against_one_of_them(generated):
+  config = mnist.get_config('methods')
+  config.student.hidden = (8,)
+  rows = {
+    name: build.close_row(config, name)
+    for name in ('kl', 'dkd', 'hint', 'born_again')
+  }
+  results = benchmark.measure_steps(rows, 'kl', generated, budget_s=0.01)
+  assert results.keys() == {'kl', 'dkd', 'hint'}  # born_again's are kl's.
+  for own in results.values():
+    assert own['step_s']['median'] > 0 and own['ratio']['n'] >= 5

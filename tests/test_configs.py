@@ -1,6 +1,7 @@
 """Every config and argument: builds, round-trips, and fits its programs."""
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cifar, common, mnist
-from kd_jax import build, errors, methods, train
+from kd_jax import build, errors, methods, report, train
+
+RESULTS = pathlib.Path(__file__).parents[1] / 'results'
 
 ARGUMENTS = (
   '',
@@ -41,7 +44,8 @@ def test_every_recipe_and_argument_closes_and_is_valid(recipe, argument):
 
 @pytest.mark.parametrize('protocol', mnist.PROTOCOLS)
 @pytest.mark.parametrize(
-  'row', [r for r in mnist.RECIPES if r not in ('table1', 'methods')]
+  'row',
+  [r for r in mnist.RECIPES if r not in ('table1', 'methods', 'methods_grid')],
 )
 def test_a_row_of_the_table_is_the_recipe_of_its_name(row, protocol):
   alone = _rows(f'{row},protocol={protocol}')[row].to_dict()
@@ -289,6 +293,7 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
     'dropped': 2,
     'reduced_sets': 6,
     'methods': len(methods.METHODS) + 8,
+    'methods_grid': len(methods.METHODS) * len(common.GRID),
     'quantized': 6,
     'mimic': 8,
     'teacher': 0,
@@ -422,3 +427,16 @@ def test_tables_keep_the_order_of_their_rows():
   closed = {row: build.close_row(table, row).student for row in table.rows}
   assert closed['z'].hidden == (1,) and closed['a'].hidden == (3,)
   assert closed['m'].temperature == 2 and closed['z'].temperature == 1
+
+
+@pytest.mark.parametrize('configs', [mnist, cifar])
+def test_the_weights_of_methods_are_those_that_the_grid_chose(configs):
+  name = configs.__name__.removeprefix('configs.')
+  (path,) = (*RESULTS.glob(f'{name}-methods_grid-*.json'), None)[:1]
+  if path is None:
+    assert configs.METHOD_WEIGHTS == {}
+    return
+  chosen = report.best_weights(json.loads(path.read_text()))
+  assert chosen == configs.METHOD_WEIGHTS
+  rows = configs.get_config('methods').rows
+  assert rows.keys() >= chosen.keys()

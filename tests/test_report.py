@@ -103,6 +103,36 @@ def test_fits_show_what_each_adds(record):
   assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
 
 
+def test_methods_are_sorted_and_held_against_one_of_them(record):
+  record['config']['benchmark'] = {'steps_against': 'h50'}
+  record['benchmark']['steps_against'] = {'h50_hard': _batch(1.1)}
+  table = report.methods_table(record)
+  assert [line.split('|')[1].strip() for line in table.splitlines()[2:]] == [
+    'h50', 'h50_hard',
+  ]  # fmt: skip
+  assert _cells(table, 'h50')[1:4] == ['2', '96.50 ± 0.71', '+0.00']
+  hard = _cells(table, 'h50_hard')
+  assert hard[3] == '-1.50' and hard[-1] == '1.10 (0.55–2.20)'
+  assert 'accuracy_rows' in plots.names(record)
+  record['config']['benchmark'] = {'steps_against': ''}
+  assert 'accuracy_rows' not in plots.names(record)
+
+
+def test_a_grid_names_the_best_weight_of_each_method():
+  students = [
+    _student(f'{name}_{percent}', seed, accuracy + 0.01 * seed)
+    for name, percent, accuracy in (
+      ('kl', 10, 0.5), ('kl', 100, 0.6), ('kl', 300, 0.6),
+      ('dkd', 10, 0.9), ('dkd', 100, 0.8),
+    )
+    for seed in (0, 1)
+  ]  # fmt: skip
+  record = {'students': students}
+  assert report.best_weights(record) == {'kl': 100, 'dkd': 10}
+  cells = _cells(report.grid_table(record), 'dkd')
+  assert cells == ['dkd', '**90.50 ± 0.71**', '80.50 ± 0.71', '–']
+
+
 def test_training_speed_is_a_ratio_to_ours():
   rate = {'median': 1200.0, 'lower': 1000.0, 'upper': 1400.0, 'n': 9}
   ratio = {'median': 2.5, 'lower': 2.0, 'upper': 3.0, 'n': 9}
