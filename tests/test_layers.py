@@ -8,7 +8,7 @@ import kd_jax
 ROOT = pathlib.Path(kd_jax.__file__).parent
 LAYERS = (
   ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
-  + ('attacks', 'augment', 'host_memory'),
+  + ('attacks', 'augment', 'host_memory', 'risk'),
   ('methods', 'objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
   + ('plots', 'report'),
