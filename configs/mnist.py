@@ -54,7 +54,27 @@ RECIPES = {
 _OF_METHODS = ('methods', 'methods_grid')
 # In percent of the default weights: the best of `methods_grid`, as results/ has
 # it.
-METHOD_WEIGHTS: dict[str, int] = {}
+METHOD_WEIGHTS: dict[str, int] = {
+  'kl': 10,
+  'soft_cross_entropy': 300,
+  'reverse_kl': 10,
+  'jensen_shannon': 100,
+  'squared_error': 30,
+  'dkd': 10,
+  'dist': 10,
+  'logit_standardization': 30,
+  'mutual': 100,
+  'hint': 100,
+  'vid': 100,
+  'similarity': 10,
+  'rkd': 30,
+  'correlation': 30,
+  'crd': 100,
+  'adversarial_logits': 10,
+  'adversarial_features': 10,
+  'ard': 30,
+  'quantized': 100,
+}
 
 
 def _rows(protocol: str) -> dict[str, dict]:

@@ -12,6 +12,7 @@ paper are claims about their means and variances, which here are finite sums.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -193,80 +194,77 @@ class Sampled(NamedTuple):
     mean_error: standard error of that.
     variance: of the estimate.
     variance_error: standard error of that, from the fourth moment.
+    squared_error: mean square of the estimate less R.
+    squared_error_error: standard error of that.
   """
 
   mean: float
   mean_error: float
   variance: float
   variance_error: float
+  squared_error: float
+  squared_error_error: float
 
 
 def sample_risks(
   key: jax.Array,
   population: Population,
-  teacher: np.ndarray,
-  losses: np.ndarray,
+  values: Mapping[str, np.ndarray],
+  risk: float,
   *,
   num_examples: int,
   num_samples: int,
 ) -> dict[str, Sampled]:
-  """Draws samples of N examples, and returns what came of each estimate.
+  """Draws samples of N examples with labels, and averages values over each.
 
   Args:
     key: of the samples.
     population: that is drawn from.
-    teacher: [X, K], its probabilities.
-    losses: [X, K].
+    values: by the name of an estimate, what an example x with label y has part
+      in it, [X, K] or [X, 1]: its loss, or a distilled one.
+    risk: R, that estimates are held against.
     num_examples: N.
-    num_samples: drawn side by side, in one program.
-  Returns:
-    'empirical', 'bayes' and 'teacher'.
+    num_samples: all of them in one program.
   """
-  # Around the risk, so that float32 holds small differences.
-  risk = population_risk(population, losses)
-  draws = _sample(
-    key,
-    jnp.log(jnp.float32(population.chances)),
-    jnp.log(jnp.float32(population.labels)),
-    jnp.float32(losses - risk),
-    jnp.float32(distilled_losses(population.labels, losses) - risk),
-    jnp.float32(distilled_losses(teacher, losses) - risk),
-    num_examples,
-    num_samples,
+  joint = population.chances[:, None] * population.labels
+  # Less the risk, so that float32 holds small differences.
+  stacked = np.stack(
+    [
+      np.broadcast_to(own, joint.shape).ravel() - risk
+      for own in values.values()
+    ],
+    axis=-1,
   )
-  return {
-    name: _sampled(np.asarray(values, np.float64), risk)
-    for name, values in draws.items()
-  }
+  means = np.asarray(
+    _sample(
+      key,
+      jnp.float32(np.cumsum(joint.ravel())),
+      jnp.float32(stacked),
+      num_examples,
+      num_samples,
+    ),
+    np.float64,
+  )
+  return {name: _sampled(means[:, i], risk) for i, name in enumerate(values)}
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7))
-def _sample(
-  key,
-  log_chances,
-  log_labels,
-  losses,
-  bayes,
-  teacher,
-  num_examples,
-  num_samples,
-):
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _sample(key, cumulative, values, num_examples, num_samples):
+  """Means [S, E] of values [X K, E] over draws from cumulative chances."""
+
   def one(key):
-    x_key, y_key = jax.random.split(key)
-    x = jax.random.categorical(x_key, log_chances, shape=(num_examples,))
-    y = jax.random.categorical(y_key, log_labels[x])
-    return {
-      'empirical': jnp.mean(losses[x, y]),
-      'bayes': jnp.mean(bayes[x]),
-      'teacher': jnp.mean(teacher[x]),
-    }
+    uniform = jax.random.uniform(key, (num_examples,))
+    # Rounding may leave the last of the sums below 1.
+    drawn = jnp.searchsorted(cumulative[:-1], uniform, side='right')
+    return jnp.mean(values[drawn], axis=0)
 
-  # A part at a time: side by side they need memory.
+  # As many at a time as memory holds with ease.
   keys = jax.random.split(key, num_samples)
-  return jax.lax.map(one, keys, batch_size=max(1, 2**20 // num_examples))
+  return jax.lax.map(one, keys, batch_size=max(1, 2**18 // num_examples))
 
 
 def _sampled(values: np.ndarray, risk: float) -> Sampled:
+  """Sums up estimates [S], given less the risk."""
   count = len(values)
   own = np.var(values, ddof=1)
   fourth = np.mean((values - np.mean(values)) ** 4)
@@ -275,4 +273,6 @@ def _sampled(values: np.ndarray, risk: float) -> Sampled:
     mean_error=float(np.sqrt(own / count)),
     variance=float(own),
     variance_error=float(np.sqrt(max(fourth - own**2, 0) / count)),
+    squared_error=float(np.mean(np.square(values))),
+    squared_error_error=float(np.std(np.square(values)) / np.sqrt(count)),
   )

@@ -129,15 +129,19 @@ def test_equality_is_where_losses_do_not_depend_on_the_label():
 
 def test_samples_lie_on_the_exact_lines():
   population, teacher, losses = _draw(1, 5, 3, 1.0)
+  true = risk.population_risk(population, losses)
   sampled = risk.sample_risks(
     jax.random.key(0),
     population,
-    teacher,
-    losses,
+    {
+      'empirical': losses,
+      'bayes': risk.distilled_losses(population.labels, losses)[:, None],
+      'teacher': risk.distilled_losses(teacher, losses)[:, None],
+    },
+    true,
     num_examples=50,
     num_samples=4000,
   )
-  true = risk.population_risk(population, losses)
   own = risk.lemma2(population, teacher, losses, 50)
   exact = {
     'empirical': (true, risk.empirical_variance(population, losses, 50)),
@@ -152,3 +156,7 @@ def test_samples_lie_on_the_exact_lines():
     assert abs(found.mean - mean) < 4 * found.mean_error, name
     assert abs(found.variance - variance) < 4 * found.variance_error, name
     assert found.variance_error < 0.1 * variance
+  found = sampled['teacher']
+  assert abs(found.squared_error - own.squared_error) < (
+    4 * found.squared_error_error
+  )
