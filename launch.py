@@ -111,22 +111,24 @@ def main(argv: list[str]) -> None:
     lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
   )
   # Imported late, so that --list, --help and a mistyped flag answer at once.
-  from kd_jax import experiment, host_memory, report
+  from kd_jax import experiment, host_memory, report, theory
 
   host_memory.keep_freed_memory()
   try:
     workdir = _workdir(_CONFIG.value)
-    record = experiment.run(
-      _CONFIG.value,
-      workdir=workdir,
-      teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
-      data_dir=_DATA_DIR.value,
-      source_dir=_SOURCE_DIR.value,
-    )
+    if 'experiment' in _CONFIG.value:
+      record = theory.run(_CONFIG.value, workdir=workdir)
+    else:
+      record = experiment.run(
+        _CONFIG.value,
+        workdir=workdir,
+        teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
+        data_dir=_DATA_DIR.value,
+        source_dir=_SOURCE_DIR.value,
+      )
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
-  print(report.accuracy_table(record))
-  print(report.cost_table(record))
+  print(report.summary(record))
   print(f'{workdir}/report.md has the rest, with plots.')
 
 

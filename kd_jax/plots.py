@@ -266,6 +266,40 @@ def write(
   return drawn
 
 
+def write_curves(
+  folder: os.PathLike, record: Record, prefix: str = ''
+) -> list[str]:
+  """Writes the curves of an experiment of theory.py; returns their names.
+
+  Args:
+    folder: for the files.
+    record: the content of a run.json with 'results'.
+    prefix: of the names.
+  """
+  names = []
+  for name, own in record['results']['curves'].items():
+    names.append(f'{prefix}{name}')
+    with _figure(pathlib.Path(folder) / f'{names[-1]}.png') as axes:
+      for i, (label, line) in enumerate(own['lines'].items()):
+        axes.errorbar(
+          line['x'],
+          line['y'],
+          line['error'],
+          fmt='o' if line['points'] else '-',
+          capsize=3,
+          color=_color(i),
+          label=label,
+        )
+      axes.set_xscale('log')
+      axes.set_yscale('log')
+      axes.set_title(own['title'])
+      axes.set_xlabel(own['x_label'])
+      axes.set_ylabel(own['y_label'])
+      axes.legend()
+      axes.grid(alpha=0.3)
+  return names
+
+
 def write_cifar(folder: os.PathLike, results: dict[str, Record]) -> None:
   """Writes table2.png: accuracy against inference time, of all CIFAR-10 runs.
 

@@ -490,6 +490,25 @@ def of_table2(results: dict[str, Record]) -> dict[str, Record]:
   }
 
 
+def results_tables(record: Record) -> str:
+  """All tables of an experiment of theory.py, each under its title."""
+  parts = []
+  for title, own in record['results']['tables'].items():
+    lines = [
+      [
+        _NONE
+        if cell is None
+        else cell
+        if isinstance(cell, str)
+        else f'{cell:.4g}'
+        for cell in row
+      ]
+      for row in own['rows']
+    ]
+    parts += [f'{title}:', _markdown(own['columns'], lines)]
+  return '\n\n'.join(parts)
+
+
 # Tables of one run, and of all runs together, by the name a README asks with.
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
@@ -501,6 +520,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'training_speed': training_speed_table,
   'convolutions': convolutions_table,
   'shipped': shipped_table,
+  'results': results_tables,
 }
 TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
@@ -523,6 +543,9 @@ def provenance(record: Record) -> str:
 def markdown(record: Record) -> str:
   """Returns the whole report of a run."""
   head = [f'# {record["name"]}', provenance(record)]
+  if 'results' in record:
+    time_note = f'Computed in {record["seconds"]:.1f} s.'
+    return '\n\n'.join([*head, results_tables(record), time_note]) + '\n'
   if not record['students']:  # A teacher alone.
     time_s = record['teacher']['time']['train_s']
     return '\n\n'.join(
@@ -548,6 +571,13 @@ def markdown(record: Record) -> str:
     latency_table(record),
   ]
   return '\n\n'.join(parts) + '\n'
+
+
+def summary(record: Record) -> str:
+  """Returns what is printed at the end of a run."""
+  if 'results' in record:
+    return results_tables(record)
+  return f'{accuracy_table(record)}\n{cost_table(record)}'
 
 
 def _same_note(record: Record) -> list[str]:
@@ -593,9 +623,12 @@ def write(folder: os.PathLike) -> str:
   record = records.read_json(folder / 'run.json')
   if record is None:
     raise errors.UserError(f'{folder} holds no sound run.json')
-  names = plots.write(
-    folder, record, records.MetricsLog(folder / 'metrics.jsonl').read()
-  )
+  if 'results' in record:
+    names = plots.write_curves(folder, record)
+  else:
+    names = plots.write(
+      folder, record, records.MetricsLog(folder / 'metrics.jsonl').read()
+    )
   text = markdown(record) + ''.join(
     f'\n![{name}]({name}.png)\n' for name in names
   )
@@ -656,11 +689,14 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   """Writes a report beside each result, and the tables of all documents."""
   results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
-    if 'students' in record:
+    if 'students' in record or 'results' in record:
       records.write_text(results_dir / f'{name}.md', markdown(record))
     elif 'shapes' in record:
       parts = (f'# {name}', provenance(record), convolutions_table(record))
       records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
+  for name, record in results.items():
+    if 'results' in record:
+      plots.write_curves(results_dir, record, prefix=f'{name}-')
   plots.write_cifar(results_dir, of_table2(results))
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')

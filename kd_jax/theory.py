@@ -1,9 +1,13 @@
 """The paper's lemmas as experiments: exact sums, and samples on top of them.
 
-Each is a function of a config that returns JSON values: 'tables' and 'curves'
-as report.py and plots.py draw them, for a `theory` recipe of configs/theory.py.
+Each is a function of a config from configs/theory.py that returns JSON values:
+'tables' and 'curves', as report.py and plots.py draw them.
 """
 
+import os
+import pathlib
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from kd_jax import risk
+from kd_jax import build, errors, records, report, risk
 
 Results = dict[str, Any]
 
@@ -123,7 +127,8 @@ def lemma1(config: ConfigDict) -> Results:
       }
       sampled_rows.append([row, *_agreement(config, exact, of_name)])
       if row in ('mixture, random', 'mixture, bayes'):
-        curves[row] = {
+        curves[row.replace(', ', '_')] = {
+          'title': row,
           'x_label': 'examples N',
           'y_label': 'variance of the risk',
           'lines': _variance_lines(config, exact, of_name),
@@ -258,6 +263,14 @@ def _teachers(
   }
 
 
+# Those whose squared errors are drawn, and the plots' names.
+_DRAWN = {
+  'p*': 'bayes_teacher',
+  '10 % uniform': 'near_teacher',
+  '30 % of other examples': 'far_teacher',
+}
+
+
 def _counting_teachers(
   labels: np.ndarray, rng: np.random.Generator, num_labels: int, count: int
 ) -> np.ndarray:
@@ -321,8 +334,9 @@ def lemma2(config: ConfigDict) -> Results:
         furthest,
       ]
     )
-    if name in ('p*', '10 % uniform', '30 % of other examples'):
-      curves[name] = {
+    if name in _DRAWN:
+      curves[_DRAWN[name]] = {
+        'title': f'teacher: {name}',
         'x_label': 'examples N',
         'y_label': 'squared error of the distilled risk',
         'lines': {
@@ -395,3 +409,39 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict], Results]] = {
   'lemma1': lemma1,
   'lemma2': lemma2,
 }
+
+
+def run(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
+  """Runs an experiment, once, and returns the content of its run.json.
+
+  Raises:
+    UserError: if the folder holds a run of another config.
+  """
+  workdir = pathlib.Path(workdir)
+  plain = build.plain(config)
+  with records.locked(workdir):
+    record = records.read_json(workdir / 'run.json')
+    if record is not None:
+      differences = list(records.differences(plain, record['config'], 'config'))
+      if differences:
+        raise errors.UserError(
+          f'{workdir} holds a run of another config:\n  '
+          + '\n  '.join(differences)
+          + '\nChoose another folder with --workdir, or remove this one'
+        )
+    else:
+      records.log_device()
+      began = time.perf_counter()
+      results = EXPERIMENTS[config.experiment](config)
+      record = {
+        'name': config.name,
+        'command': ' '.join(sys.argv),
+        'config': plain,
+        'environment': records.environment(),
+        'seconds': time.perf_counter() - began,
+        'results': results,
+        'status': 'complete',
+      }
+      records.write_json(workdir / 'run.json', record)
+    report.write(workdir)
+  return record

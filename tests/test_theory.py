@@ -1,0 +1,100 @@
+"""The lemmas' experiments, in smoke mode: what they find and write."""
+
+import json
+
+import pytest
+
+from configs import theory as recipes
+from kd_jax import errors, records, report, theory
+
+
+def _columns(results, title):
+  (own,) = [
+    t for name, t in results['tables'].items() if name.startswith(title)
+  ]
+  return {
+    column: [row[i] for row in own['rows']]
+    for i, column in enumerate(own['columns'])
+  }
+
+
+@pytest.fixture(name='results', scope='module')
+def _results():
+  return {
+    recipe: theory.EXPERIMENTS[recipe](recipes.get_config(f'{recipe},smoke'))
+    for recipe in recipes.RECIPES
+  }
+
+
+def test_lemma_1_leaves_nothing_over(results):
+  exact = _columns(results['lemma1'], 'Exact')
+  assert len(exact['risk R']) == 12
+  assert max(exact['what is left over']) < 1e-12
+  by_row = dict(
+    zip(exact['population, predictor'], exact['Bayes / empirical'], strict=True)
+  )
+  assert by_row['deterministic, random'] == pytest.approx(1)
+  assert 0 < by_row['mixture, bayes'] < 0.1
+  # Where losses are constant there is nothing to compare.
+  assert by_row['uniform, indifferent'] is None
+
+
+def test_samples_of_lemma_1_lie_where_they_should(results):
+  sampled = _columns(results['lemma1'], 'Samples')
+  slopes = [
+    slope
+    for column in ('slope, empirical', 'slope, Bayes')
+    for slope in sampled[column]
+    if slope is not None
+  ]
+  assert len(slopes) == 10
+  assert slopes == pytest.approx([-1] * 10, abs=0.15)
+  for what in ('mean', 'variance'):
+    furthest = sampled[f'furthest {what}, standard errors']
+    assert max(value for value in furthest if value is not None) < 5
+
+
+def test_lemma_2_bounds_every_teacher(results):
+  fixed = _columns(results['lemma2'], 'One teacher')
+  for column in ('E[D^2] / bound, N = 10', 'E[D^2] / bound, N = 10,000'):
+    assert max(fixed[column]) <= 1 + 1e-12
+  teacher = dict(
+    zip(fixed['teacher'], fixed['E[D^2] / bound, N = 10,000'], strict=True)
+  )
+  assert teacher['p*'] == pytest.approx(1)  # The bound is tight.
+  assert teacher['30 % uniform'] < 0.01
+  assert max(fixed['furthest sample, standard errors']) < 5
+  random = _columns(results['lemma2'], 'On average')
+  assert max(random['E[D^2] / bound']) <= 1
+  assert random['E ||E p_t - p*||^2'] == sorted(
+    random['E ||E p_t - p*||^2'], reverse=True
+  )
+
+
+def test_results_are_json_with_everything_in_their_tables(results):
+  for recipe, own in results.items():
+    json.dumps(own)
+    text = report.results_tables({'results': own})
+    for title in own['tables']:
+      assert f'{title}:' in text, recipe
+    for curve in own['curves'].values():
+      for line in curve['lines'].values():
+        assert len(line['x']) == len(line['y']) > 0
+
+
+def test_a_run_is_kept_and_not_done_again(tmp_path, monkeypatch):
+  config = recipes.get_config('lemma1,smoke')
+  record = theory.run(config, workdir=tmp_path)
+  assert record == records.read_json(tmp_path / 'run.json')
+  assert (tmp_path / 'mixture_random.png').stat().st_size > 10_000
+  assert '| mixture, bayes ' in (tmp_path / 'report.md').read_text()
+  monkeypatch.setitem(theory.EXPERIMENTS, 'lemma1', None)
+  assert theory.run(config, workdir=tmp_path) == record
+  config.seed = 1
+  with pytest.raises(errors.UserError, match='config.seed'):
+    theory.run(config, workdir=tmp_path)
+
+
+def test_an_unknown_recipe_is_named():
+  with pytest.raises(errors.UserError, match='lemma3'):
+    recipes.get_config('lemma3')
