@@ -7,10 +7,10 @@ Argument: smoke=true for fewer samples. On two CPU cores each takes less than a
 minute.
 
 Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
-of -1; no sample further than some four standard errors; Bayes / empirical is 1
-for the indifferent predictor and for deterministic labels, 0 for uniform labels
-and indifference aside. `lemma2`: no ratio above 1; near 1 where N is small or
-the teacher is p*; the bound of a poor teacher is vacuous at every N.
+of -1; no sample further than some four standard errors; Bayes / empirical 1 for
+deterministic labels, below 1 otherwise, and none where the loss is constant.
+`lemma2`: no ratio above 1, and 1 for p* alone; the bound of a teacher that gives
+hard labels is above what any squared error can be.
 """
 
 from ml_collections import config_dict

@@ -141,7 +141,7 @@ def lemma1(config: ConfigDict) -> Results:
           'risk R',
           'empirical',
           'Bayes-distilled',
-          'E_x Var_y|x l',
+          'E_x Var(l given x)',
           'what is left over',
           'Bayes / empirical',
         ],
@@ -359,7 +359,7 @@ def lemma2(config: ConfigDict) -> Results:
     own = risk.random_teacher(population, teachers, losses, n)
     random_rows.append(
       [
-        f'{num_labels} labels of each example',
+        f'from {num_labels} labels of each example',
         own.squared_error,
         own.variance,
         own.teacher_bias,
@@ -376,8 +376,8 @@ def lemma2(config: ConfigDict) -> Results:
       f'One teacher each; c = {constant:.4g}': table(
         [
           'teacher',
-          'E ||p_t - p*||',
-          'E ||p_t - p*||^2',
+          'E‖p_t - p*‖',
+          'E‖p_t - p*‖^2',
           'bias^2',
           f'E[D^2] / bound, N = {smallest}',
           f'E[D^2] / bound, N = {most:,}',
@@ -392,7 +392,7 @@ def lemma2(config: ConfigDict) -> Results:
           'teachers',
           'E[D^2]',
           'Var / N',
-          'E ||E p_t - p*||^2',
+          'E‖E p_t - p*‖^2',
           'Var p_t',
           'bound',
           'E[D^2] / bound',

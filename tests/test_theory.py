@@ -66,8 +66,8 @@ def test_lemma_2_bounds_every_teacher(results):
   assert max(fixed['furthest sample, standard errors']) < 5
   random = _columns(results['lemma2'], 'On average')
   assert max(random['E[D^2] / bound']) <= 1
-  assert random['E ||E p_t - p*||^2'] == sorted(
-    random['E ||E p_t - p*||^2'], reverse=True
+  assert random['E‖E p_t - p*‖^2'] == sorted(
+    random['E‖E p_t - p*‖^2'], reverse=True
   )
 
 
