@@ -9,8 +9,8 @@ minute.
 Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
 of -1; no sample further than some four standard errors; Bayes / empirical 1 for
 deterministic labels, below 1 otherwise, and none where the loss is constant.
-`lemma2`: no ratio above 1, and 1 for p* alone; the bound of a teacher that gives
-hard labels is above what any squared error can be.
+`lemma2`: no ratio above 1, and 1 for p* alone; the bound of a teacher that
+gives hard labels is above what any squared error can be.
 """
 
 from ml_collections import config_dict
