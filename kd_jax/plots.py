@@ -240,7 +240,7 @@ def names(record: Record) -> list[str]:
     left_out |= {'accuracy_size', 'accuracy_time'}
   if not rows or (record.get('benchmark') or {}).get('reference') != 'teacher':
     left_out.add('accuracy_inference')
-  if record['config'].get('benchmark', {}).get('steps_against') not in rows:
+  if not _has_reference(record):
     left_out.add('accuracy_rows')
   sizes = {_num_examples(record, row, s[0]) for row, s in rows.items()}
   if len(sizes) < 2 or None in sizes:
@@ -264,6 +264,19 @@ def write(
     with _figure(path) as axes:
       PLOTS[name](axes, record, epochs)
   return drawn
+
+
+def _has_reference(record: Record) -> bool:
+  """Whether one of a run's rows is what the others are held against."""
+  against = record['config'].get('benchmark', {}).get('steps_against')
+  return against in records.by_row(record)
+
+
+def write_rows(folder: os.PathLike, record: Record, prefix: str) -> None:
+  """Writes the accuracy of each row of a run that compares methods."""
+  if _has_reference(record):
+    with _figure(pathlib.Path(folder) / f'{prefix}accuracy_rows.png') as axes:
+      accuracy_rows(axes, record, ())
 
 
 def write_curves(

@@ -697,6 +697,8 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   for name, record in results.items():
     if 'results' in record:
       plots.write_curves(results_dir, record, prefix=f'{name}-')
+    elif 'students' in record:
+      plots.write_rows(results_dir, record, prefix=f'{name}-')
   plots.write_cifar(results_dir, of_table2(results))
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')

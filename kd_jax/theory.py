@@ -9,13 +9,15 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
-from kd_jax import build, errors, records, report, risk
+from kd_jax import build, errors, models, records, report, risk
 
 Results = dict[str, Any]
 
@@ -405,9 +407,275 @@ def lemma2(config: ConfigDict) -> Results:
   }
 
 
+# --- Students of Bayes' teacher, and of those that are less near it. ---
+
+
+class Gaussians(NamedTuple):
+  """Classes that are equally likely Gaussians of unit covariance.
+
+  Attributes:
+    means: [K, D], of the classes.
+  """
+
+  means: np.ndarray
+
+  def draw(self, rng: np.random.Generator, count: int):
+    """Returns examples [N, D] and their labels [N]."""
+    labels = rng.integers(len(self.means), size=count)
+    noise = rng.normal(size=(count, self.means.shape[1]))
+    return self.means[labels] + noise, labels
+
+  def log_posterior(self, examples: np.ndarray) -> np.ndarray:
+    """log p*(x) of examples [N, D]: [N, K]."""
+    away = examples[:, None] - self.means
+    return _log_softmax(-0.5 * np.sum(np.square(away), axis=-1))
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+  return -risk.cross_entropies(logits)
+
+
+def _graded_teachers(log_posterior: np.ndarray, noise: np.ndarray):
+  """Log-probabilities [N, K] of teachers by name, from log p* [N, K].
+
+  Args:
+    log_posterior: of the examples.
+    noise: [..., N, K] standard normal, that some have in their logits.
+  """
+  num_classes = log_posterior.shape[-1]
+  mixed = lambda part: np.log(
+    (1 - part) * np.exp(log_posterior) + part / num_classes
+  )
+  return {
+    'p*': log_posterior,
+    **{
+      f'temperature {t:g}': _log_softmax(log_posterior / t)
+      for t in (0.25, 0.5, 2.0, 4.0)
+    },
+    **{f'{100 * part:g} % uniform': mixed(part) for part in (0.3, 0.7)},
+    **{
+      f'noise of {sd:g}': _log_softmax(log_posterior + sd * noise)
+      for sd in (0.5, 1.0, 2.0)
+    },
+  }
+
+
+def bayes_teacher(config: ConfigDict) -> Results:
+  """What students learn from labels, from p*, and from graded teachers.
+
+  Temperatures and mixtures leave a teacher's decisions, and its accuracy, what
+  those of p* are; noise, of each example its own, costs accuracy. How good a
+  student becomes is its mean KL divergence from p*, the risk that it has beyond
+  the least.
+
+  Reference: Menon et al. 2021, arXiv:2005.10419.
+  """
+  rng = np.random.default_rng(config.seed)
+  world = Gaussians(
+    config.separation * rng.normal(size=(config.num_classes, config.dimension))
+  )
+  test, _ = world.draw(rng, config.test_examples)
+  log_posterior = world.log_posterior(test)
+  grades = {
+    name: _grade(log_posterior, own)
+    for name, own in _graded_teachers(
+      log_posterior, rng.normal(size=(_DRAWS, *log_posterior.shape))
+    ).items()
+  }
+  divergence: dict[int, dict[str, np.ndarray]] = {}
+  accuracy: dict[int, dict[str, np.ndarray]] = {}
+  for n in config.num_examples:
+    names, students = _train_students(config, world, rng, n, test)
+    own = np.sum(
+      np.exp(log_posterior) * (log_posterior - students), axis=-1
+    ).mean(axis=-1)
+    chosen = np.argmax(students, axis=-1)[..., None]
+    hits = np.take_along_axis(
+      np.broadcast_to(np.exp(log_posterior), students.shape), chosen, axis=-1
+    ).mean(axis=(-2, -1))
+    divergence[n] = dict(zip(names, own, strict=True))
+    accuracy[n] = dict(zip(names, hits, strict=True))
+  few, many = config.num_examples[0], config.num_examples[-1]
+  rows = [
+    [
+      name,
+      *grades.get(name, (None, None, None)),
+      *(
+        value
+        for n in (few, many)
+        for value in (
+          divergence[n][name].mean(),
+          _standard_error(divergence[n][name]),
+          accuracy[n][name].mean(),
+        )
+      ),
+    ]
+    for name in divergence[few]
+  ]
+  correlations = [
+    [
+      f'{n:,}',
+      *(
+        _rank_correlation(
+          [divergence[n][name].mean() for name in grades],
+          [sign * grade[i] for grade in grades.values()],
+        )
+        for i, sign in ((1, 1), (2, 1), (0, -1))
+      ),
+    ]
+    for n in config.num_examples
+  ]
+  return {
+    'tables': {
+      f'Means over {config.num_students} students': table(
+        [
+          'taught by',
+          'its accuracy',
+          'its E‖p_t - p*‖^2',
+          'its E‖E p_t - p*‖^2',
+          *(
+            f'{column}, N = {n:,}'
+            for n in (few, many)
+            for column in ('KL from p*', 'standard error', 'accuracy')
+          ),
+        ],
+        rows,
+      ),
+      "Rank correlation of students' KL from p* over teachers": table(
+        [
+          'N',
+          "with the teacher's E‖p_t - p*‖^2",
+          'with its E‖E p_t - p*‖^2',
+          'with its error rate',
+        ],
+        correlations,
+      ),
+    },
+    'curves': {
+      'students': {
+        'title': 'students of labels, of p* and of other teachers',
+        'x_label': 'training examples N',
+        'y_label': 'mean KL divergence from p*',
+        'lines': {
+          name: curve(
+            config.num_examples,
+            [divergence[n][name].mean() for n in config.num_examples],
+            [
+              2 * _standard_error(divergence[n][name])
+              for n in config.num_examples
+            ],
+          )
+          for name in (
+            'labels',
+            'p*',
+            'temperature 0.25',
+            'temperature 4',
+            '30 % uniform',
+            'noise of 1',
+          )
+        },
+      }
+    },
+  }
+
+
+# Of a teacher's noise, for what it is on average.
+_DRAWS = 50
+
+
+def _grade(log_posterior: np.ndarray, teacher: np.ndarray) -> tuple:
+  """What there is to say of a teacher.
+
+  Args:
+    log_posterior: [N, K].
+    teacher: its log-probabilities, [N, K] or draws of them, [M, N, K].
+  Returns:
+    Its expected accuracy; its mean squared distance to p*; and that of its mean
+    over the draws.
+  """
+  truth = np.exp(log_posterior)
+  probabilities = np.exp(teacher).reshape(-1, *truth.shape)
+  chosen = np.argmax(probabilities, axis=-1)[..., None]
+  hits = np.take_along_axis(truth[None], chosen, axis=-1)
+  distance = lambda p: float(np.sum(np.square(p - truth), axis=-1).mean())
+  return (
+    float(hits.mean()),
+    distance(probabilities),
+    distance(probabilities.mean(axis=0)),
+  )
+
+
+def _standard_error(values: np.ndarray) -> float:
+  return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def _rank_correlation(a, b) -> float:
+  """Spearman's; equal values share the mean of their ranks."""
+  ranks = []
+  for values in (a, b):
+    values = np.round(values, 12)
+    below = np.sum(values[None] < values[:, None], axis=1)
+    equal = np.sum(values[None] == values[:, None], axis=1)
+    ranks.append(below + (equal - 1) / 2)
+  return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _train_students(config, world: Gaussians, rng, num_examples: int, test):
+  """Trains a student of each teacher on each of several training sets.
+
+  All of them in one program; the students of one training set start alike.
+
+  Returns:
+    What taught them, T names, and their log-probabilities of the test
+    examples, [T, S, N, K].
+  """
+  inputs, targets = [], []
+  for _ in range(config.num_students):
+    examples, labels = world.draw(rng, num_examples)
+    log_posterior = world.log_posterior(examples)
+    taught = _graded_teachers(
+      log_posterior, rng.normal(size=log_posterior.shape)
+    )
+    one_hot = np.eye(config.num_classes)[labels]
+    inputs.append(examples)
+    targets.append([one_hot, *map(np.exp, taught.values())])
+  names = ['labels', *taught]
+  module = models.MLP(hidden=(config.hidden,), num_classes=config.num_classes)
+  optimizer = optax.adam(config.learning_rate)
+
+  def train(key, examples, targets):
+    params = module.init(key, examples[:1], train=False)
+
+    def loss_fn(params):
+      logits, _ = module.apply(params, examples, train=True)
+      return jnp.mean(optax.softmax_cross_entropy(logits, targets))
+
+    def step(carry, _):
+      params, state = carry
+      updates, state = optimizer.update(jax.grad(loss_fn)(params), state)
+      return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(
+      step, (params, optimizer.init(params)), length=config.steps
+    )
+    return jax.nn.log_softmax(
+      module.apply(params, jnp.float32(test), train=False)[0]
+    )
+
+  over_teachers = jax.vmap(train, in_axes=(None, None, 0))
+  keys = jax.random.split(
+    jax.random.key(config.seed + num_examples), config.num_students
+  )
+  students = jax.jit(jax.vmap(over_teachers))(
+    keys, jnp.float32(inputs), jnp.float32(targets)
+  )
+  return names, np.swapaxes(np.asarray(students, np.float64), 0, 1)
+
+
 EXPERIMENTS: dict[str, Callable[[ConfigDict], Results]] = {
   'lemma1': lemma1,
   'lemma2': lemma2,
+  'bayes_teacher': bayes_teacher,
 }
 
 

@@ -71,6 +71,40 @@ def test_lemma_2_bounds_every_teacher(results):
   )
 
 
+def test_students_of_bayes_teacher_lead_those_of_labels(results):
+  students = _columns(results['bayes_teacher'], 'Means over')
+  for n in ('30', '300'):
+    divergence = dict(
+      zip(students['taught by'], students[f'KL from p*, N = {n}'], strict=True)
+    )
+    assert divergence['p*'] == min(divergence.values())
+    assert divergence['p*'] < 0.5 * divergence['labels']
+  grades = {
+    name: own
+    for name, *own in zip(
+      students['taught by'],
+      students['its accuracy'],
+      students['its E‖p_t - p*‖^2'],
+      students['its E‖E p_t - p*‖^2'],
+      strict=True,
+    )
+  }
+  assert grades['p*'][1:] == [0, 0]
+  # A temperature changes no decision; noise does, and cancels in the mean.
+  assert grades['temperature 4'][0] == grades['p*'][0]
+  assert grades['temperature 4'][1] == pytest.approx(grades['temperature 4'][2])
+  assert grades['noise of 2'][0] < grades['p*'][0]
+  assert grades['noise of 2'][2] < 0.3 * grades['noise of 2'][1]
+
+
+def test_rank_correlation_shares_the_ranks_of_equal_values():
+  correlation = theory._rank_correlation
+  assert correlation([1, 2, 3], [10, 20, 40]) == pytest.approx(1)
+  assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+  # Ranks 0, 1.5, 1.5, 3 and 0, 1, 2, 3.
+  assert correlation([0, 5, 5, 9], [1, 2, 3, 4]) == pytest.approx(0.9487, 1e-3)
+
+
 def test_results_are_json_with_everything_in_their_tables(results):
   for recipe, own in results.items():
     json.dumps(own)
