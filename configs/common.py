@@ -109,7 +109,7 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     carry_optimizer=True,  # from one fit to the next
     holdout_fraction=0.0,  # this last part of the training split is unused
     drop_remainder=False,  # leave out what does not fill a batch
-    augmentation='none',  # none, crop_and_flip
+    augmentation='none',  # none, crop_and_flip, jitter
     mixup_alpha=0.0,  # above 0: also mixes pairs of images, and their targets
     subset='all',  # which examples: all, firstN, or another of data/subsets.py
   )

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-PAD_PX = 4
-
 
 class Augmentation(NamedTuple):
   """The views of an image, numbered.
@@ -29,35 +27,39 @@ class Augmentation(NamedTuple):
   apply: Callable[[jax.Array, jax.Array], jax.Array]
 
 
-_CORNERS = 2 * PAD_PX + 1  # Of a crop, along an axis.
+def _crops(pad: int, *, flips: bool) -> Augmentation:
+  """Zero-pads (black) by so many pixels and crops to size; flips half of them.
 
+  View ((row * corners) + column) * 2 + flip, without the last where there are
+  no flips: the middle one, unflipped, is the image itself.
+  """
+  corners = 2 * pad + 1  # Along an axis.
+  kinds = 2 if flips else 1
 
-@jax.vmap
-def _choose_crop_and_flip(key: jax.Array) -> jax.Array:
-  crop_key, flip_key = jax.random.split(key)
-  row, col = jax.random.randint(crop_key, (2,), 0, _CORNERS)
-  flip = jax.random.bernoulli(flip_key).astype(jnp.int32)
-  return (row * _CORNERS + col) * 2 + flip
+  @jax.vmap
+  def choose(key: jax.Array) -> jax.Array:
+    crop_key, flip_key = jax.random.split(key)
+    row, col = jax.random.randint(crop_key, (2,), 0, corners)
+    view = (row * corners + col) * kinds
+    return view + jax.random.bernoulli(flip_key) if flips else view
 
+  @jax.vmap
+  def apply(image: jax.Array, view: jax.Array) -> jax.Array:
+    corner, flip = view // kinds, view % kinds
+    padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    crop = jax.lax.dynamic_slice(
+      padded, (corner // corners, corner % corners, 0), image.shape
+    )
+    return jnp.where(flip == 1, crop[:, ::-1], crop)
 
-@jax.vmap
-def _crop_and_flip(image: jax.Array, view: jax.Array) -> jax.Array:
-  corner, flip = view // 2, view % 2
-  border = (PAD_PX, PAD_PX)
-  padded = jnp.pad(image, (border, border, (0, 0)))
-  crop = jax.lax.dynamic_slice(
-    padded, (corner // _CORNERS, corner % _CORNERS, 0), image.shape
-  )
-  return jnp.where(flip == 1, crop[:, ::-1], crop)
+  return Augmentation(kinds * corners**2, choose, apply)
 
 
 AUGMENTATIONS: dict[str, Augmentation | None] = {
   'none': None,
-  # Zero-pads (black) by 4 pixels, crops to size, flips half the crops: view
-  # (row * 9 + column) * 2 + flip. View 80 is the image itself.
-  'crop_and_flip': Augmentation(
-    2 * _CORNERS**2, _choose_crop_and_flip, _crop_and_flip
-  ),
+  'crop_and_flip': _crops(4, flips=True),
+  # Hinton's of MNIST, arXiv:1503.02531, section 3: up to two pixels.
+  'jitter': _crops(2, flips=False),
 }
 
 

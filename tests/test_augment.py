@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kd_jax import augment
 
@@ -22,12 +23,27 @@ def test_views_are_the_crops_and_their_flips():
   np.testing.assert_array_equal(views[80], image)
 
 
-def test_views_are_equally_likely():
-  keys = jax.random.split(jax.random.key(0), 16_200)
-  views = CROP_AND_FLIP.choose(keys)
-  # 100 of each are expected: chi-squared, df 161.
-  counts = np.bincount(views, minlength=162)
-  assert len(counts) == 162 and np.sum((counts - 100) ** 2 / 100) < 230
+def test_jitter_moves_an_image_by_up_to_two_pixels():
+  image = np.random.default_rng(0).integers(1, 256, (6, 6, 1), np.uint8)
+  padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+  expected = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
+  jitter = augment.AUGMENTATIONS['jitter']
+  views = jitter.apply(
+    jnp.broadcast_to(image, (25, *image.shape)), jnp.arange(jitter.num_views)
+  )
+  np.testing.assert_array_equal(views, np.stack(expected))
+
+
+@pytest.mark.parametrize(
+  'name, limit', [('crop_and_flip', 230), ('jitter', 52)]
+)
+def test_views_are_equally_likely(name, limit):
+  own = augment.AUGMENTATIONS[name]
+  keys = jax.random.split(jax.random.key(0), 100 * own.num_views)
+  counts = np.bincount(own.choose(keys), minlength=own.num_views)
+  # 100 of each are expected: chi-squared, of one degree less than views.
+  assert len(counts) == own.num_views
+  assert np.sum((counts - 100) ** 2 / 100) < limit
 
 
 def test_a_view_depends_on_its_key_alone():

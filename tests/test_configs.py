@@ -438,5 +438,22 @@ def test_the_weights_of_methods_are_those_that_the_grid_chose(configs):
     return
   chosen = report.best_weights(json.loads(path.read_text()))
   assert chosen == configs.METHOD_WEIGHTS
-  rows = configs.get_config('methods').rows
-  assert set(rows) >= chosen.keys()
+  config = configs.get_config('methods')
+  assert set(config.rows) >= chosen.keys()
+  for method, percent in chosen.items():
+    assert config.distill[method].weight == pytest.approx(
+      percent / 100 * methods.METHODS[method].weight
+    )
+
+
+def test_a_grid_has_each_method_at_each_weight_on_held_out_images():
+  for configs in (mnist, cifar):
+    config = configs.get_config('methods_grid')
+    assert config.data.holdout_examples >= 5000
+    row = build.close_row(config, 'dkd_30')
+    assert row.distill.method == 'dkd'
+    default = methods.METHODS['dkd'].weight
+    assert row.distill.dkd.weight == pytest.approx(0.3 * default)
+    # Other methods keep theirs, and rows without a method are left out.
+    assert row.distill.kl.weight == methods.METHODS['kl'].weight
+    assert not any(name.startswith('labels') for name in config.rows)
