@@ -3,9 +3,9 @@
   python launch.py --config=configs/theory.py:lemma1
   python launch.py --config=configs/theory.py:lemma2
   python launch.py --config=configs/theory.py:bayes_teacher
+  python launch.py --config=configs/theory.py:hinton,seeds=5
 
-Argument: smoke=true for fewer samples. On two CPU cores each takes less than a
-minute.
+Arguments: smoke=true for fewer samples or epochs; seeds=N, of `hinton`.
 
 Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
 of -1; no sample further than some four standard errors; Bayes / empirical 1 for
@@ -26,17 +26,20 @@ RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',
   'lemma2': "a teacher's distilled risk, and the bound on its squared error",
   'bayes_teacher': 'students of labels, of p*, and of graded teachers',
+  'hinton': "Hinton's MNIST students of 800-800, 300 and 30 units",
 }
+# Test errors of 10,000 that Hinton et al. 2015 report, section 3.
+HINTON = {'teacher': 67, 'hard_800': 146, 'soft_800': 74}
+TEMPERATURES = (1, 2, 4, 8, 20)
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of `RECIPE,argument=value,...`."""
-  recipe, args = common.parse_arg(arg, RECIPES, smoke=False)
-  config = config_dict.create(
-    name=f'theory-{recipe}' + ('-smoke' if args.smoke else ''),
-    experiment=recipe,
-    seed=0,
-  )
+  recipe, args = common.parse_arg(arg, RECIPES, smoke=False, seeds=1)
+  name = f'theory-{recipe}' + ('-smoke' if args.smoke else '')
+  if recipe == 'hinton':
+    return _hinton(name, args)
+  config = config_dict.create(name=name, experiment=recipe, seed=0)
   fields = _students if recipe == 'bayes_teacher' else _populations
   config.update(fields(args.smoke))
   return config
@@ -65,3 +68,45 @@ def _students(smoke: bool) -> dict:
     steps=50 if smoke else 500,  # on all examples at once
     test_examples=500 if smoke else 2000,
   )
+
+
+def _hinton(name: str, args) -> config_dict.ConfigDict:
+  """Section 3 of Hinton et al. 2015, arXiv:1503.02531.
+
+  The teacher has dropout and sees images moved by up to two pixels; students
+  have no regularization but its soft targets, beside the labels.
+  """
+  epochs = 1 if args.smoke else 20
+  optim = common.optimizer('adam', 1e-3, schedule='cosine')
+  config = common.base(
+    name=name,
+    dataset='mnist',
+    teacher_model=common.mlp((1200, 1200), dropout_rate=0.5),
+    teacher_train=common.training(
+      epochs=epochs, batch_size=128, augmentation='jitter'
+    ),
+    teacher_optim=optim,
+    student=common.mlp((800, 800)),
+    train=common.training(epochs=epochs, batch_size=128),
+    optim=optim.copy_and_resolve_references(),
+    distill=common.distillation(ce_weight=1.0, temperature=20.0),
+  )
+  config.seeds = args.seeds
+  config.benchmark.cold_calls = 0
+  rows = {'hard_800': {'distill.kd_weight': 0.0}, 'soft_800': {}}
+  for units in (300, 30):
+    for temperature in TEMPERATURES:
+      rows[f'units{units}_t{temperature}'] = {
+        'student.hidden': (units, units),
+        'distill.temperature': float(temperature),
+      }
+  common.table(config, rows)
+  for row, num_errors in HINTON.items():
+    config.paper[row] = config_dict.create(accuracy=100 - num_errors / 100)
+  if args.smoke:
+    config.data.train_examples = 1024
+    config.data.test_examples = 512
+    config.teacher.model.hidden = (64, 64)
+    config.benchmark.batch_sizes = (1, 32)
+    config.benchmark.budget_s = 0.05
+  return config

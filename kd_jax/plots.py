@@ -42,7 +42,7 @@ def _accuracy_against(
       label=name,
     )
     paper = record['config']['paper'].get(name)
-    if paper:
+    if paper and (paper_x is None or paper_x in paper):
       axes.plot(
         paper[paper_x] if paper_x else x,
         paper['accuracy'],

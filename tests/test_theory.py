@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import theory as recipes
-from kd_jax import errors, records, report, theory
+from kd_jax import build, errors, records, report, theory
 
 
 def _columns(results, title):
@@ -22,7 +22,7 @@ def _columns(results, title):
 def _results():
   return {
     recipe: theory.EXPERIMENTS[recipe](recipes.get_config(f'{recipe},smoke'))
-    for recipe in recipes.RECIPES
+    for recipe in theory.EXPERIMENTS
   }
 
 
@@ -127,6 +127,31 @@ def test_a_run_is_kept_and_not_done_again(tmp_path, monkeypatch):
   config.seed = 1
   with pytest.raises(errors.UserError, match='config.seed'):
     theory.run(config, workdir=tmp_path)
+
+
+def test_every_recipe_is_an_experiment_or_trains_students():
+  for recipe in recipes.RECIPES:
+    for argument in ('', ',smoke'):
+      config = recipes.get_config(recipe + argument)
+      json.dumps(config.to_dict())
+      if 'experiment' in config:
+        assert config.experiment in theory.EXPERIMENTS
+        continue
+      for row in config.rows:
+        build.validate(build.close_row(config, row))
+
+
+def test_hintons_students_differ_in_size_temperature_and_teacher():
+  config = recipes.get_config('hinton,seeds=5')
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  assert config.seeds == 5 and len(rows) == 12
+  assert rows['hard_800'].distill.kd_weight == 0
+  assert rows['soft_800'].distill.kd_weight == 1
+  assert rows['soft_800'].distill.temperature == 20
+  assert rows['soft_800'].student.hidden == (800, 800)
+  small = rows['units30_t2']
+  assert small.student.hidden == (30, 30) and small.distill.temperature == 2
+  assert config.paper.soft_800.accuracy == pytest.approx(99.26)
 
 
 def test_an_unknown_recipe_is_named():
