@@ -173,11 +173,6 @@ def measure_training(
     JSON values: for each network the quartiles of 'stored_step_s' and of
     'live_step_s'.
   """
-  count = min(len(dataset.train.labels), _TIMED_EXAMPLES)
-  arrays = {
-    'images': dataset.train.images[:count],
-    'labels': dataset.train.labels[:count],
-  }
   results = {}
   for name, config in rows.items():
     logging.info('benchmark: training steps of %s', name)
@@ -185,27 +180,13 @@ def measure_training(
     # What a teacher adds is asked of rows that have no use for it, too: the
     # paper's program calls it for them.
     config.distill.kd_weight = config.distill.kd_weight or 1.0
-    steps = {
-      'stored_step_s': _training_step(config, dataset, count, live=False),
-      'live_step_s': _training_step(config, dataset, count, live=True),
-    }
-    layers = build.teacher_layers(
-      config, dataset.num_classes, dataset.train.images.shape[1:]
-    )
-    stored = {
-      'teacher_logits': jnp.zeros((count, dataset.num_classes)),
-      'teacher_features': {
-        layer: jnp.zeros((count, *shape), jnp.float16)
-        for layer, shape in layers.items()
-      },
-    }
     seconds = timing.interleave(
       {
-        'stored_step_s': functools.partial(
-          steps['stored_step_s'], arrays | stored
+        'stored_step_s': _training_step(
+          config, dataset, _random_outputs(config, dataset)
         ),
-        'live_step_s': functools.partial(
-          steps['live_step_s'], arrays | {'teacher': teacher}
+        'live_step_s': _training_step(
+          config, dataset, {'teacher': teacher}, live=True
         ),
       },
       budget_s=budget_s,
@@ -241,29 +222,11 @@ def measure_steps(
     JSON values: of each row that trains by itself, its quartiles of 'step_s'
     and of 'ratio', its step / the other's, round by round.
   """
-  count = min(len(dataset.train.labels), _TIMED_EXAMPLES)
-  kind = dataset.num_classes, dataset.train.images.shape[1:]
 
   def make(config: ConfigDict):
-    rng = np.random.default_rng(0)
-    own_layers = build.teacher_layers(config, *kind)
-    bits = config.teacher.feature_bits
-    dtype = np.float16 if not bits else np.uint8 if bits <= 8 else np.uint16
-    arrays = {
-      'images': dataset.train.images[:count],
-      'labels': dataset.train.labels[:count],
-      'teacher_logits': jnp.asarray(
-        rng.normal(size=(count, dataset.num_classes)), jnp.float32
-      ),
-      'teacher_features': {
-        layer: jnp.asarray(rng.uniform(0, 3, (count, *shape)), dtype)
-        for layer, shape in own_layers.items()
-      },
-    }
-    step = _training_step(
-      config, dataset, count, live=False, steps=_STEPS_A_CALL
+    return _training_step(
+      config, dataset, _random_outputs(config, dataset), steps=_STEPS_A_CALL
     )
-    return functools.partial(step, arrays)
 
   reference = make(rows[against])
   results = {}
@@ -282,18 +245,54 @@ def measure_steps(
   return results
 
 
+def _num_timed(dataset: data.Dataset) -> int:
+  return min(len(dataset.train.labels), _TIMED_EXAMPLES)
+
+
+def _random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
+  """Returns what a row has stored of a teacher, with random values."""
+  rng, count = np.random.default_rng(0), _num_timed(dataset)
+  bits = config.teacher.feature_bits
+  dtype = np.float16 if not bits else np.uint8 if bits <= 8 else np.uint16
+  layers = build.teacher_layers(
+    config, dataset.num_classes, dataset.train.images.shape[1:]
+  )
+  return {
+    'teacher_logits': jnp.asarray(
+      rng.normal(size=(count, dataset.num_classes)), jnp.float32
+    ),
+    'teacher_features': {
+      layer: jnp.asarray(rng.uniform(0, 3, (count, *shape)), dtype)
+      for layer, shape in layers.items()
+    },
+  }
+
+
 def _training_step(
   config: ConfigDict,
   dataset: data.Dataset,
-  count: int,
+  teacher: dict[str, Any],
   *,
-  live: bool,
+  live: bool = False,
   steps: int = 1,
-):
-  """Returns `step(arrays)`, which takes more steps of a row's training.
+) -> Callable[[], Any]:
+  """Returns a call that takes more steps of a row's training.
 
   Where the loop over steps is Python's, it takes one, and `steps` otherwise.
+
+  Args:
+    config: closed.
+    dataset: on the device.
+    teacher: the arrays of it that training has: outputs, or its variables.
+    live: whether it has the latter.
+    steps: a call.
   """
+  count = _num_timed(dataset)
+  arrays = {
+    'images': dataset.train.images[:count],
+    'labels': dataset.train.labels[:count],
+    **teacher,
+  }
   programs_key = build.row_key(
     config,
     num_classes=dataset.num_classes,
@@ -312,7 +311,7 @@ def _training_step(
   settings = build.settings(config.optim, config.distill, 0)
   held = {'state': programs.init(key)}
 
-  def step(arrays):
+  def step():
     held['state'], sums = programs.epochs.run(
       held['state'],
       programs.epochs.zero_sums(),
