@@ -620,10 +620,12 @@ def _row_identity(
   digest = {'teacher': teacher.record['outputs']} | {
     name: records.digest(identity) for name, identity in earlier.items()
   }
-  teachers = config.teacher.rows
+  teachers, bits = config.teacher.rows, config.teacher.feature_bits
   return _identity(
     config,
     dataset,
+    # Of features that are used; without, nothing depends on it.
+    **({'feature_bits': bits} if build.uses_features(config.distill) else {}),
     teacher_outputs={
       'average': config.teacher.average,
       'of': [digest[row] for row in teachers],
