@@ -91,7 +91,10 @@ def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
   assert ideal['benchmark']['reference'] == 'teacher'
 
 
-@pytest.mark.parametrize('augmentation', ['none', 'crop_and_flip'])
+@pytest.mark.parametrize(
+  'augmentation',
+  [pytest.param('none', marks=pytest.mark.slow), 'crop_and_flip'],
+)
 def test_a_live_teacher_gives_what_its_stored_outputs_give(
   folder, augmentation
 ):
@@ -270,6 +273,7 @@ def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
   np.testing.assert_allclose(*logits, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_are_stored_or_the_teacher_is_live_with_one_result(folder):
   nll, teachers = {}, folder / 'teachers'
   for features_gib in (1.0, 0.0):
