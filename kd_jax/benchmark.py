@@ -34,6 +34,7 @@ from kd_jax import (
   timing,
   train,
 )
+from kd_jax import teacher as teacher_outputs
 
 PyTree = Any
 
@@ -252,8 +253,7 @@ def _num_timed(dataset: data.Dataset) -> int:
 def _random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
   """Returns what a row has stored of a teacher, with random values."""
   rng, count = np.random.default_rng(0), _num_timed(dataset)
-  bits = config.teacher.feature_bits
-  dtype = np.float16 if not bits else np.uint8 if bits <= 8 else np.uint16
+  dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
   layers = build.teacher_layers(
     config, dataset.num_classes, dataset.train.images.shape[1:]
   )

@@ -660,8 +660,8 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   if config.teacher.live or not layers:
     return config.teacher.live
   examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
-  bytes_each = 1 if 1 <= config.teacher.feature_bits <= 8 else 2
-  size = bytes_each * len(examples)
+  dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
+  size = dtype.itemsize * len(examples)
   size *= sum(int(np.prod(shape)) for shape in layers.values())
   is_live = (
     train.augmentation != 'none'

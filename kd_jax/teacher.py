@@ -266,6 +266,16 @@ def half_floats(outputs: np.ndarray) -> np.ndarray:
   return np.asarray(outputs, np.float16)
 
 
+def features_dtype(bits: int) -> np.dtype:
+  """Returns the type that features of so many bits are stored in.
+
+  Half floats for 0; whole numbers of up to 8 and up to 16 bits otherwise.
+  """
+  if not bits:
+    return np.dtype(np.float16)
+  return np.dtype(np.uint8 if bits <= 8 else np.uint16)
+
+
 def whole_numbers(
   features: np.ndarray, bits: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -273,8 +283,7 @@ def whole_numbers(
 
   Args:
     features: [N, ...].
-    bits: 1 to 16: the levels are 0, ..., 2^bits - 1, the last the largest;
-      uint8 up to 8 bits, uint16 beyond.
+    bits: 1 to 16: the levels are 0, ..., 2^bits - 1, the last the largest.
   Raises:
     UserError: if a feature is below 0, or not finite.
   """
@@ -287,8 +296,7 @@ def whole_numbers(
   largest = np.max(features).astype(np.float32)
   levels = 2**bits - 1
   units = features / largest if largest > 0 else features
-  dtype = np.uint8 if bits <= 8 else np.uint16
-  return np.rint(units * levels).astype(dtype), largest
+  return np.rint(units * levels).astype(features_dtype(bits)), largest
 
 
 def _npy(array: np.ndarray) -> bytes:
