@@ -74,9 +74,8 @@ def ours():
 
   config = build.close_row(mnist.get_config('h300'), 'h300')
   images, labels, logits = load_arrays()
-  phases = train.make_phases(
-    len(labels), epochs=1, folds=0, holdout_fraction=0.0
-  )
+  used = np.ones(len(labels), bool)
+  phases = train.make_phases(used, epochs=1, folds=0)
   programs = build.make_programs(
     build.row_key(
       config,

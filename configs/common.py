@@ -111,7 +111,12 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     drop_remainder=False,  # leave out what does not fill a batch
     augmentation='none',  # none, crop_and_flip, jitter
     mixup_alpha=0.0,  # above 0: also mixes pairs of images, and their targets
-    subset='all',  # which examples: all, firstN, or another of data/subsets.py
+    # Which examples: all, firstN, onlyA_B, withoutA_B, or another of
+    # data/subsets.py.
+    subset='all',
+    # Images in the place of the training split's: noise, shuffled_pixels, or a
+    # data set of the same kind; '' for its own.
+    transfer_set='',
   )
   train.update(fields)
   return train
@@ -275,6 +280,7 @@ def base(
     # place; 'teacher' may be among them.
     rows=(),
     average='logits',  # of several teachers: logits, probabilities
+    class_shift=0,  # students take its class k for class k + so many
     shipped='',  # a folder in teachers/ whose outputs come with the project
     retrain=False,  # train it, though its outputs are there
     live=False,  # call it in every step, and use no stored outputs
@@ -298,6 +304,9 @@ def base(
   config.eval = config_dict.create(
     batch_size=1000,
     attacked_examples=0,  # the first so many of test, for robust accuracy
+    # Students of a transfer set that lacks classes: also their errors with a
+    # bias on the logits of these, chosen on what train.holdout_fraction leaves.
+    bias_classes=(),
   )
   config.benchmark = config_dict.create(
     enabled=True,

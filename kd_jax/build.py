@@ -326,16 +326,6 @@ def check_methods(
       raise errors.UserError(f'config.distill.{name}: {error}') from None
 
 
-def phases(config: ConfigDict, num_examples: int) -> list[train.Phase]:
-  """Returns the fits of a train section."""
-  return train.make_phases(
-    num_examples,
-    epochs=config.epochs,
-    folds=config.folds,
-    holdout_fraction=config.holdout_fraction,
-  )
-
-
 class Programs(NamedTuple):
   """What a training runs, compiled on first use.
 
@@ -594,6 +584,11 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
       )
 
 
+def _outputs_alone(teacher: ConfigDict) -> bool:
+  """Whether of a teacher there are outputs, and no network to be called."""
+  return bool(teacher.logits or (teacher.shipped and not teacher.retrain))
+
+
 def _validate_methods(config: ConfigDict) -> None:
   """Checks which methods there are, their options, and their teacher."""
   distill, teacher = config.distill, config.teacher
@@ -625,8 +620,7 @@ def _validate_methods(config: ConfigDict) -> None:
     'logits: nothing would train the last layer',
   )
   _check(
-    not uses_features(distill)
-    or not (teacher.logits or (teacher.shipped and not teacher.retrain)),
+    not uses_features(distill) or not _outputs_alone(config.teacher),
     'distill.method',
     distill.method,
     'a method that takes no features, or a teacher that is trained here '
@@ -708,7 +702,7 @@ def validate(config: ConfigDict) -> None:
       data.find_subset(section.subset) is not None,
       f'{prefix}.subset',
       section.subset,
-      f'one of {", ".join(data.SUBSETS)}, or firstN: the first N of each class',
+      f'one of {", ".join((*data.SUBSETS, *data.PATTERNS))}',
     )
   for prefix, section in (
     ('optim', config.optim),
@@ -720,7 +714,37 @@ def validate(config: ConfigDict) -> None:
     fraction(f'{prefix}.momentum', section.momentum)
     fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
     at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
+  transfer_set, known = config.train.transfer_set, data.TRANSFER_SETS
+  _one_of('train.transfer_set', transfer_set, ('', *known, *data.names()))
+  _check(
+    not config.teacher.train.transfer_set,
+    'teacher.train.transfer_set',
+    config.teacher.train.transfer_set,
+    "'': the teacher learns its data set",
+  )
   teacher = config.teacher
+  _check(
+    not (transfer_set and _outputs_alone(teacher)),
+    'train.transfer_set',
+    transfer_set,
+    "'', or a teacher that is trained here (teacher.retrain=true), to be shown "
+    'it: these outputs are of the training split',
+  )
+  _check(
+    teacher.class_shift == 0
+    or not (teacher.live or config.train.augmentation != 'none'),
+    'teacher.class_shift',
+    teacher.class_shift,
+    '0 with a live teacher or augmented images: stored outputs are shifted',
+  )
+  if config.eval.bias_classes:
+    _check(
+      config.train.holdout_fraction > 0 and not transfer_set,
+      'eval.bias_classes',
+      config.eval.bias_classes,
+      '(), or a part of the training split to choose a bias on: '
+      "train.holdout_fraction above 0 and train.transfer_set=''",
+    )
   _one_of('teacher.average', teacher.average, teacher_outputs.AVERAGES)
   _check(
     not teacher.rows
@@ -749,7 +773,7 @@ def validate(config: ConfigDict) -> None:
   _check(
     config.train.augmentation == 'none'
     or config.distill.kd_weight == 0
-    or not (teacher.logits or (teacher.shipped and not teacher.retrain)),
+    or not _outputs_alone(teacher),
     'train.augmentation',
     config.train.augmentation,
     "'none', or a teacher that is trained here (teacher.retrain=true): these "
@@ -792,8 +816,16 @@ def close_row(config: ConfigDict, row: str) -> ConfigDict:
   A field that is not open was given on the command line, and stays. See
   configs/common.py.
   """
-  closed = config.copy_and_resolve_references()
-  closed.unlock()
+  # Without the other rows, of which a copy is most of the work.
+  closed = ConfigDict(
+    {
+      field: value.copy_and_resolve_references()
+      if isinstance(value, ConfigDict)
+      else value
+      for field, value in config.items()
+      if field != 'rows'
+    }
+  )
   for path, value in _leaves(config.rows[row]):
     if config_path.get_value(path, closed) is None:
       config_path.set_value(path, closed, value)

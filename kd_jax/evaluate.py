@@ -1,7 +1,7 @@
 """Logits of a whole split, nothing dropped, and every metric from them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -210,6 +210,55 @@ def evaluate(
   if teacher_logits is not None:
     values = values | _fidelity(logits, teacher_logits)
   return {name: value.item() for name, value in values.items()}
+
+
+def by_class(logits: jax.Array, labels: jax.Array) -> dict[str, list[int]]:
+  """Returns 'errors' and 'examples' of each class, lists of K."""
+  num_classes = np.shape(logits)[-1]
+  labels = np.asarray(labels)
+  wrong = np.argmax(logits, axis=-1) != labels
+  count = lambda chosen: np.bincount(chosen, minlength=num_classes).tolist()
+  return {'errors': count(labels[wrong]), 'examples': count(labels)}
+
+
+def add_bias(
+  logits: jax.Array, classes: Sequence[int], bias: float
+) -> jax.Array:
+  """Returns logits [N, K] with the bias added to those of some classes."""
+  return jnp.asarray(logits).at[:, np.asarray(classes)].add(bias)
+
+
+def choose_bias(
+  logits: jax.Array, labels: jax.Array, classes: Sequence[int]
+) -> float:
+  """Returns the bias on some classes that makes the fewest errors.
+
+  The number of errors is a step function of the bias, with a step where an
+  example goes over to one of the classes. Of its lowest stretch (the one
+  nearest to 0, if there are several) this is the middle; of one without an end,
+  a point 1 beyond the other.
+
+  Args:
+    logits: [N, K].
+    labels: [N] int.
+    classes: some of the K, not all.
+  """
+  logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+  inside = np.isin(np.arange(logits.shape[-1]), classes)
+  within = np.where(inside, logits, -np.inf)
+  without = np.where(inside, -np.inf, logits)
+  gain = (np.argmax(within, axis=-1) == labels).astype(int) - (
+    np.argmax(without, axis=-1) == labels
+  )
+  # Logits are float32: steps that differ in the last bits alone are one.
+  going_over = np.max(without, axis=-1) - np.max(within, axis=-1)
+  steps, of_step = np.unique(np.round(going_over, 5), return_inverse=True)
+  change = np.bincount(of_step, gain)
+  correct = np.concatenate([[0], np.cumsum(change)])  # than at -infinity
+  middles = (steps[1:] + steps[:-1]) / 2
+  candidates = np.concatenate([[steps[0] - 1], middles, [steps[-1] + 1]])
+  best = candidates[correct == correct.max()]
+  return float(best[np.argmin(np.abs(best))])
 
 
 def reliability(logits: jax.Array, labels: jax.Array) -> dict[str, list[float]]:

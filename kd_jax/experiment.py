@@ -6,26 +6,23 @@ Teachers live beside the runs, in folders named by what determines them, so
 that runs share them.
 """
 
-import dataclasses
 import functools
 import os
 import pathlib
 import shutil
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from kd_jax import (
-  augment,
   benchmark,
   build,
-  checkpoint,
   data,
   errors,
   evaluate,
@@ -33,54 +30,15 @@ from kd_jax import (
   preprocessing,
   records,
   report,
+  teachers,
 )
+from kd_jax import context as context_lib
 from kd_jax import teacher as teacher_outputs
-from kd_jax import train as train_lib
+from kd_jax.context import Context
+from kd_jax.teachers import Teacher
 
 # What does not change a student: it may differ between commands in one folder.
 FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'loop', 'benchmark')
-
-
-# How a network was trained, of the fields of a model, and not what it is.
-_OF_TRAINING = ('zero_init', 'dtype')
-
-
-class Teacher(NamedTuple):
-  """What students learn from.
-
-  Attributes:
-    logits: float32 [N, K] by split, on the device; 'test' may be missing from
-      a file of the user's.
-    variables: of the network; None for a file of the user's.
-    record: JSON values for run.json.
-    outputs: all that were computed, by input scaling, on the host.
-    epochs: the metrics of its training, an entry each.
-    of_views: from the name of an augmentation to a store of logits for its
-      views; None for a teacher whose outputs alone are there.
-    features: (layers, bits, subset, indices [M]) -> features [M, ...] by layer,
-      as half floats or, if bits are given, as whole numbers of so many, for the
-      training examples of a named subset; likewise.
-  """
-
-  logits: dict[str, jax.Array]
-  variables: Any
-  record: dict[str, Any]
-  outputs: dict[str, dict[str, np.ndarray]]
-  epochs: list[dict[str, Any]]
-  of_views: Callable[[str], teacher_outputs.ViewOutputs] | None = None
-  features: Callable[..., dict[str, np.ndarray]] | None = None
-
-
-class Context(NamedTuple):
-  """What the trainings of a run share.
-
-  Attributes:
-    dataset: on the device.
-    make_programs: `build.make_programs`, each key compiled once in a run.
-  """
-
-  dataset: data.Dataset
-  make_programs: Callable[[FrozenConfigDict], build.Programs]
 
 
 def run(
@@ -110,34 +68,51 @@ def run(
   records.log_device()
   with records.locked(workdir):
     record = _open_run(config, workdir)
-    context = Context(
-      _load_data(config, data_dir, source_dir),
-      functools.cache(build.make_programs),
+    context = context_lib.make(
+      config,
+      functools.partial(data.load, data_dir=data_dir, source_dir=source_dir),
     )
     for row_config in rows.values():
-      build.check_methods(row_config, *_kind_of_data(context.dataset))
-    teacher = _get_teacher(config, context, pathlib.Path(teachers_dir))
+      build.check_methods(
+        row_config, *context_lib.kind_of_data(context.dataset)
+      )
+    teacher = teachers.get(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
     # Only now is the folder this config's: a mistake in the data or in the
     # teacher's outputs leaves it free for the command that mends it.
     records.write_json(workdir / 'run.json', record)
     if not rows:
-      _ship(config, context.dataset, teacher, workdir)
+      teachers.ship(config, context.dataset, teacher, workdir)
     identities: dict[str, dict[str, Any]] = {}
     for name, row_config in rows.items():
       identities[name] = _row_identity(
         row_config, context.dataset, teacher, identities
       )
     same_as = _same_as(identities)
+
+    @functools.cache
+    def on_transfer_set(name: str) -> tuple[Context, Teacher]:
+      own = context_lib.on_transfer_set(context, name)
+      return own, teacher.on(name, own.dataset) if name else teacher
+
     for name, row_config in rows.items():
       if same_as[name] == name:
+        own_context, own_teacher = on_transfer_set(
+          row_config.train.transfer_set
+        )
         _train_row(
           name,
           row_config,
           identities[name],
-          context,
+          own_context,
           functools.partial(
-            _teacher_of_row, rows, same_as, context, teacher, workdir, name
+            _teacher_of_row,
+            rows,
+            same_as,
+            own_context,
+            own_teacher,
+            workdir,
+            name,
           ),
           workdir,
         )
@@ -209,397 +184,6 @@ def _fixed_fields(config: dict[str, Any]) -> dict[str, Any]:
   return drop(config) | {'rows': rows}
 
 
-def _load_data(config: ConfigDict, data_dir, source_dir) -> data.Dataset:
-  """Returns the config's part of its data set, on the device."""
-  dataset = data.load(
-    config.data.name, data_dir=data_dir, source_dir=source_dir
-  )
-
-  train, test = dataset.train, dataset.test
-  if config.data.holdout_examples:
-    kept = len(train.labels) - config.data.holdout_examples
-    if kept <= 0:
-      raise errors.UserError(
-        f'config.data.holdout_examples={config.data.holdout_examples}: '
-        f'{dataset.name} has {len(train.labels)} in all'
-      )
-    test = data.Split(train.images[kept:], train.labels[kept:])
-    train = data.Split(train.images[:kept], train.labels[:kept])
-
-  def part(split: data.Split, field: str) -> data.Split:
-    count = config.data[field] or len(split.labels)
-    if count > len(split.labels):
-      raise errors.UserError(
-        f'config.data.{field}={count}: {dataset.name} has {len(split.labels)}'
-      )
-    return data.Split(
-      jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count])
-    )
-
-  return dataclasses.replace(
-    dataset,
-    train=part(train, 'train_examples'),
-    test=part(test, 'test_examples'),
-  )
-
-
-def _make_job(
-  config: ConfigDict,
-  context: Context,
-  *,
-  label: str,
-  model: ConfigDict,
-  train: ConfigDict,
-  optim: ConfigDict,
-  distill: ConfigDict,
-  scaling: str,
-  seeds: tuple[int, ...],
-  folder: pathlib.Path,
-  identity: dict[str, Any],
-  live_teacher: bool = False,
-) -> jobs.Job:
-  dataset = context.dataset
-  examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
-  phases = build.phases(train, len(examples))
-  key = build.programs_key(
-    config,
-    model=model,
-    train=train,
-    optim=optim,
-    distill=distill,
-    scaling=scaling,
-    num_classes=dataset.num_classes,
-    image_shape=dataset.train.images.shape[1:],
-    total_steps=train_lib.num_steps(
-      phases, train.batch_size, drop_remainder=train.drop_remainder
-    ),
-    num_seeds=len(seeds) if len(seeds) > 1 else None,
-    live_teacher=live_teacher,
-  )
-  if model.kind == 'resnet' and not train.drop_remainder:
-    _refuse_padding(phases, train.batch_size, label)
-  return jobs.Job(
-    label=label,
-    programs=context.make_programs(key),
-    examples=None if train.subset == 'all' else examples,
-    phases=phases,
-    carry_optimizer=train.carry_optimizer,
-    settings=functools.partial(build.settings, optim, distill),
-    seeds=seeds,
-    attacked_examples=config.eval.attacked_examples,
-    folder=folder,
-    identity=identity,
-  )
-
-
-def _refuse_padding(
-  phases: list[train_lib.Phase], batch_size: int, label: str
-) -> None:
-  """A batch that is padded would have the padding in its statistics."""
-  if any(int(phase.subset.sum()) % batch_size for phase in phases):
-    section = 'teacher.train' if label == 'teacher' else 'train'
-    raise errors.UserError(
-      f'config.{section}.batch_size does not divide the number of examples, '
-      'and batch norm needs whole batches: choose another, or set '
-      f'config.{section}.drop_remainder=true'
-    )
-
-
-# --- The teacher. ---
-
-
-def _get_teacher(
-  config: ConfigDict, context: Context, teachers_dir: pathlib.Path
-) -> Teacher:
-  """Returns the config's teacher: the user's file, restored, or trained."""
-  dataset, spec = context.dataset, config.teacher
-  if spec.logits:
-    lengths = {
-      'train': len(dataset.train.labels),
-      'test': len(dataset.test.labels),
-    }
-    files = [
-      teacher_outputs.load_outputs(path, lengths, dataset.num_classes)
-      for path in spec.logits.split(',')
-    ]
-    logits = files[0]
-    if len(files) > 1:
-      logits = teacher_outputs.average(files, spec.average or 'logits')
-    return Teacher(
-      {split: jnp.asarray(array) for split, array in logits.items()},
-      None,
-      _teacher_record(
-        {'row': 'teacher', 'source': spec.logits}, logits, dataset
-      ),
-      {},
-      [],
-    )
-
-  if spec.shipped and not spec.retrain:
-    return _shipped_teacher(config, dataset)
-
-  identity = _identity(
-    config,
-    dataset,
-    teacher={
-      'distill': build.without_methods(spec.distill, ()),
-      **{
-        field: spec[field]
-        for field in ('seed', 'scaling', 'model', 'train', 'optim')
-      },
-    },
-  )
-  folder = teachers_dir / (
-    f'{dataset.name}-{spec.model.kind}-{records.digest(identity)[:8]}'
-  )
-  with records.locked(folder, wait=True):
-    job = _make_job(
-      config,
-      context,
-      label='teacher',
-      model=spec.model,
-      train=spec.train,
-      optim=spec.optim,
-      distill=spec.distill,
-      scaling=spec.scaling,
-      seeds=(spec.seed,),
-      folder=folder,
-      identity=identity,
-    )
-    variables = None
-    if jobs.is_done(folder, identity):
-      variables = jobs.restore(
-        folder,
-        build.model(spec.model, dataset.num_classes),
-        dataset.train.images,
-      )
-    if variables is None:
-      logging.info('teacher: training it in %s', folder)
-      log = records.MetricsLog(folder / 'metrics.jsonl')
-      (trained,) = jobs.run(job, dataset, None, log)
-      jobs.finish(trained, folder, identity)
-      variables = trained.variables
-    else:
-      logging.info('teacher: restored from %s', folder)
-    record = records.read_json(folder / 'result.json')
-    if config.eval.attacked_examples:
-      record |= jobs.robust_accuracy(
-        build.attack_fn(
-          spec.model,
-          dataset.num_classes,
-          spec.scaling,
-          config.eval.batch_size,
-        ),
-        variables,
-        dataset,
-        config.eval.attacked_examples,
-      )
-    weights = checkpoint.tree_digest(variables)
-
-    def predict_fn(scaling: str):
-      predict = build.predict_fn(
-        spec.model, dataset.num_classes, scaling, config.eval.batch_size
-      )
-      return functools.partial(predict, variables)
-
-    def fingerprint(scaling: str) -> dict[str, Any]:
-      return {
-        'weights': weights,
-        'model': identity['teacher']['model'],
-        'scaling': scaling,
-        'data': identity['data'],
-        'data_digest': identity['data_digest'],
-      }
-
-    def outputs(scaling: str) -> dict[str, np.ndarray]:
-      def compute():
-        predict = predict_fn(scaling)
-        return {
-          name: np.asarray(predict(split.images))
-          for name, split in (('train', dataset.train), ('test', dataset.test))
-        }
-
-      return teacher_outputs.stored_outputs(
-        folder / f'outputs-{scaling}', fingerprint(scaling), compute
-      )
-
-    @functools.cache
-    def of_views(augmentation: str) -> teacher_outputs.ViewOutputs:
-      scaling = spec.outputs_scaling
-      views = augment.AUGMENTATIONS[augmentation]
-      return teacher_outputs.ViewOutputs(
-        folder / f'outputs-{scaling}-{augmentation}',
-        fingerprint(scaling) | {'augmentation': augmentation},
-        evaluate.make_predict_views(
-          predict_fn(scaling),
-          views.apply,
-          dataset.train.images,
-          batch_size=config.eval.batch_size,
-        ),
-        num_examples=len(dataset.train.labels),
-        num_views=views.num_views,
-        num_classes=dataset.num_classes,
-      )
-
-    def features(
-      layers: tuple[str, ...], bits: int, subset: str, examples: np.ndarray
-    ) -> dict[str, np.ndarray]:
-      def compute():
-        predict = build.features_fn(
-          spec.model,
-          dataset.num_classes,
-          scaling,
-          config.eval.batch_size,
-          layers,
-        )
-        compute_features = evaluate.make_features(
-          functools.partial(predict, variables),
-          dataset.train.images,
-          batch_size=min(config.eval.batch_size, len(examples)),
-        )
-        computed = compute_features(examples)
-        if not bits:
-          return {
-            layer: teacher_outputs.half_floats(array)
-            for layer, array in computed.items()
-          }
-        stored = {}
-        for layer, array in computed.items():
-          stored[layer], stored[f'{layer}-largest'] = (
-            teacher_outputs.whole_numbers(array, bits)
-          )
-        return stored
-
-      scaling = spec.outputs_scaling
-      kind = f'features_{bits}_bits' if bits else 'features'
-      name = '-'.join((kind, scaling, subset, *layers))
-      with records.locked(folder, wait=True):
-        stored = teacher_outputs.stored_outputs(
-          folder / name,
-          fingerprint(scaling)
-          | {
-            'subset': subset,
-            'layers': list(layers),
-            'bits': bits,
-          },
-          compute,
-        )
-      return {layer: stored[layer] for layer in layers}
-
-    logits = outputs(spec.outputs_scaling)
-    others = {scaling: outputs(scaling) for scaling in spec.also_outputs}
-  return Teacher(
-    {split: jnp.asarray(array) for split, array in logits.items()},
-    variables,
-    _teacher_record(record, logits, dataset),
-    {spec.outputs_scaling: logits} | others,
-    records.MetricsLog(folder / 'metrics.jsonl').read(),
-    of_views,
-    features,
-  )
-
-
-def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
-  """Returns the teacher whose outputs come with the project."""
-  spec = config.teacher
-  folder = pathlib.Path(__file__).resolve().parents[1] / spec.shipped
-  manifest, logits = teacher_outputs.load_shipped(
-    folder, spec.outputs_scaling, dataset.digest
-  )
-  if not same_network(manifest['teacher']['model'], build.plain(spec.model)):
-    raise errors.UserError(
-      f'config.teacher.model is not that of the outputs in {folder}: '
-      'config.teacher.retrain=true trains it'
-    )
-  held_out = config.data.holdout_examples
-  train = logits['train']
-  if held_out:
-    logits = {'train': train[:-held_out], 'test': train[-held_out:]}
-  logits = {
-    'train': logits['train'][: len(dataset.train.labels)],
-    'test': logits['test'][: len(dataset.test.labels)],
-  }
-  logging.info('teacher outputs: those of %s', folder)
-  return Teacher(
-    {split: jnp.asarray(array) for split, array in logits.items()},
-    None,
-    _teacher_record(manifest['training'], logits, dataset),
-    {},
-    [],
-  )
-
-
-def same_network(a: dict[str, Any], b: dict[str, Any]) -> bool:
-  """Whether two model sections differ at most in how they were trained."""
-  a, b = (
-    {'arithmetic': 'float'}
-    | {key: value for key, value in model.items() if key not in _OF_TRAINING}
-    for model in (a, b)
-  )
-  return a == b
-
-
-def _identity(
-  config: ConfigDict, dataset: data.Dataset, **fields: Any
-) -> dict[str, Any]:
-  """Returns what determines a network: its data and the fields given."""
-  own = {key: v for key, v in config.data.items() if key != 'scaling'}
-  return build.plain(
-    ConfigDict({'data': own, 'data_digest': dataset.digest, **fields})
-  )
-
-
-def _teacher_record(record, logits, dataset: data.Dataset) -> dict[str, Any]:
-  """Adds metrics of the outputs, which are what the students are given."""
-  record = dict(record)
-  record.pop('test', None)
-  record['outputs'] = checkpoint.tree_digest(logits)
-  record['train'] = evaluate.evaluate(logits['train'], dataset.train.labels)
-  if 'test' in logits:
-    record['test'] = evaluate.evaluate(logits['test'], dataset.test.labels)
-    record['reliability'] = evaluate.reliability(
-      logits['test'], dataset.test.labels
-    )
-  return record
-
-
-def _ship(
-  config: ConfigDict,
-  dataset: data.Dataset,
-  teacher: Teacher,
-  workdir: pathlib.Path,
-) -> None:
-  """Writes a teacher's outputs as a folder that teacher.shipped can name."""
-  record = teacher.record
-  log = records.MetricsLog(workdir / 'metrics.jsonl')
-  log.drop(lambda line: True)
-  for epoch in teacher.epochs:
-    log.append(epoch)
-  teacher_outputs.ship(
-    workdir / 'outputs',
-    teacher.outputs,
-    {
-      'command': ' '.join(sys.argv),
-      'data': dataset.name,
-      'data_digest': dataset.digest,
-      'teacher': build.recorded(config)['teacher'],
-      'training': {
-        key: value
-        for key, value in record.items()
-        if key not in ('test', 'train', 'reliability', 'outputs')
-      },
-      'accuracy': {
-        scaling: {
-          'train': evaluate.evaluate(logits['train'], dataset.train.labels),
-          'test': evaluate.evaluate(logits['test'], dataset.test.labels),
-        }
-        for scaling, logits in teacher.outputs.items()
-      },
-    },
-  )
-  logging.info('teacher outputs, to be shipped: %s', workdir / 'outputs')
-
-
 # --- The students. ---
 
 
@@ -621,7 +205,7 @@ def _row_identity(
     name: records.digest(identity) for name, identity in earlier.items()
   }
   teachers, bits = config.teacher.rows, config.teacher.feature_bits
-  return _identity(
+  return context_lib.identity(
     config,
     dataset,
     # Of features that are used; without, nothing depends on it.
@@ -632,6 +216,7 @@ def _row_identity(
     }
     if teachers
     else digest['teacher'],
+    class_shift=config.teacher.class_shift,
     scaling=config.data.scaling,
     student=build.network(config.student),
     distill=build.without_methods(
@@ -643,11 +228,6 @@ def _row_identity(
   )
 
 
-def _kind_of_data(dataset: data.Dataset) -> tuple[int, tuple[int, ...]]:
-  """Returns what a network depends on: how many classes, an image's shape."""
-  return dataset.num_classes, dataset.train.images.shape[1:]
-
-
 def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   """Whether a row's steps call the teacher: if told, or if features do not fit.
 
@@ -655,11 +235,11 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   """
   if not build.method_options(config.distill):
     return False
-  layers = build.teacher_layers(config, *_kind_of_data(dataset))
+  layers = build.teacher_layers(config, *context_lib.kind_of_data(dataset))
   train = config.train
   if config.teacher.live or not layers:
     return config.teacher.live
-  examples = data.find_subset(train.subset)(np.asarray(dataset.train.labels))
+  examples = context_lib.used_examples(train, dataset)
   dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
   size = dtype.itemsize * len(examples)
   size *= sum(int(np.prod(shape)) for shape in layers.values())
@@ -700,26 +280,36 @@ def _teacher_of_row(
 
   Outputs of these are stored beside their weights.
   """
-  spec = rows[name].teacher
-  if not spec.rows:
+  spec, transfer_set = rows[name].teacher, rows[name].train.transfer_set
+  if not (spec.rows or spec.class_shift):
     return teacher
   outputs = []
-  for row in spec.rows:
+  for row in spec.rows or ('teacher',):
     if row == 'teacher':
       outputs.append(teacher.logits)
       continue
     folder = workdir / 'students' / same_as[row] / f'seed-{seed}'
-    outputs.append(_student_outputs(rows[row], context, folder))
+    outputs.append(_student_outputs(rows[row], context, transfer_set, folder))
   logits = teacher_outputs.average(outputs, spec.average)
   return teacher._replace(
-    logits={split: jnp.asarray(array) for split, array in logits.items()}
+    logits={
+      split: jnp.roll(array, spec.class_shift, axis=-1)
+      for split, array in logits.items()
+    }
   )
 
 
 def _student_outputs(
-  config: ConfigDict, context: Context, folder: pathlib.Path
+  config: ConfigDict, context: Context, transfer_set: str, folder: pathlib.Path
 ) -> dict[str, np.ndarray]:
-  """Returns a trained student's logits [N, K] by split."""
+  """Returns a trained student's logits [N, K] by split.
+
+  Args:
+    config: of its row.
+    context: of the row that it teaches.
+    transfer_set: of that row.
+    folder: of the student.
+  """
   dataset = context.dataset
   result = records.read_json(folder / 'result.json')
 
@@ -737,8 +327,12 @@ def _student_outputs(
     }
 
   return teacher_outputs.stored_outputs(
-    folder / 'outputs',
-    {'weights': result['weights'], 'data_digest': dataset.digest},
+    folder / '-'.join(['outputs', *filter(None, [transfer_set])]),
+    {
+      'weights': result['weights'],
+      'data_digest': dataset.digest,
+      'transfer_set': transfer_set,
+    },
     compute,
   )
 
@@ -788,7 +382,9 @@ def _train_row(
   augmentation, layers = config.train.augmentation, ()
   of_views = features = None
   if build.method_options(config.distill) and not live:
-    layers = build.teacher_layers(config, *_kind_of_data(context.dataset))
+    layers = build.teacher_layers(
+      config, *context_lib.kind_of_data(context.dataset)
+    )
     if augmentation != 'none':
       of_views = teacher_of(missing[0]).of_views(augmentation)
   # On a CPU, networks side by side take as long as one after the other.
@@ -801,7 +397,7 @@ def _train_row(
   for first in range(0, len(missing), together):
     seeds = tuple(missing[first : first + together])
     teacher = teacher_of(seeds[0])
-    job = _make_job(
+    job = context_lib.make_job(
       config,
       context,
       label=name,
@@ -863,7 +459,7 @@ def _pack(
   images, labels = dataset.test.images, dataset.test.labels
   packed = build.pack(config.student, trained.variables)
   network, variables = build.deploy(
-    config.student, *_kind_of_data(dataset), packed
+    config.student, *context_lib.kind_of_data(dataset), packed
   )
   predict = evaluate.make_predict(
     build.apply_fn(network),

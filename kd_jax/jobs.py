@@ -40,6 +40,9 @@ class Job(NamedTuple):
     seeds: one, or several that train as one program.
     attacked_examples: the first so many of the test split are attacked after
       training, for robust accuracy.
+    bias_classes: a bias on the logits of these is chosen on the held-out part
+      of the training split.
+    num_held_out: the last so many of the training split, in no fit.
     folder: for checkpoints.
     identity: JSON values that determine the result; a folder of another
       identity is not resumed.
@@ -53,6 +56,8 @@ class Job(NamedTuple):
   settings: Callable[[int], steps.Settings]
   seeds: tuple[int, ...]
   attacked_examples: int
+  bias_classes: tuple[int, ...]
+  num_held_out: int
   folder: pathlib.Path
   identity: dict[str, Any]
 
@@ -133,6 +138,11 @@ def run(
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     teacher_of_views = functools.partial(teacher_of_views, examples)
+  # Without indices, the arrays end with what is held out.
+  learned = len(arrays['labels']) - job.num_held_out * (job.examples is None)
+  trained_on = np.bincount(
+    arrays['labels'][:learned], minlength=dataset.num_classes
+  ).tolist()
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
@@ -180,6 +190,12 @@ def run(
 
   if logits is None:  # Every epoch was done before a restart.
     logits = test_logits(state)
+  held_out_logits = None
+  if job.bias_classes:
+    images = dataset.train.images[-job.num_held_out :]
+    held_out_logits = programs.predict(state.variables, images)
+    if not programs.vmapped:
+      held_out_logits = held_out_logits[None]
   trained, environment = [], records.environment()
   for i, seed in enumerate(job.seeds):
     pick = (
@@ -194,6 +210,10 @@ def run(
       'seed': seed,
       'test': evaluate.evaluate(logits[i], dataset.test.labels, test_teacher),
       'reliability': evaluate.reliability(logits[i], dataset.test.labels),
+      'by_class': {
+        **evaluate.by_class(logits[i], dataset.test.labels),
+        'trained_on': trained_on,
+      },
       **robust,
       'steps': int(pick(state.step)),
       'parameters': costs.count_parameters(variables['params']),
@@ -201,8 +221,42 @@ def run(
       'weights': checkpoint.tree_digest(variables),
       'environment': environment,
     }
+    if held_out_logits is not None:
+      record['bias'] = _with_bias(
+        job, dataset, teacher_logits, held_out_logits[i], logits[i]
+      )
     trained.append(Trained(variables, record))
   return trained
+
+
+def _with_bias(
+  job: Job,
+  dataset: data.Dataset,
+  teacher_logits: dict[str, jax.Array] | None,
+  held_out_logits: jax.Array,
+  test_logits: jax.Array,
+) -> dict[str, Any]:
+  """Returns metrics of a network with a bias on the logits of some classes.
+
+  It is chosen on the held-out part of the training split: by its labels, and
+  by what the teacher decides there, which takes none.
+  """
+  held_out = slice(-job.num_held_out, None)
+  judges = {'labels': dataset.train.labels[held_out]}
+  if teacher_logits is not None:
+    teacher = teacher_logits['train'][held_out]
+    judges['teacher'] = jnp.argmax(teacher, axis=-1)
+  labels = dataset.test.labels
+  chosen = {}
+  for judge, decisions in judges.items():
+    bias = evaluate.choose_bias(held_out_logits, decisions, job.bias_classes)
+    logits = evaluate.add_bias(test_logits, job.bias_classes, bias)
+    chosen[judge] = {
+      'bias': bias,
+      'test': evaluate.evaluate(logits, labels),
+      'by_class': evaluate.by_class(logits, labels),
+    }
+  return {'classes': list(job.bias_classes), 'by': chosen}
 
 
 def robust_accuracy(

@@ -1,6 +1,7 @@
 """The plots of a run, as PNG files."""
 
 import contextlib
+import json
 import os
 import pathlib
 import statistics
@@ -164,6 +165,120 @@ def accuracy_rows(axes, record: Record, epochs: Sequence[Record]) -> None:
   axes.grid(alpha=0.3)
 
 
+def _lines(
+  record: Record, x_of: Callable[[Record], float], varying: Sequence[str]
+) -> dict[str, list[tuple[float, list[float]]]]:
+  """Returns rows that differ in some fields alone, as lines of a plot.
+
+  Args:
+    record: of a run.
+    x_of: from the 'distill' section of a row to x.
+    varying: the fields of that section in which rows of a line may differ.
+  Returns:
+    By what the names of a line's rows begin with: x and accuracies (%) of its
+    rows, by rising x; of lines with at least three x.
+  """
+  found: dict[str, dict[str, tuple[float, list[float]]]] = {}
+  for name, students in records.by_row(record).items():
+    own = record['config'].get('rows', {}).get(name, {})
+    shared = record['config'].get('distill', {})
+    distill = shared | {
+      key: value
+      for key, value in own.get('distill', {}).items()
+      if value is not None
+    }
+    if not all(field in distill for field in varying):
+      continue
+    others = {k: v for k, v in distill.items() if k not in varying}
+    line = json.dumps([own | {'distill': None}, others], sort_keys=True)
+    accuracies = [100 * s['test']['accuracy'] for s in students]
+    found.setdefault(line, {})[name] = (x_of(distill), accuracies)
+  return {
+    os.path.commonprefix([*points]).rstrip('_'): sorted(points.values())
+    for points in found.values()
+    if len({x for x, _ in points.values()}) > 2
+  }
+
+
+def _draw_lines(axes, lines) -> None:
+  for i, (label, points) in enumerate(lines.items()):
+    axes.errorbar(
+      [x for x, _ in points],
+      [statistics.fmean(values) for _, values in points],
+      [statistics.stdev(v) if len(v) > 1 else 0 for _, v in points],
+      fmt='o-',
+      capsize=3,
+      color=_color(2 * i),
+      label=label,
+    )
+  axes.set_ylabel('test accuracy, %')
+  axes.legend()
+  axes.grid(alpha=0.3)
+
+
+def _of_kd_share(record: Record):
+  return _lines(
+    record,
+    lambda d: d['kd_weight'] / (d['kd_weight'] + d['ce_weight']),
+    ('kd_weight', 'ce_weight'),
+  )
+
+
+def _of_temperature(record: Record):
+  return _lines(record, lambda d: d['temperature'], ('temperature',))
+
+
+def accuracy_kd_share(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Accuracy against the share of the KD term, other things being equal."""
+  del epochs
+  _draw_lines(axes, _of_kd_share(record))
+  axes.set_xlabel('weight of the KD term / weight of both terms')
+
+
+def accuracy_temperature(
+  axes, record: Record, epochs: Sequence[Record]
+) -> None:
+  """Accuracy against the temperature, other things being equal."""
+  del epochs
+  _draw_lines(axes, _of_temperature(record))
+  axes.set_xscale('log')
+  axes.set_xlabel('temperature of distillation')
+
+
+def errors_bias(axes, record: Record, epochs: Sequence[Record]) -> None:
+  """Errors of students that lack classes, with a bias on these and without."""
+  del epochs
+  rows = {
+    name: students
+    for name, students in records.by_row(record).items()
+    if 'bias' in students[0]
+  }
+  bars = {
+    'as trained': lambda s: s['test']['errors'],
+    'bias chosen by labels': lambda s: s['bias']['by']['labels'],
+    'bias chosen by the teacher': lambda s: s['bias']['by']['teacher'],
+  }
+  for i, (label, of) in enumerate(bars.items()):
+    values = [
+      [v if i == 0 else v['test']['errors'] for v in map(of, students)]
+      for students in rows.values()
+    ]
+    axes.bar(
+      [x + 0.25 * (i - 1) for x in range(len(rows))],
+      [statistics.fmean(own) for own in values],
+      0.25,
+      yerr=[statistics.stdev(v) if len(v) > 1 else 0 for v in values],
+      capsize=3,
+      color=_color(2 * i),
+      label=label,
+    )
+  axes.set_xticks(range(len(rows)), rows)
+  axes.set_yscale('log')
+  axes.set_ylabel('test errors')
+  axes.legend()
+  axes.grid(axis='y', alpha=0.3)
+
+
 def learning_curves(axes, record: Record, epochs: Sequence[Record]) -> None:
   """Test accuracy after each epoch, each seed a line."""
   networks = records.by_row(record) or {'teacher': [record['teacher']]}
@@ -227,6 +342,9 @@ PLOTS = {
   'accuracy_inference': accuracy_inference,
   'accuracy_examples': accuracy_examples,
   'accuracy_rows': accuracy_rows,
+  'accuracy_kd_share': accuracy_kd_share,
+  'accuracy_temperature': accuracy_temperature,
+  'errors_bias': errors_bias,
   'learning_curves': learning_curves,
   'reliability': reliability,
 }
@@ -242,6 +360,12 @@ def names(record: Record) -> list[str]:
     left_out.add('accuracy_inference')
   if not _has_reference(record):
     left_out.add('accuracy_rows')
+  if not _of_kd_share(record):
+    left_out.add('accuracy_kd_share')
+  if not _of_temperature(record):
+    left_out.add('accuracy_temperature')
+  if not any('bias' in students[0] for students in rows.values()):
+    left_out.add('errors_bias')
   sizes = {_num_examples(record, row, s[0]) for row, s in rows.items()}
   if len(sizes) < 2 or None in sizes:
     left_out.add('accuracy_examples')
@@ -272,11 +396,20 @@ def _has_reference(record: Record) -> bool:
   return against in records.by_row(record)
 
 
-def write_rows(folder: os.PathLike, record: Record, prefix: str) -> None:
-  """Writes the accuracy of each row of a run that compares methods."""
-  if _has_reference(record):
-    with _figure(pathlib.Path(folder) / f'{prefix}accuracy_rows.png') as axes:
-      accuracy_rows(axes, record, ())
+# What documents show beside the tables of a run.
+_PUBLISHED = (
+  'accuracy_rows',
+  'accuracy_kd_share',
+  'accuracy_temperature',
+  'errors_bias',
+)
+
+
+def write_published(folder: os.PathLike, record: Record, prefix: str) -> None:
+  """Writes the plots of a run that documents show."""
+  for name in set(_PUBLISHED) & set(names(record)):
+    with _figure(pathlib.Path(folder) / f'{prefix}{name}.png') as axes:
+      PLOTS[name](axes, record, ())
 
 
 def write_curves(

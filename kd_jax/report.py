@@ -234,6 +234,59 @@ def grid_table(record: Record) -> str:
   return _markdown(headers, lines)
 
 
+def unseen_table(record: Record) -> str:
+  """Errors of students that lack classes, with a bias on these and without.
+
+  In parentheses: those on classes of which there was no example.
+  """
+  lines = []
+  for name, students in records.by_row(record).items():
+    seen = [count > 0 for count in students[0]['by_class']['trained_on']]
+    unseen = [c for c, is_seen in enumerate(seen) if not is_seen]
+    test_examples = students[0]['by_class']['examples']
+    cells = [_errors([(s['test'], s['by_class']) for s in students], unseen)]
+    for judge in ('labels', 'teacher'):
+      own = [s['bias']['by'][judge] for s in students if 'bias' in s]
+      cells += [
+        mean_sd([value['bias'] for value in own], 2),
+        _errors([(v['test'], v['by_class']) for v in own], unseen),
+      ]
+    lines.append(
+      (
+        name,
+        str(len(students)),
+        str(sum(students[0]['by_class']['trained_on'])),
+        str(sum(test_examples[c] for c in unseen)),
+        *cells,
+        (record['config']['paper'].get(name) or {}).get('errors') or _NONE,
+      )
+    )
+  headers = (
+    'row',
+    'seeds',
+    'training examples',
+    'unseen of test',
+    'errors (on unseen)',
+    'bias by labels',
+    'errors (on unseen)',
+    'bias by teacher',
+    'errors (on unseen)',
+    'Hinton et al.',
+  )
+  return _markdown(headers, lines)
+
+
+def _errors(metrics: Sequence[tuple[Record, Record]], unseen) -> str:
+  """Formats errors and, in parentheses, those on some classes."""
+  if not metrics:
+    return _NONE
+  text = mean_sd([test['errors'] for test, _ in metrics], 0)
+  if not unseen:
+    return text
+  own = [sum(by['errors'][c] for c in unseen) for _, by in metrics]
+  return f'{text} ({mean_sd(own, 0)})'
+
+
 def cost_table(record: Record) -> str:
   """What each network costs: training, size, inference against the teacher."""
   timing = record.get('benchmark') or {}
@@ -517,6 +570,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'fits': fits_table,
   'methods': methods_table,
   'grid': grid_table,
+  'unseen': unseen_table,
   'training_speed': training_speed_table,
   'convolutions': convolutions_table,
   'shipped': shipped_table,
@@ -698,7 +752,7 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     if 'results' in record:
       plots.write_curves(results_dir, record, prefix=f'{name}-')
     elif 'students' in record:
-      plots.write_rows(results_dir, record, prefix=f'{name}-')
+      plots.write_published(results_dir, record, prefix=f'{name}-')
   plots.write_cifar(results_dir, of_table2(results))
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')

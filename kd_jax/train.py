@@ -38,19 +38,15 @@ class Phase(NamedTuple):
   subset: np.ndarray
 
 
-def make_phases(
-  num_examples: int, *, epochs: int, folds: int, holdout_fraction: float
-) -> list[Phase]:
+def make_phases(used: np.ndarray, *, epochs: int, folds: int) -> list[Phase]:
   """Returns the fits of a training, in order.
 
   Args:
-    num_examples: N, in the training split.
+    used: [N] bool, the examples that are in any fit.
     epochs: of each fit.
     folds: k > 1 puts a fit on each k-fold training part (all but a contiguous
       k-th) before the fit on everything; 0 for that fit alone.
-    holdout_fraction: this last part of the split is in no fit.
   """
-  used = np.arange(num_examples) < round(num_examples * (1 - holdout_fraction))
   phases = []
   for fold in range(folds):
     held_out = np.array_split(np.flatnonzero(used), folds)[fold]

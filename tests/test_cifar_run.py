@@ -6,7 +6,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cifar
-from kd_jax import build, data, errors, experiment, jobs, records, report
+from kd_jax import (
+  build,
+  context,
+  data,
+  errors,
+  experiment,
+  jobs,
+  records,
+  report,
+  teachers,
+)
 
 # Two stages compile in half the time of four.
 SMALL = dict(blocks=(1, 1), widths=(8, 16), strides=(1, 2))
@@ -150,7 +160,7 @@ def _rows_alike(arg):
   config = cifar.get_config(arg)
   config.lock()
   dataset = data.load('generated_rgb')
-  teacher = experiment.Teacher({}, None, {'outputs': 'digest'}, {}, [])
+  teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
   return experiment._same_as(
     {
       row: experiment._row_identity(
@@ -215,14 +225,14 @@ def test_rows_of_a_table_differ_as_they_say(folder):
 def test_held_out_examples_take_the_place_of_the_test_split():
   config = _config('teacher')
   config.data.train_examples = config.data.test_examples = 0
-  whole = experiment._load_data(config, None, None)
+  whole = context.load_data(config)
   config.data.holdout_examples = 400
-  held = experiment._load_data(config, None, None)
+  held = context.load_data(config)
   np.testing.assert_array_equal(held.train.labels, whole.train.labels[:1600])
   np.testing.assert_array_equal(held.test.images, whole.train.images[1600:])
   config.data.holdout_examples = 2000
   with pytest.raises(errors.UserError, match='generated_rgb has 2000 in all'):
-    experiment._load_data(config, None, None)
+    context.load_data(config)
 
 
 @pytest.mark.parametrize(
@@ -323,13 +333,13 @@ def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
   config.teacher.rows = None
   for name in [*config.rows]:
     del config.rows[name]
-  for name, teachers in {
+  for name, taught_by in {
     'assistant': (),
     'taught': ('assistant',),
     'of_two': ('teacher', 'assistant'),
   }.items():
     config.rows[name] = small.copy_and_resolve_references()
-    config.rows[name].teacher = ConfigDict({'rows': teachers})
+    config.rows[name].teacher = ConfigDict({'rows': taught_by})
   config.lock()
   record = _run(config, folder, 'rows')
   students = records.by_row(record)
@@ -340,7 +350,7 @@ def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
     logits[seed] = np.load(path / 'test.npy')
     # It agrees with its teacher as often as their logits say.
     own = students['assistant'][seed]['test']['accuracy']
-    labels = experiment._load_data(config, None, None).test.labels
+    labels = context.load_data(config).test.labels
     assert (logits[seed].argmax(1) == labels).mean() == pytest.approx(own)
   assert (logits[0] != logits[1]).any()
   weights = {s['weights'] for rows in students.values() for s in rows}

@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -59,7 +60,9 @@ def test_a_row_of_the_table_is_the_recipe_of_its_name(row, protocol):
 @pytest.mark.parametrize('row', ('h50', 'h300_b16', 'h600_hard'))
 def test_one_step_of_a_row_has_the_shapes_it_should(row, protocol):
   config = _rows(f'table1,protocol={protocol}')[row]
-  phases = build.phases(config.train, 60_000)
+  phases = train.make_phases(
+    np.ones(60_000, bool), epochs=config.train.epochs, folds=config.train.folds
+  )
   key = build.row_key(
     config,
     num_classes=10,

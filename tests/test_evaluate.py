@@ -57,6 +57,42 @@ def test_one_compilation_for_all_batches_and_calls():
   assert len(traces) == 1
 
 
+def test_errors_are_counted_by_class():
+  logits = jnp.eye(3)[jnp.array([0, 1, 1, 2, 0])]
+  labels = jnp.array([0, 1, 2, 2, 2])
+  assert evaluate.by_class(logits, labels) == {
+    'errors': [0, 0, 2],
+    'examples': [1, 1, 3],
+  }
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_no_bias_makes_fewer_errors_than_the_chosen_one(seed):
+  rng = np.random.default_rng(seed)
+  # Rounded, so that steps coincide.
+  logits = np.round(2 * rng.normal(size=(60, 5)), 1)
+  labels = rng.integers(5, size=60)
+  logits[np.arange(60), labels] += 1
+  classes = [[3], [1, 4], [0, 1, 2, 3]][seed % 3]
+  errors_with = lambda bias: int(
+    np.sum(
+      np.argmax(evaluate.add_bias(logits, classes, bias), axis=-1) != labels
+    )
+  )
+  chosen = errors_with(evaluate.choose_bias(logits, labels, classes))
+  # Halfway between the tenths where steps can be.
+  grid = np.arange(-100, 100) / 10 + 0.05
+  assert chosen == min(errors_with(bias) for bias in grid)
+
+
+def test_a_bias_is_the_middle_of_its_stretch_and_finite():
+  # Right from 1 to 3: below, the first example is wrong, above, the second.
+  logits = np.array([[1.0, 0.0], [3.0, 0.0]])
+  assert evaluate.choose_bias(logits, np.array([1, 0]), [1]) == 2
+  assert evaluate.choose_bias(logits, np.array([1, 1]), [1]) == 4
+  assert evaluate.choose_bias(logits, np.array([0, 0]), [1]) == 0
+
+
 def test_evaluate_returns_numbers_and_leaves_a_missing_teacher_out():
   logits = jnp.array([[2.0, 0.0], [0.0, 1.0]])
   labels = jnp.array([0, 0])

@@ -13,7 +13,8 @@ LAYERS = (
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
   + ('plots', 'report'),
   ('build',),
-  ('jobs', 'cold_calls', 'benchmark', 'experiment', 'theory'),
+  ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
+  + ('theory',),
 )
 # What a layer and those below may import from outside, besides the standard
 # library. Only `models` imports flax to define networks.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import cifar
-from kd_jax import build, data, evaluate, experiment, records, teacher
+from kd_jax import build, data, evaluate, records, teacher, teachers
 
 ROOT = pathlib.Path(__file__).parents[1]
 LENGTHS = {'train': 50_000, 'test': 10_000}  # All are of CIFAR-10.
@@ -54,7 +54,7 @@ def test_every_recipe_that_trains_no_teacher_takes_them(recipe):
   """A recipe's teacher is the network that the outputs are of."""
   config = cifar.get_config(recipe)
   manifest = records.read_json(ROOT / config.teacher.shipped / 'manifest.json')
-  assert experiment.same_network(
+  assert teachers.same_network(
     manifest['teacher']['model'], build.plain(config.teacher.model)
   )
   assert f'{config.teacher.outputs_scaling}-train.npy' in manifest['sha256']

@@ -41,11 +41,33 @@ def test_any_number_of_each_class():
   assert set(index) < set(data.find_subset('first8')(LABELS))
 
 
+def test_only_some_classes_or_all_others():
+  only = data.find_subset('only7_8')(LABELS)
+  assert set(LABELS[only]) == {7, 8}
+  without = data.find_subset('without7_8')(LABELS)
+  assert set(LABELS[without]) == set(range(10)) - {7, 8}
+  np.testing.assert_array_equal(
+    np.sort(np.concatenate([only, without])), np.arange(len(LABELS))
+  )
+  assert (np.diff(only) > 0).all()
+
+
+def test_a_class_that_is_not_there_is_an_error():
+  for name in ('only12', 'without3_12'):
+    with pytest.raises(data.DataError, match='no example of class 12'):
+      data.find_subset(name)(LABELS)
+  with pytest.raises(data.DataError, match='no example is left'):
+    data.find_subset('without0_1')(np.array([0, 1, 1]))
+
+
 def test_more_than_there_are_is_an_error():
   with pytest.raises(data.DataError, match='of class 1 there are 2'):
     data.find_subset('first3')(np.array([0, 0, 0, 1, 1]))
 
 
-@pytest.mark.parametrize('name', ['first', 'first0', 'first-1', 'first5x', 'x'])
+@pytest.mark.parametrize(
+  'name',
+  ['first', 'first0', 'first-1', 'first5x', 'x', 'only', 'without3_', 'only_3'],
+)
 def test_what_is_no_subset(name):
   assert data.find_subset(name) is None

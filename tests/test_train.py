@@ -57,10 +57,9 @@ def _program(train_step=None, **kwargs):
   return program, _state(optimizer)
 
 
-def _phases(epochs=2, folds=3, holdout_fraction=0.0):
-  return train.make_phases(
-    NUM_EXAMPLES, epochs=epochs, folds=folds, holdout_fraction=holdout_fraction
-  )
+def _phases(epochs=2, folds=3):
+  used = np.ones(NUM_EXAMPLES, bool)
+  return train.make_phases(used, epochs=epochs, folds=folds)
 
 
 def _fit(program, state, **kwargs):
@@ -84,7 +83,7 @@ def _assert_equal(a, b):
 
 
 def test_the_fold_loop_of_the_papers_code():
-  phases = train.make_phases(60_000, epochs=3, folds=3, holdout_fraction=0.0)
+  phases = train.make_phases(np.ones(60_000, bool), epochs=3, folds=3)
   assert [p.name for p in phases] == ['fold0', 'fold1', 'fold2', 'fit']
   assert [p.subset.sum() for p in phases] == [40_000] * 3 + [60_000]
   held_out = [~p.subset for p in phases[:3]]
@@ -94,9 +93,12 @@ def test_the_fold_loop_of_the_papers_code():
   assert train.num_steps(phases, 32, drop_remainder=False) == 9 * 1875
 
 
-def test_the_holdout_is_the_last_part():
-  (phase,) = train.make_phases(60_000, epochs=1, folds=0, holdout_fraction=0.2)
-  assert phase.subset[:48_000].all() and not phase.subset[48_000:].any()
+def test_folds_are_of_what_is_used():
+  used = np.arange(60) < 48
+  *folds, fit = train.make_phases(used, epochs=1, folds=3)
+  np.testing.assert_array_equal(fit.subset, used)
+  assert [p.subset.sum() for p in folds] == [32] * 3
+  assert not any(p.subset[48:].any() for p in folds)
 
 
 def test_an_epoch_visits_each_example_of_the_subset_once():

@@ -1,8 +1,9 @@
 """Data sets as arrays: `load(name)`.
 
-`mnist` and `cifar10` are prepared once with TFDS (no TensorFlow needed) from
-the first source that has the original files, decoded once, and checked at
-every load. `generated` and `generated_rgb` are made on the spot, for tests.
+`mnist`, `fashion_mnist` and `cifar10` are prepared once with TFDS (no
+TensorFlow needed) from the first source that has the original files, decoded
+once, and checked at every load. `generated` and `generated_rgb` are made on the
+spot, for tests.
 """
 
 import os
@@ -11,10 +12,13 @@ import pathlib
 from kd_jax.data import generated, store
 from kd_jax.data.dataset import DataError, Dataset, Split
 from kd_jax.data.specs import SPECS
-from kd_jax.data.subsets import SUBSETS, find_subset
+from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
+from kd_jax.data.transfer import TRANSFER_SETS, transfer_set
 
 __all__ = [
+  'PATTERNS',
   'SUBSETS',
+  'TRANSFER_SETS',
   'DataError',
   'Dataset',
   'Split',
@@ -22,6 +26,7 @@ __all__ = [
   'find_subset',
   'load',
   'names',
+  'transfer_set',
 ]
 
 

@@ -190,6 +190,35 @@ class NpmPackage:
     _run(command, folder, self.limit_s)
 
 
+@dataclasses.dataclass(frozen=True)
+class DebianPackage:
+  """A package of the Debian or Ubuntu archive that apt is set up for.
+
+  It is downloaded and unpacked as data: never installed, no script of it run.
+  """
+
+  package: str
+  limit_s: float = 600.0
+
+  def __str__(self) -> str:
+    return f'Debian package {self.package}'
+
+  def fetch(self, folder: pathlib.Path) -> None:
+    for program in ('apt-get', 'dpkg-deb'):
+      if shutil.which(program) is None:
+        raise DataError(f'{program} is not on the PATH')
+    command = ['apt-get', 'download', '--quiet', self.package]
+    _run(command, folder, self.limit_s)
+    (archive,) = folder.glob('*.deb')
+    unpacked = folder / 'unpacked'
+    command = ['dpkg-deb', '--extract', archive.name, unpacked.name]
+    _run(command, folder, self.limit_s)
+    # Data sets lie deep in a package, and files are looked for near the top.
+    for path in sorted(unpacked.rglob('*')):
+      if path.is_file() and not path.is_symlink():
+        path.replace(folder / path.name)
+
+
 def _run(command: Sequence[str], folder: pathlib.Path, limit_s: float) -> None:
   """Runs a client in `folder`.
 
@@ -218,7 +247,12 @@ def _run(command: Sequence[str], folder: pathlib.Path, limit_s: float) -> None:
       os.killpg(client.pid, signal.SIGKILL)
       client.communicate()
   if client.returncode != 0:
-    errors = [line for line in stderr.splitlines() if 'err' in line.lower()]
+    # apt marks its errors with E:, pip and npm with the word.
+    errors = [
+      line
+      for line in stderr.splitlines()
+      if 'err' in line.lower() or line.startswith('E: ')
+    ]
     # Of codes, sentences and traces, the first sentence tells most.
     sentences = (line for line in errors if len(line.split()) > 5)
     raise DataError(next(sentences, f'exit status {client.returncode}')[:300])

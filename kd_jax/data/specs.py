@@ -80,33 +80,31 @@ class Spec:
     return self.train + self.test
 
 
+def _idx_files(
+  split: str, count: int, *, images_md5: str, labels_md5: str
+) -> tuple[RawFile, RawFile]:
+  """A split as MNIST and its successors have it, of images of 28x28."""
+  return (
+    RawFile(f'{split}-images-idx3-ubyte', 16 + 28 * 28 * count, images_md5),
+    RawFile(f'{split}-labels-idx1-ubyte', 8 + count, labels_md5),
+  )
+
+
 _MNIST = Spec(
   name='mnist',
   image_shape=(28, 28, 1),
   num_classes=10,
-  train=(
-    RawFile(
-      'train-images-idx3-ubyte',
-      47_040_016,
-      '6bbc9ace898e44ae57da46a324031adb',
-    ),
-    RawFile(
-      'train-labels-idx1-ubyte',
-      60_008,
-      'a25bea736e30d166cdddb491f175f624',
-    ),
+  train=_idx_files(
+    'train',
+    60_000,
+    images_md5='6bbc9ace898e44ae57da46a324031adb',
+    labels_md5='a25bea736e30d166cdddb491f175f624',
   ),
-  test=(
-    RawFile(
-      't10k-images-idx3-ubyte',
-      7_840_016,
-      '2646ac647ad5339dbf082846283269ea',
-    ),
-    RawFile(
-      't10k-labels-idx1-ubyte',
-      10_008,
-      '27ae3e4e09519cfbb04c329615203637',
-    ),
+  test=_idx_files(
+    't10k',
+    10_000,
+    images_md5='2646ac647ad5339dbf082846283269ea',
+    labels_md5='27ae3e4e09519cfbb04c329615203637',
   ),
   parse=raw.parse_idx,
   array_digests={
@@ -152,6 +150,57 @@ _MNIST = Spec(
     ' applied to document recognition. Proc. IEEE 86(11), 1998.'
   ),
   homepage='http://yann.lecun.com/exdb/mnist/',
+)
+
+_FASHION_MNIST = Spec(
+  name='fashion_mnist',
+  image_shape=(28, 28, 1),
+  num_classes=10,
+  train=_idx_files(
+    'train',
+    60_000,
+    images_md5='f4a8712d7a061bf5bd6d2ca38dc4d50a',
+    labels_md5='9018921c3c673c538a1fc5bad174d6f9',
+  ),
+  test=_idx_files(
+    't10k',
+    10_000,
+    images_md5='8181f5470baa50b63fa0f6fddb340f0a',
+    labels_md5='15d484375f8d13e6eb1aabb0c3f46965',
+  ),
+  parse=raw.parse_idx,
+  array_digests={
+    'train_images': (
+      'b23b490b5513f5991ae2eb4425ed74da5f1435d97eebb97d7899214fadc6018a'
+    ),
+    'train_labels': (
+      'f7d90c8e0597c8ab3b46787bcf1f8770bfde1b7196e1568a791011d52393c0cd'
+    ),
+    'test_images': (
+      '1e521cc539052fed7c842f40dcc20042efde47f0cda280a2429efc9786fc27bd'
+    ),
+    'test_labels': (
+      'e1e358c4a2801fdda153820b43681fe9fecf96f2c309981c694d4b3c00ffc85f'
+    ),
+  },
+  sources=(
+    sources_lib.Download(
+      root='http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/',
+      files={
+        'train-images-idx3-ubyte.gz': 26_421_880,
+        'train-labels-idx1-ubyte.gz': 29_515,
+        't10k-images-idx3-ubyte.gz': 4_422_102,
+        't10k-labels-idx1-ubyte.gz': 5_148,
+      },
+    ),
+    sources_lib.DebianPackage('dataset-fashion-mnist'),
+  ),
+  description='Articles of clothing: 60,000 to train on, 10,000 to test on.',
+  citation=(
+    'H. Xiao, K. Rasul, R. Vollgraf. Fashion-MNIST: a novel image dataset for'
+    ' benchmarking machine learning algorithms. arXiv:1708.07747, 2017.'
+  ),
+  homepage='https://github.com/zalandoresearch/fashion-mnist',
 )
 
 _CIFAR10_BATCH_BYTES = 30_730_000
@@ -238,4 +287,6 @@ _CIFAR10 = Spec(
   homepage='https://www.cs.toronto.edu/~kriz/cifar.html',
 )
 
-SPECS: dict[str, Spec] = {spec.name: spec for spec in (_MNIST, _CIFAR10)}
+SPECS: dict[str, Spec] = {
+  spec.name: spec for spec in (_MNIST, _FASHION_MNIST, _CIFAR10)
+}

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -41,6 +41,23 @@ def block5000(labels: np.ndarray) -> np.ndarray:
   return index[index % _BLOCK < _PER_CLASS]
 
 
+def of_classes(
+  labels: np.ndarray, *, classes: Collection[int], kept: bool
+) -> np.ndarray:
+  """The examples of some classes, or those of all others.
+
+  Raises:
+    DataError: if there is no example of one of the classes, or none is left.
+  """
+  unknown = sorted(set(classes) - set(labels.tolist()))
+  if unknown:
+    raise DataError(f'there is no example of class {unknown[0]}')
+  chosen = np.flatnonzero(np.isin(labels, list(classes)) == kept)
+  if not len(chosen):
+    raise DataError('no example is left')
+  return chosen
+
+
 def as_published(labels: np.ndarray) -> np.ndarray:
   """The first ten examples, 500 times over: what the published line does."""
   return np.tile(np.arange(min(10, len(labels))), _PER_CLASS)
@@ -53,9 +70,22 @@ SUBSETS: dict[str, Subset] = {
 }
 
 
+# What `find_subset` knows beside SUBSETS, for people.
+PATTERNS = (
+  'firstN (the first N of each class)',
+  'onlyA_B (of classes A and B alone)',
+  'withoutA_B (of all the others)',
+)
+
+
 def find_subset(name: str) -> Subset | None:
-  """Returns the subset of a name: one in SUBSETS, or firstN; None if none."""
-  match = re.fullmatch(r'first([1-9][0-9]*)', name)
-  if match:
+  """Returns the subset of a name, in SUBSETS or of PATTERNS; None if none."""
+  if match := re.fullmatch(r'first([1-9][0-9]*)', name):
     return functools.partial(first, per_class=int(match[1]))
+  if match := re.fullmatch(r'(only|without)([0-9]+(?:_[0-9]+)*)', name):
+    return functools.partial(
+      of_classes,
+      classes=[int(number) for number in match[2].split('_')],
+      kept=match[1] == 'only',
+    )
   return SUBSETS.get(name)

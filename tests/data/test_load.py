@@ -25,7 +25,10 @@ def _imported_after(code: str) -> set[str]:
 
 
 def test_names():
-  assert data.names() == ('mnist', 'cifar10', 'generated', 'generated_rgb')
+  assert data.names() == (
+    *('mnist', 'fashion_mnist', 'cifar10'),
+    *('generated', 'generated_rgb'),
+  )
 
 
 def test_an_unknown_name_lists_the_known():

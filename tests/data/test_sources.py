@@ -252,10 +252,10 @@ def test_npm_fails(tmp_path, folder):
   assert 'nothing' in error
 
 
-def _fake_npm(folder, monkeypatch, script):
-  npm = folder / 'npm'
-  npm.write_text(f'#!/bin/sh\n{script}\n')
-  npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+def _fake_client(name, folder, monkeypatch, script):
+  client = folder / name
+  client.write_text(f'#!/bin/sh\n{script}\n')
+  client.chmod(client.stat().st_mode | stat.S_IXUSR)
   monkeypatch.setenv('PATH', f'{folder}:{os.environ["PATH"]}')
 
 
@@ -266,7 +266,7 @@ def test_npm_is_absent(folder, monkeypatch):
 
 
 def test_npm_cannot_be_run(tmp_path, folder, monkeypatch):
-  _fake_npm(tmp_path, monkeypatch, '')
+  _fake_client('npm', tmp_path, monkeypatch, '')
   (tmp_path / 'npm').write_text('#!/nowhere/sh\n')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert 'npm cannot be run' in error
@@ -276,10 +276,10 @@ def test_the_reason_is_a_sentence(tmp_path, folder, monkeypatch):
   lines = (
     'npm error code E404\nnpm error 404 Not Found - GET the toy\nnpm error'
   )
-  _fake_npm(tmp_path, monkeypatch, f'echo "{lines}" >&2; exit 1')
+  _fake_client('npm', tmp_path, monkeypatch, f'echo "{lines}" >&2; exit 1')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert error == 'npm error 404 Not Found - GET the toy'
-  _fake_npm(tmp_path, monkeypatch, 'exit 3')
+  _fake_client('npm', tmp_path, monkeypatch, 'exit 3')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert error == 'exit status 3'
 
@@ -287,7 +287,9 @@ def test_the_reason_is_a_sentence(tmp_path, folder, monkeypatch):
 def test_a_client_that_hangs_is_ended_with_its_children(
   tmp_path, folder, monkeypatch
 ):
-  _fake_npm(tmp_path, monkeypatch, 'sleep 60 & echo $! > child; sleep 60')
+  _fake_client(
+    'npm', tmp_path, monkeypatch, 'sleep 60 & echo $! > child; sleep 60'
+  )
   start = time.monotonic()
   error = _fetch_error(sources.NpmPackage('toy@1.0.0', limit_s=0.5), folder)
   assert error == 'not done within 0.5 s'
@@ -308,3 +310,58 @@ def _is_running(pid: int) -> bool:
     return False
   status = pathlib.Path(f'/proc/{pid}/stat')
   return not (status.exists() and status.read_text().split()[2] == 'Z')
+
+
+needs_dpkg = pytest.mark.skipif(
+  shutil.which('dpkg-deb') is None, reason='dpkg-deb is not installed'
+)
+
+
+@needs_dpkg
+def test_debian_package(tmp_path, folder, idx_toy, monkeypatch):
+  """apt-get brings a real package; its scripts are not run."""
+  root, trap = tmp_path / 'package', tmp_path / 'ran'
+  idx_toy.write(root / 'usr' / 'share' / 'datasets' / 'toy')
+  (root / 'DEBIAN').mkdir()
+  (root / 'DEBIAN' / 'control').write_text(
+    'Package: toy\nVersion: 1\nArchitecture: all\n'
+    'Maintainer: nobody <nobody@example.com>\nDescription: toy\n'
+  )
+  script = root / 'DEBIAN' / 'preinst'
+  script.write_text(f'#!/bin/sh\ntouch {trap}\n')
+  script.chmod(0o755)
+  deb = tmp_path / 'toy_1_all.deb'
+  subprocess.run(
+    ['dpkg-deb', '--build', str(root), str(deb)],
+    check=True,
+    capture_output=True,
+  )
+  _fake_client(
+    'apt-get',
+    tmp_path,
+    monkeypatch,
+    f'[ "$*" = "download --quiet toy" ] && cp {deb} .',
+  )
+  sources.DebianPackage('toy').fetch(folder)
+  assert {
+    path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()
+  } == idx_toy.files | {deb.name: deb.read_bytes()}
+  assert not trap.exists()
+
+
+def test_debian_package_that_is_not_there(tmp_path, folder, monkeypatch):
+  _fake_client('dpkg-deb', tmp_path, monkeypatch, 'exit 0')
+  _fake_client(
+    'apt-get',
+    tmp_path,
+    monkeypatch,
+    'echo W: something >&2; echo E: Unable to locate package toy >&2; exit 100',
+  )
+  error = _fetch_error(sources.DebianPackage('toy'), folder)
+  assert error == 'E: Unable to locate package toy'
+
+
+def test_no_apt(folder, monkeypatch):
+  monkeypatch.setenv('PATH', str(folder))
+  error = _fetch_error(sources.DebianPackage('toy'), folder)
+  assert error == 'apt-get is not on the PATH'
