@@ -154,6 +154,42 @@ def test_hintons_students_differ_in_size_temperature_and_teacher():
   assert config.paper.soft_800.accuracy == pytest.approx(99.26)
 
 
+def test_students_that_lack_classes_have_a_control_and_a_bias():
+  config = recipes.get_config('missing_digit')
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  assert len(rows) == 6
+  for name, row in rows.items():
+    assert row.train.holdout_fraction == 1 / 6
+    is_control = name.endswith('_hard')
+    assert (row.distill.kd_weight == 0) == is_control
+    if is_control:
+      twin = rows[name.removesuffix('_hard')]
+      assert row.train.to_dict() == twin.train.to_dict()
+  assert rows['without_3'].eval.bias_classes == (3,)
+  assert rows['only_7_8'].train.subset == 'only7_8'
+  assert rows['all'].eval.bias_classes == ()
+
+
+def test_students_of_random_data_differ_in_images_teacher_and_weights():
+  config = recipes.get_config('random_data,seeds=3')
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  images = {
+    row.train.transfer_set: row.teacher.class_shift for row in rows.values()
+  }
+  assert set(images) == {'', 'fashion_mnist', 'shuffled_pixels', 'noise'}
+  assert rows['wrong_teacher_kd'].teacher.class_shift == 1
+  assert rows['noise_kd'].distill.ce_weight == 0
+  assert rows['noise_labels'].distill.kd_weight == 0
+  assert rows['noise_kd_t1'].distill.temperature == 1
+  # One teacher for all that is trained on MNIST.
+  hinton = recipes.get_config('hinton')
+  missing = recipes.get_config('missing_digit')
+  for other in (missing, config):
+    assert other.teacher.to_dict().keys() == hinton.teacher.to_dict().keys()
+    for field in ('model', 'train', 'optim', 'seed', 'scaling'):
+      assert other.teacher[field] == hinton.teacher[field]
+
+
 def test_an_unknown_recipe_is_named():
   with pytest.raises(errors.UserError, match='lemma3'):
     recipes.get_config('lemma3')

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import shutil
+import struct
 import subprocess
 import sys
 
@@ -87,6 +88,26 @@ def test_package(spec, source, tmp_path):
   assert splits[0].labels[:6].tolist() == BEGINNING[spec.name]
   arrays = named_arrays(*splits)
   assert {k: array_digest(a) for k, a in arrays.items()} == spec.array_digests
+
+
+# Fashion-MNIST's authors publish the md5 of gzipped files. Debian has packed
+# them anew, without name and time; with these, its streams are the same bytes.
+PUBLISHED = {
+  'train-images-idx3-ubyte': (1504176606, '8d4fb7e6c68d591d4c3dfef9ec88bf0d'),
+  'train-labels-idx1-ubyte': (1504176606, '25c81989df183df01b3e8a0aad5dffbe'),
+  't10k-images-idx3-ubyte': (1504176627, 'bef4ecab320f06d8554ea6380940ec79'),
+  't10k-labels-idx1-ubyte': (1504176627, 'bb300cfdad3c16e7a12a480ee83cd310'),
+}
+
+
+def test_debian_has_what_the_authors_published(tmp_path):
+  source = sources.DebianPackage('dataset-fashion-mnist')
+  _fetch_or_skip(source, tmp_path / 'fetched')
+  for name, (mtime, md5) in PUBLISHED.items():
+    packed = (tmp_path / 'fetched' / f'{name}.gz').read_bytes()
+    head = struct.pack('<4BI2B', 0x1F, 0x8B, 8, 8, mtime, 0, 3)
+    content = head + name.encode() + b'\0' + packed[10:]
+    assert hashlib.md5(content).hexdigest() == md5
 
 
 @pytest.mark.parametrize(
