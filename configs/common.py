@@ -281,7 +281,8 @@ def base(
     rows=(),
     average='logits',  # of several teachers: logits, probabilities
     class_shift=0,  # students take its class k for class k + so many
-    shipped='',  # a folder in teachers/ whose outputs come with the project
+    shipped='',  # a folder in teachers/: it comes with the project
+    ship_weights=False,  # of a teacher alone, in the place of its outputs
     retrain=False,  # train it, though its outputs are there
     live=False,  # call it in every step, and use no stored outputs
     # Features that students learn from are stored up to so much; beyond, or of

@@ -29,6 +29,7 @@ RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',
   'lemma2': "a teacher's distilled risk, and the bound on its squared error",
   'bayes_teacher': 'students of labels, of p*, and of graded teachers',
+  'teacher': "trains Hinton's MNIST teacher; its weights are to be shipped",
   'hinton': "Hinton's MNIST students of 800-800, 300 and 30 units",
   'missing_digit': 'students that have seen no 3, or only 7s and 8s',
   'random_data': 'students of noise, shuffled pixels, clothes, a wrong teacher',
@@ -93,7 +94,7 @@ def _mnist(name: str, args, *, epochs: int) -> config_dict.ConfigDict:
     dataset='mnist',
     teacher_model=common.mlp((1200, 1200), dropout_rate=0.5),
     teacher_train=common.training(
-      epochs=1 if args.smoke else 20, batch_size=128, augmentation='jitter'
+      epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
     ),
     teacher_optim=optim,
     student=common.mlp((800, 800)),
@@ -107,6 +108,13 @@ def _mnist(name: str, args, *, epochs: int) -> config_dict.ConfigDict:
     config.data.train_examples = 1024
     config.data.test_examples = 512
     config.teacher.model.hidden = (64, 64)
+  return config
+
+
+def _teacher(name: str, args) -> config_dict.ConfigDict:
+  """The teacher alone."""
+  config = _mnist(name, args, epochs=1)
+  config.teacher.retrain = config.teacher.ship_weights = True
   return config
 
 
@@ -185,6 +193,7 @@ def _random_data(name: str, args) -> config_dict.ConfigDict:
 # Recipes that train students of MNIST; the others are experiments of
 # kd_jax/theory.py.
 _TABLES = {
+  'teacher': _teacher,
   'hinton': _hinton,
   'missing_digit': _missing_digit,
   'random_data': _random_data,

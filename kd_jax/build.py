@@ -165,6 +165,13 @@ def init_variables(module: nn.Module, image_shape, key: jax.Array):
   return {'batch_stats': {}, **variables}
 
 
+def variables_like(module: nn.Module, image_shape) -> PyTree:
+  """Returns the shapes and types of a network's variables."""
+  return jax.eval_shape(
+    lambda key: init_variables(module, image_shape, key), jax.random.key(0)
+  )
+
+
 def predict_fn(
   config: ConfigDict, num_classes: int, scaling: str, batch_size: int
 ) -> evaluate.PredictFn:
@@ -586,7 +593,14 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
 
 def _outputs_alone(teacher: ConfigDict) -> bool:
   """Whether of a teacher there are outputs, and no network to be called."""
-  return bool(teacher.logits or (teacher.shipped and not teacher.retrain))
+  return bool(
+    teacher.logits
+    or (
+      teacher.shipped
+      and not teacher.retrain
+      and not teacher_outputs.has_weights(teacher.shipped)
+    )
+  )
 
 
 def _validate_methods(config: ConfigDict) -> None:
@@ -765,7 +779,7 @@ def validate(config: ConfigDict) -> None:
     'false with teacher.logits: a file has no network to call',
   )
   _check(
-    not (teacher.live and teacher.shipped and not teacher.retrain),
+    not (teacher.live and _outputs_alone(teacher)),
     'teacher.live',
     teacher.live,
     f'teacher.retrain=true with it: {teacher.shipped} holds outputs alone',

@@ -364,11 +364,9 @@ def restore(
   folder: pathlib.Path, module: nn.Module, images: jax.Array
 ) -> PyTree | None:
   """Returns the variables that `finish` kept, or None if it is damaged."""
-  like = jax.eval_shape(
-    lambda key: build.init_variables(module, images.shape[1:], key),
-    jax.random.key(0),
+  return _load(
+    folder / 'weights', build.variables_like(module, images.shape[1:])
   )
-  return _load(folder / 'weights', like)
 
 
 def restore_packed(folder: pathlib.Path, like: PyTree) -> PyTree | None:

@@ -15,12 +15,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
 from kd_jax import errors, records
 
 Arrays = dict[str, np.ndarray]
+PyTree = Any
 Logits = Arrays
 
 
@@ -161,10 +163,15 @@ class ViewOutputs:
     records.write_bytes(self._folder / f'{digest}.npy', content)
 
 
+# Of a network that comes with the project, in its folder.
+WEIGHTS = 'weights.npz'
+
+
 def ship(
   folder: os.PathLike,
   outputs: Mapping[str, Logits],
   manifest: Mapping[str, Any],
+  weights: PyTree = None,
 ) -> None:
   """Writes logits as half floats, small enough to come with a project.
 
@@ -172,29 +179,45 @@ def ship(
     folder: made if it is not there.
     outputs: logits [N, K] by split, by input scaling.
     manifest: JSON values that say what they are of and how they were made.
+    weights: of the network, to be written in the place of its outputs.
   Raises:
-    UserError: if a logit is beyond the range of half floats.
+    UserError: if a number is beyond the range of half floats.
   """
   folder = pathlib.Path(folder)
+  if weights is None:
+    content = {
+      f'{scaling}-{split}.npy': _npy(half_floats(array))
+      for scaling, logits in outputs.items()
+      for split, array in logits.items()
+    }
+  else:
+    file = io.BytesIO()
+    flat = jax.tree_util.tree_leaves_with_path(weights)
+    np.savez(file, **{_name(path): half_floats(leaf) for path, leaf in flat})
+    content = {WEIGHTS: file.getvalue()}
   digests = {}
-  for scaling, logits in outputs.items():
-    for split, array in logits.items():
-      name = f'{scaling}-{split}.npy'
-      content = _npy(half_floats(array))
-      records.write_bytes(folder / name, content)
-      digests[name] = hashlib.sha256(content).hexdigest()
+  for name, written in content.items():
+    records.write_bytes(folder / name, written)
+    digests[name] = hashlib.sha256(written).hexdigest()
   records.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
 
 
-def load_shipped(
-  folder: os.PathLike, scaling: str, data_digest: str
-) -> tuple[dict[str, Any], Logits]:
-  """Returns the manifest and the float32 logits by split that `ship` wrote.
+def shipped_folder(name: str) -> pathlib.Path:
+  """Returns the folder of a teacher that comes with the project."""
+  return pathlib.Path(__file__).resolve().parents[1] / name
+
+
+def has_weights(name: str) -> bool:
+  """Whether the network itself comes with the project, or outputs alone."""
+  return (shipped_folder(name) / WEIGHTS).is_file()
+
+
+def shipped_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
+  """Returns the manifest that `ship` wrote.
 
   Raises:
-    UserError: if they are not there, damaged, or of other data.
+    UserError: if it is not there, or of other data.
   """
-  folder = pathlib.Path(folder)
   manifest = records.read_json(folder / 'manifest.json')
   if manifest is None:
     raise errors.UserError(
@@ -207,20 +230,56 @@ def load_shipped(
       f'({manifest["data"]}, {manifest["data_digest"][:8]}, not '
       f'{data_digest[:8]}); config.teacher.retrain=true trains the teacher'
     )
-  logits = {}
-  for split in ('train', 'test'):
-    name = f'{scaling}-{split}.npy'
-    if name not in manifest['sha256']:
-      raise errors.UserError(
-        f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
-        f'{", ".join(sorted(manifest["sha256"]))}'
-      )
-    if _file_digest(folder / name) != manifest['sha256'][name]:
-      raise errors.UserError(f'{folder / name} is damaged: restore it')
-    logits[split] = np.load(folder / name, allow_pickle=False).astype(
+  return manifest
+
+
+def shipped_logits(
+  folder: pathlib.Path, manifest: Mapping[str, Any], scaling: str
+) -> Logits:
+  """Returns the float32 logits by split that `ship` wrote.
+
+  Raises:
+    UserError: if they are not there, or damaged.
+  """
+  if f'{scaling}-train.npy' not in manifest['sha256']:
+    raise errors.UserError(
+      f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
+      f'{", ".join(sorted(manifest["sha256"]))}'
+    )
+  return {
+    split: _shipped_file(folder, manifest, f'{scaling}-{split}.npy').astype(
       np.float32
     )
-  return manifest, logits
+    for split in ('train', 'test')
+  }
+
+
+def shipped_weights(
+  folder: pathlib.Path, manifest: Mapping[str, Any], like: PyTree
+) -> PyTree:
+  """Returns the float32 variables that `ship` wrote.
+
+  Args:
+    folder: of the teacher.
+    manifest: of it.
+    like: a tree of the same structure.
+  Raises:
+    UserError: if they are damaged.
+  """
+  with _shipped_file(folder, manifest, WEIGHTS) as arrays:
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: arrays[_name(path)].astype(np.float32), like
+    )
+
+
+def _name(path: Sequence[Any]) -> str:
+  return '/'.join(key.key for key in path)
+
+
+def _shipped_file(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
+  if _file_digest(folder / name) != manifest['sha256'][name]:
+    raise errors.UserError(f'{folder / name} is damaged: restore it')
+  return np.load(folder / name, allow_pickle=False)
 
 
 def _mean_logits(logits: np.ndarray) -> np.ndarray:
@@ -253,6 +312,13 @@ def average(teachers: Sequence[Logits], how: str) -> Logits:
     ).astype(np.float32)
     for split in sorted(splits)
   }
+
+
+def rounded(variables: PyTree) -> PyTree:
+  """Returns a network as `ship` writes and `shipped_weights` reads it."""
+  return jax.tree.map(
+    lambda leaf: half_floats(np.asarray(leaf)).astype(np.float32), variables
+  )
 
 
 def half_floats(outputs: np.ndarray) -> np.ndarray:

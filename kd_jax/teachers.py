@@ -87,7 +87,7 @@ def get(
     )
 
   if spec.shipped and not spec.retrain:
-    return _shipped_teacher(config, dataset)
+    return _shipped_teacher(config, dataset, teachers_dir)
 
   identity = context_lib.identity(
     config,
@@ -133,37 +133,48 @@ def get(
     else:
       logging.info('teacher: restored from %s', folder)
     record = records.read_json(folder / 'result.json')
-    if config.eval.attacked_examples:
-      record |= jobs.robust_accuracy(
-        build.attack_fn(
-          spec.model,
-          dataset.num_classes,
-          spec.scaling,
-          config.eval.batch_size,
-        ),
-        variables,
-        dataset,
-        config.eval.attacked_examples,
-      )
-    trained = _Trained(
-      config,
-      folder,
-      {
-        'weights': checkpoint.tree_digest(variables),
-        'model': identity['teacher']['model'],
-        'data': identity['data'],
-        'data_digest': identity['data_digest'],
-      },
-      variables,
-      dataset,
-    )
-    outputs = {
-      scaling: _outputs(trained, scaling)
-      for scaling in (spec.outputs_scaling, *spec.also_outputs)
-    }
+    if spec.ship_weights:
+      variables = stores.rounded(variables)
     epochs = records.MetricsLog(folder / 'metrics.jsonl').read()
-    record = _teacher_record(record, outputs[spec.outputs_scaling], dataset)
-    return _shown(trained, Teacher({}, variables, record, outputs, epochs))
+    return _of_network(config, dataset, folder, variables, record, epochs)
+
+
+def _of_network(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
+  variables: Any,
+  record: dict[str, Any],
+  epochs: list[dict[str, Any]],
+) -> Teacher:
+  """Returns a teacher of a network's outputs, stored in a locked folder."""
+  spec = config.teacher
+  record = record | jobs.robust_accuracy(
+    build.attack_fn(
+      spec.model, dataset.num_classes, spec.scaling, config.eval.batch_size
+    ),
+    variables,
+    dataset,
+    config.eval.attacked_examples,
+  )
+  trained = _Trained(
+    config,
+    folder,
+    context_lib.identity(
+      config,
+      dataset,
+      weights=checkpoint.tree_digest(variables),
+      model=spec.model,
+    ),
+    variables,
+    dataset,
+  )
+  outputs = {
+    scaling: _outputs(trained, scaling)
+    for scaling in (spec.outputs_scaling, *spec.also_outputs)
+  }
+  record = _teacher_record(record, outputs[spec.outputs_scaling], dataset)
+  return _shown(trained, Teacher({}, variables, record, outputs, epochs))
 
 
 class _Trained(NamedTuple):
@@ -318,18 +329,33 @@ def _on_transfer_set(
     return _shown(trained, teacher)
 
 
-def _shipped_teacher(config: ConfigDict, dataset: data.Dataset) -> Teacher:
-  """Returns the teacher whose outputs come with the project."""
+def _shipped_teacher(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> Teacher:
+  """Returns the teacher that comes with the project, or its outputs alone."""
   spec = config.teacher
-  folder = pathlib.Path(__file__).resolve().parents[1] / spec.shipped
-  manifest, logits = stores.load_shipped(
-    folder, spec.outputs_scaling, dataset.digest
-  )
+  folder = stores.shipped_folder(spec.shipped)
+  manifest = stores.shipped_manifest(folder, dataset.digest)
   if not same_network(manifest['teacher']['model'], build.plain(spec.model)):
     raise errors.UserError(
       f'config.teacher.model is not that of the outputs in {folder}: '
       'config.teacher.retrain=true trains it'
     )
+  if stores.has_weights(spec.shipped):
+    logging.info('teacher: that of %s', folder)
+    module = build.model(spec.model, dataset.num_classes)
+    variables = stores.shipped_weights(
+      folder,
+      manifest,
+      build.variables_like(module, dataset.train.images.shape[1:]),
+    )
+    own = manifest['sha256'][stores.WEIGHTS][:8]
+    home = teachers_dir / f'{dataset.name}-{spec.model.kind}-{own}'
+    with records.locked(home, wait=True):
+      return _of_network(
+        config, dataset, home, variables, manifest['training'], []
+      )
+  logits = stores.shipped_logits(folder, manifest, spec.outputs_scaling)
   held_out = config.data.holdout_examples
   train = logits['train']
   if held_out:
@@ -378,7 +404,7 @@ def ship(
   teacher: Teacher,
   workdir: pathlib.Path,
 ) -> None:
-  """Writes a teacher's outputs as a folder that teacher.shipped can name."""
+  """Writes a teacher as a folder that teacher.shipped can name."""
   record = teacher.record
   log = records.MetricsLog(workdir / 'metrics.jsonl')
   log.drop(lambda line: True)
@@ -405,5 +431,6 @@ def ship(
         for scaling, logits in teacher.outputs.items()
       },
     },
+    weights=teacher.variables if config.teacher.ship_weights else None,
   )
   logging.info('teacher outputs, to be shipped: %s', workdir / 'outputs')

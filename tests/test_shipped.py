@@ -1,49 +1,85 @@
 """The teachers whose outputs come with the project are what they say."""
 
+import functools
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import cifar
 from kd_jax import build, data, evaluate, records, teacher, teachers
 
 ROOT = pathlib.Path(__file__).parents[1]
-LENGTHS = {'train': 50_000, 'test': 10_000}  # All are of CIFAR-10.
 FOLDERS = sorted(path.parent for path in ROOT.glob('teachers/*/manifest.json'))
+OF_OUTPUTS = [f for f in FOLDERS if not teacher.has_weights(f)]
+OF_WEIGHTS = [f for f in FOLDERS if teacher.has_weights(f)]
+each = functools.partial(
+  pytest.mark.parametrize, 'folder', ids=lambda path: path.name
+)
 
 
-def test_there_is_one():
-  assert ROOT / cifar.TEACHER in FOLDERS
+def test_there_are_some():
+  assert ROOT / cifar.TEACHER in OF_OUTPUTS
 
 
-@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
+@each(argvalues=OF_OUTPUTS)
 def test_outputs_are_whole(folder):
   """Digests are right, and a network that knows something made them."""
   manifest = records.read_json(folder / 'manifest.json')
   assert manifest['accuracy'].keys() >= {'cifar10', 'symmetric'}
   for scaling, accuracy in manifest['accuracy'].items():
-    _, logits = teacher.load_shipped(folder, scaling, manifest['data_digest'])
+    logits = teacher.shipped_logits(folder, manifest, scaling)
     for split, array in logits.items():
-      assert array.shape == (LENGTHS[split], 10)
+      assert array.shape == ({'train': 50_000, 'test': 10_000}[split], 10)
       assert np.isfinite(array).all()
       assert 0.5 < accuracy[split]['accuracy'] < 1
 
 
-@pytest.mark.parametrize('folder', FOLDERS, ids=lambda path: path.name)
-def test_outputs_have_the_stated_accuracy_on_the_real_labels(folder):
-  manifest = records.read_json(folder / 'manifest.json')
+def _dataset(manifest):
   if not (data.default_data_dir() / manifest['data']).exists():
     pytest.skip(f'{manifest["data"]} is not prepared on this machine')
   dataset = data.load(manifest['data'])
+  assert dataset.digest == manifest['data_digest']
+  return dataset
+
+
+@each(argvalues=OF_OUTPUTS)
+def test_outputs_have_the_stated_accuracy_on_the_real_labels(folder):
+  manifest = records.read_json(folder / 'manifest.json')
+  dataset = _dataset(manifest)
   for scaling, stated in manifest['accuracy'].items():
-    _, logits = teacher.load_shipped(folder, scaling, dataset.digest)
+    logits = teacher.shipped_logits(folder, manifest, scaling)
     for split in ('train', 'test'):
-      labels = getattr(dataset, split).labels
-      found = evaluate.evaluate(logits[split], labels)
-      # Half floats may turn a tie, and round the others.
-      assert abs(found['errors'] - stated[split]['errors']) <= 5
-      assert found['nll'] == pytest.approx(stated[split]['nll'], rel=1e-3)
+      _check_accuracy(
+        logits[split], getattr(dataset, split).labels, stated[split]
+      )
+
+
+@each(argvalues=OF_WEIGHTS)
+def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
+  manifest = records.read_json(folder / 'manifest.json')
+  dataset = _dataset(manifest)
+  model = ConfigDict(manifest['teacher']['model'])
+  variables = teacher.shipped_weights(
+    folder,
+    manifest,
+    build.variables_like(
+      build.model(model, dataset.num_classes), dataset.train.images.shape[1:]
+    ),
+  )
+  for scaling, stated in manifest['accuracy'].items():
+    predict = build.predict_fn(model, dataset.num_classes, scaling, 1000)
+    logits = predict(variables, jnp.asarray(dataset.test.images))
+    _check_accuracy(logits, dataset.test.labels, stated['test'])
+
+
+def _check_accuracy(logits, labels, stated) -> None:
+  found = evaluate.evaluate(logits, labels)
+  # Half floats may turn a tie, and round the others.
+  assert abs(found['errors'] - stated['errors']) <= 5
+  assert found['nll'] == pytest.approx(stated['nll'], rel=1e-3)
 
 
 @pytest.mark.parametrize(

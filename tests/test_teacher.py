@@ -237,12 +237,36 @@ def test_shipped_outputs_are_half_floats_that_come_back(tmp_path):
   outputs = {'unit': LOGITS, 'symmetric': {k: -v for k, v in LOGITS.items()}}
   manifest = {'data': 'mnist', 'data_digest': 'd', 'command': 'c'}
   teacher.ship(tmp_path, outputs, manifest)
-  content, logits = teacher.load_shipped(tmp_path, 'symmetric', 'd')
+  content = teacher.shipped_manifest(tmp_path, 'd')
+  logits = teacher.shipped_logits(tmp_path, content, 'symmetric')
   assert content['command'] == 'c'
   for split, array in LOGITS.items():
     assert logits[split].dtype == np.float32
     np.testing.assert_array_equal(logits[split], -array)
     assert np.load(tmp_path / f'unit-{split}.npy').dtype == np.float16
+
+
+def test_shipped_weights_are_half_floats_that_come_back(tmp_path):
+  rng = np.random.default_rng(0)
+  weights = {
+    'params': {
+      'hidden0': {'kernel': rng.normal(size=(3, 4)), 'bias': np.zeros(4)}
+    },
+    'batch_stats': {'mean': rng.normal(size=4)},
+  }
+  assert not teacher.has_weights(tmp_path)
+  teacher.ship(tmp_path, {}, {'data_digest': 'd'}, weights)
+  assert teacher.has_weights(tmp_path)
+  manifest = teacher.shipped_manifest(tmp_path, 'd')
+  found = teacher.shipped_weights(tmp_path, manifest, weights)
+  jax.tree.map(np.testing.assert_array_equal, found, teacher.rounded(weights))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, 1e-3), found, weights
+  )
+  path = tmp_path / teacher.WEIGHTS
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(errors.UserError, match='weights.npz is damaged'):
+    teacher.shipped_weights(tmp_path, manifest, weights)
 
 
 def test_logits_beyond_half_floats_are_refused(tmp_path):

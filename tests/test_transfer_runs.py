@@ -1,5 +1,7 @@
 """Runs whose students see other images, other classes, or a wrong teacher."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -43,9 +45,9 @@ ROWS = {
 }
 
 
-def _run(folder, config):
+def _run(folder, config, name='run'):
   return experiment.run(
-    config, workdir=folder / 'run', teachers_dir=folder / 'teachers'
+    config, workdir=folder / name, teachers_dir=folder / 'teachers'
   )
 
 
@@ -142,6 +144,35 @@ def test_its_report_has_what_the_classes_cost(folder):
   assert {'errors_bias', 'accuracy_kd_share'} <= set(names)
   assert 'accuracy_temperature' not in names
   assert (folder / 'run' / 'errors_bias.png').stat().st_size > 5_000
+
+
+def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
+  """Its students are those of the network that it was."""
+  trained = _config({'row': {}})
+  trained.unlock()
+  trained.rows = {}
+  trained.teacher.ship_weights = True
+  record = _run(folder, trained, 'teacher')
+  rows = {row: ROWS[row] for row in ('kd', 'noise_kd')}
+  config = _config(rows)
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  assert not build.close_row(config, 'kd').teacher.retrain
+  own = experiment.run(
+    config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
+  )
+  for split in ('train', 'test'):
+    assert own['teacher'][split] == record['teacher'][split]
+  before = records.by_row(records.read_json(folder / 'run' / 'run.json'))
+  for row, (student,) in records.by_row(own).items():
+    # The same but for weights rounded to half floats.
+    assert student['test']['accuracy'] == pytest.approx(
+      before[row][0]['test']['accuracy'], abs=0.05
+    )
+  (home,) = filter(os.path.isdir, (tmp_path / 'teachers').iterdir())
+  assert {p.name for p in home.glob('outputs-*')} == {
+    'outputs-unit',
+    'outputs-unit-noise',
+  }
 
 
 @pytest.mark.parametrize(
