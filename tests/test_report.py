@@ -212,6 +212,34 @@ def test_a_plot_is_drawn_where_there_is_something_to_show(record):
   }  # fmt: skip
 
 
+def test_rows_that_differ_in_temperature_alone_are_a_line(record):
+  rows = {
+    f'units{units}_t{temperature:g}': {
+      'student': {'hidden': [units]},
+      'distill': {'temperature': temperature, 'kd_weight': 1.0},
+    }
+    for units in (30, 300)
+    for temperature in (8.0, 1.0, 20.0)
+  }
+  rows['hard'] = {
+    'student': {'hidden': [300]},
+    'distill': {'temperature': 20.0, 'kd_weight': 0.0},
+  }
+  record['config'] |= {
+    'rows': rows,
+    'distill': {'temperature': None, 'kd_weight': None, 'ce_weight': 1.0},
+  }
+  record['students'] = [
+    _student(row, 0, 0.9 + i / 100) for i, row in enumerate(rows)
+  ]
+  lines = plots._of_temperature(record)
+  assert lines == {
+    'units30_t': [(1, [91]), (8, [90]), (20, [92])],
+    'units300_t': [(1, [94]), (8, [93]), (20, [95])],
+  }
+  assert 'accuracy_temperature' in plots.names(record)
+
+
 def test_accuracy_against_examples_has_a_line_with_a_teacher_and_one_without(
   record,
 ):

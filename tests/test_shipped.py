@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cifar
+from configs import cifar, theory
 from kd_jax import build, data, evaluate, records, teacher, teachers
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -22,6 +22,7 @@ each = functools.partial(
 
 def test_there_are_some():
   assert ROOT / cifar.TEACHER in OF_OUTPUTS
+  assert ROOT / theory.TEACHER in OF_WEIGHTS
 
 
 @each(argvalues=OF_OUTPUTS)

@@ -157,17 +157,17 @@ def test_hintons_students_differ_in_size_temperature_and_teacher():
 def test_students_that_lack_classes_have_a_control_and_a_bias():
   config = recipes.get_config('missing_digit')
   rows = {name: build.close_row(config, name) for name in config.rows}
-  assert len(rows) == 6
+  assert len(rows) == 9
   for name, row in rows.items():
     assert row.train.holdout_fraction == 1 / 6
     is_control = name.endswith('_hard')
     assert (row.distill.kd_weight == 0) == is_control
     if is_control:
-      twin = rows[name.removesuffix('_hard')]
+      twin = rows[name.replace('_hard', '_both')]
       assert row.train.to_dict() == twin.train.to_dict()
-  assert rows['without_3'].eval.bias_classes == (3,)
-  assert rows['only_7_8'].train.subset == 'only7_8'
-  assert rows['all'].eval.bias_classes == ()
+  assert rows['without_3_soft'].eval.bias_classes == (3,)
+  assert rows['only_7_8_both'].train.subset == 'only7_8'
+  assert rows['all_both'].eval.bias_classes == ()
 
 
 def test_students_of_random_data_differ_in_images_teacher_and_weights():
