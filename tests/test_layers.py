@@ -14,7 +14,7 @@ LAYERS = (
   + ('plots', 'report'),
   ('build',),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
-  + ('theory',),
+  + ('theory', 'artifact', 'export', 'predict'),
 )
 # What a layer and those below may import from outside, besides the standard
 # library. Only `models` imports flax to define networks.

@@ -22,6 +22,7 @@ __all__ = [
   'DataError',
   'Dataset',
   'Split',
+  'class_names',
   'default_data_dir',
   'find_subset',
   'load',
@@ -39,6 +40,12 @@ def default_data_dir() -> pathlib.Path:
 def names() -> tuple[str, ...]:
   """The names that `load` knows."""
   return (*SPECS, *generated.SHAPES)
+
+
+def class_names(name: str, num_classes: int) -> tuple[str, ...]:
+  """The names of a data set's classes, or their numbers as text."""
+  spec = SPECS.get(name)
+  return (spec and spec.class_names) or tuple(map(str, range(num_classes)))
 
 
 def load(

@@ -59,6 +59,7 @@ class Spec:
     description: one line for the TFDS metadata.
     citation: whom to cite.
     homepage: where the data set is described.
+    class_names: in the order of the labels; their numbers if there are none.
   """
 
   name: str
@@ -73,6 +74,7 @@ class Spec:
   description: str = ''
   citation: str = ''
   homepage: str = ''
+  class_names: tuple[str, ...] = ()
 
   @property
   def files(self) -> tuple[RawFile, ...]:
@@ -201,6 +203,10 @@ _FASHION_MNIST = Spec(
     ' benchmarking machine learning algorithms. arXiv:1708.07747, 2017.'
   ),
   homepage='https://github.com/zalandoresearch/fashion-mnist',
+  class_names=(
+    *('T-shirt', 'trouser', 'pullover', 'dress', 'coat'),
+    *('sandal', 'shirt', 'sneaker', 'bag', 'ankle boot'),
+  ),
 )
 
 _CIFAR10_BATCH_BYTES = 30_730_000
@@ -285,6 +291,10 @@ _CIFAR10 = Spec(
     ' Technical report, University of Toronto, 2009.'
   ),
   homepage='https://www.cs.toronto.edu/~kriz/cifar.html',
+  class_names=(
+    *('airplane', 'automobile', 'bird', 'cat', 'deer'),
+    *('dog', 'frog', 'horse', 'ship', 'truck'),
+  ),
 )
 
 SPECS: dict[str, Spec] = {

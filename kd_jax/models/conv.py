@@ -136,7 +136,9 @@ def winograd(images, kernel, geometry: Geometry):
     _times(_KERNEL, kernel),
   )
   tiles = _times(_OUTPUT, products)
-  output = _join_tiles(tiles.reshape(_TILE, _TILE, len(images), *counts, -1))
+  output = _join_tiles(
+    tiles.reshape(_TILE, _TILE, images.shape[0], *counts, -1)
+  )
   return output[:, :height, :width]
 
 
@@ -305,7 +307,9 @@ def _winograd_images(images, kernel, cotangent, geometry: Geometry):
   products = jnp.einsum(
     'ktd,kcd->ktc', _cotangent_tiles(cotangent), _times(_KERNEL, kernel)
   )
-  tiles = _times(_IMAGES.T, products).reshape(6, 6, len(images), *counts, -1)
+  tiles = _times(_IMAGES.T, products).reshape(
+    6, 6, images.shape[0], *counts, -1
+  )
   tiles = _overlap_tiles(_overlap_tiles(tiles, 0), 1)
   return _join_tiles(tiles)[:, above : above + height, left : left + width]
 
@@ -492,9 +496,14 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
     return Forms('native', 'native', 'native')
   if images.dtype == jnp.float32:  # Their sums are not for bfloat16.
-    tiles = len(images) * _num_tiles(height) * _num_tiles(width)
+    batch = images.shape[0]
+    # Of an exported network the batch is a symbol, and taken for a large one.
+    is_large = (
+      not isinstance(batch, int)
+      or batch * _num_tiles(height) * _num_tiles(width) >= _LEAST_ROWS
+    )
     form = 'winograd' if min(height, width) > 2 else 'karatsuba'
-    if tiles >= _LEAST_ROWS and applies(form, images, kernel, geometry):
+    if is_large and applies(form, images, kernel, geometry):
       return Forms(form, form, form)
   if height * width <= 16 or kernel.shape[:2] == (1, 1):
     return Forms('shifts', 'shifts', 'shifts')

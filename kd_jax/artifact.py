@@ -1,0 +1,64 @@
+"""A student that left home: `load(FOLDER)` gives back what `export` wrote.
+
+Needs jax and flatbuffers, and of this project no other file: it may be copied
+beside an artifact.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+
+NETWORK = 'network.jax_export'
+MANIFEST = 'manifest.json'
+
+
+class ArtifactError(ValueError):
+  """A folder holds no artifact, a damaged one, or not for this machine."""
+
+
+class Artifact(NamedTuple):
+  """A network for use.
+
+  Attributes:
+    predict: images uint8 [B, H, W, C] as they are stored in files ->
+      probabilities float32 [B, K], for any B. Compiled for each B on its first
+      call.
+    manifest: JSON values: 'image_shape' [H, W, C], 'classes' (names, in the
+      order of the probabilities), where it comes from, how good it is.
+  """
+
+  predict: Callable[[jax.Array], jax.Array]
+  manifest: dict[str, Any]
+
+
+def load(folder: str | os.PathLike) -> Artifact:
+  """Loads an artifact, if it is what its manifest says.
+
+  Raises:
+    ArtifactError: if it is not there, damaged, or for other platforms.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
+    network = (folder / NETWORK).read_bytes()
+    sha256 = manifest['sha256'][NETWORK]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ArtifactError(f'{folder} holds no sound artifact: {error}') from error
+  if hashlib.sha256(network).hexdigest() != sha256:
+    raise ArtifactError(
+      f'{folder / NETWORK} is not what {MANIFEST} says: export it again'
+    )
+  exported = jax.export.deserialize(bytearray(network))
+  platform = jax.default_backend()
+  platform = {'gpu': 'cuda'}.get(platform, platform)
+  if platform not in exported.platforms:
+    raise ArtifactError(
+      f'{folder} is for {", ".join(exported.platforms)}, and not for {platform}'
+    )
+  return Artifact(jax.jit(exported.call), manifest)

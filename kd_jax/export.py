@@ -1,0 +1,240 @@
+"""Writes a student of a run as a folder that needs JAX alone.
+
+  python -m kd_jax.export RUN_DIR
+  python -m kd_jax.export RUN_DIR --row=h300 --seed=1 --output=FOLDER
+
+The folder holds the network as portable StableHLO (`jax.export`) for cpu, cuda
+and tpu, with its weights, the scaling of its inputs and the softmax inside:
+images as stored go in, probabilities come out, for any number of images. Beside
+it is a manifest. What stands there of its accuracy and latency was measured on
+what was loaded back.
+
+`kd_jax/artifact.py` loads it, `python -m kd_jax.predict` classifies files.
+"""
+
+import functools
+import hashlib
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from kd_jax import (
+  artifact,
+  build,
+  context,
+  data,
+  errors,
+  evaluate,
+  jobs,
+  preprocessing,
+  records,
+  timing,
+)
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+# For latency: one image, and many.
+_BATCH_SIZES = (1, 100)
+_BUDGET_S = 1.0  # of timed calls, for each of the two at each batch size
+
+_ROW = flags.DEFINE_string('row', None, 'Which student; the first by default.')
+_SEED = flags.DEFINE_integer('seed', None, 'Of it; the first by default.')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'Folder to write; by default RUN_DIR/export/ROW-seed-SEED.'
+)
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
+)
+
+
+def export(
+  run_dir: pathlib.Path,
+  *,
+  row: str | None = None,
+  seed: int | None = None,
+  output: pathlib.Path | None = None,
+  data_dir: str | None = None,
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Writes a student, loads it back and measures that.
+
+  Args:
+    run_dir: of a run with students.
+    row: which; the first if None.
+    seed: of it; the first that was trained if None.
+    output: the folder; in the run's folder if None.
+    data_dir: as in `data.load`.
+  Returns:
+    The folder, and the manifest.
+  Raises:
+    UserError: if there is no such student.
+  """
+  config, student = _find(run_dir, row, seed)
+  row, seed = student['row'], student['seed']
+  folder = run_dir / 'students' / student.get('same_as', row) / f'seed-{seed}'
+  dataset = context.load_data(
+    config, lambda name: data.load(name, data_dir=data_dir)
+  )
+  forward = _forward(config, folder, dataset)
+  output = output or run_dir / 'export' / f'{row}-seed-{seed}'
+  image_shape = dataset.train.images.shape[1:]
+  network = _serialize(forward, image_shape)
+  records.write_bytes(output / artifact.NETWORK, network)
+  manifest = {
+    'row': row,
+    'seed': seed,
+    'student': build.plain(config.student),
+    'weights': student['weights'],
+    'image_shape': list(image_shape),
+    'classes': list(data.class_names(config.data.name, dataset.num_classes)),
+    'data': dataset.name,
+    'scaling': config.data.scaling,
+    'platforms': list(PLATFORMS),
+    'bytes': len(network),
+    'sha256': {artifact.NETWORK: hashlib.sha256(network).hexdigest()},
+  }
+  records.write_json(output / artifact.MANIFEST, manifest)
+  manifest |= _measure(output, jax.jit(forward), dataset, config)
+  manifest['environment'] = records.environment()
+  records.write_json(output / artifact.MANIFEST, manifest)
+  return output, manifest
+
+
+def _find(
+  run_dir: pathlib.Path, row: str | None, seed: int | None
+) -> tuple[ConfigDict, dict[str, Any]]:
+  """Returns the config of a row, closed, and the record of a student."""
+  record = records.read_json(run_dir / 'run.json')
+  if record is None or not record.get('students'):
+    raise errors.UserError(
+      f'{run_dir} holds no run with students: expected a folder that launch.py '
+      'wrote, such as runs/NAME'
+    )
+  known = [(student['row'], student['seed']) for student in record['students']]
+  for student in record['students']:
+    if row in (None, student['row']) and seed in (None, student['seed']):
+      config = ConfigDict(_as_tuples(record['config']))
+      return build.close_row(config, student['row']), student
+  raise errors.UserError(
+    f'{run_dir} holds no student --row={row} --seed={seed}; there are: '
+    + ', '.join(f'{name} {number}' for name, number in known)
+  )
+
+
+def _as_tuples(value: Any) -> Any:
+  """A config as it was before JSON made lists of its tuples."""
+  if isinstance(value, dict):
+    return {key: _as_tuples(own) for key, own in value.items()}
+  return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+def _forward(
+  config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns images as stored -> probabilities, of a student as it is in use."""
+  images = dataset.train.images
+  variables = jobs.restore(
+    folder, build.model(config.student, dataset.num_classes), images
+  )
+  if variables is not None and build.is_quantized(config.student):
+    variables = jobs.restore_packed(
+      folder, build.pack(config.student, variables)
+    )
+  if variables is None:
+    raise errors.UserError(f'{folder} holds no sound weights')
+  network, variables = build.deploy(
+    config.student, dataset.num_classes, images.shape[1:], variables
+  )
+  apply = build.apply_fn(network)
+  preprocess = preprocessing.SCALINGS[config.data.scaling]
+
+  def forward(images):
+    logits, *_ = apply(variables, preprocess(images), train=False, key=None)
+    return jax.nn.softmax(logits)
+
+  return forward
+
+
+def _serialize(forward, image_shape: tuple[int, ...]) -> bytes:
+  (batch,) = jax.export.symbolic_shape('batch')
+  images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
+  exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(images)
+  return bytes(exported.serialize())
+
+
+def _measure(
+  folder: pathlib.Path, live, dataset: data.Dataset, config: ConfigDict
+) -> dict[str, Any]:
+  """Returns what a loaded artifact is worth, beside the network it was."""
+  start = time.perf_counter()
+  loaded = artifact.load(folder)
+  load_s = time.perf_counter() - start
+  images, labels = dataset.test.images, dataset.test.labels
+  networks = {'live': live, 'loaded': loaded.predict}
+  live_output, loaded_output = (
+    _predict(predict, images, config.eval.batch_size)
+    for predict in networks.values()
+  )
+  return {
+    'load_s': load_s,
+    'test': evaluate.evaluate(jnp.log(loaded_output), labels),
+    'largest_difference': float(jnp.abs(live_output - loaded_output).max()),
+    'latency': {
+      str(size): _latency(networks, images[:size]) for size in _BATCH_SIZES
+    },
+  }
+
+
+def _predict(predict, images: jax.Array, batch_size: int) -> jax.Array:
+  """Returns probabilities [N, K] of a split."""
+  starts = range(0, len(images), batch_size)
+  return jnp.concatenate([predict(images[i : i + batch_size]) for i in starts])
+
+
+def _latency(networks, images: jax.Array) -> dict[str, Any]:
+  """Returns seconds of a call, and of the loaded network over the live one."""
+  seconds = timing.interleave(
+    {name: functools.partial(net, images) for name, net in networks.items()},
+    budget_s=_BUDGET_S,
+  )
+  ratios = np.divide(seconds['loaded'], seconds['live'])
+  return {
+    **{name: timing.quartiles(own) for name, own in seconds.items()},
+    'loaded_over_live': timing.quartiles(ratios),
+  }
+
+
+def main(argv: list[str]) -> None:
+  """The command line; see the module's docstring."""
+  if len(argv) != 2:
+    raise app.UsageError('expected one folder: of a run')
+  try:
+    folder, manifest = export(
+      pathlib.Path(argv[1]),
+      row=_ROW.value,
+      seed=_SEED.value,
+      output=pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None,
+      data_dir=_DATA_DIR.value,
+    )
+  except errors.UserError as error:
+    sys.exit(f'error: {error}')
+  latency = ', '.join(
+    f'{1e3 * own["loaded"]["median"]:.3f} ms for {size}'
+    for size, own in manifest['latency'].items()
+  )
+  print(
+    f'{folder}: {manifest["bytes"] / 1e6:.1f} MB, loaded in '
+    f'{manifest["load_s"]:.2f} s; test accuracy '
+    f'{100 * manifest["test"]["accuracy"]:.2f} %; {latency}'
+  )
+
+
+if __name__ == '__main__':
+  app.run(main)

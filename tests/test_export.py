@@ -1,0 +1,220 @@
+"""Students that leave home: exported, reloaded, refused, served."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import common, mnist
+from kd_jax import (
+  artifact,
+  build,
+  data,
+  errors,
+  experiment,
+  export,
+  predict,
+  records,
+)
+
+IMAGES = data.load('generated').test.images
+ROOT = pathlib.Path(artifact.__file__).parents[1]
+
+
+@pytest.fixture(name='run', scope='module')
+def _run(tmp_path_factory):
+  """A run of two small students, a seed each."""
+  folder = tmp_path_factory.mktemp('export')
+  config = mnist.get_config('h50')
+  config.data.name = 'generated'
+  config.teacher.model.update(hidden=(16,), filters=(4,))
+  config.benchmark.enabled = False
+  config.train.folds = 0
+  config = common.table(config, {'small': {'student.hidden': (20,)}, 'h50': {}})
+  experiment.run(config, workdir=folder / 'run', teachers_dir=folder)
+  return folder / 'run'
+
+
+@pytest.fixture(name='exported', scope='module')
+def _exported(run):
+  """What the command wrote."""
+  result = subprocess.run(
+    [sys.executable, '-m', 'kd_jax.export', str(run)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  folder = run / 'export' / 'small-seed-0'
+  assert result.stdout.startswith(f'{folder}: ')
+  return folder
+
+
+def test_the_manifest_says_what_it_is_and_how_good(run, exported):
+  manifest = records.read_json(exported / 'manifest.json')
+  student = records.read_json(run / 'run.json')['students'][0]
+  assert (manifest['row'], manifest['seed']) == ('small', 0)
+  assert manifest['weights'] == student['weights']
+  assert manifest['student']['hidden'] == [20]
+  assert manifest['image_shape'] == [28, 28, 1]
+  assert manifest['classes'] == list('0123456789')
+  assert manifest['platforms'] == ['cpu', 'cuda', 'tpu']
+  assert manifest['test']['errors'] == student['test']['errors']
+  assert manifest['test']['nll'] == pytest.approx(student['test']['nll'], 1e-4)
+  assert manifest['largest_difference'] < 1e-6
+  assert set(manifest['latency']) == {'1', '100'}
+  ratio = manifest['latency']['100']['loaded_over_live']
+  assert ratio['lower'] <= ratio['median'] <= ratio['upper']
+
+
+def test_another_student_is_named_by_row_and_seed(run, tmp_path):
+  output = tmp_path / 'x'
+  folder, manifest = export.export(run, row='h50', seed=0, output=output)
+  assert folder == output and manifest['row'] == 'h50'
+  student = records.read_json(run / 'run.json')['students'][1]
+  assert manifest['test']['errors'] == student['test']['errors']
+  with pytest.raises(errors.UserError, match='there are: small 0, h50 0'):
+    export.export(run, row='h51')
+  with pytest.raises(errors.UserError, match='holds no run with students'):
+    export.export(tmp_path)
+
+
+@pytest.mark.parametrize('size', [1, 7])
+def test_any_number_of_images_goes_in_and_probabilities_come_out(
+  exported, size
+):
+  loaded = artifact.load(exported)
+  probabilities = loaded.predict(IMAGES[:size])
+  assert probabilities.shape == (size, 10)
+  np.testing.assert_allclose(jnp.sum(probabilities, axis=-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(
+    probabilities, loaded.predict(IMAGES[:50])[:size], atol=1e-6
+  )
+
+
+def test_it_needs_jax_and_nothing_of_the_project(exported, tmp_path):
+  shutil.copy(ROOT / 'kd_jax' / 'artifact.py', tmp_path)
+  script = f"""
+import sys
+import artifact, numpy
+student = artifact.load({str(exported)!r})
+print(student.predict(numpy.zeros((3, 28, 28, 1), 'uint8')).shape)
+others = ('kd_jax', 'flax', 'optax', 'orbax', 'ml_collections', 'absl.flags')
+print([name for name in others if name in sys.modules])
+"""
+  result = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.splitlines() == ['(3, 10)', '[]']
+
+
+def test_what_is_not_as_its_manifest_says_is_refused(exported, tmp_path):
+  with pytest.raises(artifact.ArtifactError, match='holds no sound artifact'):
+    artifact.load(tmp_path / 'none')
+  copy = tmp_path / 'copy'
+  shutil.copytree(exported, copy)
+  network = (copy / artifact.NETWORK).read_bytes()
+  (copy / artifact.NETWORK).write_bytes(network[:-1])
+  with pytest.raises(artifact.ArtifactError, match='is not what manifest.json'):
+    artifact.load(copy)
+  (copy / artifact.MANIFEST).write_text('{}')
+  with pytest.raises(artifact.ArtifactError, match='holds no sound artifact'):
+    artifact.load(copy)
+
+
+def test_damaged_weights_are_not_exported(run, tmp_path):
+  copy = tmp_path / 'run'
+  shutil.copytree(run, copy)
+  shutil.rmtree(copy / 'students' / 'small' / 'seed-0' / 'weights')
+  with pytest.raises(errors.UserError, match='holds no sound weights'):
+    export.export(copy)
+
+
+# As small as has every form of convolution that a CPU is given.
+RESNET = dict(
+  kind='resnet', block='basic', blocks=(1, 1), widths=(16, 32), strides=(1, 2),
+  min_blocks=0, stem_stride=1, stem_pool=True, zero_init=False,
+  temperature=2.0, dtype='float32', arithmetic='float',
+)  # fmt: skip
+
+
+def test_a_resnet_keeps_its_statistics_and_its_temperature():
+  module = build.model(ConfigDict(RESNET), 10)
+  variables = build.init_variables(module, (8, 8, 3), jax.random.key(0))
+  variables['batch_stats'] = jax.tree.map(
+    lambda leaf: leaf + 0.3, variables['batch_stats']
+  )
+  apply = build.apply_fn(module)
+
+  def forward(images):
+    logits, *_ = apply(variables, images / 255, train=False, key=None)
+    return jax.nn.softmax(logits)
+
+  images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
+  network = export._serialize(forward, (8, 8, 3))
+  exported = jax.export.deserialize(bytearray(network))
+  for size in (1, 70):
+    np.testing.assert_allclose(
+      jax.jit(exported.call)(images[:size]),
+      jax.jit(forward)(images[:size]),
+      atol=1e-5,
+    )
+
+
+def _png(path, pixels):
+  Image.fromarray(pixels).save(path)
+  return path
+
+
+def test_files_are_classified_as_their_pixels_are(exported, tmp_path):
+  expected = np.asarray(artifact.load(exported).predict(IMAGES[:2]))
+  paths = [
+    _png(tmp_path / 'gray.png', IMAGES[0, ..., 0]),
+    _png(tmp_path / 'color.png', np.repeat(IMAGES[1], 3, axis=-1)),
+  ]
+  results = predict.predict(exported, paths)
+  assert list(results[0]) == list('0123456789')
+  np.testing.assert_allclose(
+    [list(own.values()) for own in results], expected, atol=1e-6
+  )
+
+
+def test_the_command_prints_the_likeliest_classes(exported, tmp_path):
+  path = _png(tmp_path / 'image.png', IMAGES[0, ..., 0])
+  command = [sys.executable, '-m', 'kd_jax.predict', '--top=2']
+  result = subprocess.run(
+    [*command, str(exported), str(path)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  name, *classes = result.stdout.strip().split('\t')
+  (own,) = predict.predict(exported, [path])
+  best = sorted(own, key=own.get, reverse=True)[:2]
+  assert name == str(path)
+  assert classes == [f'{label} {own[label]:.4f}' for label in best]
+
+
+def test_files_that_are_no_such_image_are_named(exported, tmp_path):
+  small = _png(tmp_path / 'small.png', np.zeros((14, 28), np.uint8))
+  with pytest.raises(errors.UserError, match='small.png is of 28×14.*28×28'):
+    predict.predict(exported, [small])
+  text = tmp_path / 'text.png'
+  text.write_text(json.dumps({}))
+  with pytest.raises(errors.UserError, match='text.png is no image file'):
+    predict.predict(exported, [text])
+  with pytest.raises(errors.UserError, match='none.png is no image file'):
+    predict.predict(exported, [tmp_path / 'none.png'])
