@@ -145,7 +145,7 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
 
   Students learn labels and soft targets, these alone, or, for control, labels.
   """
-  config = _mnist(name, args, epochs=10)
+  config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6
   transfer_sets = {
     'all': {},
