@@ -8,7 +8,8 @@
   python launch.py --config=configs/theory.py:random_data,seeds=3
 
 Arguments: smoke=true for fewer samples or epochs; seeds=N, of the three that
-train students on MNIST. Their teacher is one, trained once.
+train students on MNIST, whose teacher comes with the project (`teacher` trains
+it); epochs=N, of hinton's pair of 800-800 alone, for so many epochs.
 
 Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
 of -1; no sample further than some four standard errors; Bayes / empirical 1 for
@@ -49,8 +50,14 @@ TEMPERATURES = (1, 2, 4, 8, 20)
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of `RECIPE,argument=value,...`."""
-  recipe, args = common.parse_arg(arg, RECIPES, smoke=False, seeds=1)
-  name = f'theory-{recipe}' + ('-smoke' if args.smoke else '')
+  recipe, args = common.parse_arg(arg, RECIPES, smoke=False, seeds=1, epochs=0)
+  name = f'theory-{recipe}'
+  if args.epochs:
+    if recipe != 'hinton':
+      raise common.ConfigError(f'epochs={args.epochs} is for the recipe hinton')
+    name += f'-epochs_{args.epochs}'
+  if args.smoke:
+    name += '-smoke'
   if recipe in _TABLES:
     return _TABLES[recipe](name, args)
   config = config_dict.create(name=name, experiment=recipe, seed=0)
@@ -123,17 +130,20 @@ def _teacher(name: str, args) -> config_dict.ConfigDict:
 
 def _hinton(name: str, args) -> config_dict.ConfigDict:
   """The pair of 800-800, and the temperatures of 300 and 30 units."""
-  epochs = 1 if args.smoke else 40
+  epochs = 1 if args.smoke else args.epochs or 40
   rows = {
     'hard_800': {'distill.kd_weight': 0.0, 'train.epochs': epochs},
     'soft_800': {'train.epochs': epochs},
   }
-  for units in (300, 30):
-    for temperature in TEMPERATURES:
-      rows[f'units{units}_t{temperature}'] = {
+  if not args.epochs:
+    rows |= {
+      f'units{units}_t{temperature}': {
         'student.hidden': (units, units),
         'distill.temperature': float(temperature),
       }
+      for units in (300, 30)
+      for temperature in TEMPERATURES
+    }
   config = common.table(_mnist(name, args, epochs=20), rows)
   for row, num_errors in HINTON.items():
     config.paper[row] = config_dict.create(accuracy=100 - num_errors / 100)

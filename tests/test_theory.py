@@ -190,6 +190,18 @@ def test_students_of_random_data_differ_in_images_teacher_and_weights():
       assert other.teacher[field] == hinton.teacher[field]
 
 
+def test_hintons_pair_may_be_trained_for_longer():
+  config = recipes.get_config('hinton,epochs=80')
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  assert {name: row.train.epochs for name, row in rows.items()} == {
+    'hard_800': 80,
+    'soft_800': 80,
+  }
+  assert config.name == 'theory-hinton-epochs_80'
+  with pytest.raises(errors.UserError, match='epochs=3 is for the recipe'):
+    recipes.get_config('lemma1,epochs=3')
+
+
 def test_an_unknown_recipe_is_named():
   with pytest.raises(errors.UserError, match='lemma3'):
     recipes.get_config('lemma3')
