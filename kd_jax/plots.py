@@ -134,7 +134,7 @@ def _field(record: Record, row: str, section: str, field: str) -> Any:
 def _num_examples(record: Record, row: str, student: Record) -> int | None:
   """Of an epoch; None where the record does not say."""
   batch_size = _field(record, row, 'train', 'batch_size')
-  if batch_size is None or not student.get('epochs'):
+  if batch_size is None or not {'epochs', 'steps'} <= student.keys():
     return None
   return student['steps'] // student['epochs'] * batch_size
 
@@ -176,7 +176,7 @@ def _lines(
     varying: the fields of that section in which rows of a line may differ.
   Returns:
     By what the names of a line's rows begin with: x and accuracies (%) of its
-    rows, by rising x; of lines with at least three x.
+    rows, by rising x; of lines with at least four x.
   """
   found: dict[str, dict[str, tuple[float, list[float]]]] = {}
   for name, students in records.by_row(record).items():
@@ -196,7 +196,7 @@ def _lines(
   return {
     os.path.commonprefix([*points]).rstrip('_'): sorted(points.values())
     for points in found.values()
-    if len({x for x, _ in points.values()}) > 2
+    if len({x for x, _ in points.values()}) > 3
   }
 
 

@@ -219,7 +219,7 @@ def test_rows_that_differ_in_temperature_alone_are_a_line(record):
       'distill': {'temperature': temperature, 'kd_weight': 1.0},
     }
     for units in (30, 300)
-    for temperature in (8.0, 1.0, 20.0)
+    for temperature in (8.0, 1.0, 20.0, 4.0)
   }
   rows['hard'] = {
     'student': {'hidden': [300]},
@@ -234,8 +234,8 @@ def test_rows_that_differ_in_temperature_alone_are_a_line(record):
   ]
   lines = plots._of_temperature(record)
   assert lines == {
-    'units30_t': [(1, [91]), (8, [90]), (20, [92])],
-    'units300_t': [(1, [94]), (8, [93]), (20, [95])],
+    'units30_t': [(1, [91]), (4, [93]), (8, [90]), (20, [92])],
+    'units300_t': [(1, [95]), (4, [97]), (8, [94]), (20, [96])],
   }
   assert 'accuracy_temperature' in plots.names(record)
 

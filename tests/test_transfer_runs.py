@@ -42,6 +42,7 @@ ROWS = {
   'by_all': {'teacher.rows': ('all',), 'train.transfer_set': 'noise'},
   'noise_labels': {'distill.kd_weight': 0.0, 'train.transfer_set': 'noise'},
   'noise_both': {'train.transfer_set': 'noise'},
+  'noise_more': {'train.transfer_set': 'noise', 'distill.kd_weight': 3.0},
 }
 
 
@@ -203,4 +204,4 @@ def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
   (line,) = plots._of_kd_share(record).items()
   name, points = line
   assert name == 'noise'
-  assert [x for x, _ in points] == [0, 0.5, 1]
+  assert [x for x, _ in points] == [0, 0.5, 0.75, 1]
