@@ -12,6 +12,7 @@ what was loaded back.
 `kd_jax/artifact.py` loads it, `python -m kd_jax.predict` classifies files.
 """
 
+import argparse
 import functools
 import hashlib
 import pathlib
@@ -24,7 +25,6 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
 from ml_collections import ConfigDict
 
 from kd_jax import (
@@ -44,15 +44,6 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 # For latency: one image, and many.
 _BATCH_SIZES = (1, 100)
 _BUDGET_S = 1.0  # of timed calls, for each of the two at each batch size
-
-_ROW = flags.DEFINE_string('row', None, 'Which student; the first by default.')
-_SEED = flags.DEFINE_integer('seed', None, 'Of it; the first by default.')
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'Folder to write; by default RUN_DIR/export/ROW-seed-SEED.'
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
-)
 
 
 def export(
@@ -211,18 +202,27 @@ def _latency(networks, images: jax.Array) -> dict[str, Any]:
   }
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The command line; see the module's docstring."""
-  if len(argv) != 2:
-    raise app.UsageError('expected one folder: of a run')
+  parser = argparse.ArgumentParser(
+    prog='python -m kd_jax.export',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('run_dir', type=pathlib.Path, help='folder of a run')
+  parser.add_argument('--row', help='which student; the first by default')
+  parser.add_argument('--seed', type=int, help='of it; the first by default')
+  parser.add_argument(
+    '--output',
+    type=pathlib.Path,
+    help='folder to write; by default RUN_DIR/export/ROW-seed-SEED',
+  )
+  parser.add_argument(
+    '--data_dir', help='folder of prepared data; a per-user cache by default'
+  )
+  args = vars(parser.parse_args())
   try:
-    folder, manifest = export(
-      pathlib.Path(argv[1]),
-      row=_ROW.value,
-      seed=_SEED.value,
-      output=pathlib.Path(_OUTPUT.value) if _OUTPUT.value else None,
-      data_dir=_DATA_DIR.value,
-    )
+    folder, manifest = export(args.pop('run_dir'), **args)
   except errors.UserError as error:
     sys.exit(f'error: {error}')
   latency = ', '.join(
@@ -237,4 +237,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

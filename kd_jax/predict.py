@@ -7,20 +7,17 @@ probabilities. Images are PNG or whatever Pillow reads, of the size that the
 student was trained on; color becomes gray, or gray color, as it needs.
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
 from PIL import Image, UnidentifiedImageError
 
 from kd_jax import artifact, errors
 
-_TOP = flags.DEFINE_integer(
-  'top', 3, 'How many classes of each.', lower_bound=1
-)
 _MODES = {1: 'L', 3: 'RGB'}
 
 
@@ -61,25 +58,33 @@ def predict(
   return [dict(zip(classes, own, strict=True)) for own in probabilities]
 
 
-def _line(path: str, probabilities: dict[str, Any]) -> str:
+def _line(path: str, probabilities: dict[str, Any], top: int) -> str:
   best = sorted(probabilities, key=probabilities.get, reverse=True)
   return f'{path}\t' + '\t'.join(
-    f'{name} {probabilities[name]:.4f}' for name in best[: _TOP.value]
+    f'{name} {probabilities[name]:.4f}' for name in best[:top]
   )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """The command line; see the module's docstring."""
-  if len(argv) < 3:
-    raise app.UsageError('expected an artifact and image files')
-  _, folder, *paths = argv
+  parser = argparse.ArgumentParser(
+    prog='python -m kd_jax.predict',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('artifact', type=pathlib.Path, help='folder of a student')
+  parser.add_argument('images', nargs='+', help='image files')
+  parser.add_argument(
+    '--top', type=int, default=3, help='how many classes of each; 3'
+  )
+  args = parser.parse_args()
   try:
-    results = predict(pathlib.Path(folder), [pathlib.Path(p) for p in paths])
+    results = predict(args.artifact, [pathlib.Path(p) for p in args.images])
   except (errors.UserError, artifact.ArtifactError) as error:
     sys.exit(f'error: {error}')
-  for path, probabilities in zip(paths, results, strict=True):
-    print(_line(path, probabilities))
+  for path, probabilities in zip(args.images, results, strict=True):
+    print(_line(path, probabilities, args.top))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  main()

@@ -19,7 +19,7 @@ def _config(rows):
     holdout_fraction=0.2, subset='all', epochs=EPOCHS, batch_size=32
   )
   config.eval.bias_classes = ()
-  config.distill.update(kd_weight=1.0, temperature=4.0)
+  config.distill.update(ce_weight=1.0, kd_weight=1.0, temperature=4.0)
   config.student.hidden = (32,)
   config.teacher.model.dropout_rate = 0.0
   config.teacher.train.update(epochs=15, augmentation='none', batch_size=32)
