@@ -217,6 +217,12 @@ def _row_identity(
     if teachers
     else digest['teacher'],
     class_shift=config.teacher.class_shift,
+    # Of what is measured with it; without, nothing depends on it.
+    **(
+      {'bias_classes': config.eval.bias_classes}
+      if config.eval.bias_classes
+      else {}
+    ),
     scaling=config.data.scaling,
     student=build.network(config.student),
     distill=build.without_methods(

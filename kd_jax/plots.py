@@ -108,20 +108,9 @@ def accuracy_examples(axes, record: Record, epochs: Sequence[Record]) -> None:
         [100 * s['test']['accuracy'] for s in students],
       )
     )
-  for label, points in lines.items():
-    axes.errorbar(
-      [x for x, _ in points],
-      [statistics.fmean(values) for _, values in points],
-      [statistics.stdev(v) if len(v) > 1 else 0 for _, v in points],
-      fmt='o-',
-      capsize=3,
-      label=label,
-    )
+  _draw_lines(axes, lines)
   axes.set_xscale('log')
   axes.set_xlabel('training examples')
-  axes.set_ylabel('test accuracy, %')
-  axes.legend()
-  axes.grid(alpha=0.3)
 
 
 def _field(record: Record, row: str, section: str, field: str) -> Any:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from configs import common, theory
-from kd_jax import build, errors, experiment, plots, records, report
+from kd_jax import (
+  build,
+  data,
+  errors,
+  experiment,
+  plots,
+  records,
+  report,
+  teachers,
+)
 
 EPOCHS = 15
 
@@ -205,3 +214,15 @@ def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
   name, points = line
   assert name == 'noise'
   assert [x for x, _ in points] == [0, 0.5, 0.75, 1]
+
+
+def test_rows_that_differ_in_their_bias_alone_have_a_record_each():
+  config = _config({'without': {}, 'with': {'eval.bias_classes': (3,)}})
+  teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
+  identities = {
+    row: experiment._row_identity(
+      build.close_row(config, row), data.load('generated'), teacher, {}
+    )
+    for row in config.rows
+  }
+  assert experiment._same_as(identities)['with'] == 'with'
