@@ -103,8 +103,7 @@ def plain_flax(network: dict) -> harness.System:
     BatchNorm=BatchNorm,
     max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
   )
-  resnet.conv.conv_general_dilated = None  # Flax's default
-  return _jax_training(network, checked=False)
+  return _jax_training(network | {'arithmetic': 'flax'}, checked=False)
 
 
 def _jax_training(network: dict, checked: bool = True) -> harness.System:

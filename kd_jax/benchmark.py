@@ -43,14 +43,16 @@ class Network(NamedTuple):
   """A forward pass, `fn(variables, images) -> predictions`, and its variables.
 
   Of these, {'params': ..., 'batch_stats': ...}, the latter are no parameters.
+  `parameters` is the number of these, as trained.
   """
 
   fn: Callable[[PyTree, jax.Array], jax.Array]
   variables: dict[str, PyTree]
+  parameters: int
 
 
 def make_network(
-  module: nn.Module, variables: PyTree, *, scaling: str
+  module: nn.Module, variables: PyTree, *, scaling: str, parameters: int
 ) -> Network:
   """Returns a module's way from stored images to predicted classes."""
 
@@ -59,7 +61,7 @@ def make_network(
     logits, _ = module.apply(variables, images, train=False)
     return jnp.argmax(logits, axis=-1)
 
-  return Network(predict, variables)
+  return Network(predict, variables, parameters)
 
 
 def distinct_models(
@@ -104,7 +106,7 @@ def measure(
   one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   results: dict[str, Any] = {
     name: {
-      'parameters': costs.count_parameters(network.variables['params']),
+      'parameters': network.parameters,
       'parameter_bytes': sum(
         leaf.nbytes for leaf in jax.tree.leaves(network.variables['params'])
       ),
@@ -329,6 +331,15 @@ def _training_step(
   return step
 
 
+def _count_trained(
+  model: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> int:
+  """Returns the number of parameters of a model section, as it is trained."""
+  module = build.model(model, num_classes)
+  variables = build.variables_like(module, image_shape)
+  return costs.count_parameters(variables['params'])
+
+
 def run(
   config: ConfigDict,
   models: Mapping[str, ConfigDict],
@@ -354,6 +365,7 @@ def run(
     name: make_network(
       *build.deploy(model, *kind, variables[name]),
       scaling=config.data.scaling,
+      parameters=_count_trained(model, *kind),
     )
     for name, model in models.items()
   }

@@ -1,5 +1,6 @@
 """From a config's sections to models, optimizers, objectives and settings."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -142,6 +143,8 @@ def deploy(
 ) -> tuple[nn.Module, PyTree]:
   """Returns the network that a model section is in use, and its variables.
 
+  One of floats has its batch norms folded into its convolutions.
+
   Args:
     config: of the model.
     num_classes: K.
@@ -150,7 +153,7 @@ def deploy(
   """
   module = model(config, num_classes)
   if not is_quantized(config):
-    return module, variables
+    return models.folding.fold(module, variables)
   if not models.quantized.is_packed(variables['params']):
     variables = pack(config, variables)
   network, params = models.quantized.deploy(
@@ -161,7 +164,9 @@ def deploy(
 
 def init_variables(module: nn.Module, image_shape, key: jax.Array):
   """Returns a module's initial variables for images [H, W, C]."""
-  variables = module.init(key, jnp.zeros((1, *image_shape)), train=False)
+  init = functools.partial(module.init, train=False)
+  # Compiled: one operation after the other would be compiled apart.
+  variables = jax.jit(init)(key, jnp.zeros((1, *image_shape)))
   return {'batch_stats': {}, **variables}
 
 

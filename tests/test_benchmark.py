@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import mnist
+from configs import cifar, mnist
 from kd_jax import benchmark, build, cold_calls, costs, models, timing
 
 
 def _network(module):
   variables = build.init_variables(module, (28, 28, 1), jax.random.key(0))
-  return benchmark.make_network(module, variables, scaling='unit')
+  parameters = costs.count_parameters(variables['params'])
+  return benchmark.make_network(
+    module, variables, scaling='unit', parameters=parameters
+  )
 
 
 @pytest.mark.parametrize(
@@ -50,16 +53,22 @@ def test_macs_of_strides_groups_and_loops():
   assert costs.count_macs(loop, jnp.zeros((3, 3))) == 5 * 27
 
 
-def test_running_statistics_are_no_parameters():
-  module = models.ResNet(num_classes=10, blocks=(1,), widths=(8,), strides=(1,))
-  results = benchmark.measure(
-    {'student': _network(module)},
-    jnp.zeros((1, 28, 28, 1), jnp.uint8),
-    batch_sizes=(),
-    budget_s=0.01,
+def test_parameters_are_those_of_training_and_no_statistics(generated):
+  config = build.close_row(cifar.get_config('ideal,smoke=true'), 'ideal')
+  config.student.update(blocks=(1,), widths=(8,), strides=(1,))
+  module = build.model(config.student, 10)
+  variables = build.init_variables(module, (28, 28, 1), jax.random.key(0))
+  config.benchmark.update(batch_sizes=(), cold_calls=0)
+  record = benchmark.run(
+    config,
+    {'ideal': config.student},
+    {'ideal': 'ideal'},
+    {'ideal': variables},
+    generated,
   )
   convolutions = 9 * 8 + 2 * 9 * 8 * 8
-  assert results['student']['parameters'] == convolutions + 3 * 16 + 90
+  parameters = record['networks']['ideal']['parameters']
+  assert parameters == convolutions + 3 * 16 + 90
 
 
 def test_results_hold_everything_a_table_needs():

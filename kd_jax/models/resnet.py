@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kd_jax.models import layers, quantized
+from kd_jax.models import folding, layers, quantized
 from kd_jax.models.mlp import Features
 
 # Kaiming normal over fan_out for convolutions; dense layers uniform in
@@ -23,26 +23,38 @@ def _bias_init(fan_in: int):
   )
 
 
-def _conv(
+def _conv_norm(
+  x: jax.Array,
   features: int,
   size: int,
   stride: int,
   *,
-  dtype: jnp.dtype,
-  arithmetic: str,
+  net: 'ResNet | _Block',
   name: str,
-):
-  """A convolution without bias, padded to keep the size but for the stride."""
-  return nn.Conv(
+  train: bool,
+  scale_init: float = 1.0,
+) -> jax.Array:
+  """A convolution, padded to keep the size but for the stride, and its norm.
+
+  Once the latter is folded into it, it has a bias instead; see folding.py.
+  """
+  x = nn.Conv(
     features,
     (size, size),
     strides=(stride, stride),
     padding=size // 2,
-    use_bias=False,
-    dtype=dtype,
+    use_bias=net.folded,
+    dtype=net.dtype,
     kernel_init=_CONV_INIT,
-    conv_general_dilated=quantized.ARITHMETICS[arithmetic].conv_general_dilated,
+    conv_general_dilated=quantized.ARITHMETICS[
+      net.arithmetic
+    ].conv_general_dilated,
     name=name,
+  )(x)
+  if net.folded:
+    return x
+  return layers.BatchNorm(scale_init=scale_init, name=folding.norm_name(name))(
+    x, train=train
   )
 
 
@@ -57,6 +69,7 @@ class _Block(nn.Module):
       the block as its shortcut.
     dtype: of the computation.
     arithmetic: a name in `quantized.ARITHMETICS`.
+    folded: as in `ResNet`.
   """
 
   layers: Sequence[tuple[int, int]]
@@ -64,28 +77,26 @@ class _Block(nn.Module):
   zero_init: bool
   dtype: jnp.dtype
   arithmetic: str
+  folded: bool
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = self.layers[-1][1]
-    convolution = functools.partial(
-      _conv, dtype=self.dtype, arithmetic=self.arithmetic
-    )
+    convolution = functools.partial(_conv_norm, net=self, train=train)
     shortcut = x
     if self.stride != 1 or x.shape[-1] != channels:
-      shortcut = convolution(channels, 1, self.stride, name='shortcut')(x)
-      shortcut = layers.BatchNorm(name='shortcut_norm')(shortcut, train=train)
+      shortcut = convolution(x, channels, 1, self.stride, name='shortcut')
     stride = self.stride
     for i, (size, width) in enumerate(self.layers):
       if i > 0:
         x = nn.relu(x)
       own = stride if size == 3 else 1
       stride = stride // own  # Taken once.
-      x = convolution(width, size, own, name=f'conv{i}')(x)
       is_last = i == len(self.layers) - 1
-      x = layers.BatchNorm(
-        scale_init=0.0 if self.zero_init and is_last else 1.0, name=f'norm{i}'
-      )(x, train=train)
+      scale_init = 0.0 if self.zero_init and is_last else 1.0
+      x = convolution(
+        x, width, size, own, name=f'conv{i}', scale_init=scale_init
+      )
     return nn.relu(x + shortcut)
 
 
@@ -119,6 +130,8 @@ class ResNet(nn.Module):
     temperature: as in `MLP`.
     dtype: of the computation; parameters, statistics and logits are float32.
     arithmetic: a name in `quantized.ARITHMETICS`.
+    folded: whether the batch norms are in the convolutions: for use alone, of
+      variables from `fold`.
 
   Reference: He et al. 2016, arXiv:1512.03385.
   """
@@ -135,6 +148,7 @@ class ResNet(nn.Module):
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
   arithmetic: str = 'float'
+  folded: bool = False
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -157,15 +171,15 @@ class ResNet(nn.Module):
     """
     features: Features = {}
     x = images.astype(self.dtype)
-    x = _conv(
+    x = _conv_norm(
+      x,
       self.widths[0],
       3,
       self.stem_stride,
-      dtype=self.dtype,
-      arithmetic=self.arithmetic,
+      net=self,
       name='stem',
-    )(x)
-    x = layers.BatchNorm(name='stem_norm')(x, train=train)
+      train=train,
+    )
     x = nn.relu(x)
     if self.stem_pool:
       x = layers.max_pool(x)
@@ -179,6 +193,7 @@ class ResNet(nn.Module):
           self.zero_init,
           self.dtype,
           self.arithmetic,
+          self.folded,
           name=f'stage{i + 1}_block{j}',
         )(x, train=train)
         features[f'stage{i + 1}'] = x
