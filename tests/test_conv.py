@@ -266,3 +266,24 @@ def test_it_can_be_vmapped():
   np.testing.assert_allclose(
     jax.jit(jax.vmap(one))(images), together, atol=1e-5
   )
+
+
+def test_an_export_for_any_batch_takes_the_form_that_suits_each():
+  geometry = conv.Geometry((1, 1), ((1, 1), (1, 1)))
+  kernel = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype('f')
+  convolve = jax.jit(lambda images: conv._fastest(images, kernel, geometry))
+  (batch,) = jax.export.symbolic_shape('batch')
+  exported = jax.export.export(convolve, platforms=('cpu', 'tpu'))(
+    jax.ShapeDtypeStruct((batch, 8, 8, 16), jnp.float32)
+  )
+  for size in (1, 16):
+    images = np.ones((size, 8, 8, 16), 'f')
+    program = jax.jit(exported.call).lower(images).compile()
+    np.testing.assert_allclose(
+      program(images), convolve(images), rtol=1e-4, atol=1e-4
+    )
+    text = program.as_text()
+    form = conv.cpu_forms(images, kernel, geometry).forward
+    assert 'conditional' not in text
+    assert ('convolution' in text) == (form == 'native')
+  assert form == 'winograd'

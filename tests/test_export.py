@@ -31,14 +31,19 @@ ROOT = pathlib.Path(artifact.__file__).parents[1]
 
 @pytest.fixture(name='run', scope='module')
 def _run(tmp_path_factory):
-  """A run of two small students, a seed each."""
+  """A run of three small students, a seed each."""
   folder = tmp_path_factory.mktemp('export')
   config = mnist.get_config('h50')
   config.data.name = 'generated'
   config.teacher.model.update(hidden=(16,), filters=(4,))
   config.benchmark.enabled = False
   config.train.folds = 0
-  config = common.table(config, {'small': {'student.hidden': (20,)}, 'h50': {}})
+  rows = {
+    'small': {'student.hidden': (20,)},
+    'h50': {},
+    'int8': {'student.hidden': (20,), 'student.arithmetic': 'int8'},
+  }
+  config = common.table(config, rows)
   experiment.run(config, workdir=folder / 'run', teachers_dir=folder)
   return folder / 'run'
 
@@ -81,10 +86,21 @@ def test_another_student_is_named_by_row_and_seed(run, tmp_path):
   assert folder == output and manifest['row'] == 'h50'
   student = records.read_json(run / 'run.json')['students'][1]
   assert manifest['test']['errors'] == student['test']['errors']
-  with pytest.raises(errors.UserError, match='there are: small 0, h50 0'):
+  with pytest.raises(
+    errors.UserError, match='there are: small 0, h50 0, int8 0'
+  ):
     export.export(run, row='h51')
   with pytest.raises(errors.UserError, match='holds no run with students'):
     export.export(tmp_path)
+
+
+def test_a_quantized_student_stays_one_of_whole_numbers(run, exported):
+  folder, manifest = export.export(run, row='int8')
+  student = records.read_json(run / 'run.json')['students'][2]
+  assert manifest['test']['errors'] == student['packed']['errors']
+  assert manifest['largest_difference'] < 1e-6
+  as_floats = records.read_json(exported / 'manifest.json')['bytes']
+  assert manifest['bytes'] < 0.5 * as_floats
 
 
 @pytest.mark.parametrize('size', [1, 7])

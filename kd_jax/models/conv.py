@@ -489,6 +489,10 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
 
   Measured by benchmarks/convolutions.py for the networks of the paper's Table
   2 and batches of 100; the results are in results/bench-convolutions.json.
+
+  Args:
+    images, kernel: arrays, or their shapes and types.
+    geometry: of the convolution.
   """
   height, width = geometry.output_size(images, kernel)
   if min(height, width) < 1:  # There is nothing to compute.
@@ -496,12 +500,7 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
     return Forms('native', 'native', 'native')
   if images.dtype == jnp.float32:  # Their sums are not for bfloat16.
-    batch = images.shape[0]
-    # Of an exported network the batch is a symbol, and taken for a large one.
-    is_large = (
-      not isinstance(batch, int)
-      or batch * _num_tiles(height) * _num_tiles(width) >= _LEAST_ROWS
-    )
+    is_large = images.shape[0] >= _least_batch((height, width))
     form = 'winograd' if min(height, width) > 2 else 'karatsuba'
     if is_large and applies(form, images, kernel, geometry):
       return Forms(form, form, form)
@@ -512,6 +511,43 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   if applies('bands', images, kernel, geometry):
     return Forms('native', 'native', 'bands')
   return Forms('native', 'native', 'native')
+
+
+def _least_batch(output_size: tuple[int, int]) -> int:
+  """Returns the images from which on a batch's tiles are worth it."""
+  height, width = map(_num_tiles, output_size)
+  return -(-_LEAST_ROWS // max(height * width, 1))
+
+
+def _fastest(images, kernel, geometry: Geometry):
+  """A convolution on a CPU.
+
+  Where a program is exported for any batch, whose size is then a symbol, it
+  holds the form for small batches and that for large ones.
+  """
+
+  def forms_of(batch):
+    shape = (batch, *images.shape[1:])
+    like = jax.ShapeDtypeStruct(shape, images.dtype)
+    return cpu_forms(like, kernel, geometry)
+
+  def with_forms(forms):
+    return lambda images, kernel: _convolve(images, kernel, geometry, forms)
+
+  batch = images.shape[0]
+  if isinstance(batch, int):
+    return with_forms(forms_of(batch))(images, kernel)
+  least = _least_batch(geometry.output_size(images, kernel))
+  small, large = forms_of(1), forms_of(least)
+  if small == large:
+    return with_forms(large)(images, kernel)
+  return lax.cond(
+    jnp.asarray(batch) >= least,
+    with_forms(large),
+    with_forms(small),
+    images,
+    kernel,
+  )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -590,10 +626,9 @@ def conv_general_dilated(
   if min(map(min, padding)) < 0:
     return fallback(lhs, rhs)
   geometry = Geometry(tuple(window_strides), tuple(map(tuple, padding)))
-  forms = cpu_forms(lhs, rhs, geometry)
   return lax.platform_dependent(
     lhs,
     rhs,
-    cpu=lambda lhs, rhs: _convolve(lhs, rhs, geometry, forms),
+    cpu=functools.partial(_fastest, geometry=geometry),
     default=fallback,
   )
