@@ -111,9 +111,10 @@ def main(argv: list[str]) -> None:
     lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
   )
   # Imported late, so that --list, --help and a mistyped flag answer at once.
-  from kd_jax import experiment, host_memory, report, theory
+  from kd_jax import experiment, host_memory, program_cache, report, theory
 
   host_memory.keep_freed_memory()
+  program_cache.enable()
   try:
     workdir = _workdir(_CONFIG.value)
     if 'experiment' in _CONFIG.value:

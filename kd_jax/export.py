@@ -36,6 +36,7 @@ from kd_jax import (
   evaluate,
   jobs,
   preprocessing,
+  program_cache,
   records,
   timing,
 )
@@ -221,6 +222,7 @@ def main() -> None:
     '--data_dir', help='folder of prepared data; a per-user cache by default'
   )
   args = vars(parser.parse_args())
+  program_cache.enable()
   try:
     folder, manifest = export(args.pop('run_dir'), **args)
   except errors.UserError as error:

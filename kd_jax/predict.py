@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kd_jax import artifact, errors
+from kd_jax import artifact, errors, program_cache
 
 _MODES = {1: 'L', 3: 'RGB'}
 
@@ -78,6 +78,7 @@ def main() -> None:
     '--top', type=int, default=3, help='how many classes of each; 3'
   )
   args = parser.parse_args()
+  program_cache.enable()
   try:
     results = predict(args.artifact, [pathlib.Path(p) for p in args.images])
   except (errors.UserError, artifact.ArtifactError) as error:

@@ -11,7 +11,7 @@ LAYERS = (
   + ('attacks', 'augment', 'host_memory', 'risk'),
   ('methods', 'objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
-  + ('plots', 'report'),
+  + ('program_cache', 'plots', 'report'),
   ('build',),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
   + ('theory', 'artifact', 'export', 'predict'),
