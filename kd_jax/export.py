@@ -2,12 +2,14 @@
 
   python -m kd_jax.export RUN_DIR
   python -m kd_jax.export RUN_DIR --row=h300 --seed=1 --output=FOLDER
+  python -m kd_jax.export RUN_DIR --onnx
 
 The folder holds the network as portable StableHLO (`jax.export`) for cpu, cuda
 and tpu, with its weights, the scaling of its inputs and the softmax inside:
 images as stored go in, probabilities come out, for any number of images. Beside
 it is a manifest. What stands there of its accuracy and latency was measured on
-what was loaded back.
+what was loaded back. With --onnx the folder holds the network for ONNX Runtime
+and its like, too; that needs `pip install -r requirements-onnx.txt`.
 
 `kd_jax/artifact.py` loads it, `python -m kd_jax.predict` classifies files.
 """
@@ -18,9 +20,10 @@ import hashlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -35,6 +38,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  onnx,
   preprocessing,
   program_cache,
   records,
@@ -44,6 +48,7 @@ from kd_jax import (
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 # For latency: one image, and many.
 _BATCH_SIZES = (1, 100)
+_FILES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
 _BUDGET_S = 1.0  # of timed calls, for each of the two at each batch size
 
 
@@ -54,6 +59,7 @@ def export(
   seed: int | None = None,
   output: pathlib.Path | None = None,
   data_dir: str | None = None,
+  with_onnx: bool = False,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
   """Writes a student, loads it back and measures that.
 
@@ -63,22 +69,30 @@ def export(
     seed: of it; the first that was trained if None.
     output: the folder; in the run's folder if None.
     data_dir: as in `data.load`.
+    with_onnx: whether to write it as ONNX, too.
   Returns:
     The folder, and the manifest.
   Raises:
-    UserError: if there is no such student.
+    UserError: if there is no such student, or it cannot be written as ONNX.
   """
   config, student = _find(run_dir, row, seed)
+  if with_onnx:
+    onnx.check(config.student.arithmetic)
   row, seed = student['row'], student['seed']
   folder = run_dir / 'students' / student.get('same_as', row) / f'seed-{seed}'
   dataset = context.load_data(
     config, lambda name: data.load(name, data_dir=data_dir)
   )
-  forward = _forward(config, folder, dataset)
-  output = output or run_dir / 'export' / f'{row}-seed-{seed}'
+  network, variables = _restore(config, folder, dataset)
+  forward = _forward(network, variables, config.data.scaling)
   image_shape = dataset.train.images.shape[1:]
-  network = _serialize(forward, image_shape)
-  records.write_bytes(output / artifact.NETWORK, network)
+  files = {artifact.NETWORK: _serialize(forward, image_shape)}
+  if with_onnx:
+    plain = _forward(onnx.convertible(network), variables, config.data.scaling)
+    files[onnx.NETWORK] = onnx.convert(plain, image_shape)
+  output = output or run_dir / 'export' / f'{row}-seed-{seed}'
+  for name, content in files.items():
+    records.write_bytes(output / name, content)
   manifest = {
     'row': row,
     'seed': seed,
@@ -89,11 +103,20 @@ def export(
     'data': dataset.name,
     'scaling': config.data.scaling,
     'platforms': list(PLATFORMS),
-    'bytes': len(network),
-    'sha256': {artifact.NETWORK: hashlib.sha256(network).hexdigest()},
+    'bytes': {name: len(content) for name, content in files.items()},
+    'sha256': {
+      name: hashlib.sha256(content).hexdigest()
+      for name, content in files.items()
+    },
   }
   records.write_json(output / artifact.MANIFEST, manifest)
-  manifest |= _measure(output, jax.jit(forward), dataset, config)
+  manifest |= _measure(
+    {'live': lambda: jax.jit(forward)}
+    | {'loaded': lambda: artifact.load(output).predict}
+    | ({'onnx': lambda: onnx.load(output)} if with_onnx else {}),
+    dataset,
+    config.eval.batch_size,
+  )
   manifest['environment'] = records.environment()
   records.write_json(output / artifact.MANIFEST, manifest)
   return output, manifest
@@ -127,10 +150,10 @@ def _as_tuples(value: Any) -> Any:
   return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
-def _forward(
+def _restore(
   config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
-) -> Callable[[jax.Array], jax.Array]:
-  """Returns images as stored -> probabilities, of a student as it is in use."""
+) -> tuple[nn.Module, dict[str, Any]]:
+  """Returns a student as it is in use, and its variables."""
   images = dataset.train.images
   variables = jobs.restore(
     folder, build.model(config.student, dataset.num_classes), images
@@ -141,11 +164,17 @@ def _forward(
     )
   if variables is None:
     raise errors.UserError(f'{folder} holds no sound weights')
-  network, variables = build.deploy(
+  return build.deploy(
     config.student, dataset.num_classes, images.shape[1:], variables
   )
+
+
+def _forward(
+  network: nn.Module, variables: dict[str, Any], scaling: str
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns images as stored -> probabilities."""
   apply = build.apply_fn(network)
-  preprocess = preprocessing.SCALINGS[config.data.scaling]
+  preprocess = preprocessing.SCALINGS[scaling]
 
   def forward(images):
     logits, *_ = apply(variables, preprocess(images), train=False, key=None)
@@ -162,44 +191,65 @@ def _serialize(forward, image_shape: tuple[int, ...]) -> bytes:
 
 
 def _measure(
-  folder: pathlib.Path, live, dataset: data.Dataset, config: ConfigDict
+  makers: Mapping[str, Callable[[], Callable]],
+  dataset: data.Dataset,
+  batch_size: int,
 ) -> dict[str, Any]:
-  """Returns what a loaded artifact is worth, beside the network it was."""
-  start = time.perf_counter()
-  loaded = artifact.load(folder)
-  load_s = time.perf_counter() - start
+  """Returns what networks are worth that were loaded back.
+
+  Args:
+    makers: of each network's prediction; the first is what the others are held
+      against.
+    dataset: whose test split they predict.
+    batch_size: of that.
+  """
   images, labels = dataset.test.images, dataset.test.labels
-  networks = {'live': live, 'loaded': loaded.predict}
-  live_output, loaded_output = (
-    _predict(predict, images, config.eval.batch_size)
-    for predict in networks.values()
-  )
-  return {
-    'load_s': load_s,
-    'test': evaluate.evaluate(jnp.log(loaded_output), labels),
-    'largest_difference': float(jnp.abs(live_output - loaded_output).max()),
-    'latency': {
-      str(size): _latency(networks, images[:size]) for size in _BATCH_SIZES
-    },
+  networks, results = {}, {}
+  for name, make in makers.items():
+    start = time.perf_counter()
+    networks[name] = make()
+    results[name] = {'load_s': time.perf_counter() - start}
+  outputs = {
+    name: _predict(network, images, batch_size)
+    for name, network in networks.items()
   }
+  reference = next(iter(makers))
+  for name, output in outputs.items():
+    difference = float(jnp.abs(output - outputs[reference]).max())
+    results[name] |= {
+      'test': evaluate.evaluate(jnp.log(output), labels),
+      'largest_difference': difference,
+    }
+  latency = {
+    str(size): _latency(networks, images[:size]) for size in _BATCH_SIZES
+  }
+  del results[reference]
+  return {'measured': results, 'latency': latency}
 
 
 def _predict(predict, images: jax.Array, batch_size: int) -> jax.Array:
   """Returns probabilities [N, K] of a split."""
   starts = range(0, len(images), batch_size)
-  return jnp.concatenate([predict(images[i : i + batch_size]) for i in starts])
+  return jnp.concatenate(
+    [jnp.asarray(predict(images[i : i + batch_size])) for i in starts]
+  )
 
 
-def _latency(networks, images: jax.Array) -> dict[str, Any]:
-  """Returns seconds of a call, and of the loaded network over the live one."""
+def _latency(
+  networks: Mapping[str, Callable], images: jax.Array
+) -> dict[str, Any]:
+  """Returns seconds of a call, and of each over the first, round by round."""
   seconds = timing.interleave(
     {name: functools.partial(net, images) for name, net in networks.items()},
     budget_s=_BUDGET_S,
   )
-  ratios = np.divide(seconds['loaded'], seconds['live'])
+  reference = next(iter(networks))
   return {
-    **{name: timing.quartiles(own) for name, own in seconds.items()},
-    'loaded_over_live': timing.quartiles(ratios),
+    name: {
+      'call_s': timing.quartiles(own),
+      f'over_{reference}': timing.quartiles(np.divide(own, seconds[reference])),
+    }
+    for name, own in seconds.items()
   }
 
 
@@ -221,21 +271,29 @@ def main() -> None:
   parser.add_argument(
     '--data_dir', help='folder of prepared data; a per-user cache by default'
   )
+  parser.add_argument(
+    '--onnx',
+    dest='with_onnx',
+    action='store_true',
+    help='write it as ONNX, too (pip install -r requirements-onnx.txt)',
+  )
   args = vars(parser.parse_args())
   program_cache.enable()
   try:
     folder, manifest = export(args.pop('run_dir'), **args)
   except errors.UserError as error:
     sys.exit(f'error: {error}')
-  latency = ', '.join(
-    f'{1e3 * own["loaded"]["median"]:.3f} ms for {size}'
-    for size, own in manifest['latency'].items()
-  )
-  print(
-    f'{folder}: {manifest["bytes"] / 1e6:.1f} MB, loaded in '
-    f'{manifest["load_s"]:.2f} s; test accuracy '
-    f'{100 * manifest["test"]["accuracy"]:.2f} %; {latency}'
-  )
+  for name, own in manifest['measured'].items():
+    latency = ', '.join(
+      f'{1e3 * networks[name]["call_s"]["median"]:.3f} ms for {size}'
+      for size, networks in manifest['latency'].items()
+    )
+    size = manifest['bytes'][_FILES[name]]
+    print(
+      f'{folder / _FILES[name]}: {size / 1e6:.1f} MB, loaded in '
+      f'{own["load_s"]:.2f} s; test accuracy '
+      f'{100 * own["test"]["accuracy"]:.2f} %; {latency}'
+    )
 
 
 if __name__ == '__main__':

@@ -21,11 +21,13 @@ from kd_jax import (
   errors,
   experiment,
   export,
+  onnx,
   predict,
   records,
 )
 
 IMAGES = data.load('generated').test.images
+NETWORKS = (artifact.NETWORK, onnx.NETWORK)
 ROOT = pathlib.Path(artifact.__file__).parents[1]
 
 
@@ -52,14 +54,15 @@ def _run(tmp_path_factory):
 def _exported(run):
   """What the command wrote."""
   result = subprocess.run(
-    [sys.executable, '-m', 'kd_jax.export', str(run)],
+    [sys.executable, '-m', 'kd_jax.export', str(run), '--onnx'],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=True,
   )
   folder = run / 'export' / 'small-seed-0'
-  assert result.stdout.startswith(f'{folder}: ')
+  lines = [line.split(': ')[0] for line in result.stdout.splitlines()]
+  assert lines == [str(folder / name) for name in NETWORKS]
   return folder
 
 
@@ -72,11 +75,13 @@ def test_the_manifest_says_what_it_is_and_how_good(run, exported):
   assert manifest['image_shape'] == [28, 28, 1]
   assert manifest['classes'] == list('0123456789')
   assert manifest['platforms'] == ['cpu', 'cuda', 'tpu']
-  assert manifest['test']['errors'] == student['test']['errors']
-  assert manifest['test']['nll'] == pytest.approx(student['test']['nll'], 1e-4)
-  assert manifest['largest_difference'] < 1e-6
+  assert list(manifest['measured']) == ['loaded', 'onnx']
+  for own in manifest['measured'].values():
+    assert own['test']['errors'] == student['test']['errors']
+    assert own['test']['nll'] == pytest.approx(student['test']['nll'], 1e-4)
+    assert own['largest_difference'] < 1e-6
   assert set(manifest['latency']) == {'1', '100'}
-  ratio = manifest['latency']['100']['loaded_over_live']
+  ratio = manifest['latency']['100']['loaded']['over_live']
   assert ratio['lower'] <= ratio['median'] <= ratio['upper']
 
 
@@ -85,7 +90,9 @@ def test_another_student_is_named_by_row_and_seed(run, tmp_path):
   folder, manifest = export.export(run, row='h50', seed=0, output=output)
   assert folder == output and manifest['row'] == 'h50'
   student = records.read_json(run / 'run.json')['students'][1]
-  assert manifest['test']['errors'] == student['test']['errors']
+  measured = manifest['measured']
+  assert list(measured) == ['loaded']
+  assert measured['loaded']['test']['errors'] == student['test']['errors']
   with pytest.raises(
     errors.UserError, match='there are: small 0, h50 0, int8 0'
   ):
@@ -97,10 +104,14 @@ def test_another_student_is_named_by_row_and_seed(run, tmp_path):
 def test_a_quantized_student_stays_one_of_whole_numbers(run, exported):
   folder, manifest = export.export(run, row='int8')
   student = records.read_json(run / 'run.json')['students'][2]
-  assert manifest['test']['errors'] == student['packed']['errors']
-  assert manifest['largest_difference'] < 1e-6
+  measured = manifest['measured']['loaded']
+  assert measured['test']['errors'] == student['packed']['errors']
+  assert measured['largest_difference'] < 1e-6
   as_floats = records.read_json(exported / 'manifest.json')['bytes']
-  assert manifest['bytes'] < 0.5 * as_floats
+  ratio = manifest['bytes'][artifact.NETWORK] / as_floats[artifact.NETWORK]
+  assert ratio < 0.5
+  with pytest.raises(errors.UserError, match='int8 cannot be written as ONNX'):
+    export.export(run, row='int8', with_onnx=True)
 
 
 @pytest.mark.parametrize('size', [1, 7])
@@ -150,6 +161,13 @@ def test_what_is_not_as_its_manifest_says_is_refused(exported, tmp_path):
     artifact.load(copy)
 
 
+def test_without_its_packages_onnx_is_refused_at_once(run, monkeypatch):
+  monkeypatch.setattr(onnx, '_PACKAGES', ('onnxruntime', 'no_such_package'))
+  expected = 'needs no_such_package, not.*pip install -r requirements-onnx.txt'
+  with pytest.raises(errors.UserError, match=expected):
+    export.export(run, with_onnx=True)
+
+
 def test_damaged_weights_are_not_exported(run, tmp_path):
   copy = tmp_path / 'run'
   shutil.copytree(run, copy)
@@ -166,27 +184,26 @@ RESNET = dict(
 )  # fmt: skip
 
 
-def test_a_resnet_keeps_its_statistics_and_its_temperature():
-  module = build.model(ConfigDict(RESNET), 10)
+def test_a_resnet_keeps_its_statistics_and_its_temperature(tmp_path):
+  model = ConfigDict(RESNET)
+  module = build.model(model, 10)
   variables = build.init_variables(module, (8, 8, 3), jax.random.key(0))
   variables['batch_stats'] = jax.tree.map(
     lambda leaf: leaf + 0.3, variables['batch_stats']
   )
-  apply = build.apply_fn(module)
-
-  def forward(images):
-    logits, *_ = apply(variables, images / 255, train=False, key=None)
-    return jax.nn.softmax(logits)
-
+  as_trained = jax.jit(export._forward(module, variables, 'unit'))
+  network, variables = build.deploy(model, 10, (8, 8, 3), variables)
+  forward = export._forward(network, variables, 'unit')
+  exported = jax.export.deserialize(
+    bytearray(export._serialize(forward, (8, 8, 3)))
+  )
+  plain = export._forward(onnx.convertible(network), variables, 'unit')
+  (tmp_path / onnx.NETWORK).write_bytes(onnx.convert(plain, (8, 8, 3)))
   images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
-  network = export._serialize(forward, (8, 8, 3))
-  exported = jax.export.deserialize(bytearray(network))
   for size in (1, 70):
-    np.testing.assert_allclose(
-      jax.jit(exported.call)(images[:size]),
-      jax.jit(forward)(images[:size]),
-      atol=1e-5,
-    )
+    expected = as_trained(images[:size])
+    for predict_fn in (jax.jit(exported.call), onnx.load(tmp_path)):
+      np.testing.assert_allclose(predict_fn(images[:size]), expected, atol=1e-5)
 
 
 def _png(path, pixels):

@@ -14,7 +14,7 @@ LAYERS = (
   + ('program_cache', 'plots', 'report'),
   ('build',),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
-  + ('theory', 'artifact', 'export', 'predict'),
+  + ('theory', 'artifact', 'export', 'onnx', 'predict'),
 )
 # What a layer and those below may import from outside, besides the standard
 # library. Only `models` imports flax to define networks.

@@ -106,7 +106,12 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def _max_pool(x):
-  return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+  # XLA takes the border into its window; converters to ONNX know this form.
+  border = ((0, 0), (1, 1), (1, 1), (0, 0))
+  padded = jnp.pad(x, border, constant_values=-jnp.inf)
+  return nn.max_pool(
+    padded, window_shape=(3, 3), strides=(2, 2), padding='VALID'
+  )
 
 
 def _max_pool_fwd(x):
