@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format report bench clean
+.PHONY: help run test test-slow check format onnx report bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,6 +26,8 @@ check: $(VENV)/.test  ## Lint and formatting.
 format: $(VENV)/.test  ## Put the code into its format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+onnx: $(VENV)/.onnx  ## Set up what `python -m kd_jax.export --onnx` needs.
 
 report: $(VENV)/.run  ## Write the tables of README.md from results/.
 	$(BIN)/python -m kd_jax.report results
@@ -52,6 +54,11 @@ $(BENCH)/.run: benchmarks/requirements.txt requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	@touch $@
 
-$(VENV)/.test: tests/requirements.txt $(VENV)/.run
+$(VENV)/.onnx: requirements-onnx.txt $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -r requirements-onnx.txt
+	$(BIN)/python -m pip install --quiet --no-deps jax2onnx
+	@touch $@
+
+$(VENV)/.test: tests/requirements.txt $(VENV)/.onnx
 	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
 	@touch $@

@@ -9,7 +9,7 @@ and tpu, with its weights, the scaling of its inputs and the softmax inside:
 images as stored go in, probabilities come out, for any number of images. Beside
 it is a manifest. What stands there of its accuracy and latency was measured on
 what was loaded back. With --onnx the folder holds the network for ONNX Runtime
-and its like, too; that needs `pip install -r requirements-onnx.txt`.
+and its like, too; `make onnx` installs what that needs.
 
 `kd_jax/artifact.py` loads it, `python -m kd_jax.predict` classifies files.
 """
@@ -275,7 +275,7 @@ def main() -> None:
     '--onnx',
     dest='with_onnx',
     action='store_true',
-    help='write it as ONNX, too (pip install -r requirements-onnx.txt)',
+    help='write it as ONNX, too; `make onnx` installs what that needs',
   )
   args = vars(parser.parse_args())
   program_cache.enable()

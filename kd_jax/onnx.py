@@ -1,7 +1,7 @@
 """Students as ONNX, for ONNX Runtime, OpenVINO and their like.
 
-An extra, which needs `pip install -r requirements-onnx.txt`: jax2onnx converts,
-and ONNX Runtime runs.
+An extra: jax2onnx converts, and ONNX Runtime runs. `make onnx` installs them;
+see requirements-onnx.txt.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ import numpy as np
 from kd_jax import errors, models
 
 NETWORK = 'network.onnx'
-_PACKAGES = ('jax2onnx', 'onnxruntime')
+_PACKAGES = ('jax2onnx', 'onnx_ir', 'onnxruntime')
 
 
 def check(arithmetic: str) -> None:
@@ -24,8 +24,8 @@ def check(arithmetic: str) -> None:
   missing = [own for own in _PACKAGES if importlib.util.find_spec(own) is None]
   if missing:
     raise errors.UserError(
-      f'ONNX needs {" and ".join(missing)}, not installed here: '
-      'pip install -r requirements-onnx.txt'
+      f'ONNX needs {" and ".join(missing)}, not installed here: make onnx, or '
+      'pip install -r requirements-onnx.txt; pip install --no-deps jax2onnx'
     )
   own = models.quantized.ARITHMETICS[arithmetic]
   if own.bits and not own.in_buckets:  # jax2onnx knows no such products.
