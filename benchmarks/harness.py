@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,22 +19,58 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Systems import the project from here, whatever the folder they start in.
 sys.path.insert(0, str(ROOT))
 
-# What a system's maker returns: its losses on the first steps, to be compared
-# with the others' (None if they cannot be), and a function of examples that
-# trains or predicts on so many and returns the seconds taken.
-System = tuple[list[float] | None, Callable[[int], float]]
+
+class System(NamedTuple):
+  """What takes turns.
+
+  Attributes:
+    turn: takes a case, such as a batch size; does some work of that, and
+      returns the examples done and the seconds taken.
+    check: what must equal the others' before any timing, such as the losses of
+      the first steps; None if there is nothing to compare.
+  """
+
+  turn: Callable[[str], tuple[int, float]]
+  check: list[float] | None = None
 
 
-def worker(make: Callable[[], System], examples: int) -> None:
-  """Answers each line of input: examples to time, or 'rate'."""
-  losses, run = make()
-  run(examples)  # compiles, and warms up
-  print(json.dumps({'losses': losses}), flush=True)
+def worker(
+  make: Callable[[], System],
+  cases: Sequence[str],
+  limits: Callable[[], dict[str, float]] | None = None,
+) -> None:
+  """Answers each line of input: a case to time, or 'limits'.
+
+  Args:
+    make: a system.
+    cases: warmed up first.
+    limits: measures what the machine can do, by this system's library.
+  """
+  system = make()
+  for case in cases:
+    system.turn(case)  # compiles, and warms up
+  print(json.dumps({'check': system.check}), flush=True)
   for line in sys.stdin:
-    if line.strip() == 'rate':
-      print(json.dumps(matrix_product_rate()), flush=True)
-    else:
-      print(json.dumps(run(examples)), flush=True)
+    request = line.strip()
+    answer = limits() if request == 'limits' else system.turn(request)
+    print(json.dumps(answer), flush=True)
+
+
+def repeat(
+  call: Callable[[], Any], examples: int, *, seconds: float = 0.2
+) -> tuple[int, float]:
+  """Calls as often as fits, three times at least: a turn of `System`.
+
+  Args:
+    call: done when it returns.
+    examples: of a call.
+    seconds: to fill.
+  """
+  began, count = time.perf_counter(), 0
+  while count < 3 or time.perf_counter() - began < seconds:
+    call()
+    count += 1
+  return count * examples, time.perf_counter() - began
 
 
 class Worker:
@@ -60,7 +96,7 @@ class Worker:
         continue
     raise RuntimeError(f'a worker died: {self._process.args}')
 
-  def ask(self, request: str = 'time') -> Any:
+  def ask(self, request: str) -> Any:
     """Sends a request and returns its answer."""
     self._process.stdin.write(f'{request}\n')
     self._process.stdin.flush()
@@ -73,58 +109,74 @@ class Worker:
 
 def compare(
   starters: Mapping[str, Callable[[], Worker]],
-  examples: Mapping[str, int],
+  cases: Sequence[str],
   *,
   rounds: int,
-  tolerance: float,
+  limits_of: Sequence[str],
+  rtol: float,
+  atol: float = 0.0,
 ) -> dict[str, Any]:
   """Lets systems take turns.
 
   Args:
     starters: of the workers, by name; the first is ours.
-    examples: of a timed turn, by name.
+    cases: each system has a turn for each of them in every round.
     rounds: of turns.
-    tolerance: relative, on the losses of the first steps.
+    limits_of: systems whose libraries measure what the machine can do.
+    rtol, atol: of what must be equal before.
   Returns:
-    JSON values: for each system its 'examples_per_s', 'ours_over_it' round by
-    round (quartiles of both) and 'first_losses'; 'matrix_product_gflops' is
-    that of this machine, in the same rounds.
+    JSON values. 'cases': for each case and system its 'examples_per_s' and
+    'ours_over_it', round by round (quartiles of both). 'limits': quartiles of
+    what each library of `limits_of` measured, in the same rounds. 'checks': of
+    each system, as compared.
   """
   from kd_jax import timing
 
   ours = next(iter(starters))
-  workers, losses = {}, {}
+  workers, checks = {}, {}
   for name, start in starters.items():  # one by one, to warm up undisturbed
     workers[name] = start()
-    losses[name] = workers[name].answer()['losses']
-    if losses[name] is not None and losses[ours] is not None:
+    checks[name] = workers[name].answer()['check']
+    if checks[name] is not None and checks[ours] is not None:
       np.testing.assert_allclose(
-        losses[name], losses[ours], rtol=tolerance, err_msg=name
+        checks[name], checks[ours], rtol=rtol, atol=atol, err_msg=name
       )
     print(f'{name}: ready', flush=True)
-  rates: dict[str, list[float]] = {name: [] for name in workers}
-  products = []
+  rates = {case: {name: [] for name in workers} for case in cases}
+  limits: dict[str, list[dict[str, float]]] = {name: [] for name in limits_of}
   for _ in range(rounds):
-    for name, own in workers.items():
-      time.sleep(0.5)  # the last one's threads go to sleep
-      rates[name].append(examples[name] / own.ask())
-      print(f'{name}: {rates[name][-1]:,.1f} examples/s', flush=True)
-    products.append(workers[ours].ask('rate'))
+    for case in cases:
+      for name, own in workers.items():
+        time.sleep(0.3)  # the last one's threads go to sleep
+        examples, seconds = own.ask(case)
+        rates[case][name].append(examples / seconds)
+        print(
+          f'{case} {name}: {examples / seconds:,.1f} examples/s', flush=True
+        )
+    for name, measured in limits.items():
+      time.sleep(0.3)
+      measured.append(workers[name].ask('limits'))
   for own in workers.values():
     own.close()
   return {
-    'systems': {
-      name: {
-        'examples': examples[name],
-        'examples_per_s': timing.quartiles(rates[name]),
-        'ours_over_it': timing.quartiles(
-          np.array(rates[ours]) / np.array(rates[name])
-        ),
-        'first_losses': losses[name],
+    'cases': {
+      case: {
+        name: {
+          'examples_per_s': timing.quartiles(own),
+          'ours_over_it': timing.quartiles(np.divide(by_name[ours], own)),
+        }
+        for name, own in by_name.items()
       }
-      for name in workers
+      for case, by_name in rates.items()
     },
-    'matrix_product_gflops': timing.quartiles(products),
+    'limits': {
+      name: {
+        what: timing.quartiles([own[what] for own in measured])
+        for what in measured[0]
+      }
+      for name, measured in limits.items()
+    },
+    'checks': checks,
   }
 
 
@@ -138,18 +190,48 @@ def environment(peers: Sequence[str]) -> dict[str, Any]:
   return records.environment() | {'peers': versions}
 
 
-def matrix_product_rate() -> float:
-  """Returns GFLOP/s of a large float32 matrix product in JAX."""
-  import jax
-  import jax.numpy as jnp
+_SIZE = 2048  # of a matrix
+_MEBI = 2**20  # floats of a vector: 4 MiB, times 64 as used
 
-  size = 2048
-  a = jax.random.normal(jax.random.key(0), (size, size))
-  product = jax.jit(jnp.matmul)
-  product(a, a).block_until_ready()
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+  call()
   seconds = []
   for _ in range(5):
     began = time.perf_counter()
-    product(a, a).block_until_ready()
+    call()
     seconds.append(time.perf_counter() - began)
-  return 2 * size**3 / np.median(seconds) / 1e9
+  return float(np.median(seconds))
+
+
+def _limits(product_s: float, copy_s: float) -> dict[str, float]:
+  return {
+    'product_gflops': 2 * _SIZE**3 / product_s / 1e9,
+    'memory_gb_per_s': 2 * 64 * 4 * _MEBI / copy_s / 1e9,
+  }
+
+
+def jax_limits() -> dict[str, float]:
+  """Returns GFLOP/s of a float32 matrix product, and GB/s of a large copy."""
+  import jax
+  import jax.numpy as jnp
+
+  matrix = jax.random.normal(jax.random.key(0), (_SIZE, _SIZE))
+  vector = jnp.ones(64 * _MEBI)
+  product, scale = jax.jit(jnp.matmul), jax.jit(lambda x: 2 * x)
+  return _limits(
+    _median_seconds(lambda: product(matrix, matrix).block_until_ready()),
+    _median_seconds(lambda: scale(vector).block_until_ready()),
+  )
+
+
+def torch_limits() -> dict[str, float]:
+  """Returns the same by PyTorch."""
+  import torch
+
+  matrix, vector = torch.randn(_SIZE, _SIZE), torch.ones(64 * _MEBI)
+  result, scaled = torch.empty_like(matrix), torch.empty_like(vector)
+  return _limits(
+    _median_seconds(lambda: torch.matmul(matrix, matrix, out=result)),
+    _median_seconds(lambda: torch.mul(vector, 2, out=scaled)),
+  )

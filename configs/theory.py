@@ -9,7 +9,8 @@
 
 Arguments: smoke=true for fewer samples or epochs; seeds=N, of the three that
 train students on MNIST, whose teacher comes with the project (`teacher` trains
-it); epochs=N, of hinton's pair of 800-800 alone, for so many epochs.
+it); of hinton's 800-800 alone, epochs=N, the pair for so many epochs, and
+teacher_epochs=N, soft targets of a teacher that is first trained for so many.
 
 Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
 of -1; no sample further than some four standard errors; Bayes / empirical 1 for
@@ -53,12 +54,16 @@ TEMPERATURES = (1, 2, 4, 8, 20)
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """Returns the config of `RECIPE,argument=value,...`."""
-  recipe, args = common.parse_arg(arg, RECIPES, smoke=False, seeds=1, epochs=0)
+  recipe, args = common.parse_arg(
+    arg, RECIPES, smoke=False, seeds=1, epochs=0, teacher_epochs=0
+  )
   name = f'theory-{recipe}'
-  if args.epochs:
-    if recipe != 'hinton':
-      raise common.ConfigError(f'epochs={args.epochs} is for the recipe hinton')
-    name += f'-epochs_{args.epochs}'
+  for field in ('epochs', 'teacher_epochs'):
+    value = getattr(args, field)
+    if value:
+      if recipe != 'hinton':
+        raise common.ConfigError(f'{field}={value} is for the recipe hinton')
+      name += f'-{field}_{value}'
   if args.smoke:
     name += '-smoke'
   if recipe in _TABLES:
@@ -138,7 +143,12 @@ def _hinton(name: str, args) -> config_dict.ConfigDict:
     'hard_800': {'distill.kd_weight': 0.0, 'train.epochs': epochs},
     'soft_800': {'train.epochs': epochs},
   }
-  if not args.epochs:
+  config = _mnist(name, args, epochs=20)
+  if args.teacher_epochs:
+    del rows['hard_800']  # has no teacher
+    config.teacher.shipped = ''
+    config.teacher.train.epochs = args.teacher_epochs
+  elif not args.epochs:
     rows |= {
       f'units{units}_t{temperature}': {
         'student.hidden': (units, units),
@@ -147,9 +157,10 @@ def _hinton(name: str, args) -> config_dict.ConfigDict:
       for units in (300, 30)
       for temperature in TEMPERATURES
     }
-  config = common.table(_mnist(name, args, epochs=20), rows)
+  config = common.table(config, rows)
   for row, num_errors in HINTON.items():
-    config.paper[row] = config_dict.create(accuracy=100 - num_errors / 100)
+    if row == 'teacher' or row in rows:
+      config.paper[row] = config_dict.create(accuracy=100 - num_errors / 100)
   return config
 
 

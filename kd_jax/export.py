@@ -84,11 +84,13 @@ def export(
     config, lambda name: data.load(name, data_dir=data_dir)
   )
   network, variables = _restore(config, folder, dataset)
-  forward = _forward(network, variables, config.data.scaling)
+  forward = make_forward(network, variables, config.data.scaling)
   image_shape = dataset.train.images.shape[1:]
-  files = {artifact.NETWORK: _serialize(forward, image_shape)}
+  files = {artifact.NETWORK: serialize(forward, image_shape)}
   if with_onnx:
-    plain = _forward(onnx.convertible(network), variables, config.data.scaling)
+    plain = make_forward(
+      onnx.convertible(network), variables, config.data.scaling
+    )
     files[onnx.NETWORK] = onnx.convert(plain, image_shape)
   output = output or run_dir / 'export' / f'{row}-seed-{seed}'
   for name, content in files.items():
@@ -169,7 +171,7 @@ def _restore(
   )
 
 
-def _forward(
+def make_forward(
   network: nn.Module, variables: dict[str, Any], scaling: str
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns images as stored -> probabilities."""
@@ -183,7 +185,7 @@ def _forward(
   return forward
 
 
-def _serialize(forward, image_shape: tuple[int, ...]) -> bytes:
+def serialize(forward, image_shape: tuple[int, ...]) -> bytes:
   (batch,) = jax.export.symbolic_shape('batch')
   images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
   exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(images)

@@ -191,13 +191,13 @@ def test_a_resnet_keeps_its_statistics_and_its_temperature(tmp_path):
   variables['batch_stats'] = jax.tree.map(
     lambda leaf: leaf + 0.3, variables['batch_stats']
   )
-  as_trained = jax.jit(export._forward(module, variables, 'unit'))
+  as_trained = jax.jit(export.make_forward(module, variables, 'unit'))
   network, variables = build.deploy(model, 10, (8, 8, 3), variables)
-  forward = export._forward(network, variables, 'unit')
+  forward = export.make_forward(network, variables, 'unit')
   exported = jax.export.deserialize(
-    bytearray(export._serialize(forward, (8, 8, 3)))
+    bytearray(export.serialize(forward, (8, 8, 3)))
   )
-  plain = export._forward(onnx.convertible(network), variables, 'unit')
+  plain = export.make_forward(onnx.convertible(network), variables, 'unit')
   (tmp_path / onnx.NETWORK).write_bytes(onnx.convert(plain, (8, 8, 3)))
   images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
   for size in (1, 70):

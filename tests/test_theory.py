@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from configs import common
 from configs import theory as recipes
 from kd_jax import build, errors, records, report, theory
 
@@ -188,6 +189,19 @@ def test_students_of_random_data_differ_in_images_teacher_and_weights():
     assert other.teacher.to_dict().keys() == hinton.teacher.to_dict().keys()
     for field in ('model', 'train', 'optim', 'seed', 'scaling'):
       assert other.teacher[field] == hinton.teacher[field]
+
+
+def test_hintons_soft_targets_may_be_of_another_teacher():
+  config = recipes.get_config('hinton,teacher_epochs=20')
+  assert config.name == 'theory-hinton-teacher_epochs_20'
+  assert config.teacher.shipped == '' and config.teacher.train.epochs == 20
+  assert list(config.rows) == ['soft_800']
+  row = build.close_row(config, 'soft_800')
+  build.validate(row)
+  usual = build.close_row(recipes.get_config('hinton'), 'soft_800')
+  assert (row.student, row.train) == (usual.student, usual.train)
+  with pytest.raises(common.ConfigError, match='teacher_epochs=9 is for'):
+    recipes.get_config('missing_digit,teacher_epochs=9')
 
 
 def test_hintons_pair_may_be_trained_for_longer():

@@ -1,0 +1,307 @@
+"""Using trained networks: ours beside PyTorch, ONNX Runtime and OpenVINO.
+
+  make bench
+
+From uint8 images to probabilities, at batches of 1, 32, 100 and 1,000, for the
+teacher of Table 2, its students and Table 1's 784-300-10. Ours are jitted with
+their batch norms folded, and exported and loaded back. The outputs of systems
+that compute in float32 are equal before any timing.
+
+Beside them stands the machine's limit: the least time that the fastest matrix
+product and the fastest copy of any library, measured in the same rounds, leave
+for a network's multiply-accumulates and for the bytes that it must touch
+(parameters, images, probabilities).
+
+Writes results/bench-inference-NETWORK.json.
+"""
+
+import argparse
+import functools
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable
+
+import harness
+import networks
+import numpy as np
+
+BATCHES = (1, 32, 100, 1000)
+NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline', 'teacher')
+SYSTEMS = {
+  'ours': 'kd_jax, jitted',
+  'ours-exported': 'kd_jax, exported and loaded back',
+  'torch': 'PyTorch, eager',
+  'torch-compiled': 'PyTorch, torch.compile',
+  'torch-bfloat16': 'PyTorch, eager, bfloat16',
+  'onnxruntime': 'ONNX Runtime, of our ONNX',
+  'onnxruntime-torch': "ONNX Runtime, of PyTorch's ONNX",
+  'openvino': 'OpenVINO, of our ONNX',
+}
+_CHECKED = 8  # images
+
+
+def make_images(name: str, count: int) -> np.ndarray:
+  """Returns random images, the same everywhere."""
+  shape = (count, *networks.image_shape(name))
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def make_system(
+  name: str, predict: Callable, *, prepare=lambda images: images, check=True
+) -> harness.System:
+  """Returns a system.
+
+  Args:
+    name: of the network.
+    predict: of prepared images -> probabilities as a numpy array.
+    prepare: what a caller of this system would hold its images as.
+    check: whether its outputs must be the others'.
+  """
+  batches = {
+    str(size): prepare(make_images(name, size)) for size in (_CHECKED, *BATCHES)
+  }
+
+  def turn(case):
+    return harness.repeat(lambda: predict(batches[case]), int(case))
+
+  outputs = np.asarray(predict(batches[str(_CHECKED)]), np.float64)
+  return harness.System(turn, outputs.reshape(-1).tolist() if check else None)
+
+
+# --- Ours. ---
+
+
+def _deployed(name: str, **fields):
+  """Returns images -> probabilities of our network, as it is in use."""
+  from kd_jax import export, models
+
+  module, variables = models.folding.fold(
+    networks.make_module(name, **fields), networks.make_variables(name)
+  )
+  return export.make_forward(module, variables, 'unit')
+
+
+def ours(name: str) -> harness.System:
+  """Jitted, for each batch."""
+  import jax
+
+  from kd_jax import host_memory
+
+  host_memory.keep_freed_memory()
+  forward = jax.jit(_deployed(name))
+  return make_system(
+    name,
+    lambda images: np.asarray(forward(images)),
+    prepare=jax.device_put,
+  )
+
+
+def ours_exported(name: str) -> harness.System:
+  """Loaded as on a machine that has JAX alone."""
+  import jax
+
+  from kd_jax import export
+
+  exported = jax.export.deserialize(
+    bytearray(export.serialize(_deployed(name), networks.image_shape(name)))
+  )
+  predict = jax.jit(exported.call)
+  return make_system(
+    name,
+    lambda images: np.asarray(predict(images)),
+    prepare=jax.device_put,
+  )
+
+
+# --- Others. ---
+
+
+def _torch_forward(name: str):
+  """Returns a module of uint8 images [B, H, W, C] -> probabilities."""
+  import torch
+
+  class Forward(torch.nn.Module):
+    def __init__(self):
+      super().__init__()
+      self.net = networks.make_torch(name)
+
+    def forward(self, images):
+      # Of NHWC images, permuted: channels-last without a copy.
+      x = images.permute(0, 3, 1, 2).float() / 255
+      return torch.softmax(self.net(x).float(), dim=1)
+
+  return Forward().eval()
+
+
+def torch_eager(
+  name: str, *, bfloat16: bool = False, compiled: bool = False
+) -> harness.System:
+  """Channels-last, with the setting of the allocator that ours has."""
+  import torch
+
+  from kd_jax import host_memory
+
+  host_memory.keep_freed_memory()
+  forward = _torch_forward(name)
+  if compiled:
+    forward = torch.compile(forward, dynamic=False)
+
+  def predict(images):
+    with (
+      torch.inference_mode(),
+      torch.autocast('cpu', dtype=torch.bfloat16, enabled=bfloat16),
+    ):
+      return forward(images).numpy()
+
+  return make_system(
+    name, predict, prepare=torch.from_numpy, check=not bfloat16
+  )
+
+
+def _write_our_onnx(name: str, folder: pathlib.Path) -> None:
+  from kd_jax import onnx
+
+  forward = _deployed(name, arithmetic='flax')
+  content = onnx.convert(forward, networks.image_shape(name))
+  (folder / onnx.NETWORK).write_bytes(content)
+
+
+def _write_torch_onnx(name: str, folder: pathlib.Path) -> None:
+  import torch
+
+  from kd_jax import onnx
+
+  torch.onnx.export(
+    _torch_forward(name),
+    (torch.from_numpy(make_images(name, 2)),),
+    folder / onnx.NETWORK,
+    dynamo=True,
+    external_data=False,
+    dynamic_shapes=({0: torch.export.Dim('batch')},),
+  )
+
+
+def onnxruntime(name: str, write: Callable) -> harness.System:
+  """ONNX Runtime, with its own defaults."""
+  from kd_jax import onnx
+
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    write(name, folder)
+    return make_system(name, onnx.load(folder))
+
+
+def openvino(name: str) -> harness.System:
+  """OpenVINO in float32, told to answer soon and not to serve many callers."""
+  import openvino
+
+  from kd_jax import onnx
+
+  with tempfile.TemporaryDirectory() as folder:
+    _write_our_onnx(name, pathlib.Path(folder))
+    core = openvino.Core()
+    model = core.read_model(pathlib.Path(folder) / onnx.NETWORK)
+  options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
+  compiled = core.compile_model(model, 'CPU', options)
+  return make_system(name, lambda images: compiled(images)[0])
+
+
+MAKERS: dict[str, Callable[[str], harness.System]] = {
+  'ours': ours,
+  'ours-exported': ours_exported,
+  'torch': torch_eager,
+  'torch-compiled': functools.partial(torch_eager, compiled=True),
+  'torch-bfloat16': functools.partial(torch_eager, bfloat16=True),
+  'onnxruntime': functools.partial(onnxruntime, write=_write_our_onnx),
+  'onnxruntime-torch': functools.partial(onnxruntime, write=_write_torch_onnx),
+  'openvino': openvino,
+}
+LIMITS = {'ours': harness.jax_limits, 'torch': harness.torch_limits}
+
+
+# --- The limit. ---
+
+
+def _costs(name: str) -> dict[str, int]:
+  """Returns multiply-accumulates and bytes of an image, and of parameters."""
+  import jax
+  import jax.numpy as jnp
+
+  from kd_jax import costs
+
+  shape = networks.image_shape(name)
+  one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
+  parameters = costs.count_parameters(networks.make_variables(name)['params'])
+  return {
+    'macs': costs.count_macs(_deployed(name, arithmetic='flax'), one),
+    'parameter_bytes': 4 * parameters,
+    'image_bytes': int(np.prod(shape)) + 4 * 10,
+  }
+
+
+def add_floors(results: dict, costs: dict[str, int]) -> None:
+  """Adds to each case the least seconds of a call, and each system's share."""
+  limits = results['limits'].values()
+  flops = 1e9 * max(own['product_gflops']['median'] for own in limits)
+  bandwidth = 1e9 * max(own['memory_gb_per_s']['median'] for own in limits)
+  for batch, systems in results['cases'].items():
+    size = int(batch)
+    num_bytes = costs['parameter_bytes'] + size * costs['image_bytes']
+    floor = max(2 * size * costs['macs'] / flops, num_bytes / bandwidth)
+    for own in systems.values():
+      own['share_of_limit'] = own['examples_per_s']['median'] * floor / size
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--networks', nargs='*', default=NETWORKS)
+  parser.add_argument('--worker', help=argparse.SUPPRESS)
+  parser.add_argument('--out_dir', default=str(harness.ROOT / 'results'))
+  args = parser.parse_args()
+  cases = list(map(str, BATCHES))
+  if args.worker:
+    network, system = args.worker.split(':')
+    make = functools.partial(MAKERS[system], network)
+    harness.worker(make, cases, LIMITS.get(system))
+    return
+  from kd_jax import records
+
+  for network in args.networks:
+    print(f'--- {network}', flush=True)
+    results = harness.compare(
+      {
+        system: functools.partial(
+          harness.Worker, __file__, f'{network}:{system}'
+        )
+        for system in SYSTEMS
+      },
+      cases,
+      rounds=args.rounds,
+      limits_of=tuple(LIMITS),
+      rtol=1e-3,
+      atol=1e-5,
+    )
+    del results['checks']
+    costs = _costs(network)
+    add_floors(results, costs)
+    name = f'bench-inference-{network}'
+    records.write_json(
+      f'{args.out_dir}/{name}.json',
+      {
+        'name': name,
+        'command': ' '.join(['benchmarks/inference.py', *sys.argv[1:]]),
+        'environment': harness.environment(
+          ('torch', 'onnxruntime', 'openvino', 'jax2onnx')
+        ),
+        'network': network,
+        'costs': costs,
+        'about': SYSTEMS,
+        **results,
+      },
+    )
+
+
+if __name__ == '__main__':
+  main()

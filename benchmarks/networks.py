@@ -1,0 +1,145 @@
+"""The networks that are compared: ours, and the same in PyTorch.
+
+Every system has the same weights, which are random: times do not depend.
+"""
+
+import harness  # noqa: F401  (which finds the project)
+import numpy as np
+
+RESNETS = {
+  'baseline': dict(blocks=(2, 2, 2, 2)),
+  'ideal': dict(blocks=(1, 1, 1, 1)),
+  'ideal_stem_2': dict(blocks=(1, 1, 1, 1), stem_stride=2),
+  'teacher': dict(block='bottleneck', blocks=(3, 4, 6, 3)),
+}
+MLPS = {'h300': dict(hidden=(300,))}
+
+
+def image_shape(name: str) -> tuple[int, int, int]:
+  """Returns [H, W, C] of a network's images."""
+  return (32, 32, 3) if name in RESNETS else (28, 28, 1)
+
+
+def make_module(name: str, **fields):
+  """Returns a network of ours."""
+  from kd_jax import models
+
+  if name in MLPS:
+    return models.MLP(num_classes=10, **MLPS[name], **fields)
+  return models.ResNet(num_classes=10, **RESNETS[name], **fields)
+
+
+def make_variables(name: str):
+  """Returns initial variables, the same everywhere."""
+  import jax
+
+  from kd_jax import build
+
+  return build.init_variables(
+    make_module(name), image_shape(name), jax.random.key(0)
+  )
+
+
+def make_torch(name: str):
+  """Returns the network in PyTorch, channels-last, with our weights."""
+  import torch
+
+  net = _torch_mlp(name) if name in MLPS else _torch_resnet(name)
+  with torch.no_grad():
+    _copy(net, make_variables(name)['params'])
+  return net.to(memory_format=torch.channels_last)
+
+
+def _torch_mlp(name: str):
+  from torch import nn
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      (hidden,) = MLPS[name]['hidden']
+      self.hidden0 = nn.Linear(784, hidden)
+      self.logits = nn.Linear(hidden, 10)
+
+    def forward(self, x):
+      return self.logits(self.hidden0(x.flatten(1)).relu())
+
+  return Net()
+
+
+def _torch_resnet(name: str):
+  from torch import nn
+  from torch.nn import functional as F
+
+  from kd_jax.models.resnet import BLOCKS
+
+  module = make_module(name)
+
+  class Block(nn.Module):
+    def __init__(self, channels, convolutions, stride):
+      super().__init__()
+      out, inputs = convolutions[-1][1], channels
+      self.shortcut = None
+      if stride != 1 or channels != out:
+        self.shortcut = nn.Conv2d(channels, out, 1, stride, bias=False)
+        self.shortcut_norm = nn.BatchNorm2d(out)
+      self.count = len(convolutions)
+      for i, (size, width) in enumerate(convolutions):
+        own = stride if size == 3 else 1
+        stride //= own
+        convolution = nn.Conv2d(inputs, width, size, own, size // 2, bias=False)
+        self.add_module(f'conv{i}', convolution)
+        self.add_module(f'norm{i}', nn.BatchNorm2d(width))
+        inputs = width
+
+    def forward(self, x):
+      shortcut = x
+      if self.shortcut is not None:
+        shortcut = self.shortcut_norm(self.shortcut(x))
+      for i in range(self.count):
+        x = F.relu(x) if i > 0 else x
+        x = getattr(self, f'norm{i}')(getattr(self, f'conv{i}')(x))
+      return F.relu(x + shortcut)
+
+  class Net(nn.Module):
+    def __init__(self):
+      super().__init__()
+      channels = module.widths[0]
+      self.stem = nn.Conv2d(3, channels, 3, module.stem_stride, 1, bias=False)
+      self.stem_norm = nn.BatchNorm2d(channels)
+      self.blocks = []
+      stages = zip(module.blocks, module.widths, module.strides, strict=True)
+      for i, (count, width, stride) in enumerate(stages):
+        for j in range(count):
+          convolutions = BLOCKS[module.block](width)
+          block = f'stage{i + 1}_block{j}'
+          self.add_module(
+            block, Block(channels, convolutions, stride if j == 0 else 1)
+          )
+          self.blocks.append(block)
+          channels = convolutions[-1][1]
+      self.logits = nn.Linear(channels, 10)
+
+    def forward(self, x):
+      x = F.max_pool2d(F.relu(self.stem_norm(self.stem(x))), 3, 2, 1)
+      for block in self.blocks:
+        x = getattr(self, block)(x)
+      return self.logits(x.mean((2, 3)))
+
+  return Net()
+
+
+def _copy(layer, params) -> None:
+  """Copies parameters of ours into a PyTorch layer of the same names."""
+  import torch
+
+  for name, value in params.items():
+    if isinstance(value, dict):
+      _copy(getattr(layer, name), value)
+      continue
+    value = np.asarray(value)
+    if name == 'kernel':
+      axes = (3, 2, 0, 1) if value.ndim == 4 else (1, 0)
+      layer.weight.copy_(torch.from_numpy(value.transpose(axes).copy()))
+    else:
+      target = layer.weight if name == 'scale' else layer.bias
+      target.copy_(torch.from_numpy(value.copy()))
