@@ -36,6 +36,9 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/student_training.py
 	$(BENCH)/bin/python benchmarks/convolutions.py
 	$(BENCH)/bin/python benchmarks/resnet_training.py
+	$(BENCH)/bin/python benchmarks/inference.py
+	$(BENCH)/bin/python benchmarks/start_up.py
+	$(BENCH)/bin/python benchmarks/growth.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
 	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis
@@ -52,6 +55,7 @@ $(VENV)/.run: requirements.txt
 $(BENCH)/.run: benchmarks/requirements.txt requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --no-deps jax2onnx
 	@touch $@
 
 $(VENV)/.onnx: requirements-onnx.txt $(VENV)/.run

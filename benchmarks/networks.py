@@ -30,14 +30,25 @@ def make_module(name: str, **fields):
 
 
 def make_variables(name: str):
-  """Returns initial variables, the same everywhere."""
+  """Returns initial variables, the same everywhere.
+
+  But for batch norms, which are as of a trained network: a compiler would leave
+  out their zeros and ones.
+  """
   import jax
 
   from kd_jax import build
 
-  return build.init_variables(
+  rng = np.random.default_rng(0)
+
+  def trained(path, leaf):
+    is_norm = 'norm' in jax.tree_util.keystr(path)
+    return rng.uniform(0.5, 1, leaf.shape).astype('f') if is_norm else leaf
+
+  variables = build.init_variables(
     make_module(name), image_shape(name), jax.random.key(0)
   )
+  return jax.tree_util.tree_map_with_path(trained, variables)
 
 
 def make_torch(name: str):
@@ -46,7 +57,9 @@ def make_torch(name: str):
 
   net = _torch_mlp(name) if name in MLPS else _torch_resnet(name)
   with torch.no_grad():
-    _copy(net, make_variables(name)['params'])
+    variables = make_variables(name)
+    _copy(net, variables['params'])
+    _copy(net, variables['batch_stats'])
   return net.to(memory_format=torch.channels_last)
 
 
@@ -129,9 +142,10 @@ def _torch_resnet(name: str):
 
 
 def _copy(layer, params) -> None:
-  """Copies parameters of ours into a PyTorch layer of the same names."""
+  """Copies arrays of ours into a PyTorch layer of the same names."""
   import torch
 
+  attributes = {'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   for name, value in params.items():
     if isinstance(value, dict):
       _copy(getattr(layer, name), value)
@@ -141,5 +155,5 @@ def _copy(layer, params) -> None:
       axes = (3, 2, 0, 1) if value.ndim == 4 else (1, 0)
       layer.weight.copy_(torch.from_numpy(value.transpose(axes).copy()))
     else:
-      target = layer.weight if name == 'scale' else layer.bias
+      target = getattr(layer, attributes.get(name, name))
       target.copy_(torch.from_numpy(value.copy()))

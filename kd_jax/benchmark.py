@@ -187,10 +187,10 @@ def measure_training(
     config.distill.kd_weight = config.distill.kd_weight or 1.0
     seconds = timing.interleave(
       {
-        'stored_step_s': _training_step(
-          config, dataset, _random_outputs(config, dataset)
+        'stored_step_s': training_step(
+          config, dataset, random_outputs(config, dataset)
         ),
-        'live_step_s': _training_step(
+        'live_step_s': training_step(
           config, dataset, {'teacher': teacher}, live=True
         ),
       },
@@ -229,8 +229,8 @@ def measure_steps(
   """
 
   def make(config: ConfigDict):
-    return _training_step(
-      config, dataset, _random_outputs(config, dataset), steps=_STEPS_A_CALL
+    return training_step(
+      config, dataset, random_outputs(config, dataset), steps=_STEPS_A_CALL
     )
 
   reference = make(rows[against])
@@ -254,7 +254,7 @@ def _num_timed(dataset: data.Dataset) -> int:
   return min(len(dataset.train.labels), _TIMED_EXAMPLES)
 
 
-def _random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
+def random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
   """Returns what a row has stored of a teacher, with random values."""
   rng, count = np.random.default_rng(0), _num_timed(dataset)
   dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
@@ -272,7 +272,7 @@ def _random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
   }
 
 
-def _training_step(
+def training_step(
   config: ConfigDict,
   dataset: data.Dataset,
   teacher: dict[str, Any],

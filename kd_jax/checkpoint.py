@@ -10,6 +10,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from kd_jax import mesh
+
 PyTree = Any
 
 
@@ -22,6 +24,11 @@ def tree_digest(tree: PyTree) -> str:
     sha.update(f'{name}:{array.dtype}:{array.shape};'.encode())
     sha.update(array.tobytes())
   return sha.hexdigest()
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+  sharding = getattr(leaf, 'sharding', None) or mesh.everywhere()
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 class Checkpoints:
@@ -58,10 +65,10 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays, or of shapes, of the same structure; its
-        shardings are where the arrays go, so that what one device saved
-        another restores.
+        shardings are where the arrays go, `mesh.everywhere` if it has none, so
+        that what some devices saved others restore.
     """
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    abstract = jax.tree.map(_abstract, like)
     for epoch in sorted(self._manager.all_steps(), reverse=True):
       try:
         restored = self._manager.restore(

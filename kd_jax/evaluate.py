@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from kd_jax import attacks, metrics
+from kd_jax import attacks, mesh, metrics
 from kd_jax.steps import ApplyFn
 
 PyTree = Any
@@ -39,10 +39,13 @@ def make_predict(
   axis = 0 if num_seeds is None else 1
 
   def forward(variables, images):
+    images = mesh.shard(images)
     logits, features, _ = apply_fn(
       variables, preprocess(images), train=False, key=None
     )
-    return logits if output is None else output(logits, features)
+    return mesh.replicate(
+      logits if output is None else output(logits, features)
+    )
 
   if num_seeds is not None:
     forward = jax.vmap(forward, in_axes=(0, None))

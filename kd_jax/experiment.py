@@ -27,6 +27,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  mesh,
   preprocessing,
   records,
   report,
@@ -38,7 +39,14 @@ from kd_jax.context import Context
 from kd_jax.teachers import Teacher
 
 # What does not change a student: it may differ between commands in one folder.
-FREE_FIELDS = ('seeds', 'first_seed', 'seeds_per_program', 'loop', 'benchmark')
+FREE_FIELDS = (
+  'seeds',
+  'first_seed',
+  'seeds_per_program',
+  'mesh',
+  'loop',
+  'benchmark',
+)
 
 
 def run(
@@ -66,7 +74,7 @@ def run(
   _check_named_rows(config, rows)
   workdir = pathlib.Path(workdir)
   records.log_device()
-  with records.locked(workdir):
+  with records.locked(workdir), mesh.use(config.mesh.data):
     record = _open_run(config, workdir)
     context = context_lib.make(
       config,

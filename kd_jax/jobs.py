@@ -18,6 +18,7 @@ from kd_jax import (
   costs,
   data,
   evaluate,
+  mesh,
   records,
   steps,
   train,
@@ -112,6 +113,7 @@ def run(
 
   checkpoints = checkpoint.Checkpoints(job.folder / 'checkpoints')
   done_epochs, state = checkpoints.restore(state) or (0, state)
+  state = mesh.put_replicated(state)
   if done_epochs:
     logging.info('%s: resumed after epoch %d', label, done_epochs)
   log.drop(
@@ -143,6 +145,8 @@ def run(
   trained_on = np.bincount(
     arrays['labels'][:learned], minlength=dataset.num_classes
   ).tolist()
+  whole = {'teacher': arrays.pop('teacher')} if 'teacher' in arrays else {}
+  arrays = mesh.put_sharded(arrays) | mesh.put_replicated(whole)
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kd_jax import records
+from kd_jax import comparisons, records
 
 Record = dict[str, Any]
 
@@ -504,3 +504,13 @@ def _figure(path: pathlib.Path) -> Iterator[Any]:
   temporary = path.with_name(f'.{path.name}')
   figure.savefig(temporary, dpi=120, format='png')
   os.replace(temporary, path)
+
+
+def write_benchmarks(folder: pathlib.Path, results: dict[str, Record]) -> None:
+  """Writes the plots of benchmarks/, of those that there are."""
+  if any(name.startswith('bench-inference-') for name in results):
+    with _figure(folder / 'bench-roofline.png') as axes:
+      comparisons.draw_roofline(axes, results)
+  if 'bench-growth' in results:
+    with _figure(folder / 'bench-growth.png') as axes:
+      comparisons.draw_growth(axes, results['bench-growth'])

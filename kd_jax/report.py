@@ -22,13 +22,11 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tabulate
 from absl import app, flags
 
-from kd_jax import errors, plots, records
+from kd_jax import comparisons, errors, plots, records, tables
 
 Record = dict[str, Any]
-_NONE = '–'
 
 
 def mean_sd(
@@ -37,20 +35,11 @@ def mean_sd(
   """Formats a sample: mean ± standard deviation, the mean alone for one."""
   known = [scale * value for value in values if value is not None]
   if not known:
-    return _NONE
+    return tables.NONE
   text = f'{statistics.fmean(known):.{digits}f}'
   if len(known) > 1:
     text += f' ± {statistics.stdev(known):.{digits}f}'
   return text
-
-
-def _quartiles(values: dict[str, float] | None, digits: int) -> str:
-  if values is None:
-    return _NONE
-  return (
-    f'{values["median"]:.{digits}f} '
-    f'({values["lower"]:.{digits}f}–{values["upper"]:.{digits}f})'
-  )
 
 
 def _test(students: Sequence[Record], metric: str) -> list[float | None]:
@@ -62,17 +51,7 @@ def _paper(record: Record, row: str, field: str) -> float | None:
 
 
 def _format(value: float | None, digits: int) -> str:
-  return _NONE if value is None else f'{value:.{digits}f}'
-
-
-def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  return tabulate.tabulate(
-    rows,
-    headers,
-    tablefmt='github',
-    disable_numparse=True,
-    colalign=['left'] + ['right'] * (len(headers) - 1),
-  )
+  return tables.NONE if value is None else f'{value:.{digits}f}'
 
 
 def accuracy_table(record: Record) -> str:
@@ -88,7 +67,7 @@ def accuracy_table(record: Record) -> str:
     paper = _paper(record, name, 'accuracy')
     ours = [100 * value for value in accuracies if value is not None]
     difference = (
-      _NONE
+      tables.NONE
       if paper is None or not ours
       else f'{statistics.fmean(ours) - paper:+.2f}'
     )
@@ -127,7 +106,7 @@ def accuracy_table(record: Record) -> str:
     *(['attacked %'] * attacked),
     *(['stored as integers %', 'of float size %'] * packed),
   )
-  return _markdown(headers, rows)
+  return tables.markdown(headers, rows)
 
 
 def _of(
@@ -172,12 +151,14 @@ def methods_table(record: Record) -> str:
         name,
         str(len(students)),
         mean_sd(_test(students, 'accuracy'), 2, scale=100),
-        f'{mean[name] - mean[against]:+.2f}' if against in mean else _NONE,
+        f'{mean[name] - mean[against]:+.2f}'
+        if against in mean
+        else tables.NONE,
         mean_sd(_test(students, 'nll'), 4),
         mean_sd(_test(students, 'ece'), 4),
         mean_sd(_test(students, 'teacher_agreement'), 2, scale=100),
         mean_sd(_of(students, 'robust', 'accuracy'), 2, scale=100),
-        _quartiles(steps.get(name, {}).get('ratio'), 2),
+        tables.quartiles(steps.get(name, {}).get('ratio'), 2),
       )
     )
   headers = (
@@ -191,7 +172,7 @@ def methods_table(record: Record) -> str:
     'attacked %',
     f'step / that of {against}',
   )
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def _on_grid(record: Record) -> dict[str, dict[int, list[float]]]:
@@ -231,7 +212,7 @@ def grid_table(record: Record) -> str:
     cells[chosen] = f'**{cells[chosen]}**'
     lines.append((name, *cells))
   headers = ('method', *(f'{part / 100:g} of the weight' for part in percents))
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def unseen_table(record: Record) -> str:
@@ -258,7 +239,8 @@ def unseen_table(record: Record) -> str:
         str(sum(students[0]['by_class']['trained_on'])),
         str(sum(test_examples[c] for c in unseen)),
         *cells,
-        (record['config']['paper'].get(name) or {}).get('errors') or _NONE,
+        (record['config']['paper'].get(name) or {}).get('errors')
+        or tables.NONE,
       )
     )
   headers = (
@@ -273,13 +255,13 @@ def unseen_table(record: Record) -> str:
     'errors (on unseen)',
     'Hinton et al.',
   )
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def _errors(metrics: Sequence[tuple[Record, Record]], unseen) -> str:
   """Formats errors and, in parentheses, those on some classes."""
   if not metrics:
-    return _NONE
+    return tables.NONE
   text = mean_sd([test['errors'] for test, _ in metrics], 0)
   if not unseen:
     return text
@@ -315,14 +297,14 @@ def cost_table(record: Record) -> str:
         mean_sd([time.get('fold_loop_s') for time in times], 1),
         *([mean_sd(_live_train_s(record, name, students), 1)] * has_live),
         _format(_paper(record, name, 'train_s'), 1),
-        f'{network["parameters"]:,}' if network else _NONE,
-        f'{network["macs"]:,}' if network else _NONE,
+        f'{network["parameters"]:,}' if network else tables.NONE,
+        f'{network["macs"]:,}' if network else tables.NONE,
         *(
-          _quartiles(batches.get(str(size), {}).get('ratio'), 1)
+          tables.quartiles(batches.get(str(size), {}).get('ratio'), 1)
           for size in sizes
         ),
-        _quartiles(own_cold.get('first_call_ratio'), 1),
-        _quartiles(own_cold.get('second_call_ratio'), 1),
+        tables.quartiles(own_cold.get('first_call_ratio'), 1),
+        tables.quartiles(own_cold.get('second_call_ratio'), 1),
         _format(_paper(record, name, 'inference_ratio'), 1),
       )
     )
@@ -339,7 +321,7 @@ def cost_table(record: Record) -> str:
     'ratio, second call',
     'paper ratio',
   )
-  return _markdown(headers, rows)
+  return tables.markdown(headers, rows)
 
 
 def _live_train_s(
@@ -376,14 +358,14 @@ def latency_table(record: Record) -> str:
         (
           name,
           f'{int(size):,}',
-          _quartiles(call, 3),
+          tables.quartiles(call, 3),
           str(call['n']),
           f'{rate:.1f}',
           f'{batch["compile_s"]:.2f}',
         )
       )
   headers = ('network', 'batch', 'ms a call', 'n', 'GMAC/s', 'compile s')
-  return _markdown(headers, rows)
+  return tables.markdown(headers, rows)
 
 
 def fits_table(record: Record) -> str:
@@ -405,7 +387,9 @@ def fits_table(record: Record) -> str:
     )
     paper = _format(_paper(record, name, 'accuracy'), 2)
     lines.append((name, *accuracies, paper))
-  return _markdown(('row', *(f'after {fit}' for fit in fits), 'paper %'), lines)
+  return tables.markdown(
+    ('row', *(f'after {fit}' for fit in fits), 'paper %'), lines
+  )
 
 
 def training_speed_table(record: Record) -> str:
@@ -418,11 +402,11 @@ def training_speed_table(record: Record) -> str:
         system['about'],
         *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
         str(rate['n']),
-        _quartiles(system['ours_over_it'], 2),
+        tables.quartiles(system['ours_over_it'], 2),
       )
     )
   headers = ('system', 'examples/s', 'lower', 'upper', 'rounds', 'ours / it')
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def convolutions_table(record: Record) -> str:
@@ -441,7 +425,7 @@ def convolutions_table(record: Record) -> str:
         (name, what, ', '.join(cells), f'{shape["gflop"] / best:.0f}')
       )
   headers = ('convolution', 'what', 'ms', 'GFLOP/s of the fastest')
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def teachers_table(results: dict[str, Record]) -> str:
@@ -462,7 +446,7 @@ def teachers_table(results: dict[str, Record]) -> str:
       )
     )
   headers = ('run', 'dropout', 'teacher seed', 'teacher %', 'h300 %')
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def shipped_table(manifest: Record) -> str:
@@ -480,7 +464,7 @@ def shipped_table(manifest: Record) -> str:
         )
       )
   headers = ('scaling', 'split', 'accuracy %', 'errors', 'NLL', 'ECE', 'Brier')
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def cifar_table(results: dict[str, Record]) -> str:
@@ -507,10 +491,12 @@ def cifar_table(results: dict[str, Record]) -> str:
           mean_sd(_test(students, 'accuracy'), 2, scale=100),
           mean_sd(last, 2, scale=100),
           _format(paper, 1),
-          _NONE if paper is None else f'{ours - paper:+.1f}',
+          tables.NONE if paper is None else f'{ours - paper:+.1f}',
           mean_sd(times, 0),
           *(
-            _quartiles(network.get('batches', {}).get(size, {}).get('ratio'), 1)
+            tables.quartiles(
+              network.get('batches', {}).get(size, {}).get('ratio'), 1
+            )
             for size in ('1', '100')
           ),
           _format(_paper(record, row, 'inference_ratio'), 1),
@@ -529,7 +515,7 @@ def cifar_table(results: dict[str, Record]) -> str:
     'ratio, batch 100',
     'paper ratio',
   )
-  return _markdown(headers, lines)
+  return tables.markdown(headers, lines)
 
 
 def of_table2(results: dict[str, Record]) -> dict[str, Record]:
@@ -549,7 +535,7 @@ def results_tables(record: Record) -> str:
   for title, own in record['results']['tables'].items():
     lines = [
       [
-        _NONE
+        tables.NONE
         if cell is None
         else cell
         if isinstance(cell, str)
@@ -558,7 +544,7 @@ def results_tables(record: Record) -> str:
       ]
       for row in own['rows']
     ]
-    parts += [f'{title}:', _markdown(own['columns'], lines)]
+    parts += [f'{title}:', tables.markdown(own['columns'], lines)]
   return '\n\n'.join(parts)
 
 
@@ -575,10 +561,12 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'convolutions': convolutions_table,
   'shipped': shipped_table,
   'results': results_tables,
+  **comparisons.TABLES,
 }
 TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
   'cifar': cifar_table,
+  **comparisons.TABLES_OF_ALL,
 }
 
 
@@ -655,7 +643,7 @@ def _live_note(record: Record) -> list[str]:
     (
       name,
       *(
-        _quartiles({k: v * 1e3 for k, v in steps[which].items()}, 1)
+        tables.quartiles({k: v * 1e3 for k, v in steps[which].items()}, 1)
         for which in ('stored_step_s', 'live_step_s')
       ),
       str(steps['live_step_s']['n']),
@@ -667,7 +655,7 @@ def _live_note(record: Record) -> list[str]:
     'With a live teacher: the measured training, and for each of its steps '
     'what a call of the teacher adds to one, timed in turn with steps on '
     'stored outputs:',
-    _markdown(headers, lines),
+    tables.markdown(headers, lines),
   ]
 
 
@@ -739,21 +727,35 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
   return results
 
 
+# The table of a benchmark's record, by a field that it has.
+_BENCHMARKS = {
+  'shapes': convolutions_table,
+  'cases': comparisons.rates_table,
+  'start_up': comparisons.start_up_table,
+  'growth': comparisons.growth_table,
+}
+
+
 def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   """Writes a report beside each result, and the tables of all documents."""
   results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
     if 'students' in record or 'results' in record:
       records.write_text(results_dir / f'{name}.md', markdown(record))
-    elif 'shapes' in record:
-      parts = (f'# {name}', provenance(record), convolutions_table(record))
-      records.write_text(results_dir / f'{name}.md', '\n\n'.join(parts) + '\n')
+    else:
+      for field, table in _BENCHMARKS.items():
+        if field in record:
+          parts = (f'# {name}', provenance(record), table(record))
+          records.write_text(
+            results_dir / f'{name}.md', '\n\n'.join(parts) + '\n'
+          )
   for name, record in results.items():
     if 'results' in record:
       plots.write_curves(results_dir, record, prefix=f'{name}-')
     elif 'students' in record:
       plots.write_published(results_dir, record, prefix=f'{name}-')
   plots.write_cifar(results_dir, of_table2(results))
+  plots.write_benchmarks(results_dir, results)
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')
     records.write_text(path, fill_tables(text, results))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from kd_jax import augment, errors
+from kd_jax import augment, errors, mesh
 from kd_jax.steps import Batch, PyTree, Settings, Sums, TrainState
 
 # How long a call into the program should take: long enough to hide the cost
@@ -168,6 +168,7 @@ def make_program(
       lambda array: jnp.take(array, index, axis=0, mode='clip'),
       {k: v for k, v in (arrays | own).items() if k != 'teacher'},
     )
+    batch = mesh.shard(batch)
     if augmentation is not None:
       batch['images'] = augmentation.apply(batch['images'], batch.pop('views'))
     step_key = jax.random.fold_in(key, i)
@@ -192,7 +193,7 @@ def make_program(
     new_sums['nonfinite_step'] = jnp.minimum(
       sums['nonfinite_step'], nonfinite_step
     )
-    return state, new_sums
+    return mesh.replicate((state, new_sums))
 
   def views(key: jax.Array, num_examples: int) -> jax.Array:
     augment_key = jax.random.fold_in(key, _NEVER)  # no step's own
@@ -352,9 +353,7 @@ def fit(
         state = reset_optimizer(state)
       epoch_key, epoch_settings = fold_in(key, epoch), settings(epoch)
       began = time.perf_counter()
-      own = own_arrays(
-        program, epoch_key, len(arrays['labels']), teacher_of_views
-      )
+      own = own_arrays(program, epoch_key, len(phase.subset), teacher_of_views)
       teacher_s = time.perf_counter() - began
       if compile_s is None:
         # A run of no steps compiles and changes nothing, outside the clock.

@@ -8,6 +8,10 @@ _CACHE = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
+# Nearly all that tests do is compile: a ResNet takes a third of the time so.
+_FLAGS = '--xla_backend_optimization_level=0'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAGS}'
+
 import jax  # noqa: E402
 import pytest  # noqa: E402
 

@@ -8,10 +8,10 @@ import kd_jax
 ROOT = pathlib.Path(kd_jax.__file__).parent
 LAYERS = (
   ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
-  + ('attacks', 'augment', 'host_memory', 'risk'),
+  + ('attacks', 'augment', 'host_memory', 'mesh', 'risk'),
   ('methods', 'objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
-  + ('program_cache', 'plots', 'report'),
+  + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
   ('build',),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
   + ('theory', 'artifact', 'export', 'onnx', 'predict'),
@@ -61,6 +61,7 @@ def test_arrows_point_down():
 def test_leaves_are_pure():
   standard = {
     'collections.abc',
+    'contextlib',
     'ctypes',
     'functools',
     'inspect',

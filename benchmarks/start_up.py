@@ -1,0 +1,108 @@
+"""From the command to the first training step, first and second time.
+
+  make bench
+
+A fresh process loads its data, builds a row's programs, compiles and takes a
+step. `cold` has an empty cache of compiled programs, `warm` has what an earlier
+process left there. Both take turns.
+
+Writes results/bench-start_up.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import harness
+
+NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline')
+
+
+def first_step(network: str) -> dict[str, float]:
+  """Returns seconds from the start of the process to the end of each stage."""
+  began = time.time() - float(os.environ['STARTED'])
+  import jax
+
+  from configs import cifar, mnist
+  from kd_jax import benchmark, build, data, program_cache
+
+  program_cache.enable()
+  imported = time.time() - float(os.environ['STARTED'])
+  if network == 'h300':
+    row, config, dataset = 'h300', mnist.get_config('h300'), 'generated'
+  else:
+    row, at_stem, _ = network.partition('_stem_2')
+    config = cifar.get_config(f'{row},stride_at=stem' if at_stem else row)
+    dataset = 'generated_rgb'
+  config = build.close_row(config, row)
+  dataset = data.load(dataset)
+  outputs = benchmark.random_outputs(config, dataset)
+  jax.block_until_ready(benchmark.training_step(config, dataset, outputs)())
+  return {
+    'python_s': began,
+    'imports_s': imported,
+    'first_step_s': time.time() - float(os.environ['STARTED']),
+  }
+
+
+def _run(network: str, cache: str) -> dict[str, float]:
+  output = subprocess.run(
+    [sys.executable, __file__, f'--worker={network}'],
+    env=os.environ | {'XDG_CACHE_HOME': cache, 'STARTED': str(time.time())},
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+  return json.loads(output.splitlines()[-1])
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--networks', nargs='*', default=NETWORKS)
+  parser.add_argument('--worker', help=argparse.SUPPRESS)
+  parser.add_argument(
+    '--out', default=str(harness.ROOT / 'results/bench-start_up.json')
+  )
+  args = parser.parse_args()
+  if args.worker:
+    print(json.dumps(first_step(args.worker)))
+    return
+  from kd_jax import records, timing
+
+  seconds = {network: {'cold': [], 'warm': []} for network in args.networks}
+  with tempfile.TemporaryDirectory() as warm:
+    for network in args.networks:
+      _run(network, warm)
+    for _ in range(args.rounds):
+      for network, own in seconds.items():
+        with tempfile.TemporaryDirectory() as cold:
+          own['cold'].append(_run(network, cold))
+        own['warm'].append(_run(network, warm))
+        print(network, own['cold'][-1], own['warm'][-1], flush=True)
+  records.write_json(
+    args.out,
+    {
+      'name': 'bench-start_up',
+      'command': ' '.join(['benchmarks/start_up.py', *sys.argv[1:]]),
+      'environment': harness.environment(()),
+      'start_up': {
+        network: {
+          cache: {
+            stage: timing.quartiles([run[stage] for run in runs])
+            for stage in runs[0]
+          }
+          for cache, runs in own.items()
+        }
+        for network, own in seconds.items()
+      },
+    },
+  )
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,225 @@
+"""Tables and plots of benchmarks/: other systems, and the machine's limit.
+
+A record has for each case (a batch size, or 'training') each system's examples
+a second and what ours has over it, round by round; ours is the first.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from kd_jax import tables
+
+Record = dict[str, Any]
+
+# What ours is held against, by the beginnings of the systems' names. What runs
+# in bfloat16 has tables of its own columns: it computes something else.
+_GROUPS = {
+  'PyTorch': (
+    'torch',
+    'torch-compiled',
+    'torch-float32',
+    'torch-compiled-float32',
+  ),
+  'ONNX Runtime, OpenVINO': ('onnxruntime', 'onnxruntime-torch', 'openvino'),
+}
+
+
+def rates_table(record: Record) -> str:
+  """Every system in every case."""
+  has_cases = len(record['cases']) > 1
+  has_limit = any(
+    'share_of_limit' in own for own in _systems(record['cases'].values())
+  )
+  lines = []
+  for case, systems in record['cases'].items():
+    for system, own in systems.items():
+      rate = own['examples_per_s']
+      lines.append(
+        (
+          record['about'][system],
+          *([case] * has_cases),
+          *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
+          str(rate['n']),
+          tables.quartiles(own['ours_over_it'], 2),
+          *([f'{100 * own["share_of_limit"]:.0f} %'] if has_limit else []),
+        )
+      )
+  headers = (
+    'system',
+    *(['batch'] * has_cases),
+    *('examples/s', 'lower', 'upper', 'rounds', 'ours / it'),
+    *(['of the limit'] * has_limit),
+  )
+  return tables.markdown(headers, lines)
+
+
+def _systems(cases: Iterable[dict[str, Record]]) -> list[Record]:
+  return [own for systems in cases for own in systems.values()]
+
+
+def inference_table(results: dict[str, Record]) -> str:
+  """Ours at each batch, over the best of each group of others."""
+  lines = []
+  for record in _of_kind(results, 'bench-inference-'):
+    for batch, systems in record['cases'].items():
+      ours = systems['ours']
+      lines.append(
+        (
+          record['network'],
+          batch,
+          f'{1e3 * int(batch) / ours["examples_per_s"]["median"]:,.2f}',
+          *(
+            tables.quartiles(_best(systems, names), 2)
+            for names in _GROUPS.values()
+          ),
+          tables.quartiles(systems['ours-exported']['ours_over_it'], 2),
+          *(
+            f'{100 * share:.0f} %'
+            for share in (
+              ours['share_of_limit'],
+              max(own['share_of_limit'] for own in _in_float32(systems)),
+            )
+          ),
+        )
+      )
+  headers = (
+    *('network', 'batch', 'ours, ms'),
+    *(f'ours / {group}' for group in _GROUPS),
+    *('ours / exported', 'ours, of the limit', 'best, of the limit'),
+  )
+  return tables.markdown(headers, lines)
+
+
+def _in_float32(systems: dict[str, Record]) -> list[Record]:
+  return [own for name, own in systems.items() if 'bfloat16' not in name]
+
+
+def _of_kind(results: dict[str, Record], prefix: str) -> list[Record]:
+  """Returns the records of a benchmark, the small networks first."""
+  records = [own for name, own in results.items() if name.startswith(prefix)]
+  return sorted(records, key=lambda own: own['costs']['macs'])
+
+
+def _best(
+  systems: dict[str, Record], names: Iterable[str]
+) -> dict[str, float] | None:
+  """Returns what ours has over the fastest of those that are there."""
+  known = [systems[name] for name in names if name in systems]
+  if not known:
+    return None
+  fastest = max(known, key=lambda own: own['examples_per_s']['median'])
+  return fastest['ours_over_it']
+
+
+def start_up_table(record: Record) -> str:
+  """Seconds to the first step, without and with programs of before."""
+  lines = []
+  for network, caches in record['start_up'].items():
+    cold, warm = (caches[name]['first_step_s'] for name in ('cold', 'warm'))
+    lines.append(
+      (
+        network,
+        *(
+          tables.quartiles(own, 1)
+          for own in (caches['warm']['imports_s'], cold, warm)
+        ),
+        f'{cold["median"] / warm["median"]:.1f}',
+      )
+    )
+  headers = ('network', 'imports s', 'cold s', 'warm s', 'cold / warm')
+  return tables.markdown(headers, lines)
+
+
+def growth_table(record: Record) -> str:
+  """What an epoch costs as one thing grows, beside the usual."""
+  lines = []
+  for network, axis, value, own in _growth(record):
+    usual = record['usual'][network][axis]
+    base = record['growth'][network][axis][str(usual)]['epoch_s']['median']
+    lines.append(
+      (
+        network,
+        axis,
+        f'{value:,}',
+        f'{value / usual:g}',
+        tables.quartiles(own['epoch_s'], 2),
+        f'{own["epoch_s"]["median"] / base:.2f}',
+        f'{own["memory_mib"]["median"]:,.0f}',
+      )
+    )
+  headers = (
+    *('network', 'what grows', 'to', 'of the usual'),
+    *('epoch s', 'of the usual', 'memory MiB'),
+  )
+  return tables.markdown(headers, lines)
+
+
+def _growth(record: Record) -> Iterator[tuple[str, str, int, Record]]:
+  for network, axes in record['growth'].items():
+    for axis, values in axes.items():
+      for value, own in values.items():
+        yield network, axis, int(value), own
+
+
+TABLES = {
+  'rates': rates_table,
+  'start_up': start_up_table,
+  'growth': growth_table,
+}
+TABLES_OF_ALL = {'inference': inference_table}
+
+
+def draw_growth(axes, record: Record) -> None:
+  """Draws an epoch's time against what grows, both over the usual."""
+  for i, (network, by_axis) in enumerate(record['growth'].items()):
+    for j, (axis, values) in enumerate(by_axis.items()):
+      usual = record['usual'][network][axis]
+      base = values[str(usual)]['epoch_s']['median']
+      axes.plot(
+        [int(value) / usual for value in values],
+        [own['epoch_s']['median'] / base for own in values.values()],
+        ('o-', 's--')[i % 2],
+        color=f'C{j}',
+        label=f'{network}: {axis}',
+      )
+  axes.axline((1, 1), slope=1, color='gray', linestyle=':')
+  axes.set_xscale('log')
+  axes.set_yscale('log')
+  axes.set_xlabel('what grows, over the usual')
+  axes.set_ylabel('time of an epoch, over the usual')
+  axes.legend(fontsize='small')
+  axes.grid(alpha=0.3)
+
+
+def draw_roofline(axes, results: dict[str, Record]) -> None:
+  """Draws what ours and the fastest other reach, under the machine's limit."""
+  records = _of_kind(results, 'bench-inference-')
+  limits = [own for record in records for own in record['limits'].values()]
+  peak = max(own['product_gflops']['median'] for own in limits)
+  bandwidth = max(own['memory_gb_per_s']['median'] for own in limits)
+  intensities = []
+  for i, record in enumerate(records):
+    costs = record['costs']
+    for batch, systems in record['cases'].items():
+      size = int(batch)
+      num_bytes = costs['parameter_bytes'] + size * costs['image_bytes']
+      intensity = 2 * size * costs['macs'] / num_bytes
+      intensities.append(intensity)
+      others = {k: own for k, own in systems.items() if 'ours' not in k}
+      best = max(own['examples_per_s']['median'] for own in _in_float32(others))
+      ours = systems['ours']['examples_per_s']['median']
+      label = record['network'] if batch == '1' else None
+      for rate, marker, own in ((ours, 'o', label), (best, 'x', None)):
+        gflops = 2 * costs['macs'] * rate / 1e9
+        axes.plot(intensity, gflops, marker, color=f'C{i}', label=own)
+  span = sorted((min(intensities), peak / bandwidth, max(intensities)))
+  axes.plot(span, [min(peak, bandwidth * x) for x in span], color='black')
+  axes.set_xscale('log')
+  axes.set_yscale('log')
+  axes.set_xlabel('operations for each byte that must be touched')
+  axes.set_ylabel('GFLOP/s')
+  axes.set_title(
+    'dots: ours; crosses: the fastest other in float32; line: limit'
+  )
+  axes.legend(fontsize='small')
+  axes.grid(alpha=0.3)

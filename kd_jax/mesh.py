@@ -1,0 +1,93 @@
+"""Devices along one axis, over which the examples of a batch are shared out.
+
+Within `use`, programs that call `shard` compute each device's share of a batch,
+and XLA adds up what belongs together: gradients, batch norm's statistics,
+totals. Parameters are on every device. Without it, nothing here does anything.
+"""
+
+import contextlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
+
+from kd_jax import errors
+
+PyTree = Any
+AXIS = 'data'
+
+
+def use(size: int) -> contextlib.AbstractContextManager:
+  """Returns a context in which programs use so many devices.
+
+  Raises:
+    UserError: if there are not so many.
+  """
+  devices = jax.devices()
+  if size > len(devices):
+    raise errors.UserError(
+      f'config.mesh.data={size}: there are {len(devices)} devices '
+      f'({devices[0].device_kind})'
+    )
+  if size == 1:
+    return contextlib.nullcontext()
+  return jax.set_mesh(
+    jax.make_mesh(
+      (size,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:size]
+    )
+  )
+
+
+def _size() -> int:
+  return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
+
+
+def shard(batch: PyTree) -> PyTree:
+  """In a program: shares arrays [B, ...] out along B, which may be uneven."""
+  return _constrain(batch, P(AXIS))
+
+
+def replicate(tree: PyTree) -> PyTree:
+  """In a program: has arrays whole on every device."""
+  return _constrain(tree, P())
+
+
+def _constrain(tree: PyTree, spec: P) -> PyTree:
+  if _size() == 1:
+    return tree
+  return jax.tree.map(
+    lambda leaf: jax.lax.with_sharding_constraint(leaf, spec), tree
+  )
+
+
+def put_sharded(arrays: PyTree) -> PyTree:
+  """Shares arrays [N, ...] out over the devices' memories.
+
+  They come back with zeros behind them if N is no multiple of the devices.
+  """
+  size = _size()
+  if size == 1:
+    return arrays
+
+  def put(array):
+    missing = -len(array) % size
+    if missing:
+      pad = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
+      array = jnp.pad(array, pad)
+    return jax.device_put(array, P(AXIS))
+
+  return jax.tree.map(put, arrays)
+
+
+def put_replicated(tree: PyTree) -> PyTree:
+  """Puts arrays whole onto every device."""
+  return tree if _size() == 1 else jax.device_put(tree, everywhere())
+
+
+def everywhere() -> Sharding:
+  """Returns where arrays are that are whole on every device."""
+  if _size() == 1:
+    return SingleDeviceSharding(jax.devices()[0])
+  return NamedSharding(jax.sharding.get_mesh(), P())

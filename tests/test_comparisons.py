@@ -1,0 +1,128 @@
+"""Tables and plots of benchmarks beside other systems."""
+
+import pytest
+from matplotlib.figure import Figure
+
+from kd_jax import comparisons
+
+
+def _system(rate, **fields):
+  spread = lambda x: {'median': x, 'lower': 0.9 * x, 'upper': 1.1 * x, 'n': 7}
+  return {
+    'examples_per_s': spread(rate),
+    'ours_over_it': spread(1000 / rate),
+    **fields,
+  }
+
+
+ABOUT = {
+  'ours': 'kd_jax', 'ours-exported': 'exported', 'torch': 'PyTorch',
+  'torch-compiled': 'compiled', 'torch-bfloat16': 'of few bits',
+  'openvino': 'OpenVINO',
+}  # fmt: skip
+
+
+def _inference(network, macs):
+  systems = {
+    'ours': _system(1000, share_of_limit=0.5),
+    'ours-exported': _system(950, share_of_limit=0.475),
+    'torch': _system(400, share_of_limit=0.2),
+    'torch-compiled': _system(800, share_of_limit=0.4),
+    'torch-bfloat16': _system(3000, share_of_limit=1.5),
+    'openvino': _system(1250, share_of_limit=0.625),
+  }
+  limits = {
+    'product_gflops': _system(100)['examples_per_s'],
+    'memory_gb_per_s': _system(10)['examples_per_s'],
+  }
+  return {
+    'network': network,
+    'about': ABOUT,
+    'cases': {'1': systems, '100': systems},
+    'costs': {'macs': macs, 'parameter_bytes': 4_000, 'image_bytes': 800},
+    'limits': {'ours': limits},
+  }
+
+
+def _rows(table):
+  lines = table.splitlines()[2:]
+  return [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
+
+
+def test_every_system_stands_in_every_case():
+  rows = _rows(comparisons.rates_table(_inference('x', 10)))
+  assert len(rows) == 2 * len(ABOUT)
+  assert rows[3] == [
+    'compiled', '1', '800', '720', '880', '7', '1.25 (1.12–1.38)', '40 %',
+  ]  # fmt: skip
+
+
+def test_a_benchmark_of_one_case_needs_no_column_for_it():
+  systems = {'ours': _system(1000), 'torch': _system(500)}
+  record = {'about': ABOUT, 'cases': {'training': systems}}
+  assert _rows(comparisons.rates_table(record))[1] == [
+    'PyTorch', '500', '450', '550', '7', '2.00 (1.80–2.20)',
+  ]  # fmt: skip
+
+
+def test_ours_is_held_against_the_best_of_each_kind_in_the_same_arithmetic():
+  results = {
+    'bench-inference-large': _inference('large', 1000),
+    'bench-inference-small': _inference('small', 10),
+    'cifar-table2': {},
+  }
+  rows = _rows(comparisons.inference_table(results))
+  assert [row[:2] for row in rows] == [
+    ['small', '1'], ['small', '100'], ['large', '1'], ['large', '100'],
+  ]  # fmt: skip
+  assert rows[1][2:] == [
+    '100.00', '1.25 (1.12–1.38)', '0.80 (0.72–0.88)', '1.05 (0.95–1.16)',
+    '50 %', '62 %',
+  ]  # fmt: skip
+
+
+def test_the_roofline_has_the_limit_and_a_point_for_each():
+  axes = Figure().add_subplot()
+  comparisons.draw_roofline(
+    axes, {'bench-inference-x': _inference('x', macs=1_000_000)}
+  )
+  *points, limit = axes.get_lines()
+  assert len(points) == 4
+  # At a batch of 1, 2 M operations on 4,800 bytes: under the peak's limit.
+  (ours,) = (p for p in points[:1])
+  assert ours.get_xdata()[0] == pytest.approx(2e6 / 4800)
+  assert ours.get_ydata()[0] == pytest.approx(2e6 * 1000 / 1e9)
+  assert max(limit.get_ydata()) == pytest.approx(100)
+  assert limit.get_ydata()[0] == pytest.approx(min(100, 10 * 10))
+
+
+def _quartiles(median):
+  return {'median': median, 'lower': median, 'upper': median, 'n': 3}
+
+
+def test_start_up_is_cold_over_warm():
+  stages = lambda first: {
+    'imports_s': _quartiles(2.0),
+    'first_step_s': _quartiles(first),
+  }
+  record = {'start_up': {'h300': {'cold': stages(9.0), 'warm': stages(4.5)}}}
+  assert _rows(comparisons.start_up_table(record)) == [
+    ['h300', '2.0 (2.0–2.0)', '9.0 (9.0–9.0)', '4.5 (4.5–4.5)', '2.0']
+  ]
+
+
+def test_growth_is_told_over_the_usual():
+  cost = lambda s: {'epoch_s': _quartiles(s), 'memory_mib': _quartiles(1500.0)}
+  record = {
+    'usual': {'h300': {'batch': 32}},
+    'growth': {'h300': {'batch': {'8': cost(6.0), '32': cost(2.0)}}},
+  }
+  assert _rows(comparisons.growth_table(record)) == [
+    ['h300', 'batch', '8', '0.25', '6.00 (6.00–6.00)', '3.00', '1,500'],
+    ['h300', 'batch', '32', '1', '2.00 (2.00–2.00)', '1.00', '1,500'],
+  ]
+  axes = Figure().add_subplot()
+  comparisons.draw_growth(axes, record)
+  line = axes.get_lines()[0]
+  assert list(line.get_xdata()) == [0.25, 1]
+  assert list(line.get_ydata()) == [3, 1]
