@@ -52,7 +52,7 @@ $(VENV)/.run: requirements.txt
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	@touch $@
 
-$(BENCH)/.run: benchmarks/requirements.txt requirements.txt
+$(BENCH)/.run: benchmarks/requirements.txt requirements-onnx.txt requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --no-deps jax2onnx

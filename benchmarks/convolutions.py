@@ -12,7 +12,7 @@ Writes results/bench-convolutions.json.
 
 import argparse
 import functools
-import sys
+import pathlib
 import time
 
 import harness
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import host_memory, records, timing
+from kd_jax import host_memory, timing
 from kd_jax.models import conv
 
 BATCH = 100
@@ -113,7 +113,9 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rounds', type=int, default=11)
   parser.add_argument(
-    '--out', default=str(harness.ROOT / 'results/bench-convolutions.json')
+    '--out',
+    type=pathlib.Path,
+    default=harness.ROOT / 'results/bench-convolutions.json',
   )
   args = parser.parse_args()
   host_memory.keep_freed_memory()
@@ -121,15 +123,7 @@ def main() -> None:
   for name, shape in SHAPES.items():
     shapes[name] = measure(*shape, args.rounds)
     print(name, flush=True)
-  records.write_json(
-    args.out,
-    {
-      'name': 'bench-convolutions',
-      'command': ' '.join(['benchmarks/convolutions.py', *sys.argv[1:]]),
-      'environment': records.environment(),
-      'shapes': shapes,
-    },
-  )
+  harness.write(args.out, shapes=shapes)
 
 
 if __name__ == '__main__':

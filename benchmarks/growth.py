@@ -13,9 +13,8 @@ Writes results/bench-growth.json.
 
 import argparse
 import json
+import pathlib
 import resource
-import subprocess
-import sys
 
 import harness
 
@@ -98,16 +97,6 @@ def _peak_mib() -> float:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _run(network: str, case: dict[str, int]) -> dict[str, float]:
-  output = subprocess.run(
-    [sys.executable, __file__, f'--worker={network}', json.dumps(case)],
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  ).stdout
-  return json.loads(output.splitlines()[-1])
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rounds', type=int, default=3)
@@ -115,13 +104,15 @@ def main() -> None:
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   parser.add_argument('case', nargs='?', help=argparse.SUPPRESS)
   parser.add_argument(
-    '--out', default=str(harness.ROOT / 'results/bench-growth.json')
+    '--out',
+    type=pathlib.Path,
+    default=harness.ROOT / 'results/bench-growth.json',
   )
   args = parser.parse_args()
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
     return
-  from kd_jax import records, timing
+  from kd_jax import timing
 
   runs = {
     (network, axis, value): []
@@ -131,23 +122,15 @@ def main() -> None:
   }
   for _ in range(args.rounds):
     for (network, axis, value), own in runs.items():
-      own.append(_run(network, USUAL[network] | {axis: value}))
+      case = json.dumps(USUAL[network] | {axis: value})
+      own.append(harness.in_process(__file__, f'--worker={network}', case))
       print(network, axis, value, own[-1], flush=True)
   growth = {}
   for (network, axis, value), own in runs.items():
     growth.setdefault(network, {}).setdefault(axis, {})[str(value)] = {
       what: timing.quartiles([run[what] for run in own]) for what in own[0]
     }
-  records.write_json(
-    args.out,
-    {
-      'name': 'bench-growth',
-      'command': ' '.join(['benchmarks/growth.py', *sys.argv[1:]]),
-      'environment': harness.environment(()),
-      'usual': USUAL,
-      'growth': growth,
-    },
-  )
+  harness.write(args.out, usual=USUAL, growth=growth)
 
 
 if __name__ == '__main__':

@@ -180,6 +180,51 @@ def compare(
   }
 
 
+def in_process(
+  script: str, *args: str, environment: Mapping[str, str] | None = None
+) -> Any:
+  """Returns the JSON in a script's last line, run in a process of its own."""
+  output = subprocess.run(
+    [sys.executable, script, *args],
+    env=os.environ | dict(environment or {}),
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+  return json.loads(output.splitlines()[-1])
+
+
+def write(path: pathlib.Path, *, peers: Sequence[str] = (), **fields) -> None:
+  """Writes a benchmark's record, with its name, command and environment.
+
+  Args:
+    path: of the file, whose stem is the record's name.
+    peers: packages whose versions count, too.
+    fields: of the record.
+  """
+  from kd_jax import records
+
+  record = {
+    'name': path.stem,
+    'command': _command(sys.argv),
+    'environment': environment(peers),
+  }
+  records.write_json(path, record | fields)
+
+
+def _command(argv: Sequence[str]) -> str:
+  """Returns the command, less --out and --out_dir: a machine's own paths."""
+  kept, is_path = [f'benchmarks/{pathlib.Path(argv[0]).name}'], False
+  for argument in argv[1:]:
+    if argument.startswith('--out'):
+      is_path = '=' not in argument
+    elif is_path:
+      is_path = False
+    else:
+      kept.append(argument)
+  return ' '.join(kept)
+
+
 def environment(peers: Sequence[str]) -> dict[str, Any]:
   """Returns where this runs, and the versions of the peers."""
   from importlib import metadata

@@ -18,7 +18,6 @@ Writes results/bench-inference-NETWORK.json.
 import argparse
 import functools
 import pathlib
-import sys
 import tempfile
 from collections.abc import Callable
 
@@ -258,7 +257,9 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument('--out_dir', default=str(harness.ROOT / 'results'))
+  parser.add_argument(
+    '--out_dir', type=pathlib.Path, default=harness.ROOT / 'results'
+  )
   args = parser.parse_args()
   cases = list(map(str, BATCHES))
   if args.worker:
@@ -266,8 +267,6 @@ def main() -> None:
     make = functools.partial(MAKERS[system], network)
     harness.worker(make, cases, LIMITS.get(system))
     return
-  from kd_jax import records
-
   for network in args.networks:
     print(f'--- {network}', flush=True)
     results = harness.compare(
@@ -286,20 +285,13 @@ def main() -> None:
     del results['checks']
     costs = _costs(network)
     add_floors(results, costs)
-    name = f'bench-inference-{network}'
-    records.write_json(
-      f'{args.out_dir}/{name}.json',
-      {
-        'name': name,
-        'command': ' '.join(['benchmarks/inference.py', *sys.argv[1:]]),
-        'environment': harness.environment(
-          ('torch', 'onnxruntime', 'openvino', 'jax2onnx')
-        ),
-        'network': network,
-        'costs': costs,
-        'about': SYSTEMS,
-        **results,
-      },
+    harness.write(
+      args.out_dir / f'bench-inference-{network}.json',
+      peers=('torch', 'onnxruntime', 'openvino', 'jax2onnx'),
+      network=network,
+      costs=costs,
+      about=SYSTEMS,
+      **results,
     )
 
 

@@ -1,4 +1,4 @@
-"""Training the ResNet students: ours beside plain Flax, PyTorch and Keras.
+"""Training the ResNet students: ours beside plain Flax and PyTorch.
 
   make bench
 
@@ -15,7 +15,7 @@ Writes results/bench-training-NETWORK.json.
 
 import argparse
 import functools
-import sys
+import pathlib
 import time
 import types
 from collections.abc import Callable
@@ -240,7 +240,9 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument('--out_dir', default=str(harness.ROOT / 'results'))
+  parser.add_argument(
+    '--out_dir', type=pathlib.Path, default=harness.ROOT / 'results'
+  )
   args = parser.parse_args()
   limits = {'ours': harness.jax_limits, 'torch-float32': harness.torch_limits}
   if args.worker:
@@ -249,8 +251,6 @@ def main() -> None:
       functools.partial(make, args.worker), ('training',), limits.get(system)
     )
     return
-  from kd_jax import records
-
   for network in args.networks:
     print(f'--- {network}', flush=True)
     results = harness.compare(
@@ -265,18 +265,13 @@ def main() -> None:
       limits_of=tuple(limits),
       rtol=5e-3,
     )
-    name = f'bench-training-{network}'
-    records.write_json(
-      f'{args.out_dir}/{name}.json',
-      {
-        'name': name,
-        'command': ' '.join(['benchmarks/resnet_training.py', *sys.argv[1:]]),
-        'environment': harness.environment(('torch',)),
-        'network': network,
-        'batch': BATCH,
-        'about': {name: about for name, (about, _) in SYSTEMS.items()},
-        **results,
-      },
+    harness.write(
+      args.out_dir / f'bench-training-{network}.json',
+      peers=('torch',),
+      network=network,
+      batch=BATCH,
+      about={name: about for name, (about, _) in SYSTEMS.items()},
+      **results,
     )
 
 

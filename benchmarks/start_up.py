@@ -12,8 +12,7 @@ Writes results/bench-start_up.json.
 import argparse
 import json
 import os
-import subprocess
-import sys
+import pathlib
 import tempfile
 import time
 
@@ -50,14 +49,11 @@ def first_step(network: str) -> dict[str, float]:
 
 
 def _run(network: str, cache: str) -> dict[str, float]:
-  output = subprocess.run(
-    [sys.executable, __file__, f'--worker={network}'],
-    env=os.environ | {'XDG_CACHE_HOME': cache, 'STARTED': str(time.time())},
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  ).stdout
-  return json.loads(output.splitlines()[-1])
+  return harness.in_process(
+    __file__,
+    f'--worker={network}',
+    environment={'XDG_CACHE_HOME': cache, 'STARTED': str(time.time())},
+  )
 
 
 def main() -> None:
@@ -66,13 +62,15 @@ def main() -> None:
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   parser.add_argument(
-    '--out', default=str(harness.ROOT / 'results/bench-start_up.json')
+    '--out',
+    type=pathlib.Path,
+    default=harness.ROOT / 'results/bench-start_up.json',
   )
   args = parser.parse_args()
   if args.worker:
     print(json.dumps(first_step(args.worker)))
     return
-  from kd_jax import records, timing
+  from kd_jax import timing
 
   seconds = {network: {'cold': [], 'warm': []} for network in args.networks}
   with tempfile.TemporaryDirectory() as warm:
@@ -84,22 +82,17 @@ def main() -> None:
           own['cold'].append(_run(network, cold))
         own['warm'].append(_run(network, warm))
         print(network, own['cold'][-1], own['warm'][-1], flush=True)
-  records.write_json(
+  harness.write(
     args.out,
-    {
-      'name': 'bench-start_up',
-      'command': ' '.join(['benchmarks/start_up.py', *sys.argv[1:]]),
-      'environment': harness.environment(()),
-      'start_up': {
-        network: {
-          cache: {
-            stage: timing.quartiles([run[stage] for run in runs])
-            for stage in runs[0]
-          }
-          for cache, runs in own.items()
+    start_up={
+      network: {
+        cache: {
+          stage: timing.quartiles([run[stage] for run in runs])
+          for stage in runs[0]
         }
-        for network, own in seconds.items()
-      },
+        for cache, runs in own.items()
+      }
+      for network, own in seconds.items()
     },
   )
 

@@ -13,7 +13,7 @@ Writes results/bench-training-h300.json.
 
 import argparse
 import functools
-import sys
+import pathlib
 import time
 
 import harness
@@ -279,7 +279,9 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--worker', choices=SYSTEMS, help=argparse.SUPPRESS)
   parser.add_argument(
-    '--out', default=str(harness.ROOT / 'results/bench-training-h300.json')
+    '--out',
+    type=pathlib.Path,
+    default=harness.ROOT / 'results/bench-training-h300.json',
   )
   args = parser.parse_args()
   if args.worker:
@@ -289,8 +291,6 @@ def main() -> None:
       harness.jax_limits if args.worker == 'ours' else None,
     )
     return
-  from kd_jax import records
-
   results = harness.compare(
     {
       system: functools.partial(
@@ -311,19 +311,15 @@ def main() -> None:
   ours = results['cases']['training']['ours']
   gflops = 2 * macs * ours['examples_per_s']['median'] / 1e9
   product_gflops = results['limits']['ours']['product_gflops']['median']
-  records.write_json(
+  harness.write(
     args.out,
-    {
-      'name': 'bench-training-h300',
-      'command': ' '.join(['benchmarks/student_training.py', *sys.argv[1:]]),
-      'environment': harness.environment(('keras', 'torch')),
-      'network': 'h300',
-      'batch': BATCH,
-      'about': {name: about for name, (about, *_) in SYSTEMS.items()},
-      **results,
-      'ours_gflops': gflops,
-      'share_of_matrix_product_rate': gflops / product_gflops,
-    },
+    peers=('keras', 'torch'),
+    network='h300',
+    batch=BATCH,
+    about={name: about for name, (about, *_) in SYSTEMS.items()},
+    ours_gflops=gflops,
+    share_of_matrix_product_rate=gflops / product_gflops,
+    **results,
   )
 
 

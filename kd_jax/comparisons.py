@@ -11,15 +11,10 @@ from kd_jax import tables
 
 Record = dict[str, Any]
 
-# What ours is held against, by the beginnings of the systems' names. What runs
-# in bfloat16 has tables of its own columns: it computes something else.
+# The systems that ours is held against. Those of bfloat16 are not among them:
+# they compute something else.
 _GROUPS = {
-  'PyTorch': (
-    'torch',
-    'torch-compiled',
-    'torch-float32',
-    'torch-compiled-float32',
-  ),
+  'PyTorch': ('torch', 'torch-compiled'),
   'ONNX Runtime, OpenVINO': ('onnxruntime', 'onnxruntime-torch', 'openvino'),
 }
 

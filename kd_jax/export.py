@@ -186,6 +186,7 @@ def make_forward(
 
 
 def serialize(forward, image_shape: tuple[int, ...]) -> bytes:
+  """Returns what `make_forward` gave as StableHLO, for any number of images."""
   (batch,) = jax.export.symbolic_shape('batch')
   images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
   exported = jax.export.export(jax.jit(forward), platforms=PLATFORMS)(images)

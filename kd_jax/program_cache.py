@@ -1,7 +1,7 @@
 """Compiled programs are kept between processes, in the user's cache.
 
-A run that was started before compiles nothing the second time; the first start
-of a ResNet's run spends most of its first minute on that.
+A run that was started before compiles next to nothing the second time; the
+first time, a ResNet spends most of the time to its first step on that.
 """
 
 import contextlib

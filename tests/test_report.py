@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -369,3 +370,9 @@ def test_the_readme_is_what_the_results_say():
     text = path.read_text(encoding='utf-8')
     assert '<!-- table: ' in text
     assert report.fill_tables(text, results) == text
+
+
+def test_no_record_names_a_path_of_the_machine_it_was_made_on():
+  for name, record in report.load_results(ROOT).items():
+    words = re.split('[ =:]', record.get('command', ''))
+    assert not [word for word in words if word.startswith('/')], name
