@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import os
 import pathlib
 import re
 import sys
@@ -26,6 +27,21 @@ _RUNS_DIR = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'This is one of several processes of the run; how many, and which, is what '
+  'the cluster announces (a TPU pod, Slurm, MPI, Kubernetes).',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of the first process, where none announces.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many processes the run has, likewise.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Which of them this is, counted from 0, likewise.'
 )
 _SOURCE_DIR = flags.DEFINE_string(
   'source_dir', None, 'Folder to look for the data in before downloading.'
@@ -94,6 +110,19 @@ def _workdir(config) -> pathlib.Path:
   return pathlib.Path(_RUNS_DIR.value) / f'{config.name}{mark}'
 
 
+def _join_processes() -> None:
+  """Makes this process one of several, if the flags say so."""
+  given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  if not _DISTRIBUTED.value and given == (None, None, None):
+    return
+  from kd_jax import processes
+
+  processes.start(*given)
+  if not processes.is_first():
+    logging.set_verbosity(logging.WARNING)
+    os.environ['TQDM_DISABLE'] = '1'
+
+
 def main(argv: list[str]) -> None:
   """Runs the config; the report is printed, and kept in the run's folder."""
   if len(argv) > 1:
@@ -110,27 +139,38 @@ def main(argv: list[str]) -> None:
     # Orbax and TFDS log through absl too, and say a great deal.
     lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
   )
-  # Imported late, so that --list, --help and a mistyped flag answer at once.
-  from kd_jax import experiment, host_memory, program_cache, report, theory
-
-  host_memory.keep_freed_memory()
-  program_cache.enable()
   try:
+    # Before anything is computed.
+    _join_processes()
+    # Imported late, so that --list, --help and a mistyped flag answer at once.
+    from kd_jax import (
+      experiment,
+      host_memory,
+      processes,
+      program_cache,
+      report,
+      theory,
+    )
+
+    host_memory.keep_freed_memory()
+    program_cache.enable()
     workdir = _workdir(_CONFIG.value)
-    if 'experiment' in _CONFIG.value:
-      record = theory.run(_CONFIG.value, workdir=workdir)
-    else:
-      record = experiment.run(
-        _CONFIG.value,
-        workdir=workdir,
-        teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
-        data_dir=_DATA_DIR.value,
-        source_dir=_SOURCE_DIR.value,
-      )
+    with processes.guard():
+      if 'experiment' in _CONFIG.value:
+        record = theory.run(_CONFIG.value, workdir=workdir)
+      else:
+        record = experiment.run(
+          _CONFIG.value,
+          workdir=workdir,
+          teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
+          data_dir=_DATA_DIR.value,
+          source_dir=_SOURCE_DIR.value,
+        )
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
-  print(report.summary(record))
-  print(f'{workdir}/report.md has the rest, with plots.')
+  if processes.is_first():
+    print(report.summary(record))
+    print(f'{workdir}/report.md has the rest, with plots.')
 
 
 if __name__ == '__main__':

@@ -264,7 +264,8 @@ def base(
   config.seeds = 1  # students of seeds first_seed, first_seed + 1, ...
   config.first_seed = 0
   config.seeds_per_program = 0  # trained as one program; 0 chooses by device
-  config.mesh = config_dict.create(data=1)  # devices that share a batch
+  # Devices that share a batch; 0: one, or of several processes all of theirs.
+  config.mesh = config_dict.create(data=0)
   config.loop = 'auto'  # over steps: device, host, or what suits the backend
   config.data = config_dict.create(
     name=dataset,

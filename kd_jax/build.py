@@ -694,7 +694,7 @@ def validate(config: ConfigDict) -> None:
     at_least(f'data.{field}', config.data[field], 0)
   at_least('data.holdout_examples', config.data.holdout_examples, 0)
   _one_of('loop', config.loop, ('auto', 'device', 'host'))
-  positive('mesh.data', config.mesh.data)
+  at_least('mesh.data', config.mesh.data, 0)
   for field in ('scaling', 'outputs_scaling'):
     _one_of(f'teacher.{field}', config.teacher[field], preprocessing.SCALINGS)
   for scaling in config.teacher.also_outputs:

@@ -9,7 +9,6 @@ that runs share them.
 import functools
 import os
 import pathlib
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +28,7 @@ from kd_jax import (
   jobs,
   mesh,
   preprocessing,
+  processes,
   records,
   report,
   teachers,
@@ -124,13 +124,20 @@ def run(
           ),
           workdir,
         )
-    record['students'] = _results(workdir, same_as)
+    record['students'] = processes.from_first(
+      lambda: _results(workdir, same_as)
+    )
     records.write_json(workdir / 'run.json', record)
-    if rows and config.benchmark.enabled:
+    if rows and config.benchmark.enabled and processes.count() > 1:
+      logging.warning(
+        'nothing is timed by several processes: the same command with one, and '
+        'the same folder, adds the benchmark'
+      )
+    elif rows and config.benchmark.enabled:
       _benchmark(rows, context.dataset, teacher, workdir, record)
     record['status'] = 'complete'
     records.write_json(workdir / 'run.json', record)
-    report.write(workdir)
+    processes.from_first(lambda: report.write(workdir))
   return record
 
 
@@ -158,7 +165,7 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
   plain = build.recorded(config)
   record = records.read_json(workdir / 'run.json')
   if record is None:
-    if (workdir / 'students').exists():
+    if processes.from_first((workdir / 'students').exists):
       raise errors.UserError(
         f'{workdir} holds students but no sound run.json, so what they were '
         'trained with is unknown: remove the folder, or choose another '
@@ -456,7 +463,7 @@ def _train_row(
         trained.record['time']['train_s'],
       )
     if len(seeds) > 1:
-      shutil.rmtree(job.folder)
+      records.remove(job.folder)
 
 
 def _pack(

@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from kd_jax import (
   data,
   evaluate,
   mesh,
+  processes,
   records,
   steps,
   train,
@@ -164,7 +164,9 @@ def run(
     done_epochs=done_epochs,
     reset_optimizer=(None if job.carry_optimizer else programs.reset_optimizer),
     teacher_of_views=teacher_of_views,
-    progress=f'{label} seed {",".join(map(str, job.seeds))}',
+    progress=f'{label} seed {",".join(map(str, job.seeds))}'
+    if processes.is_first()
+    else None,
   )
   for result in epochs:
     state = result.state
@@ -333,7 +335,7 @@ def _claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
     changed = ', '.join(records.differences(identity, stored, 'identity'))
     logging.warning('%s is done again: %s', folder, changed)
   if stored != identity:
-    shutil.rmtree(folder, ignore_errors=True)
+    records.remove(folder)
     records.write_json(folder / 'identity.json', identity)
 
 
@@ -352,16 +354,18 @@ def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
   if trained.packed is not None:
     record['packed'] |= {'bytes': _save(folder / 'packed', trained.packed)}
   records.write_json(folder / 'result.json', record)
-  shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
+  records.remove(folder / 'checkpoints')
 
 
 def _save(folder: pathlib.Path, variables: PyTree) -> int:
   """Saves variables, and returns the bytes that they take on disk."""
-  shutil.rmtree(folder, ignore_errors=True)
+  records.remove(folder)
   weights = checkpoint.Checkpoints(folder, keep=1)
   weights.save(0, variables)
   weights.close()
-  return sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
+  return processes.from_first(
+    lambda: sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
+  )
 
 
 def restore(

@@ -9,7 +9,7 @@ import contextlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
@@ -22,14 +22,19 @@ AXIS = 'data'
 def use(size: int) -> contextlib.AbstractContextManager:
   """Returns a context in which programs use so many devices.
 
+  Args:
+    size: 0 for one, or of several processes for all that they have.
   Raises:
-    UserError: if there are not so many.
+    UserError: if there are not so many, or if several processes leave some out.
   """
   devices = jax.devices()
-  if size > len(devices):
+  several = jax.process_count() > 1
+  size = size or (len(devices) if several else 1)
+  if size > len(devices) or (several and size < len(devices)):
     raise errors.UserError(
       f'config.mesh.data={size}: there are {len(devices)} devices '
-      f'({devices[0].device_kind})'
+      f'({devices[0].device_kind}), of {jax.process_count()} processes, which '
+      'use all or, by themselves, some of them'
     )
   if size == 1:
     return contextlib.nullcontext()
@@ -71,12 +76,16 @@ def put_sharded(arrays: PyTree) -> PyTree:
   if size == 1:
     return arrays
 
+  sharding = NamedSharding(jax.sharding.get_mesh(), P(AXIS))
+
   def put(array):
-    missing = -len(array) % size
-    if missing:
-      pad = [(0, missing)] + [(0, 0)] * (array.ndim - 1)
-      array = jnp.pad(array, pad)
-    return jax.device_put(array, P(AXIS))
+    array = np.asarray(array)
+    pad = [(0, -len(array) % size)] + [(0, 0)] * (array.ndim - 1)
+    array = np.pad(array, pad) if pad[0][1] else array
+    # A process puts what its own devices keep, and no more.
+    return jax.make_array_from_callback(
+      array.shape, sharding, lambda index: array[index]
+    )
 
   return jax.tree.map(put, arrays)
 

@@ -1,7 +1,8 @@
 """What a run writes down: JSON files, JSON lines and its surroundings.
 
 Every write is atomic: a reader, or the run that resumes, sees the whole of the
-old file or the whole of the new one.
+old file or the whole of the new one. Of a run of several processes the first
+reads and writes, and all are told what it read.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -21,7 +23,7 @@ import jax
 from absl import logging
 
 import kd_jax
-from kd_jax import errors
+from kd_jax import errors, processes
 
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -33,6 +35,8 @@ _ACCELERATORS = ('/dev/nvidia0', '/dev/accel0', '/dev/vfio/0')
 
 def write_bytes(path: os.PathLike, content: bytes) -> None:
   """Writes a file whole or not at all."""
+  if not processes.is_first():
+    return
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
@@ -55,10 +59,25 @@ def write_json(path: os.PathLike, value: Any) -> None:
 
 def read_json(path: os.PathLike) -> Any | None:
   """Returns a JSON file's value, or None if there is none or it is damaged."""
-  try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-    return None
+
+  def read():
+    try:
+      return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+      return None
+
+  return processes.from_first(read)
+
+
+def remove(path: os.PathLike) -> None:
+  """Removes a file, or a folder and what is in it, if it is there."""
+  path = pathlib.Path(path)
+  if not processes.is_first():
+    return
+  if path.is_dir():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def digest(value: Any) -> str:
@@ -86,7 +105,15 @@ def locked(folder: os.PathLike, *, wait: bool = False) -> Iterator[None]:
   Raises:
     UserError: if another process holds it.
   """
-  folder = pathlib.Path(folder)
+  with contextlib.ExitStack() as held:
+    processes.from_first(
+      lambda: held.enter_context(_locked(pathlib.Path(folder), wait))
+    )
+    yield
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
   folder.parent.mkdir(parents=True, exist_ok=True)
   with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
     try:
@@ -115,10 +142,12 @@ class MetricsLog:
 
   def __init__(self, path: os.PathLike):
     self.path = pathlib.Path(path)
-    self.path.parent.mkdir(parents=True, exist_ok=True)
 
   def read(self) -> list[dict[str, Any]]:
     """Returns the records; a line cut short by a kill is left out."""
+    return processes.from_first(self._read)
+
+  def _read(self) -> list[dict[str, Any]]:
     if not self.path.exists():
       return []
     records = []
@@ -131,6 +160,9 @@ class MetricsLog:
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a line."""
+    if not processes.is_first():
+      return
+    self.path.parent.mkdir(parents=True, exist_ok=True)
     with open(self.path, 'a', encoding='utf-8') as file:
       file.write(json.dumps(record) + '\n')
 
@@ -173,6 +205,7 @@ def environment() -> dict[str, Any]:
     'backend': jax.default_backend(),
     'device': device.device_kind,
     'num_devices': jax.device_count(),
+    'num_processes': processes.count(),
     'processor': _processor(),
     'cores': os.cpu_count(),
   }

@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import pathlib
-import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from kd_jax import errors, records
+from kd_jax import errors, processes, records
 
 Arrays = dict[str, np.ndarray]
 PyTree = Any
@@ -41,15 +40,18 @@ def stored_outputs(
       layer.
   """
   folder = pathlib.Path(folder)
-  stored, problem = _read(folder, fingerprint)
-  if stored is not None:
+  names, problem = processes.from_first(lambda: _find(folder, fingerprint))
+  if names is not None:
     logging.info('teacher outputs: read from %s', folder)
-    return stored
+    return {
+      name: np.load(folder / f'{name}.npy', allow_pickle=False)
+      for name in names
+    }
   logging.info('teacher outputs: computed, because %s', problem)
   outputs = compute()
   # The manifest goes last: without it there is no store, whatever else a
   # killed run has left.
-  (folder / 'manifest.json').unlink(missing_ok=True)
+  records.remove(folder / 'manifest.json')
   digests = {}
   for name, array in outputs.items():
     content = _npy(array)
@@ -62,10 +64,10 @@ def stored_outputs(
   return outputs
 
 
-def _read(
+def _find(
   folder: pathlib.Path, fingerprint: Mapping[str, Any]
-) -> tuple[Arrays | None, str]:
-  """Returns the stored outputs, or None and why they cannot be used."""
+) -> tuple[list[str] | None, str]:
+  """Returns which outputs are stored, or None and why they cannot be used."""
   manifest = records.read_json(folder / 'manifest.json')
   if manifest is None:
     return None, f'{folder} holds none'
@@ -77,13 +79,11 @@ def _read(
   )
   if differing:
     return None, f'those in {folder} have another {", ".join(differing)}'
-  outputs = {}
   for name, sha256 in manifest['sha256'].items():
     path = folder / f'{name}.npy'
     if _file_digest(path) != sha256:
       return None, f'{path} is damaged'
-    outputs[name] = np.load(path, allow_pickle=False)
-  return outputs, ''
+  return list(manifest['sha256']), ''
 
 
 class ViewOutputs:
@@ -125,16 +125,22 @@ class ViewOutputs:
       (num_examples, num_views, num_classes), np.nan, np.float16
     )
     if records.read_json(self._folder / 'manifest.json') != fingerprint:
-      shutil.rmtree(self._folder, ignore_errors=True)
-      self._folder.mkdir(parents=True)
+      records.remove(self._folder)
       records.write_json(self._folder / 'manifest.json', dict(fingerprint))
+    for name in processes.from_first(self._whole):
+      part = np.load(self._folder / name, allow_pickle=False)
+      self._logits[part['example'], part['view']] = part['logits']
+
+  def _whole(self) -> list[str]:
+    """Returns the names of the files that are whole, and removes others."""
+    names = []
     for path in sorted(self._folder.glob('*.npy')):
-      if _file_digest(path) != path.stem:
+      if _file_digest(path) == path.stem:
+        names.append(path.name)
+      else:
         logging.warning('teacher outputs: %s is damaged, and removed', path)
         path.unlink()
-        continue
-      part = np.load(path, allow_pickle=False)
-      self._logits[part['example'], part['view']] = part['logits']
+    return names
 
   def __call__(self, examples: np.ndarray, views: np.ndarray) -> np.ndarray:
     """Returns float32 logits [M, K] of views [M] of examples [M]."""

@@ -8,7 +8,7 @@ import kd_jax
 ROOT = pathlib.Path(kd_jax.__file__).parent
 LAYERS = (
   ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
-  + ('attacks', 'augment', 'host_memory', 'mesh', 'risk'),
+  + ('attacks', 'augment', 'host_memory', 'mesh', 'processes', 'risk'),
   ('methods', 'objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
   + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
@@ -65,7 +65,10 @@ def test_leaves_are_pure():
     'ctypes',
     'functools',
     'inspect',
+    'json',
     'math',
+    'os',
+    'sys',
     'typing',
   }
   for module, path in _modules():

@@ -1,36 +1,137 @@
-"""Batches shared out over devices: the same results, to rounding."""
+"""Batches shared out over devices and processes: the same results."""
 
-import json
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
+import time
 
+import jax
+import numpy as np
+import optax
 import pytest
 
 from configs import mnist
-from kd_jax import errors, experiment, mesh
+from kd_jax import (
+  build,
+  data,
+  errors,
+  experiment,
+  jobs,
+  mesh,
+  processes,
+  records,
+)
+from tests import mesh_runs
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def test_eight_devices_give_what_one_gives():
-  """After 56 steps of an MLP with dropout, and 45 of a ResNet.
+def _start(folder, *args, devices=1):
+  """Starts a process with so many CPU devices; its output goes to a file."""
+  folder.mkdir(exist_ok=True)
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  with open(folder / f'log-{"-".join(args[-1:])}.txt', 'a') as log:
+    return subprocess.Popen(
+      [sys.executable, 'tests/mesh_runs.py', str(folder), *args],
+      cwd=ROOT,
+      env=os.environ
+      | {
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {flags}',
+        'PYTHONPATH': str(ROOT),
+      },
+      stdout=log,
+      stderr=log,
+    )
 
-  Batches of 36 and of 100 and splits of 1996, 996 and 497 do not divide by 8.
+
+def _start_two(folder, network):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    coordinator = f'localhost:{free.getsockname()[1]}'
+  return [
+    _start(folder, '0', network, coordinator, '2', str(i)) for i in range(2)
+  ]
+
+
+def _wait(processes, timeout=300):
+  codes = [process.wait(timeout) for process in processes]
+  assert codes == [0] * len(codes)
+
+
+@pytest.fixture(
+  scope='module',
+  params=['mlp', pytest.param('resnet', marks=pytest.mark.slow)],
+)
+def one_device(request, tmp_path_factory):
+  """A network's name, and a folder with its run on one device.
+
+  56 steps of an MLP with dropout, or 45 of a ResNet. Batches of 72 and of 100
+  and splits of 1996, 996 and 497 do not divide by 8.
   """
-  flags = os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'
-  result = subprocess.run(
-    [sys.executable, 'tests/mesh_runs.py', '1', '8'],
-    cwd=ROOT,
-    env=os.environ | {'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)},
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
+  folder = tmp_path_factory.mktemp('one')
+  _wait([_start(folder, '1', request.param)])
+  return request.param, folder
+
+
+def _end(folder, name):
+  """Returns the variables of a run's student, and its test errors."""
+  config = mesh_runs.NETWORKS[name]()
+  ((row, _),) = config.rows.items()
+  model = build.model(build.close_row(config, row).student, 10)
+  images = data.load(config.data.name).train.images
+  student = folder / f'{name}/students/{row}/seed-0'
+  record = records.read_json(student / 'result.json')
+  return jobs.restore(student, model, images), record['test']['errors']
+
+
+def _assert_same_end(one_device, other):
+  name, folder = one_device
+  norm = lambda tree: float(optax.tree.norm(jax.device_get(tree)))
+  (first, errors), (second, other_errors) = (
+    _end(f, name) for f in (folder, other)
   )
-  for name, (own,) in json.loads(result.stdout.splitlines()[-1]).items():
-    assert own['distance'] < 1e-5, name
-    assert own['errors'][0] == own['errors'][1], name
+  distance = norm(jax.tree.map(np.subtract, first, second))
+  assert distance < 1e-5 * norm(first)
+  assert errors == other_errors
+
+
+def test_eight_devices_give_what_one_gives(one_device, tmp_path):
+  _wait([_start(tmp_path, '8', one_device[0], devices=8)])
+  _assert_same_end(one_device, tmp_path)
+
+
+def test_two_processes_give_what_one_gives(one_device, tmp_path):
+  name, _ = one_device
+  _wait(_start_two(tmp_path, name))
+  _assert_same_end(one_device, tmp_path)
+  run = records.read_json(tmp_path / name / 'run.json')
+  assert run['status'] == 'complete'
+  assert run['students'][0]['environment']['num_processes'] == 2
+  lines = records.MetricsLog(tmp_path / name / 'metrics.jsonl').read()
+  epochs = [line['epoch'] for line in lines]
+  assert epochs == list(range(mesh_runs.NETWORKS[name]().train.epochs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('one_device', ['resnet'], indirect=True)
+def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):
+  first, second = _start_two(tmp_path, 'resnet')
+  saved = 'resnet/students/ideal/seed-0/checkpoints/1'
+  deadline = time.monotonic() + 300
+  while not (tmp_path / saved).exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  second.kill()
+  assert (first.wait(300), second.wait()) == (1, -signal.SIGKILL)
+  log = (tmp_path / 'log-0.txt').read_text()
+  assert 'error: process 0 of 2 cannot go on' in log
+  assert 'test accuracy' not in log
+  _wait(_start_two(tmp_path, 'resnet'))
+  assert 'resumed after epoch' in (tmp_path / 'log-0.txt').read_text()
+  _assert_same_end(one_device, tmp_path)
 
 
 def test_more_devices_than_there_are_is_an_error(tmp_path):
@@ -40,8 +141,8 @@ def test_more_devices_than_there_are_is_an_error(tmp_path):
   expected = 'config.mesh.data=1000: there are 1 devices'
   with pytest.raises(errors.UserError, match=expected):
     experiment.run(config, workdir=tmp_path, teachers_dir=tmp_path)
-  config.mesh.data = 0
-  with pytest.raises(errors.UserError, match='config.mesh.data=0'):
+  config.mesh.data = -1
+  with pytest.raises(errors.UserError, match='config.mesh.data=-1'):
     experiment.run(config, workdir=tmp_path, teachers_dir=tmp_path)
 
 
@@ -50,3 +151,16 @@ def test_with_one_device_nothing_is_moved():
   assert mesh.shard(tree) is tree
   assert mesh.put_sharded(tree) is tree
   assert mesh.put_replicated(tree) is tree
+
+
+def test_processes_that_are_half_described_are_an_error():
+  for given in [('localhost:1',), (None, 2), (None, None, 0)]:
+    with pytest.raises(errors.UserError, match='--process_id go together'):
+      processes.start(*given)
+
+
+def test_one_process_is_the_first_and_tells_itself():
+  assert processes.is_first() and processes.count() == 1
+  assert processes.from_first(lambda: [1, 'a']) == [1, 'a']
+  with pytest.raises(ValueError, match='as it is'), processes.guard():
+    raise ValueError('as it is')
