@@ -24,7 +24,11 @@ class ConfigError(errors.UserError):
 
 
 def model(kind: str, **fields) -> config_dict.ConfigDict:
-  """A network: `kind` names it, the fields are its module's attributes."""
+  """A network: `kind` names it, the fields are its module's attributes.
+
+  With --config.student.kind=package.module:function it is your own instead: the
+  function is called with the number of classes, and returns a Flax module.
+  """
   return config_dict.create(kind=kind, **fields)
 
 
@@ -268,7 +272,8 @@ def base(
   config.mesh = config_dict.create(data=0)
   config.loop = 'auto'  # over steps: device, host, or what suits the backend
   config.data = config_dict.create(
-    name=dataset,
+    name=dataset,  # or FILE.npz, a folder of images, or tfds:NAME
+    image_size=0,  # of such images, cropped and resized; 0: as they are
     scaling=scaling,  # a name in kd_jax/preprocessing.py
     train_examples=0,  # the first so many; 0 for all
     test_examples=0,
@@ -278,6 +283,10 @@ def base(
     # Your own: FILE.npy (train) or FILE.npz (train, test), or several files,
     # separated by commas.
     logits='',
+    # Your own network: package.module:function returns (apply, variables);
+    # apply(variables, images) gives logits of images as outputs_scaling has
+    # them.
+    module='',
     # Earlier rows whose students, each seed's own, are the teachers in its
     # place; 'teacher' may be among them.
     rows=(),

@@ -28,12 +28,16 @@ from kd_jax import teacher as teacher_outputs
 
 PyTree = Any
 
-# A config's model is `kind` and the module's attributes.
+# A config's model is `kind` and the module's attributes; or, as kind, the name
+# of a function of the user's.
 MODELS: dict[str, type[nn.Module]] = {
   'mlp': models.MLP,
   'conv_net': models.ConvNet,
   'resnet': models.ResNet,
 }
+
+# The kind of a network that is trained already: `module` names it.
+TRAINED = 'trained'
 
 # Where the loop over steps is, if not in the program: by backend and model. A
 # loop over a ResNet's step in a program takes 2.5 to 5 times as long on a CPU
@@ -47,6 +51,10 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
   """Returns the Flax module of a model section."""
   fields = config.to_dict()
   kind = fields.pop('kind')
+  if kind == TRAINED:
+    return models.own.trained(fields['module'])
+  if models.own.is_name(kind):
+    return models.own.module(kind, num_classes)
   return MODELS[kind](num_classes=num_classes, **fields)
 
 
@@ -175,6 +183,14 @@ def variables_like(module: nn.Module, image_shape) -> PyTree:
   return jax.eval_shape(
     lambda key: init_variables(module, image_shape, key), jax.random.key(0)
   )
+
+
+def has_batch_norm(
+  config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> bool:
+  """Whether a model section's network has statistics of its batches."""
+  like = variables_like(model(config, num_classes), image_shape)
+  return bool(jax.tree.leaves(like['batch_stats']))
 
 
 def predict_fn(
@@ -427,6 +443,8 @@ def _loop(loop: str, kind: str) -> str:
   """Returns where the loop over steps is to be."""
   if loop != 'auto':
     return loop
+  if models.own.is_name(kind):
+    kind = 'resnet'  # It is more likely to have convolutions than not.
   return _LOOPS.get((jax.default_backend(), kind), 'device')
 
 
@@ -551,9 +569,79 @@ _WHOLE_NUMBERS = {
 }  # fmt: skip
 
 
+def _find_own(field: str, name: str) -> None:
+  try:
+    models.own.function(name)
+  except models.own.NotFound as error:
+    raise errors.UserError(f'config.{field}={name!r}: {error}') from None
+
+
+def with_own_teacher(config: ConfigDict) -> ConfigDict:
+  """Returns a config whose teacher's model is what `teacher.module` names."""
+  if not config.teacher.module:
+    return config
+  config = config.copy_and_resolve_references()
+  config.teacher.unlock()
+  config.teacher.model = ConfigDict(
+    dict(
+      kind=TRAINED,
+      module=config.teacher.module,
+      dtype='float32',
+      arithmetic='float',
+      temperature=1.0,
+    )
+  )
+  config.teacher.lock()
+  return config
+
+
+def check_networks(
+  config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
+) -> None:
+  """Traces the networks of the user's own that a closed config has.
+
+  Raises:
+    UserError: if they do not give logits [B, K] for images [B, H, W, C].
+  """
+  for field, section in (
+    ('student.kind', config.student),
+    ('teacher.model.kind', config.teacher.model),
+  ):
+    if section.kind in MODELS:
+      continue
+    name = section.kind
+    if section.kind == TRAINED:
+      field, name = 'teacher.module', section.module
+    images = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    try:
+      (logits, _), _ = jax.eval_shape(
+        functools.partial(
+          model(section, num_classes).init_with_output, train=False
+        ),
+        jax.random.key(0),
+        images,
+      )
+      problem = None
+    except Exception as error:  # It is the user's code.
+      problem = f'{type(error).__name__}: {error}'
+    else:
+      if getattr(logits, 'shape', None) != (2, num_classes):
+        problem = (
+          f'for images {list(images.shape)} it gives {logits}; expected logits '
+          f'[2, {num_classes}]'
+        )
+    if problem:
+      raise errors.UserError(f'config.{field}={name!r}: {problem}')
+
+
 def _validate_model(prefix: str, section: ConfigDict) -> None:
   """Checks a model section."""
-  _one_of(f'{prefix}.kind', section.kind, MODELS)
+  if models.own.is_name(section.kind):
+    _find_own(f'{prefix}.kind', section.kind)
+  elif section.kind == TRAINED:
+    _find_own('teacher.module', section.module)
+  else:
+    _one_of(f'{prefix}.kind', section.kind, MODELS)
   _one_of(f'{prefix}.dtype', section.dtype, ('float32', 'bfloat16'))
   _one_of(
     f'{prefix}.arithmetic', section.arithmetic, models.quantized.ARITHMETICS
@@ -563,6 +651,12 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
     f'{prefix}.arithmetic',
     section.arithmetic,
     f'float with {prefix}.dtype={section.dtype!r}, or float32',
+  )
+  _check(
+    section.kind in MODELS or not is_quantized(section),
+    f'{prefix}.arithmetic',
+    section.arithmetic,
+    f'float with {prefix}.kind={section.kind!r}',
   )
   temperature = section.temperature
   _check(
@@ -602,7 +696,7 @@ def _outputs_alone(teacher: ConfigDict) -> bool:
     teacher.logits
     or (
       teacher.shipped
-      and not teacher.retrain
+      and not (teacher.retrain or teacher.module)
       and not teacher_outputs.has_weights(teacher.shipped)
     )
   )

@@ -141,7 +141,9 @@ def make_job(
     num_seeds=len(seeds) if len(seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  if model.kind == 'resnet' and not train.drop_remainder:
+  if build.has_batch_norm(model, *kind_of_data(dataset)) and (
+    not train.drop_remainder
+  ):
     _refuse_padding(phases, train.batch_size, label)
   return jobs.Job(
     label=label,

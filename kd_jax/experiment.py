@@ -68,6 +68,7 @@ def run(
   Raises:
     UserError: for a mistake of the user's, before any work is done.
   """
+  config = build.with_own_teacher(config)
   rows = {name: build.close_row(config, name) for name in config.rows}
   for row_config in rows.values() or (config,):  # A teacher alone has none.
     build.validate(row_config)
@@ -78,12 +79,17 @@ def run(
     record = _open_run(config, workdir)
     context = context_lib.make(
       config,
-      functools.partial(data.load, data_dir=data_dir, source_dir=source_dir),
+      functools.partial(
+        data.load,
+        data_dir=data_dir,
+        source_dir=source_dir,
+        image_size=config.data.image_size,
+      ),
     )
+    kind = context_lib.kind_of_data(context.dataset)
     for row_config in rows.values():
-      build.check_methods(
-        row_config, *context_lib.kind_of_data(context.dataset)
-      )
+      build.check_networks(row_config, *kind)
+      build.check_methods(row_config, *kind)
     teacher = teachers.get(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
     # Only now is the folder this config's: a mistake in the data or in the

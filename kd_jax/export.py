@@ -38,6 +38,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  models,
   onnx,
   preprocessing,
   program_cache,
@@ -80,13 +81,23 @@ def export(
     onnx.check(config.student.arithmetic)
   row, seed = student['row'], student['seed']
   folder = run_dir / 'students' / student.get('same_as', row) / f'seed-{seed}'
+  image_size = config.data.get('image_size', 0)  # Older runs say nothing.
   dataset = context.load_data(
-    config, lambda name: data.load(name, data_dir=data_dir)
+    config,
+    lambda name: data.load(name, data_dir=data_dir, image_size=image_size),
   )
   network, variables = _restore(config, folder, dataset)
   forward = make_forward(network, variables, config.data.scaling)
   image_shape = dataset.train.images.shape[1:]
-  files = {artifact.NETWORK: serialize(forward, image_shape)}
+  try:
+    files = {artifact.NETWORK: serialize(forward, image_shape)}
+  except Exception as error:  # Of a network of the user's, any kind.
+    if not models.own.is_name(config.student.kind):
+      raise
+    raise errors.UserError(
+      f'{config.student.kind} cannot be exported for batches of any size '
+      f'({error}): where it needs that of a batch, it is x.shape[0], not len(x)'
+    ) from error
   if with_onnx:
     plain = make_forward(
       onnx.convertible(network), variables, config.data.scaling
@@ -101,7 +112,10 @@ def export(
     'student': build.plain(config.student),
     'weights': student['weights'],
     'image_shape': list(image_shape),
-    'classes': list(data.class_names(config.data.name, dataset.num_classes)),
+    'resized': image_size > 0,
+    'classes': list(
+      dataset.class_names or map(str, range(dataset.num_classes))
+    ),
     'data': dataset.name,
     'scaling': config.data.scaling,
     'platforms': list(PLATFORMS),

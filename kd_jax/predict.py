@@ -4,7 +4,8 @@
 
 A line for each: the file, the classes that are most likely, their
 probabilities. Images are PNG or whatever Pillow reads, of the size that the
-student was trained on; color becomes gray, or gray color, as it needs.
+student was trained on, or of any if those were cropped and resized; color
+becomes gray, or gray color, as it needs.
 """
 
 import argparse
@@ -14,15 +15,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from kd_jax import artifact, errors, program_cache
 
 _MODES = {1: 'L', 3: 'RGB'}
 
 
-def read_image(path: pathlib.Path, shape: Sequence[int]) -> np.ndarray:
-  """Returns an image file as uint8 [H, W, C].
+def read_image(
+  path: pathlib.Path, shape: Sequence[int], *, resize: bool = False
+) -> np.ndarray:
+  """Returns an image file as uint8 [H, W, C], cropped and resized if need be.
 
   Raises:
     UserError: if it is not there, no image, or of another size.
@@ -30,6 +33,9 @@ def read_image(path: pathlib.Path, shape: Sequence[int]) -> np.ndarray:
   height, width, channels = shape
   try:
     with Image.open(path) as image:
+      if resize:
+        image = ImageOps.exif_transpose(image).convert(_MODES[channels])
+        image = ImageOps.fit(image, (width, height))
       if image.size != (width, height):
         raise errors.UserError(
           f'{path} is of {image.width}×{image.height} pixels, and the student '
@@ -52,7 +58,8 @@ def predict(
   """
   loaded = artifact.load(folder)
   shape = loaded.manifest['image_shape']
-  images = np.stack([read_image(path, shape) for path in paths])
+  resize = loaded.manifest.get('resized', False)
+  images = np.stack([read_image(path, shape, resize=resize) for path in paths])
   probabilities = np.asarray(loaded.predict(images), np.float64)
   classes = loaded.manifest['classes']
   return [dict(zip(classes, own, strict=True)) for own in probabilities]

@@ -20,6 +20,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  models,
   records,
 )
 from kd_jax import context as context_lib
@@ -86,6 +87,9 @@ def get(
       [],
     )
 
+  if spec.module:
+    return _own_teacher(config, dataset, teachers_dir)
+
   if spec.shipped and not spec.retrain:
     return _shipped_teacher(config, dataset, teachers_dir)
 
@@ -101,7 +105,8 @@ def get(
     },
   )
   folder = teachers_dir / (
-    f'{dataset.name}-{spec.model.kind}-{records.digest(identity)[:8]}'
+    f'{dataset.name}-{_file_name(spec.model.kind)}-'
+    f'{records.digest(identity)[:8]}'
   )
   with records.locked(folder, wait=True):
     job = context_lib.make_job(
@@ -327,6 +332,25 @@ def _on_transfer_set(
   )
   with records.locked(trained.folder, wait=True):
     return _shown(trained, teacher)
+
+
+def _file_name(kind: str) -> str:
+  return kind.replace(':', '.')
+
+
+def _own_teacher(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> Teacher:
+  """Returns the trained network that the user gives."""
+  name = config.teacher.module
+  variables = models.own.trained(name).variables
+  digest = checkpoint.tree_digest(variables)
+  home = teachers_dir / f'{dataset.name}-{_file_name(name)}-{digest[:8]}'
+  logging.info('teacher: that of %s', name)
+  with records.locked(home, wait=True):
+    return _of_network(
+      config, dataset, home, variables, {'row': 'teacher', 'source': name}, []
+    )
 
 
 def _shipped_teacher(

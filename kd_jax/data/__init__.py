@@ -3,7 +3,8 @@
 `mnist`, `fashion_mnist` and `cifar10` are prepared once with TFDS (no
 TensorFlow needed) from the first source that has the original files, decoded
 once, and checked at every load. `generated` and `generated_rgb` are made on the
-spot, for tests.
+spot, for tests. Paths, and names that begin with `tfds:`, are data sets of the
+user's own.
 """
 
 import os
@@ -22,7 +23,6 @@ __all__ = [
   'DataError',
   'Dataset',
   'Split',
-  'class_names',
   'default_data_dir',
   'find_subset',
   'load',
@@ -42,42 +42,59 @@ def names() -> tuple[str, ...]:
   return (*SPECS, *generated.SHAPES)
 
 
-def class_names(name: str, num_classes: int) -> tuple[str, ...]:
-  """The names of a data set's classes, or their numbers as text."""
-  spec = SPECS.get(name)
-  return (spec and spec.class_names) or tuple(map(str, range(num_classes)))
-
-
 def load(
   name: str,
   *,
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
+  image_size: int = 0,
 ) -> Dataset:
   """Loads a data set; the first time, gets and prepares it.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`, or of the user's own: FILE.npz, a folder with
+      train/CLASS/*.png and test/CLASS/*.png, a folder that TFDS has prepared,
+      or tfds:NAME.
     data_dir: where prepared data is kept, `default_data_dir()` if None. May be
       a TFDS data folder: what is in it is used, and left as it is.
     source_dir: a folder to look in for the original files (loose, gzipped or
       in a known archive) or a TFDS data folder, before anything is downloaded.
+    image_size: of the user's own images, see `own.load`.
   Returns:
     The data set, in canonical order; its arrays are read-only.
   Raises:
     DataError: if the name is unknown, no source has the data, or the data
       folder cannot be used; the message says what to do.
   """
+  is_own = _is_own(name)
+  if image_size and not is_own:
+    raise DataError(
+      f'config.data.image_size={image_size}: the images of {name} have a size '
+      'of their own; expected 0'
+    )
   if name in generated.SHAPES:
     return generated.load(name)
+  if is_own:
+    from kd_jax.data import own  # Its libraries are slow to import.
+
+    return own.load(name, _path(data_dir) or default_data_dir(), image_size)
   if name not in SPECS:
     raise DataError(
-      f'there is no data set {name!r}; there are: {", ".join(names())}'
+      f'there is no data set {name!r}; there are: {", ".join(names())}, and of '
+      'your own FILE.npz, a folder of images, and tfds:NAME'
     )
   return store.load(
     SPECS[name],
     _path(data_dir) or default_data_dir(),
     _path(source_dir),
+  )
+
+
+def _is_own(name: str) -> bool:
+  return name not in names() and (
+    name.startswith('tfds:')
+    or name.endswith('.npz')
+    or pathlib.Path(name).expanduser().is_dir()
   )
 
 

@@ -41,6 +41,7 @@ class Dataset:
     num_classes: labels lie in [0, num_classes).
     digest: sha256 (hex) over all arrays in canonical order, so that what is
       derived from the data (a teacher's outputs) can name what it came from.
+    class_names: in the order of the labels; () for their numbers.
   """
 
   name: str
@@ -48,6 +49,7 @@ class Dataset:
   test: Split
   num_classes: int
   digest: str
+  class_names: tuple[str, ...] = ()
 
 
 def named_arrays(train: Split, test: Split) -> Arrays:
@@ -77,7 +79,12 @@ def dataset_digest(array_digests: Iterable[str]) -> str:
 
 
 def make_dataset(
-  name: str, arrays: Arrays, *, num_classes: int, digest: str
+  name: str,
+  arrays: Arrays,
+  *,
+  num_classes: int,
+  digest: str,
+  class_names: tuple[str, ...] = (),
 ) -> Dataset:
   """Builds a Dataset; the arrays become read-only."""
   for array in arrays.values():
@@ -88,4 +95,5 @@ def make_dataset(
     test=Split(arrays['test_images'], arrays['test_labels']),
     num_classes=num_classes,
     digest=digest,
+    class_names=class_names,
   )

@@ -59,6 +59,7 @@ def load(
     arrays,
     num_classes=spec.num_classes,
     digest=dataset_digest(spec.array_digests.values()),
+    class_names=spec.class_names,
   )
 
 

@@ -11,6 +11,7 @@ import io
 import pathlib
 import struct
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -43,6 +44,112 @@ def read(folder: pathlib.Path, image_shape: Sequence[int]) -> Arrays:
     # Metadata, two record formats, protobuf and PNG: each has its own ways to
     # say that a file is damaged, and all mean the same here.
     raise DataError(str(error) or type(error).__name__) from error
+
+
+class Encoded(NamedTuple):
+  """A split as it is in its files, in their order.
+
+  Attributes:
+    names: of its examples, for errors.
+    images: PNG or JPEG.
+    labels: whole numbers.
+  """
+
+  names: list[str]
+  images: list[bytes]
+  labels: list[int]
+
+
+class EncodedSplits(NamedTuple):
+  """What `encoded` returns."""
+
+  train: Encoded
+  test: Encoded
+  class_names: tuple[str, ...]
+
+
+def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
+  """Has TFDS prepare a data set that it knows; returns the prepared folder.
+
+  Raises:
+    DataError: if it does not know the name, or cannot get or prepare it.
+  """
+  try:
+    with progress.quiet_tfds():
+      builder = tfds.builder(name, data_dir=data_dir)
+      builder.download_and_prepare(
+        file_format='array_record',
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+      )
+  except Exception as error:  # Of the network, of disks, of TFDS itself.
+    raise DataError(
+      f'TFDS cannot prepare {name!r}: {str(error)[:500] or repr(error)}'
+    ) from None
+  return pathlib.Path(builder.data_dir)
+
+
+def encoded(folder: pathlib.Path, tests: Sequence[str]) -> EncodedSplits:
+  """Reads any prepared folder of images with one label each.
+
+  Args:
+    folder: of a version; it holds dataset_info.json.
+    tests: names of the split to test on; the first that is there.
+  Raises:
+    DataError: if it cannot be read, or is of another kind.
+  """
+  try:
+    with progress.quiet_tfds():
+      info = tfds.builder_from_directory(folder).info
+  except Exception as error:  # As in `read`.
+    raise DataError(f'{folder}: {error or type(error).__name__}') from error
+  image, label = _keys(folder, info)
+  test = next((name for name in tests if name in info.splits), None)
+  if 'train' not in info.splits or test is None:
+    raise DataError(
+      f'{folder} has the splits {", ".join(info.splits)}; expected train and '
+      f'one of {", ".join(tests)}'
+    )
+  return EncodedSplits(
+    *(
+      _encoded_split(info.splits[split], image, label)
+      for split in ('train', test)
+    ),
+    tuple(info.features[label].names),
+  )
+
+
+def _keys(folder: pathlib.Path, info: tfds.core.DatasetInfo) -> tuple[str, str]:
+  """Returns the names of an image and of a label among a set's features."""
+  kinds = (tfds.features.Image, tfds.features.ClassLabel)
+  found = [
+    [key for key, own in info.features.items() if isinstance(own, kind)]
+    for kind in kinds
+  ]
+  supervised = info.supervised_keys or ()
+  found = [[key for key in keys if key in supervised] or keys for keys in found]
+  if [len(keys) for keys in found] != [1, 1]:
+    raise DataError(
+      f'{folder} has the features {", ".join(info.features)}; expected one '
+      'image and one class label'
+    )
+  return found[0][0], found[1][0]
+
+
+def _encoded_split(
+  info: tfds.core.SplitInfo, image: str, label: str
+) -> Encoded:
+  split = Encoded([], [], [])
+  for path in map(pathlib.Path, info.filepaths):
+    try:
+      contents = _read_records(path)
+    except Exception as error:  # As in `read`.
+      raise DataError(f'{path}: {error or type(error).__name__}') from error
+    for index, content in enumerate(contents):
+      feature = tf_example_pb2.Example.FromString(content).features.feature
+      split.names.append(f'{path}, record {index}')
+      split.images.append(feature[image].bytes_list.value[0])
+      split.labels.append(feature[label].int64_list.value[0])
+  return split
 
 
 def _read_split(info: tfds.core.SplitInfo, image_shape: Sequence[int]) -> Split:

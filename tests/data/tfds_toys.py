@@ -13,6 +13,14 @@ from PIL import Image
 from kd_jax.data import progress
 
 
+def png(image) -> io.BytesIO:
+  """Returns an image [H, W] or [H, W, 3] as a PNG."""
+  file = io.BytesIO()
+  Image.fromarray(image).save(file, 'png')
+  file.seek(0)
+  return file
+
+
 class _WithoutIds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """As the official MNIST builder: keys are indices, and go unstored."""
 
@@ -43,10 +51,7 @@ class _WithoutIds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     images = self._toy.arrays[f'{split}_images'].squeeze()
     labels = self._toy.arrays[f'{split}_labels'].tolist()
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-      png = io.BytesIO()
-      Image.fromarray(image).save(png, 'png')
-      png.seek(0)
-      yield index, {'image': png, 'label': label}
+      yield index, {'image': png(image), 'label': label}
 
 
 def official(toy, data_dir: pathlib.Path) -> pathlib.Path:
