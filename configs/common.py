@@ -273,6 +273,7 @@ def base(
   config.loop = 'auto'  # over steps: device, host, or what suits the backend
   config.data = config_dict.create(
     name=dataset,  # or FILE.npz, a folder of images, or tfds:NAME
+    memory_gib=4.0,  # of a TFDS set, more training images are left on disk
     image_size=0,  # of such images, cropped and resized; 0: as they are
     scaling=scaling,  # a name in kd_jax/preprocessing.py
     train_examples=0,  # the first so many; 0 for all

@@ -46,6 +46,12 @@ def on_transfer_set(context: Context, name: str) -> Context:
   """
   if not name:
     return context
+  if data.is_on_disk(context.dataset.train):
+    raise errors.UserError(
+      f'config.train.transfer_set={name!r}: the training images of '
+      f'{context.dataset.name} are left on disk, and not replaced; raise '
+      'config.data.memory_gib'
+    )
   train = data.transfer_set(name, context.dataset, context.load)
   train = data.Split(jnp.asarray(train.images), jnp.asarray(train.labels))
   return context._replace(
@@ -56,7 +62,10 @@ def on_transfer_set(context: Context, name: str) -> Context:
 def load_data(
   config: ConfigDict, load: Callable[[str], data.Dataset] = data.load
 ) -> data.Dataset:
-  """Returns the config's part of its data set, on the device."""
+  """Returns the config's part of its data set, on the device.
+
+  Training images that are too large for memory stay on disk.
+  """
   dataset = load(config.data.name)
 
   train, test = dataset.train, dataset.test
@@ -68,7 +77,7 @@ def load_data(
         f'{dataset.name} has {len(train.labels)} in all'
       )
     test = data.Split(train.images[kept:], train.labels[kept:])
-    train = data.Split(train.images[:kept], train.labels[:kept])
+    train = _first(train, kept)
 
   def part(split: data.Split, field: str) -> data.Split:
     count = config.data[field] or len(split.labels)
@@ -76,15 +85,25 @@ def load_data(
       raise errors.UserError(
         f'config.data.{field}={count}: {dataset.name} has {len(split.labels)}'
       )
-    return data.Split(
-      jnp.asarray(split.images[:count]), jnp.asarray(split.labels[:count])
-    )
+    split = _first(split, count)
+    if data.is_on_disk(split):
+      return split
+    return data.Split(jnp.asarray(split.images), jnp.asarray(split.labels))
 
   return dataclasses.replace(
     dataset,
     train=part(train, 'train_examples'),
     test=part(test, 'test_examples'),
   )
+
+
+def _first(split: data.Split, count: int) -> data.Split:
+  images = (
+    split.images.part(0, count)
+    if data.is_on_disk(split)
+    else split.images[:count]
+  )
+  return data.Split(images, split.labels[:count])
 
 
 def used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:

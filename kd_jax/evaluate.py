@@ -58,7 +58,11 @@ def make_predict(
     for start in range(0, num_examples, size):
       # The last batch reaches back to be whole: one shape, one compilation.
       first = min(start, num_examples - size)
-      batch = jax.lax.dynamic_slice_in_dim(images, first, size)
+      batch = (
+        jax.lax.dynamic_slice_in_dim(images, first, size)
+        if isinstance(images, jax.Array)
+        else images[first : first + size]
+      )
       part = forward(variables, batch)
       new = lambda leaf, seen=start - first: jax.lax.slice_in_dim(
         leaf, seen, None, axis=axis

@@ -84,6 +84,7 @@ def run(
         data_dir=data_dir,
         source_dir=source_dir,
         image_size=config.data.image_size,
+        memory_gib=config.data.memory_gib,
       ),
     )
     kind = context_lib.kind_of_data(context.dataset)
@@ -263,15 +264,18 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   if not build.method_options(config.distill):
     return False
   layers = build.teacher_layers(config, *context_lib.kind_of_data(dataset))
-  train = config.train
-  if config.teacher.live or not layers:
+  train, on_disk = config.train, data.is_on_disk(dataset.train)
+  # Of these, what would be stored is larger than the images.
+  on_disk &= bool(layers) or train.augmentation != 'none'
+  if config.teacher.live or not (layers or on_disk):
     return config.teacher.live
   examples = context_lib.used_examples(train, dataset)
   dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
   size = dtype.itemsize * len(examples)
   size *= sum(int(np.prod(shape)) for shape in layers.values())
   is_live = (
-    train.augmentation != 'none'
+    on_disk
+    or train.augmentation != 'none'
     or train.mixup_alpha > 0
     or size > config.teacher.features_gib * 2**30
   )
@@ -418,8 +422,8 @@ def _train_row(
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else len(missing)
   )
-  if config.teacher.rows:  # Each seed has its own.
-    together = 1
+  if config.teacher.rows or data.is_on_disk(context.dataset.train):
+    together = 1  # Each seed has its own teacher, or its own order.
   log = records.MetricsLog(workdir / 'metrics.jsonl')
   for first in range(0, len(missing), together):
     seeds = tuple(missing[first : first + together])

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -125,28 +125,26 @@ def run(
   )
 
   arrays = {'images': dataset.train.images, 'labels': dataset.train.labels}
-  if teacher_logits is not None:
+  if teacher_logits is not None and live_teacher is None:
     arrays['teacher_logits'] = teacher_logits['train']
-  if job.examples is not None:
-    arrays = {name: array[job.examples] for name, array in arrays.items()}
-  if teacher_features is not None:
-    arrays['teacher_features'] = jax.device_put(teacher_features)
-  if live_teacher is not None:
-    arrays['teacher'] = live_teacher
-    del arrays['teacher_logits']
   if teacher_of_views is not None:
     del arrays['teacher_logits']
     examples = job.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     teacher_of_views = functools.partial(teacher_of_views, examples)
-  # Without indices, the arrays end with what is held out.
-  learned = len(arrays['labels']) - job.num_held_out * (job.examples is None)
-  trained_on = np.bincount(
-    arrays['labels'][:learned], minlength=dataset.num_classes
-  ).tolist()
-  whole = {'teacher': arrays.pop('teacher')} if 'teacher' in arrays else {}
-  arrays = mesh.put_sharded(arrays) | mesh.put_replicated(whole)
+  whole = {} if live_teacher is None else {'teacher': live_teacher}
+  whole = mesh.put_replicated(whole)
+  if data.is_on_disk(dataset.train):
+    source = train.Stream(
+      functools.partial(_read, job, arrays), mesh.put_replicated(whole)
+    )
+  else:
+    if job.examples is not None:
+      arrays = {name: array[job.examples] for name, array in arrays.items()}
+    if teacher_features is not None:
+      arrays['teacher_features'] = jax.device_put(teacher_features)
+    source = mesh.put_sharded(arrays) | whole
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
@@ -157,7 +155,7 @@ def run(
   epochs = train.fit(
     programs.epochs,
     state,
-    arrays,
+    source,
     job.phases,
     key=train_key,
     settings=job.settings,
@@ -218,7 +216,7 @@ def run(
       'reliability': evaluate.reliability(logits[i], dataset.test.labels),
       'by_class': {
         **evaluate.by_class(logits[i], dataset.test.labels),
-        'trained_on': trained_on,
+        'trained_on': _trained_on(job, dataset),
       },
       **robust,
       'steps': int(pick(state.step)),
@@ -233,6 +231,46 @@ def run(
       )
     trained.append(Trained(variables, record))
   return trained
+
+
+def _read(
+  job: Job, arrays: dict[str, Any], order: np.ndarray
+) -> Iterator[steps.Batch]:
+  """Yields this process's share of batches that are read from disk.
+
+  Args:
+    job: the training.
+    arrays: of the training split, by name; the images on disk, and perhaps the
+      teacher's logits.
+    order: positions among the job's examples, in whole batches.
+  """
+  size = job.programs.epochs.batch_size // processes.count()
+  indices = order if job.examples is None else job.examples[order]
+  own = np.concatenate(
+    [
+      mesh.own_share(indices, start, size)
+      for start in range(0, len(indices) // processes.count(), size)
+    ]
+  )
+  arrays = dict(arrays)
+  images = arrays.pop('images').batches(own, size)
+  arrays['labels'] = np.asarray(arrays['labels'])
+  for i, batch in enumerate(images):
+    index = own[i * size : (i + 1) * size]
+    yield {
+      'images': batch,
+      **{name: array[index] for name, array in arrays.items()},
+    }
+
+
+def _trained_on(job: Job, dataset: data.Dataset) -> list[int]:
+  """Returns how many examples of each class a job uses."""
+  labels = np.asarray(dataset.train.labels)
+  if job.examples is not None:
+    labels = labels[job.examples]
+  elif job.num_held_out:
+    labels = labels[: -job.num_held_out]
+  return np.bincount(labels, minlength=dataset.num_classes).tolist()
 
 
 def _with_bias(

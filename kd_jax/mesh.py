@@ -90,6 +90,43 @@ def put_sharded(arrays: PyTree) -> PyTree:
   return jax.tree.map(put, arrays)
 
 
+def own_share(indices: np.ndarray, start: int, size: int) -> np.ndarray:
+  """Returns this process's part of a batch of indices.
+
+  Args:
+    indices: [M], of all batches.
+    start: of the batch's shares before this one, in examples of a share.
+    size: of a share.
+  """
+  processes, own = jax.process_count(), jax.process_index()
+  first = start * processes + own * size
+  return indices[first : first + size]
+
+
+def put_batch(batch: PyTree) -> PyTree:
+  """Puts a batch's arrays [B, ...], of several processes their own shares.
+
+  They are shared out over the devices if these divide B, and of several
+  processes they must.
+  """
+  size = _size()
+  if size == 1:
+    return batch
+  sharding = NamedSharding(jax.sharding.get_mesh(), P(AXIS))
+  rows = len(jax.tree.leaves(batch)[0]) * jax.process_count()
+  if rows % size == 0:
+    return jax.tree.map(
+      lambda array: jax.make_array_from_process_local_data(sharding, array),
+      batch,
+    )
+  if jax.process_count() > 1:
+    raise errors.UserError(
+      f'a batch of {rows} examples that are read from disk is shared out over '
+      f'{size} devices of several processes: choose one that they divide'
+    )
+  return put_replicated(batch)
+
+
 def put_replicated(tree: PyTree) -> PyTree:
   """Puts arrays whole onto every device."""
   return tree if _size() == 1 else jax.device_put(tree, everywhere())

@@ -20,6 +20,7 @@ from kd_jax import (
   errors,
   evaluate,
   jobs,
+  logits_on_disk,
   models,
   records,
 )
@@ -27,6 +28,8 @@ from kd_jax import context as context_lib
 from kd_jax import teacher as stores
 from kd_jax.context import Context
 
+# Of logits on disk, the first so many are evaluated.
+_TRAIN_PART = 50_000
 # How a network was trained, of the fields of a model, and not what it is.
 _OF_TRAINING = ('zero_init', 'dtype')
 
@@ -220,20 +223,30 @@ def _predict_fn(trained: _Trained, scaling: str) -> Callable:
 
 
 def _outputs(trained: _Trained, scaling: str) -> dict[str, np.ndarray]:
-  """Returns logits [N, K] by split."""
+  """Returns logits [N, K] by split; of a split on disk, on disk."""
   dataset = trained.dataset
+  splits = {'train': dataset.train, 'test': dataset.test}
+  fingerprint = trained.fingerprint | {'scaling': scaling}
+  on_disk = {}
+  if data.is_on_disk(dataset.train):
+    images = splits.pop('train').images
+    predict = _predict_fn(trained, scaling)
+    on_disk['train'] = logits_on_disk.Logits(
+      trained.store('outputs', scaling, 'train'),
+      fingerprint,
+      lambda start, stop: np.asarray(predict(images.part(start, stop))),
+      num_examples=len(images),
+      num_classes=dataset.num_classes,
+    )
 
   def compute():
     predict = _predict_fn(trained, scaling)
     return {
-      name: np.asarray(predict(split.images))
-      for name, split in (('train', dataset.train), ('test', dataset.test))
+      name: np.asarray(predict(split.images)) for name, split in splits.items()
     }
 
-  return stores.stored_outputs(
-    trained.store('outputs', scaling),
-    trained.fingerprint | {'scaling': scaling},
-    compute,
+  return on_disk | stores.stored_outputs(
+    trained.store('outputs', scaling), fingerprint, compute
   )
 
 
@@ -314,7 +327,12 @@ def _shown(trained: _Trained, teacher: Teacher) -> Teacher:
   """Returns a teacher with what its network says of what it is shown."""
   logits = _outputs(trained, trained.config.teacher.outputs_scaling)
   return teacher._replace(
-    logits={split: jnp.asarray(array) for split, array in logits.items()},
+    logits={
+      split: array
+      if isinstance(array, logits_on_disk.Logits)
+      else jnp.asarray(array)
+      for split, array in logits.items()
+    },
     of_views=functools.cache(functools.partial(_of_views, trained)),
     features=functools.partial(_features, trained),
     on=functools.partial(_on_transfer_set, trained, teacher),
@@ -412,8 +430,15 @@ def _teacher_record(record, logits, dataset: data.Dataset) -> dict[str, Any]:
   """Adds metrics of the outputs, which are what the students are given."""
   record = dict(record)
   record.pop('test', None)
-  record['outputs'] = checkpoint.tree_digest(logits)
-  record['train'] = evaluate.evaluate(logits['train'], dataset.train.labels)
+  train = logits['train']
+  if isinstance(train, logits_on_disk.Logits):
+    record['outputs'] = train.digest
+    # Metrics of a part: the whole is not to be in memory.
+    train = train[:_TRAIN_PART]
+    record['train_examples'] = len(train)
+  else:
+    record['outputs'] = checkpoint.tree_digest(logits)
+  record['train'] = evaluate.evaluate(train, dataset.train.labels[: len(train)])
   if 'test' in logits:
     record['test'] = evaluate.evaluate(logits['test'], dataset.test.labels)
     record['reliability'] = evaluate.reliability(

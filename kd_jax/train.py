@@ -1,11 +1,12 @@
-"""Epochs over arrays that live on the device, and a training that resumes.
+"""Epochs over arrays on the device or examples on disk, and how they resume.
 
 An epoch is one compiled program: it shuffles, gathers by index and steps in a
 loop whose bounds are arguments. Compiled once, it serves every epoch, every
 subset of the examples and every chunk of an epoch, so that a short epoch is
 one call and a long one shows its progress. Results do not depend on the
 chunks. Where a loop in a program is slow (convolutions on a CPU), the program
-is one step and the loop is Python's.
+is one step and the loop is Python's. So it is where examples are read from
+disk: in the same order, to the same end.
 """
 
 import time
@@ -24,6 +25,8 @@ from kd_jax.steps import Batch, PyTree, Settings, Sums, TrainState
 # of calling, short enough for a progress bar and a prompt Ctrl-C.
 _CALL_S = 1.0
 _NEVER = np.iinfo(np.int32).max
+# Of arrays and batches, what is no example's: a live teacher's variables.
+_WHOLE = 'teacher'
 
 
 class NonFiniteLoss(errors.UserError):
@@ -95,6 +98,8 @@ class Program(NamedTuple):
       -> (state, sums): steps start..stop of an epoch over the first `count`.
       `own` are the epoch's own arrays, and of vmapped programs each seed's:
       'views' [N], perhaps 'teacher_logits' [N, K] for them.
+    update: (state, sums, batch, count, step, key, settings) -> (state, sums):
+      one step on examples [B, ...] that were read.
     zero_sums: totals before the first step.
     batch_size: examples a step.
     drop_remainder: see `epoch_size`.
@@ -103,6 +108,7 @@ class Program(NamedTuple):
   order: Callable[..., jax.Array]
   views: Callable[[jax.Array, int], jax.Array] | None
   run: Callable[..., tuple[TrainState, Sums]]
+  update: Callable[..., tuple[TrainState, Sums]]
   zero_sums: Callable[[], Sums]
   batch_size: int
   drop_remainder: bool
@@ -162,13 +168,25 @@ def make_program(
     key: jax.Array,
     settings: Settings,
   ) -> tuple[TrainState, Sums]:
-    first = i * batch_size
-    index = jax.lax.dynamic_slice(order, (first,), (batch_size,))
+    index = jax.lax.dynamic_slice(order, (i * batch_size,), (batch_size,))
     batch = jax.tree.map(
       lambda array: jnp.take(array, index, axis=0, mode='clip'),
-      {k: v for k, v in (arrays | own).items() if k != 'teacher'},
+      {k: v for k, v in (arrays | own).items() if k != _WHOLE},
     )
-    batch = mesh.shard(batch)
+    batch |= {k: v for k, v in arrays.items() if k == _WHOLE}
+    return update(state, sums, batch, count, i, key, settings)
+
+  def update(
+    state: TrainState,
+    sums: Sums,
+    batch: Batch,
+    count: jax.Array,
+    i: jax.Array,
+    key: jax.Array,
+    settings: Settings,
+  ) -> tuple[TrainState, Sums]:
+    network = batch.get(_WHOLE)
+    batch = mesh.shard({k: v for k, v in batch.items() if k != _WHOLE})
     if augmentation is not None:
       batch['images'] = augmentation.apply(batch['images'], batch.pop('views'))
     step_key = jax.random.fold_in(key, i)
@@ -182,9 +200,9 @@ def make_program(
         batch['images'], mixup_key, alpha=mixup_alpha
       )
     if teacher is not None:
-      batch |= teacher(arrays['teacher'], batch['images'])
+      batch |= teacher(network, batch['images'])
     batch['images'] = preprocess(batch['images'])
-    position = first + jnp.arange(batch_size)
+    position = i * batch_size + jnp.arange(batch_size)
     batch['mask'] = (position < count).astype(jnp.float32)
     state, step_sums = train_step(state, batch, step_key, settings)
     finite = jnp.isfinite(step_sums['loss'])
@@ -215,6 +233,7 @@ def make_program(
     order=jax.jit(order),
     views=augmentation and jax.jit(views, static_argnums=1),
     run=_LOOPS[loop](step),
+    update=jax.jit(update, donate_argnums=(0, 1)),
     zero_sums=zero_sums,
     batch_size=batch_size,
     drop_remainder=drop_remainder,
@@ -262,6 +281,66 @@ def fold_in(keys: jax.Array, data: int) -> jax.Array:
   return jax.random.fold_in(keys, data)
 
 
+class Stream(NamedTuple):
+  """Examples that are read while a training needs them.
+
+  Attributes:
+    batches: indices [M] -> batches of them, in that order, on the host; of
+      several processes, each one's share of a batch.
+    whole: what is no example's, see `fit`.
+  """
+
+  batches: Callable[[np.ndarray], Iterator[Batch]]
+  whole: Batch
+
+
+def _stepper(
+  program: Program,
+  arrays: Batch | Stream,
+  order: jax.Array,
+  own: Batch,
+  *args,
+) -> Callable[..., tuple[TrainState, Sums]]:
+  """Returns (state, sums, start, stop) -> (state, sums), steps of an epoch."""
+  count, key, settings = args
+  if not isinstance(arrays, Stream):
+    return lambda state, sums, start, stop: program.run(
+      state, sums, order, arrays, own, count, start, stop, key, settings
+    )
+  batches = _with_own(arrays.batches(np.asarray(order)), order, own)
+  read = []  # A batch that was read to compile.
+
+  def steps(state, sums, start, stop):
+    if start == stop:
+      read.append(next(batches))
+      copies = jax.tree.map(jnp.copy, (state, sums))
+      batch = mesh.put_batch(read[0]) | arrays.whole
+      jax.block_until_ready(
+        program.update(*copies, batch, count, start, key, settings)
+      )
+    for i in range(start, stop):
+      batch = mesh.put_batch(read.pop() if read else next(batches))
+      state, sums = program.update(
+        state, sums, batch | arrays.whole, count, i, key, settings
+      )
+    return state, sums
+
+  return steps
+
+
+def _with_own(
+  batches: Iterator[Batch], order: jax.Array, own: Batch
+) -> Iterator[Batch]:
+  """Yields batches with their examples' part of an epoch's own arrays."""
+  order, own = jax.device_get((order, own))
+  start = 0
+  for batch in batches:
+    size = len(batch['labels'])
+    index = mesh.own_share(order, start, size)
+    start += size
+    yield batch | {name: array[index] for name, array in own.items()}
+
+
 class EpochResult(NamedTuple):
   """What an epoch leaves behind.
 
@@ -289,7 +368,7 @@ class EpochResult(NamedTuple):
 def fit(
   program: Program,
   state: TrainState,
-  arrays: Batch,
+  arrays: Batch | Stream,
   phases: list[Phase],
   *,
   key: jax.Array,
@@ -309,7 +388,8 @@ def fit(
     program: from `make_program`.
     state: after `done_epochs` epochs; donated.
     arrays: images uint8 [N, ...], labels [N], perhaps teacher_logits [N, K] and
-      teacher_features by name, perhaps the variables of a live teacher.
+      teacher_features by name, perhaps the variables of a live teacher; or
+      what reads them.
     phases: from `make_phases`.
     key: of the whole training; [S] keys if the program is vmapped.
     settings: of an epoch, counted from 0 over all phases.
@@ -359,23 +439,23 @@ def fit(
         # A run of no steps compiles and changes nothing, outside the clock.
         began = time.perf_counter()
         order = program.order(jnp.asarray(phase.subset), epoch_key)
-        state, sums = program.run(
-          state, program.zero_sums(), order, arrays, own, 0, 0, 0, epoch_key,
-          epoch_settings,
-        )  # fmt: skip
+        run_steps = _stepper(
+          program, arrays, order, own, 0, epoch_key, epoch_settings
+        )
+        state, sums = run_steps(state, program.zero_sums(), 0, 0)
         jax.block_until_ready((order, state, sums))
         compile_s = time.perf_counter() - began
       began = time.perf_counter()
       order = program.order(jnp.asarray(phase.subset), epoch_key)
+      run_steps = _stepper(
+        program, arrays, order, own, size, epoch_key, epoch_settings
+      )
       sums = program.zero_sums()
       start = 0
       while start < steps:
         stop = min(steps, start + steps_per_call)
         call_began = time.perf_counter()
-        state, sums = program.run(
-          state, sums, order, arrays, own, size, start, stop, epoch_key,
-          epoch_settings,
-        )  # fmt: skip
+        state, sums = run_steps(state, sums, start, stop)
         totals = jax.device_get(sums)
         call_s = time.perf_counter() - call_began
         _check_finite(totals, phase.name, epoch, epoch_settings)

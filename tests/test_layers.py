@@ -11,6 +11,7 @@ LAYERS = (
   + ('attacks', 'augment', 'host_memory', 'mesh', 'processes', 'risk'),
   ('methods', 'objectives', 'steps'),
   ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
+  + ('logits_on_disk',)
   + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
   ('build',),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')

@@ -25,6 +25,7 @@ __all__ = [
   'Split',
   'default_data_dir',
   'find_subset',
+  'is_on_disk',
   'load',
   'names',
   'transfer_set',
@@ -42,12 +43,18 @@ def names() -> tuple[str, ...]:
   return (*SPECS, *generated.SHAPES)
 
 
+def is_on_disk(split: Split) -> bool:
+  """Whether a split's images are an `on_disk.Images`, and no array."""
+  return hasattr(split.images, 'batches')
+
+
 def load(
   name: str,
   *,
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
   image_size: int = 0,
+  memory_gib: float = 4.0,
 ) -> Dataset:
   """Loads a data set; the first time, gets and prepares it.
 
@@ -60,6 +67,7 @@ def load(
     source_dir: a folder to look in for the original files (loose, gzipped or
       in a known archive) or a TFDS data folder, before anything is downloaded.
     image_size: of the user's own images, see `own.load`.
+    memory_gib: likewise.
   Returns:
     The data set, in canonical order; its arrays are read-only.
   Raises:
@@ -77,7 +85,8 @@ def load(
   if is_own:
     from kd_jax.data import own  # Its libraries are slow to import.
 
-    return own.load(name, _path(data_dir) or default_data_dir(), image_size)
+    folder = _path(data_dir) or default_data_dir()
+    return own.load(name, folder, image_size, memory_gib)
   if name not in SPECS:
     raise DataError(
       f'there is no data set {name!r}; there are: {", ".join(names())}, and of '

@@ -22,7 +22,8 @@ class Split:
   """Examples in canonical order: the order of the original files.
 
   Attributes:
-    images: [N, H, W, C] uint8.
+    images: [N, H, W, C] uint8; of a training split that is larger than memory
+      an `on_disk.Images`.
     labels: [N] int32.
   """
 
@@ -88,7 +89,8 @@ def make_dataset(
 ) -> Dataset:
   """Builds a Dataset; the arrays become read-only."""
   for array in arrays.values():
-    array.setflags(write=False)
+    if isinstance(array, np.ndarray):  # Or they are on disk.
+      array.setflags(write=False)
   return Dataset(
     name=name,
     train=Split(arrays['train_images'], arrays['train_labels']),

@@ -14,7 +14,7 @@ from concurrent import futures
 import numpy as np
 from PIL import Image, ImageOps
 
-from kd_jax.data import progress, tfds_folder
+from kd_jax.data import on_disk, progress, tfds_folder
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -35,7 +35,9 @@ _SPLITS = ('train', 'test')
 _GRAY = ('L', '1')  # Pillow's names for modes without color
 
 
-def load(name: str, data_dir: pathlib.Path, image_size: int) -> Dataset:
+def load(
+  name: str, data_dir: pathlib.Path, image_size: int, memory_gib: float
+) -> Dataset:
   """Loads a data set of the user's own.
 
   Args:
@@ -45,10 +47,13 @@ def load(name: str, data_dir: pathlib.Path, image_size: int) -> Dataset:
     data_dir: where TFDS keeps what it has prepared.
     image_size: images of files are cropped to a square around their middle, and
       resized to this side; 0 to take them as they are, all of one size.
+    memory_gib: training images that would take more are left in TFDS' files,
+      and are an `on_disk.Images`.
   Raises:
     DataError: naming what is wrong, and where.
   """
   path = pathlib.Path(name).expanduser()
+  own_name, digest = path.name.removesuffix('.npz'), None
   if name.endswith('.npz'):
     if image_size:
       raise DataError(
@@ -57,16 +62,22 @@ def load(name: str, data_dir: pathlib.Path, image_size: int) -> Dataset:
       )
     arrays, class_names = _read_npz(path), ()
   elif name.startswith(_TFDS) or (path / 'dataset_info.json').is_file():
-    arrays, class_names = _read_tfds(name, path, data_dir, image_size)
+    if name.startswith(_TFDS):
+      path = tfds_folder.prepare(name.removeprefix(_TFDS), data_dir)
+    content = tfds_folder.open_folder(path, _TESTS)
+    own_name, class_names = content.name, content.class_names
+    arrays = _read_tfds(content, image_size, memory_gib, data_dir)
+    if isinstance(arrays['train_images'], on_disk.Images):
+      digest = _digest_of_files(content, arrays, image_size)
   else:
     arrays, class_names = _read_folder(path, image_size)
   _check_labels(arrays, class_names, name)
   return make_dataset(
-    path.name.removesuffix('.npz').removeprefix(_TFDS),
+    own_name,
     arrays,
     num_classes=len(class_names)
     or 1 + int(max(arrays[f'{split}_labels'].max() for split in _SPLITS)),
-    digest=dataset_digest(map(array_digest, arrays.values())),
+    digest=digest or dataset_digest(map(array_digest, arrays.values())),
     class_names=class_names,
   )
 
@@ -197,22 +208,71 @@ def _list_classes(
 
 
 def _read_tfds(
-  name: str, path: pathlib.Path, data_dir: pathlib.Path, image_size: int
-) -> tuple[Arrays, tuple[str, ...]]:
-  if name.startswith(_TFDS):
-    path = tfds_folder.prepare(name.removeprefix(_TFDS), data_dir)
-  content = tfds_folder.encoded(path, _TESTS)
-  splits, like = [], None
-  for split in (content.train, content.test):
-    images = _decode_all(
-      split.names,
-      [io.BytesIO(image) for image in split.images],
-      image_size=image_size,
-      like=like,
+  content: tfds_folder.Content,
+  image_size: int,
+  memory_gib: float,
+  data_dir: pathlib.Path,
+) -> Arrays:
+  """Returns the arrays of a prepared folder, the training images perhaps not.
+
+  What is read of those that are left on disk is their labels, once.
+  """
+  test = tfds_folder.read_encoded(content.test, content)
+  test_images = _decode_all(
+    test.names,
+    [io.BytesIO(image) for image in test.images],
+    image_size=image_size,
+    like=None,
+  )
+  shape = test_images.shape[1:]
+  size = content.train.num_examples * int(np.prod(shape))
+  if size > memory_gib * 2**30:
+    train = Split(
+      on_disk.Images(
+        content.train.paths,
+        functools.partial(_decode_record, content, image_size, shape),
+        shape,
+      ),
+      tfds_folder.read_labels(content.train, content, data_dir),
     )
-    like = images[:1]
-    splits.append(Split(images, np.asarray(split.labels, np.int32)))
-  return named_arrays(*splits), content.class_names
+  else:
+    encoded = tfds_folder.read_encoded(content.train, content)
+    images = _decode_all(
+      encoded.names,
+      [io.BytesIO(image) for image in encoded.images],
+      image_size=image_size,
+      like=test_images,
+    )
+    train = Split(images, np.asarray(encoded.labels, np.int32))
+  labels = np.asarray(test.labels, np.int32)
+  return named_arrays(train, Split(test_images, labels))
+
+
+def _decode_record(
+  content: tfds_folder.Content,
+  image_size: int,
+  shape: Sequence[int],
+  record: bytes,
+  name: str,
+) -> np.ndarray:
+  name = f'{content.folder}, {name} of train'
+  file = io.BytesIO(tfds_folder.image_of(record, content))
+  image = decode(name, file, image_size, shape[-1] == 1)
+  if image.shape != tuple(shape):
+    raise _other_size(name, image.shape, shape)
+  return image
+
+
+def _digest_of_files(
+  content: tfds_folder.Content, arrays: Arrays, image_size: int
+) -> str:
+  """Returns what stands for the arrays of data that is too large to be read.
+
+  That is the training labels, the test split, and the names and sizes of files.
+  """
+  files = [(path.name, path.stat().st_size) for path in content.train.paths]
+  small = [arrays[name] for name in _NAMES if name != 'train_images']
+  return dataset_digest([repr((files, image_size)), *map(array_digest, small)])
 
 
 def _decode_all(
@@ -234,11 +294,7 @@ def _decode_all(
   def put(index: int) -> None:
     image = decode(names[index], files[index], image_size, shape[-1] == 1)
     if image.shape != shape:
-      raise DataError(
-        f'{names[index]} is {_size(image.shape)}, and the first image '
-        f'{_size(shape)}: --config.data.image_size=N crops and resizes all of '
-        'them to N x N'
-      )
+      raise _other_size(names[index], image.shape, shape)
     images[index] = image
 
   with futures.ThreadPoolExecutor() as pool:
@@ -246,6 +302,15 @@ def _decode_all(
     for _ in progress.bar(done, total=len(files), desc='Decoding images'):
       pass
   return images
+
+
+def _other_size(
+  name: str, own: Sequence[int], first: Sequence[int]
+) -> DataError:
+  return DataError(
+    f'{name} is {_size(own)}, and the first image {_size(first)}: '
+    '--config.data.image_size=N crops and resizes all of them to N x N'
+  )
 
 
 def _size(shape: Sequence[int]) -> str:

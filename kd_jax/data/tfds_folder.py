@@ -8,6 +8,7 @@ example's key, so the canonical order can be had back: from the `id` feature
 
 import hashlib
 import io
+import os
 import pathlib
 import struct
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,36 @@ def read(folder: pathlib.Path, image_shape: Sequence[int]) -> Arrays:
     raise DataError(str(error) or type(error).__name__) from error
 
 
+class SplitFiles(NamedTuple):
+  """A split's files, in order, and how many examples are in them."""
+
+  name: str
+  paths: list[pathlib.Path]
+  num_examples: int
+
+
+class Content(NamedTuple):
+  """A prepared folder of images with one label each.
+
+  Attributes:
+    name: of the data set.
+    folder: of a version.
+    train: the split to train on.
+    test: the split to test on.
+    image: name of the feature that is the image.
+    label: likewise.
+    class_names: in the order of the labels.
+  """
+
+  name: str
+  folder: pathlib.Path
+  train: SplitFiles
+  test: SplitFiles
+  image: str
+  label: str
+  class_names: tuple[str, ...]
+
+
 class Encoded(NamedTuple):
   """A split as it is in its files, in their order.
 
@@ -58,14 +89,6 @@ class Encoded(NamedTuple):
   names: list[str]
   images: list[bytes]
   labels: list[int]
-
-
-class EncodedSplits(NamedTuple):
-  """What `encoded` returns."""
-
-  train: Encoded
-  test: Encoded
-  class_names: tuple[str, ...]
 
 
 def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -88,8 +111,8 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
   return pathlib.Path(builder.data_dir)
 
 
-def encoded(folder: pathlib.Path, tests: Sequence[str]) -> EncodedSplits:
-  """Reads any prepared folder of images with one label each.
+def open_folder(folder: pathlib.Path, tests: Sequence[str]) -> Content:
+  """Says what is in any prepared folder of images with one label each.
 
   Args:
     folder: of a version; it holds dataset_info.json.
@@ -109,13 +132,16 @@ def encoded(folder: pathlib.Path, tests: Sequence[str]) -> EncodedSplits:
       f'{folder} has the splits {", ".join(info.splits)}; expected train and '
       f'one of {", ".join(tests)}'
     )
-  return EncodedSplits(
-    *(
-      _encoded_split(info.splits[split], image, label)
-      for split in ('train', test)
-    ),
-    tuple(info.features[label].names),
+  train, test = (
+    SplitFiles(
+      name,
+      [pathlib.Path(path) for path in info.splits[name].filepaths],
+      info.splits[name].num_examples,
+    )
+    for name in ('train', test)
   )
+  names = tuple(info.features[label].names)
+  return Content(info.name, folder, train, test, image, label, names)
 
 
 def _keys(folder: pathlib.Path, info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -135,21 +161,90 @@ def _keys(folder: pathlib.Path, info: tfds.core.DatasetInfo) -> tuple[str, str]:
   return found[0][0], found[1][0]
 
 
-def _encoded_split(
-  info: tfds.core.SplitInfo, image: str, label: str
-) -> Encoded:
-  split = Encoded([], [], [])
-  for path in map(pathlib.Path, info.filepaths):
+def _feature(record: bytes):
+  return tf_example_pb2.Example.FromString(record).features.feature
+
+
+def image_of(record: bytes, content: Content) -> bytes:
+  """Returns the encoded image of a record."""
+  return _feature(record)[content.image].bytes_list.value[0]
+
+
+def read_encoded(split: SplitFiles, content: Content) -> Encoded:
+  """Reads a split whole, and decodes no image.
+
+  Raises:
+    DataError: if a file is damaged.
+  """
+  encoded = Encoded([], [], [])
+  for path in split.paths:
     try:
-      contents = _read_records(path)
+      for index, record in enumerate(_read_records(path)):
+        feature = _feature(record)
+        encoded.names.append(f'{path}, record {index}')
+        encoded.images.append(feature[content.image].bytes_list.value[0])
+        encoded.labels.append(feature[content.label].int64_list.value[0])
     except Exception as error:  # As in `read`.
       raise DataError(f'{path}: {error or type(error).__name__}') from error
-    for index, content in enumerate(contents):
-      feature = tf_example_pb2.Example.FromString(content).features.feature
-      split.names.append(f'{path}, record {index}')
-      split.images.append(feature[image].bytes_list.value[0])
-      split.labels.append(feature[label].int64_list.value[0])
-  return split
+  return encoded
+
+
+def read_labels(
+  split: SplitFiles, content: Content, cache_dir: pathlib.Path
+) -> np.ndarray:
+  """Returns the labels int32 [N] of a split of array_record files.
+
+  They are kept in `cache_dir`, as all of the split has to be read for them.
+
+  Raises:
+    DataError: if a file is damaged, or is no array_record.
+  """
+  files = [(str(path), path.stat().st_size) for path in split.paths]
+  digest = hashlib.sha256(repr((files, content.label)).encode()).hexdigest()
+  cached = cache_dir / '.kd_jax' / f'{split.name}-labels-{digest[:16]}.npy'
+  try:
+    labels = np.load(cached, allow_pickle=False)
+    if labels.shape == (split.num_examples,):
+      return labels
+  except (OSError, ValueError, EOFError):
+    pass
+  labels = np.empty(split.num_examples, np.int32)
+  filled = 0
+  for path in progress.bar(split.paths, desc='Reading labels', unit='file'):
+    if '.array_record' not in path.name:
+      raise DataError(
+        f'{path} is no array_record, which alone can be read by index: prepare '
+        "the data with file_format='array_record', or raise "
+        'config.data.memory_gib'
+      )
+    try:
+      for records in _read_in_parts(path):
+        for record in records:
+          labels[filled] = _feature(record)[content.label].int64_list.value[0]
+          filled += 1
+    except Exception as error:  # As in `read`.
+      raise DataError(f'{path}: {error or type(error).__name__}') from error
+  cached.parent.mkdir(parents=True, exist_ok=True)
+  part = cached.with_suffix(f'.{os.getpid()}.part')
+  with open(part, 'wb') as file:
+    np.save(file, labels, allow_pickle=False)
+  os.replace(part, cached)
+  return labels
+
+
+def _read_in_parts(
+  path: pathlib.Path, size: int = 4096
+) -> Iterator[list[bytes]]:
+  """Yields the records of an array_record file, so many at a time."""
+  from array_record.python import array_record_module
+
+  reader = array_record_module.ArrayRecordReader(str(path))
+  try:
+    count = reader.num_records()
+    for start in range(0, count, size):
+      yield reader.read(list(range(start, min(start + size, count))))
+  finally:
+    reader.close()
 
 
 def _read_split(info: tfds.core.SplitInfo, image_shape: Sequence[int]) -> Split:

@@ -238,8 +238,35 @@ def test_a_name_of_tfds_is_prepared_and_read(tmp_path):
   ):
     (index,) = (i for i, own in enumerate(expected) if (own == image).all())
     assert label == ToyInsects.ARRAYS['train_labels'][index]
-  folder = tmp_path / 'toy_insects' / '1.0.0'
-  assert data.load(str(folder)).digest == dataset.digest
+  prepared = data.load(str(tmp_path / 'toy_insects' / '1.0.0'))
+  assert (prepared.name, prepared.digest) == (dataset.name, dataset.digest)
+
+
+def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
+  load = lambda **options: data.load(
+    'tfds:toy_insects', data_dir=tmp_path, **options
+  )
+  memory, disk = load().train, load(memory_gib=0.0).train
+  assert isinstance(memory.images, np.ndarray)
+  assert not isinstance(disk.images, np.ndarray)
+  assert disk.images.shape == memory.images.shape
+  assert disk.images.nbytes == memory.images.nbytes
+  np.testing.assert_array_equal(disk.labels, memory.labels)
+  order = np.array([3, 0, 0, 5, 1])
+  np.testing.assert_array_equal(disk.images[order], memory.images[order])
+  np.testing.assert_array_equal(disk.images[1:4], memory.images[1:4])
+  parts = list(disk.images.batches(order, 2))
+  assert [len(part) for part in parts] == [2, 2, 1]
+  np.testing.assert_array_equal(np.concatenate(parts), memory.images[order])
+  np.testing.assert_array_equal(disk.images.part(1, 3)[:], memory.images[1:3])
+  # Labels are read once.
+  (cached,) = (tmp_path / '.kd_jax').glob('train-labels-*.npy')
+  np.save(cached, memory.labels[::-1])
+  assert (load(memory_gib=0.0).train.labels == memory.labels[::-1]).all()
+  cached.write_bytes(b'cut')
+  np.testing.assert_array_equal(
+    load(memory_gib=0.0).train.labels, memory.labels
+  )
 
 
 def test_a_name_that_tfds_does_not_know_is_an_error(tmp_path):

@@ -1,0 +1,113 @@
+"""Images that stay in array_record files and are read by index when needed.
+
+For data sets that are larger than memory. They stand where an array [N, H, W,
+C] would; what has been read of them is an array.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+
+import numpy as np
+
+# Batches that are being read while another is in use.
+_READ_AHEAD = 4
+
+
+class Images:
+  """Images uint8 [N, H, W, C] in files, in the order of these."""
+
+  dtype = np.dtype(np.uint8)
+  ndim = 4
+
+  def __init__(
+    self,
+    paths: Sequence[os.PathLike],
+    decode: Callable[[bytes, str], np.ndarray],
+    image_shape: Sequence[int],
+    start: int = 0,
+    count: int | None = None,
+  ):
+    """Opens files.
+
+    Args:
+      paths: of array_record files.
+      decode: (record, its name for errors) -> uint8 [H, W, C].
+      image_shape: (H, W, C).
+      start: the first of them.
+      count: so many from there on; None for all.
+    """
+    import grain
+
+    self._paths, self._decode = tuple(map(str, paths)), decode
+    self._source = grain.sources.ArrayRecordDataSource(self._paths)
+    self._image_shape = tuple(image_shape)
+    self._start = start
+    self._count = len(self._source) - start if count is None else count
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """[N, H, W, C]."""
+    return (self._count, *self._image_shape)
+
+  @property
+  def nbytes(self) -> int:
+    """What they would take as an array."""
+    return int(np.prod(self.shape))
+
+  def __len__(self) -> int:
+    return self._count
+
+  def part(self, start: int, stop: int) -> 'Images':
+    """Returns those from `start` up to `stop`."""
+    return Images(
+      self._paths,
+      self._decode,
+      self._image_shape,
+      self._start + start,
+      stop - start,
+    )
+
+  def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+    """Reads images [M, H, W, C] at once."""
+    indices = np.arange(self._count)[index]
+    with futures.ThreadPoolExecutor() as pool:
+      return np.stack(list(pool.map(self.read, indices.tolist())))
+
+  def read(self, index: int) -> np.ndarray:
+    """Returns an image, uint8 [H, W, C]."""
+    index += self._start
+    return self._decode(self._source[index], f'record {index}')
+
+  def batches(self, order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yields images in an order, so many at a time, and reads ahead.
+
+    Args:
+      order: indices [M].
+      size: of a batch; the last may be smaller.
+    """
+    import grain
+
+    dataset = (
+      grain.MapDataset.source(_Ordered(self, order))
+      .batch(size)
+      .to_iter_dataset(
+        grain.ReadOptions(
+          num_threads=os.cpu_count() or 1, prefetch_buffer_size=_READ_AHEAD
+        )
+      )
+    )
+    yield from dataset
+
+
+class _Ordered:
+  """Images in another order, as Grain takes them."""
+
+  def __init__(self, images: Images, order: np.ndarray):
+    self._images, self._order = images, order
+
+  def __len__(self) -> int:
+    return len(self._order)
+
+  def __getitem__(self, position: int) -> np.ndarray:
+    return self._images.read(int(self._order[position]))
