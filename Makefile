@@ -39,6 +39,7 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/inference.py
 	$(BENCH)/bin/python benchmarks/start_up.py
 	$(BENCH)/bin/python benchmarks/growth.py
+	$(BENCH)/bin/python benchmarks/large_data.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
 	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis

@@ -124,27 +124,15 @@ def run(
     )
   )
 
-  arrays = {'images': dataset.train.images, 'labels': dataset.train.labels}
-  if teacher_logits is not None and live_teacher is None:
-    arrays['teacher_logits'] = teacher_logits['train']
+  of_teacher = {}
+  if teacher_of_views is None and live_teacher is None and teacher_logits:
+    of_teacher['teacher_logits'] = teacher_logits['train']
   if teacher_of_views is not None:
-    del arrays['teacher_logits']
     examples = job.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     teacher_of_views = functools.partial(teacher_of_views, examples)
   whole = {} if live_teacher is None else {'teacher': live_teacher}
-  whole = mesh.put_replicated(whole)
-  if data.is_on_disk(dataset.train):
-    source = train.Stream(
-      functools.partial(_read, job, arrays), mesh.put_replicated(whole)
-    )
-  else:
-    if job.examples is not None:
-      arrays = {name: array[job.examples] for name, array in arrays.items()}
-    if teacher_features is not None:
-      arrays['teacher_features'] = jax.device_put(teacher_features)
-    source = mesh.put_sharded(arrays) | whole
   test_teacher = (teacher_logits or {}).get('test')
 
   def test_logits(state):
@@ -155,7 +143,7 @@ def run(
   epochs = train.fit(
     programs.epochs,
     state,
-    source,
+    source(job, dataset, of_teacher, teacher_features, whole),
     job.phases,
     key=train_key,
     settings=job.settings,
@@ -231,6 +219,37 @@ def run(
       )
     trained.append(Trained(variables, record))
   return trained
+
+
+def source(
+  job: Job,
+  dataset: data.Dataset,
+  of_teacher: dict[str, Any],
+  features: dict[str, np.ndarray] | None = None,
+  whole: dict[str, PyTree] | None = None,
+) -> steps.Batch | train.Stream:
+  """Returns what a job's training takes its examples from, see `train.fit`.
+
+  Args:
+    job: the training.
+    dataset: on the device, or on disk.
+    of_teacher: 'teacher_logits' [N, K] or nothing.
+    features: the teacher's, of the job's examples.
+    whole: what is no example's.
+  """
+  arrays = {
+    'images': dataset.train.images,
+    'labels': dataset.train.labels,
+    **of_teacher,
+  }
+  whole = mesh.put_replicated(whole or {})
+  if data.is_on_disk(dataset.train):
+    return train.Stream(functools.partial(_read, job, arrays), whole)
+  if job.examples is not None:
+    arrays = {name: array[job.examples] for name, array in arrays.items()}
+  if features is not None:
+    arrays['teacher_features'] = jax.device_put(features)
+  return mesh.put_sharded(arrays) | whole
 
 
 def _read(
