@@ -9,7 +9,7 @@ import pathlib
 import re
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
@@ -119,7 +119,6 @@ def _join_processes() -> None:
 
   processes.start(*given)
   if not processes.is_first():
-    logging.set_verbosity(logging.WARNING)
     os.environ['TQDM_DISABLE'] = '1'
 
 
@@ -134,11 +133,6 @@ def main(argv: list[str]) -> None:
     sys.exit(
       'error: which run? --config=configs/FILE.py:RECIPE; --list names them'
     )
-  logging.set_verbosity(logging.INFO)
-  logging.get_absl_handler().addFilter(
-    # Orbax and TFDS log through absl too, and say a great deal.
-    lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
-  )
   try:
     # Before anything is computed.
     _join_processes()
@@ -148,10 +142,12 @@ def main(argv: list[str]) -> None:
       host_memory,
       processes,
       program_cache,
+      records,
       report,
       theory,
     )
 
+    records.log_own_lines()
     host_memory.keep_freed_memory()
     program_cache.enable()
     workdir = _workdir(_CONFIG.value)

@@ -172,6 +172,25 @@ class MetricsLog:
     write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
 
 
+def log_own_lines() -> None:
+  """Has this project's log lines shown, and of libraries only warnings.
+
+  Orbax and TFDS log through absl, too, and say a great deal. Of several
+  processes the first speaks, and others warn.
+  """
+  logging.set_verbosity(
+    logging.INFO if processes.is_first() else logging.WARNING
+  )
+  logging.get_absl_handler().addFilter(
+    lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
+  )
+
+
+def accelerators() -> list[str]:
+  """Returns the devices that this machine has beside its CPU, used or not."""
+  return [path for path in _ACCELERATORS if os.path.exists(path)]
+
+
 def log_device() -> None:
   """Says what computes, and loudly if that is a CPU beside an accelerator."""
   device = jax.devices()[0]
@@ -183,7 +202,7 @@ def log_device() -> None:
     jax.__version__,
   )
   if jax.default_backend() == 'cpu':
-    expected = [path for path in _ACCELERATORS if os.path.exists(path)]
+    expected = accelerators()
     if expected:
       logging.warning(
         'THIS RUNS ON THE CPU, though this machine has an accelerator (%s). '
