@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
+LOCK := .venv-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format onnx report bench clean
+.PHONY: help run test test-slow check format onnx report lock audit bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +33,14 @@ onnx: $(VENV)/.onnx  ## Set up what `python -m kd_jax.export --onnx` needs.
 report: $(VENV)/.run  ## Write the tables of README.md from results/.
 	$(BIN)/python -m kd_jax.report results
 
+lock:  ## Pin what requirements.txt needs, with hashes, in requirements.lock.
+	test -x $(LOCK)/bin/uv || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/python -m pip install --quiet uv pip-audit; }
+	$(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	  --generate-hashes --no-header requirements.txt -o requirements.lock
+
+audit: lock  ## Known vulnerabilities of what is pinned.
+	$(LOCK)/bin/pip-audit --require-hashes -r requirements.lock
+
 bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/student_training.py
 	$(BENCH)/bin/python benchmarks/convolutions.py
@@ -42,7 +51,7 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/large_data.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
-	rm -rf $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(LOCK) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A file in an environment says what is installed there: nothing is done twice.
