@@ -6,7 +6,7 @@ BENCH := benchmarks/.venv
 LOCK := .venv-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format onnx report lock audit bench clean
+.PHONY: help run test test-slow faults check format onnx report lock audit bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,9 @@ test: $(VENV)/.test  ## Set up and pass the tests.
 
 test-slow: $(VENV)/.test  ## The tests that take minutes or large downloads.
 	$(BIN)/python -m pytest -m slow
+
+faults: $(VENV)/.test  ## What really happens to runs, three times over.
+	$(BIN)/python tests/run_faults.py
 
 check: $(VENV)/.test  ## Lint and formatting.
 	$(BIN)/ruff check .

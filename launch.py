@@ -61,10 +61,16 @@ def _list_recipes() -> None:
       print(f'{path}:{recipe:<12} {about}')
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def parse_flags(
+  argv: list[str], values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
   """Parses the flags; a mistake in them ends in a line, not a traceback."""
   try:
-    return app.parse_flags_with_usage(argv)
+    return (
+      app.parse_flags_with_usage(argv)
+      if values is flags.FLAGS
+      else values(argv)
+    )
   except errors.UserError as error:
     sys.exit(f'error: {error}')
   except (AttributeError, KeyError):
@@ -170,4 +176,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=_parse_flags)
+  app.run(main, flags_parser=parse_flags)

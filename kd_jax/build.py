@@ -1,5 +1,6 @@
 """From a config's sections to models, optimizers, objectives and settings."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
@@ -569,6 +570,15 @@ _WHOLE_NUMBERS = {
 }  # fmt: skip
 
 
+# Of what a field that holds several values has them.
+_ITEMS = {
+  'benchmark.batch_sizes': int,
+  'eval.bias_classes': int,
+  'teacher.also_outputs': str,
+  'teacher.rows': str,
+}
+
+
 def _find_own(field: str, name: str) -> None:
   try:
     models.own.function(name)
@@ -642,6 +652,15 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
     _find_own('teacher.module', section.module)
   else:
     _one_of(f'{prefix}.kind', section.kind, MODELS)
+    own = {field.name for field in dataclasses.fields(MODELS[section.kind])}
+    foreign = sorted(set(section) - own - {'kind'})
+    _check(
+      not foreign,
+      f'{prefix}.kind',
+      section.kind,
+      f'one that has the fields of this recipe ({", ".join(foreign)}): choose '
+      'a recipe of that kind of network',
+    )
   _one_of(f'{prefix}.dtype', section.dtype, ('float32', 'bfloat16'))
   _one_of(
     f'{prefix}.arithmetic', section.arithmetic, models.quantized.ARITHMETICS
@@ -780,6 +799,14 @@ def validate(config: ConfigDict) -> None:
   def fraction(field: str, value) -> None:
     _check(0 <= value < 1, field, value, 'a number in [0, 1)')
 
+  for field, kind in _ITEMS.items():
+    values = config_path.get_value(field, config)
+    _check(
+      all(isinstance(value, kind) for value in values),
+      field,
+      values,
+      f'values of type {kind.__name__}',
+    )
   at_least('seeds', config.seeds, 1)
   at_least('first_seed', config.first_seed, 0)
   at_least('seeds_per_program', config.seeds_per_program, 0)

@@ -49,6 +49,7 @@ def test_nothing_to_restore(checkpoints):
 
 
 # Orbax's failed read leaves tasks behind that outlive their event loop.
+@pytest.mark.faults
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
   for epoch in (1, 2):

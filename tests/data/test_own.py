@@ -83,6 +83,7 @@ def _objects(arrays):
   arrays['train_labels'] = np.array([{}] * 6, dtype=object)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   'spoil, message',
   [
@@ -100,6 +101,7 @@ def test_what_is_wrong_with_arrays_is_named(arrays, tmp_path, spoil, message):
     data.load(_save(tmp_path / 'mine.npz', arrays))
 
 
+@pytest.mark.faults
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
   (tmp_path / 'mine.npz').write_bytes(b'PK\x03\x04 nothing')
   with pytest.raises(data.DataError, match='not a sound .npz file'):
@@ -168,6 +170,7 @@ def _bomb(folder):
   Image.new('1', (20_000, 10_000)).save(folder / 'train' / 'cat' / '999.png')
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   'spoil, message',
   [

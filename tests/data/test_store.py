@@ -247,6 +247,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize('name', ['train_images', 'train_labels'])
 def test_a_damaged_array_is_decoded_again(
@@ -268,6 +269,7 @@ def test_a_missing_array_is_decoded_again(loaded, data_dir, home, caplog):
   assert f'{home / "test_labels.npy"}: missing' in caplog.text
 
 
+@pytest.mark.faults
 def test_arrays_are_never_unpickled(loaded, data_dir, home, tmp_path):
   trap = tmp_path / 'ran'
 

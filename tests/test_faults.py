@@ -1,0 +1,310 @@
+"""What really happens to runs, as their users see it: `make faults`.
+
+Each fault ends in a clear line, and nothing is lost: the same command goes on.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from kd_jax import data
+from tests.data import toys
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+ROOT = pathlib.Path(__file__).parents[1]
+# A whole run in half a minute, of several epochs in each of its phases.
+ARGS = (
+  '--config=configs/mnist.py:h50',
+  '--config.data.train_examples=2000',
+  '--config.data.test_examples=256',
+  '--config.teacher.model.hidden=(32,32)',
+  '--config.teacher.model.dropout_rate=0',
+  '--config.teacher.model.temperature=1',
+  '--config.teacher.train.epochs=8',
+  '--config.train.epochs=4',
+  '--config.benchmark.batch_sizes=(1,)',
+  '--config.benchmark.budget_s=0.01',
+  '--config.benchmark.cold_calls=0',
+)
+GENERATED = '--config.data.name=generated'
+
+
+def _start(folder, *args, **options):
+  with open(folder / 'log.txt', 'a') as log:
+    return subprocess.Popen(
+      [sys.executable, 'launch.py', *ARGS, f'--runs_dir={folder}', *args],
+      cwd=ROOT,
+      stdout=log,
+      stderr=log,
+      **options,
+    )
+
+
+def _launch(folder, *args, **options):
+  """Returns a run's exit code, and what it wrote."""
+  folder.mkdir(parents=True, exist_ok=True)
+  log = folder / 'log.txt'
+  before = log.stat().st_size if log.exists() else 0
+  code = _start(folder, *args, **options).wait(600)
+  return code, log.read_text()[before:]
+
+
+def _workdir(folder):
+  (workdir,) = folder.glob('mnist-h50-*')
+  return workdir
+
+
+def _end(folder):
+  """Returns what must not depend on faults of a run that is complete."""
+  workdir = _workdir(folder)
+  record = json.loads((workdir / 'run.json').read_text())
+  assert record['status'] == 'complete'
+  assert 'h50' in (workdir / 'report.md').read_text()
+  assert (workdir / 'reliability.png').exists()
+  lines = [
+    {k: v for k, v in json.loads(line).items() if not k.startswith('time/')}
+    for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
+  return {
+    'teacher': (record['teacher']['weights'], record['teacher']['outputs']),
+    'students': [
+      (student['weights'], student['test'], student['by_class'])
+      for student in record['students']
+    ],
+    'lines': lines,
+  }
+
+
+def _assert_clear(code, log, message):
+  assert code == 1
+  assert message in log
+  assert 'Traceback' not in log
+  assert [line for line in log.splitlines() if line.startswith('error: ')]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A run on generated data that nothing happened to."""
+  folder = tmp_path_factory.mktemp('whole')
+  assert _launch(folder, GENERATED)[0] == 0
+  return folder
+
+
+# --- SIGKILL. ---
+
+# For each phase, what shows that it has begun, and how long to look on (s).
+PHASES = {
+  'preparing the data': ('data/.kd_jax/*scratch*', 8),
+  'training the teacher': ('teachers/*/checkpoints', 4),
+  'storing its outputs': ('teachers/*/result.json', 2),
+  'training a student': ('mnist-h50-*/students/h50/seed-0/checkpoints', 4),
+  'timing and reporting': ('mnist-h50-*/students/h50/seed-0/result.json', 3),
+}
+KILLS = 4  # of each phase
+
+
+@pytest.fixture(scope='module')
+def mnist_files(tmp_path_factory):
+  """A folder with the original files of MNIST."""
+  folder = tmp_path_factory.mktemp('mnist')
+  dataset = data.load('mnist')
+  for split, name in (('train', 'train'), ('test', 't10k')):
+    images, labels = toys.serialize_idx(getattr(dataset, split))
+    (folder / f'{name}-images-idx3-ubyte').write_bytes(images)
+    (folder / f'{name}-labels-idx1-ubyte').write_bytes(labels)
+  return folder
+
+
+def _kill(process, folder, pattern, look_on_s, rng):
+  """Kills a process at a random moment of a phase; whether it was in time."""
+  log = folder / 'log.txt'
+  began = log.stat().st_size
+  was_there = any(folder.glob(pattern))
+  while process.poll() is None:
+    ready = 'device:' in log.read_text()[began:]
+    if ready if was_there else any(folder.glob(pattern)):
+      break
+    time.sleep(0.01)
+  with contextlib.suppress(subprocess.TimeoutExpired):
+    process.wait(rng.uniform(0, look_on_s))
+  in_time = process.poll() is None
+  process.kill()
+  process.wait()
+  return in_time
+
+
+def test_killed_at_twenty_moments_a_run_ends_bit_for_bit(tmp_path, mnist_files):
+  """SIGKILL at 20 random moments, four in each phase."""
+  args = (f'--source_dir={mnist_files}',)
+  reference = tmp_path / 'reference'
+  code, log = _launch(reference, *args, f'--data_dir={reference}/data')
+  assert code == 0, log
+  rng = random.Random(time.time_ns())
+  killed = tmp_path / 'killed'
+  killed.mkdir()
+  own_args = (*args, f'--data_dir={killed}/data')
+  for pattern, look_on_s in PHASES.values():
+    kills = 0
+    while kills < KILLS:
+      process = _start(killed, *own_args)
+      if _kill(process, killed, pattern, look_on_s, rng):
+        kills += 1
+      else:  # It came to its end: the run, and no more than it, again.
+        assert process.returncode == 0
+        assert _end(killed) == _end(reference)
+        shutil.rmtree(_workdir(killed))
+        shutil.rmtree(killed / 'teachers')
+  code, log = _launch(killed, *own_args)
+  assert code == 0, log
+  assert _end(killed) == _end(reference)
+
+
+def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
+  """The newest checkpoint cut short: the one before it is used."""
+  process = _start(tmp_path, GENERATED)
+  pattern = 'mnist-h50-*/students/h50/seed-0/checkpoints/3'
+  while process.poll() is None and not any(tmp_path.glob(pattern)):
+    time.sleep(0.01)
+  process.kill()
+  process.wait()
+  checkpoints = next(tmp_path.glob(pattern)).parent
+  newest = max(
+    (path for path in checkpoints.iterdir() if path.name.isdigit()),
+    key=lambda path: int(path.name),
+  )
+  for path in newest.rglob('*'):
+    if path.is_file() and path.stat().st_size > 100:
+      os.truncate(path, path.stat().st_size // 2)
+  code, log = _launch(tmp_path, GENERATED)
+  assert code == 0, log
+  assert f'{newest} is damaged' in log and 'passed over' in log
+  assert _end(tmp_path) == _end(whole)
+
+
+# --- Disks. ---
+
+
+@contextlib.contextmanager
+def _small_disk(folder, size):
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
+  folder.mkdir()
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('nothing can be mounted here')
+  try:
+    yield
+  finally:
+    subprocess.run(['umount', '-l', folder], check=True)
+
+
+def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(tmp_path, whole):
+  """The disk full while a second seed trains."""
+  disk = tmp_path / 'disk'
+  with _small_disk(disk, '4m'):
+    code, log = _launch(disk, GENERATED)
+    assert code == 0, log
+    first = _end(disk)
+    free = shutil.disk_usage(disk).free
+    (disk / 'filler').write_bytes(bytes(max(0, free - 40_000)))
+    code, log = _launch(disk, GENERATED, '--config.seeds=2')
+    _assert_clear(code, log, 'No space left on device')
+    assert _end_of_seed_0(disk) == first['students']
+    (disk / 'filler').unlink()
+    code, log = _launch(disk, GENERATED, '--config.seeds=2')
+    assert code == 0, log
+    assert _end(disk)['students'][:1] == first['students']
+  assert first == _end(whole)
+
+
+def _end_of_seed_0(folder):
+  student = json.loads(
+    (_workdir(folder) / 'students/h50/seed-0/result.json').read_text()
+  )
+  return [(student['weights'], student['test'], student['by_class'])]
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
+  """A run's folder where nothing can be written."""
+  code, log = _launch(tmp_path, GENERATED, '--workdir=/sys/kd_jax')
+  _assert_clear(code, log, '/sys/')
+
+
+# --- Folders and files of something else. ---
+
+
+def test_a_second_run_in_a_folder_is_refused_by_name(tmp_path, whole):
+  """Two runs in one folder at once."""
+  first = _start(tmp_path, GENERATED)
+  while not any(tmp_path.glob('mnist-h50-*/run.json')):
+    assert first.poll() is None
+    time.sleep(0.01)
+  code, log = _launch(tmp_path, GENERATED)
+  assert code == 1
+  assert f'another process is at work in {_workdir(tmp_path)}' in log
+  assert first.wait(300) == 0
+  assert _end(tmp_path) == _end(whole)
+
+
+def test_outputs_of_another_teacher_are_not_used(tmp_path, whole):
+  """Stored outputs of another teacher, data set or scaling."""
+  shutil.copytree(whole, tmp_path / 'again')
+  folder = tmp_path / 'again'
+  shutil.rmtree(_workdir(folder))
+  (stored,) = folder.glob('teachers/*/outputs-*/manifest.json')
+  manifest = json.loads(stored.read_text())
+  assert {'weights', 'data_digest', 'scaling'} <= manifest['fingerprint'].keys()
+  for field in ('weights', 'data_digest', 'scaling'):
+    other = json.loads(json.dumps(manifest))
+    other['fingerprint'][field] = 'of something else'
+    stored.write_text(json.dumps(other))
+    code, log = _launch(folder, GENERATED)
+    assert code == 0, log
+    assert f'have another {field}' in log
+    assert _end(folder) == _end(whole)
+    shutil.rmtree(_workdir(folder))
+
+
+def test_shipped_outputs_of_other_data_are_refused(tmp_path):
+  """Outputs that come with the project, of another data set."""
+  code, log = _launch(
+    tmp_path,
+    '--config=configs/cifar.py:ideal,smoke',
+    '--config.data.name=generated_rgb',
+  )
+  _assert_clear(code, log, 'are of other data (cifar10')
+
+
+def test_outputs_of_the_users_that_do_not_fit_are_refused(tmp_path):
+  """Logits of the user's for another number of examples."""
+  np.save(tmp_path / 'short.npy', np.zeros((7, 10), 'f'))
+  code, log = _launch(
+    tmp_path, GENERATED, f'--config.teacher.logits={tmp_path}/short.npy'
+  )
+  _assert_clear(code, log, 'shape (7, 10); the train split needs (2000, 10)')
+
+
+# --- Numbers. ---
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
+  """A step with NaN: stopped, and the last good state is kept."""
+  shutil.copytree(whole / 'teachers', tmp_path / 'teachers')
+  code, log = _launch(
+    tmp_path,
+    GENERATED,
+    '--config.optim.name=sgd',
+    '--config.optim.schedule=cosine',
+    '--config.optim.warmup_fraction=0.9',
+    '--config.optim.learning_rate=1e22',
+  )
+  _assert_clear(code, log, 'the loss is not finite at step')
+  assert 'learning_rate=1e+22' in log
+  assert not any(tmp_path.glob('mnist-*/students/h50/seed-0/result.json'))
