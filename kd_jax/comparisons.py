@@ -156,10 +156,53 @@ def _growth(record: Record) -> Iterator[tuple[str, str, int, Record]]:
         yield network, axis, int(value), own
 
 
+def large_data_table(record: Record) -> str:
+  """Rate and memory of images on disk, over those in memory."""
+  places = record['places']
+  # In memory the rate does not depend on how many examples there are.
+  memory = max(
+    own['examples_per_s']['median'] for own in places['memory'].values()
+  )
+  lines = [
+    (
+      f'on {place}' if place == 'disk' else f'in {place}',
+      f'{int(count):,}',
+      tables.quartiles(own['examples_per_s'], 0),
+      f'{own["examples_per_s"]["median"] / memory:.2f}',
+      tables.quartiles(own['memory_mib'], 0),
+    )
+    for place, counts in places.items()
+    for count, own in counts.items()
+  ]
+  headers = (
+    *('images', 'how many', 'examples/s', 'of the best in memory'),
+    'peak memory MiB',
+  )
+  return tables.markdown(headers, lines)
+
+
+def faults_table(record: Record) -> str:
+  """Each fault, and in how many cases a run took it as it should."""
+  lines = []
+  for name, own in record['faults'].items():
+    words = name.rpartition('.')[2].removeprefix('test_').replace('_', ' ')
+    runs = zip(own['passed'], own['cases'], strict=True)
+    lines.append(
+      (
+        words,
+        ', '.join(f'{passed} of {cases}' for passed, cases in runs),
+        f'{sum(own["seconds"]) / len(own["seconds"]):.1f}',
+      )
+    )
+  return tables.markdown(('fault', 'passed, each time', 's'), lines)
+
+
 TABLES = {
   'rates': rates_table,
   'start_up': start_up_table,
   'growth': growth_table,
+  'large_data': large_data_table,
+  'faults': faults_table,
 }
 TABLES_OF_ALL = {'inference': inference_table}
 

@@ -126,3 +126,37 @@ def test_growth_is_told_over_the_usual():
   line = axes.get_lines()[0]
   assert list(line.get_xdata()) == [0.25, 1]
   assert list(line.get_ydata()) == [3, 1]
+
+
+def test_images_on_disk_are_held_against_those_in_memory():
+  own = lambda rate, mib: {
+    'examples_per_s': _quartiles(rate),
+    'memory_mib': _quartiles(mib),
+  }
+  record = {
+    'places': {
+      'memory': {'1000': own(180.0, 900.0), '2000': own(200.0, 1800.0)},
+      'disk': {'2000': own(150.0, 850.0)},
+    }
+  }
+  rows = _rows(comparisons.large_data_table(record))
+  assert [row[:2] + row[3:4] for row in rows] == [
+    ['in memory', '1,000', '0.90'],
+    ['in memory', '2,000', '1.00'],
+    ['on disk', '2,000', '0.75'],
+  ]
+
+
+def test_each_fault_says_how_often_it_was_taken_as_it_should():
+  record = {
+    'faults': {
+      'tests.test_x.test_a_bomb_is_refused': {
+        'passed': [2, 1],
+        'cases': [2, 2],
+        'seconds': [1.0, 2.0],
+      }
+    }
+  }
+  assert _rows(comparisons.faults_table(record)) == [
+    ['a bomb is refused', '2 of 2, 1 of 2', '1.5']
+  ]
