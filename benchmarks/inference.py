@@ -71,14 +71,16 @@ def make_system(
 # --- Ours. ---
 
 
-def _deployed(name: str, **fields):
+def _deployed(name: str, preprocess=None, **fields):
   """Returns images -> probabilities of our network, as it is in use."""
-  from kd_jax import export, models
+  from kd_jax import export, models, preprocessing
 
   module, variables = models.folding.fold(
     networks.make_module(name, **fields), networks.make_variables(name)
   )
-  return export.make_forward(module, variables, 'unit')
+  return export.make_forward(
+    module, variables, preprocess or preprocessing.unit
+  )
 
 
 def ours(name: str) -> harness.System:
@@ -159,10 +161,13 @@ def torch_eager(
 
 
 def _write_our_onnx(name: str, folder: pathlib.Path) -> None:
-  from kd_jax import onnx
+  from kd_jax import onnx, preprocessing
 
-  forward = _deployed(name, arithmetic='flax')
-  content = onnx.convert(forward, networks.image_shape(name))
+  shape = networks.image_shape(name)
+  forward = _deployed(
+    name, preprocessing.as_rows('unit', shape), arithmetic='flax'
+  )
+  content = onnx.convert(forward, shape)
   (folder / onnx.NETWORK).write_bytes(content)
 
 

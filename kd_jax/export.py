@@ -87,7 +87,9 @@ def export(
     lambda name: data.load(name, data_dir=data_dir, image_size=image_size),
   )
   network, variables = _restore(config, folder, dataset)
-  forward = make_forward(network, variables, config.data.scaling)
+  forward = make_forward(
+    network, variables, preprocessing.SCALINGS[config.data.scaling]
+  )
   image_shape = dataset.train.images.shape[1:]
   try:
     files = {artifact.NETWORK: serialize(forward, image_shape)}
@@ -100,7 +102,9 @@ def export(
     ) from error
   if with_onnx:
     plain = make_forward(
-      onnx.convertible(network), variables, config.data.scaling
+      onnx.convertible(network),
+      variables,
+      preprocessing.as_rows(config.data.scaling, image_shape),
     )
     files[onnx.NETWORK] = onnx.convert(plain, image_shape)
   output = output or run_dir / 'export' / f'{row}-seed-{seed}'
@@ -186,11 +190,12 @@ def _restore(
 
 
 def make_forward(
-  network: nn.Module, variables: dict[str, Any], scaling: str
+  network: nn.Module,
+  variables: dict[str, Any],
+  preprocess: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns images as stored -> probabilities."""
   apply = build.apply_fn(network)
-  preprocess = preprocessing.SCALINGS[scaling]
 
   def forward(images):
     logits, *_ = apply(variables, preprocess(images), train=False, key=None)

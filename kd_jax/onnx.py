@@ -47,7 +47,74 @@ def convert(
 
   images = jax.ShapeDtypeStruct(('B', *image_shape), jnp.uint8)
   with jax.numpy_rank_promotion('allow'):  # jax2onnx adds biases so.
-    return jax2onnx.to_onnx(forward, [images]).SerializeToString()
+    model = jax2onnx.to_onnx(forward, [images])
+  _simplify(model.graph)
+  return model.SerializeToString()
+
+
+def _simplify(graph) -> None:
+  """Takes out of a graph what computes nothing.
+
+  A batch's size, which jax2onnx computes for each reshape, is what -1 stands
+  for; of two reshapes in a row the second is enough; and a dropout that is not
+  training passes its input on. Of a small network these are half of the nodes,
+  and each costs a call.
+  """
+  from onnx import numpy_helper
+
+  constants = {own.name: own for own in graph.initializer}
+  maker = {name: node for node in graph.node for name in node.output}
+  renamed: dict[str, str] = {}
+  for node in graph.node:
+    node.input[:] = [renamed.get(name, name) for name in node.input]
+    if node.op_type == 'Reshape':
+      before = maker.get(node.input[0])
+      if before is not None and before.op_type == 'Reshape':
+        node.input[0] = before.input[0]
+    if node.op_type == 'Reshape' and node.input[1] not in constants:
+      parts = maker[node.input[1]].input
+      sizes = [
+        numpy_helper.to_array(constants[part]).tolist()
+        if part in constants
+        else [-1]
+        for part in parts
+      ]
+      if sizes.count([-1]) == 1:
+        shape = np.concatenate(sizes).astype(np.int64)
+        name = f'{node.output[0]}_shape'
+        graph.initializer.append(numpy_helper.from_array(shape, name))
+        node.input[1] = name
+    elif node.op_type == 'Dropout' and _is_off(node, constants):
+      renamed[node.output[0]] = node.input[0]
+  _drop_unused(graph)
+
+
+def _is_off(dropout, constants) -> bool:
+  from onnx import numpy_helper
+
+  training = dropout.input[2] if len(dropout.input) > 2 else ''
+  if not training:
+    return True
+  return training in constants and not numpy_helper.to_array(
+    constants[training]
+  )
+
+
+def _drop_unused(graph) -> None:
+  """Drops nodes and constants that no output depends on."""
+  used = {own.name for own in graph.output}
+  kept = []
+  for node in reversed(graph.node):
+    if used & set(node.output):
+      used |= set(node.input)
+      kept.append(node)
+  constants = [own for own in graph.initializer if own.name in used]
+  for field, values in (
+    (graph.node, kept[::-1]),
+    (graph.initializer, constants),
+  ):
+    del field[:]
+    field.extend(values)
 
 
 def load(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -9,6 +9,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnx as onnx_lib
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -23,9 +24,11 @@ from kd_jax import (
   export,
   onnx,
   predict,
+  preprocessing,
   records,
 )
 
+UNIT = preprocessing.SCALINGS['unit']
 IMAGES = data.load('generated').test.images
 NETWORKS = (artifact.NETWORK, onnx.NETWORK)
 ROOT = pathlib.Path(artifact.__file__).parents[1]
@@ -191,14 +194,20 @@ def test_a_resnet_keeps_its_statistics_and_its_temperature(tmp_path):
   variables['batch_stats'] = jax.tree.map(
     lambda leaf: leaf + 0.3, variables['batch_stats']
   )
-  as_trained = jax.jit(export.make_forward(module, variables, 'unit'))
+  as_trained = jax.jit(export.make_forward(module, variables, UNIT))
   network, variables = build.deploy(model, 10, (8, 8, 3), variables)
-  forward = export.make_forward(network, variables, 'unit')
+  forward = export.make_forward(network, variables, UNIT)
   exported = jax.export.deserialize(
     bytearray(export.serialize(forward, (8, 8, 3)))
   )
-  plain = export.make_forward(onnx.convertible(network), variables, 'unit')
+  plain = export.make_forward(
+    onnx.convertible(network),
+    variables,
+    preprocessing.as_rows('unit', (8, 8, 3)),
+  )
   (tmp_path / onnx.NETWORK).write_bytes(onnx.convert(plain, (8, 8, 3)))
+  kinds = [n.op_type for n in onnx_lib.load(tmp_path / onnx.NETWORK).graph.node]
+  assert 'Conv' in kinds and not {'Shape', 'Dropout', 'Div'} & set(kinds[:-3])
   images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 3), np.uint8)
   for size in (1, 70):
     expected = as_trained(images[:size])

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kd_jax import preprocessing
 
@@ -17,3 +18,26 @@ def test_unit():
 def test_symmetric():
   scaled = preprocessing.symmetric(PIXELS)
   np.testing.assert_allclose(scaled.ravel(), [-1, -0.6, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name, channels',
+  [('unit', 1), ('unit', 3), ('symmetric', 1), ('cifar10', 3)],
+)
+def test_a_scaling_on_rows_is_the_same(name, channels):
+  images = np.random.default_rng(0).integers(
+    0, 256, (5, 4, 3, channels), np.uint8
+  )
+  np.testing.assert_allclose(
+    preprocessing.as_rows(name, images.shape[1:])(images),
+    preprocessing.SCALINGS[name](images),
+    atol=1e-6,
+  )
+
+
+def test_what_is_no_factor_and_offset_has_no_rows(monkeypatch):
+  monkeypatch.setitem(
+    preprocessing.SCALINGS, 'squared', lambda x: preprocessing.unit(x) ** 2
+  )
+  with pytest.raises(ValueError, match='squared is no factor and offset'):
+    preprocessing.as_rows('squared', (4, 4, 1))
