@@ -79,7 +79,7 @@ def _deployed(name: str, preprocess=None, **fields):
     networks.make_module(name, **fields), networks.make_variables(name)
   )
   return export.make_forward(
-    module, variables, preprocess or preprocessing.unit
+    module, variables, preprocess or preprocessing.apart('unit')
   )
 
 

@@ -58,7 +58,7 @@ def make_network(
   """Returns a module's way from stored images to predicted classes."""
 
   def predict(variables, images):
-    images = preprocessing.SCALINGS[scaling](images)
+    images = preprocessing.apart(scaling)(images)
     logits, _ = module.apply(variables, images, train=False)
     return jnp.argmax(logits, axis=-1)
 

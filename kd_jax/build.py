@@ -200,7 +200,7 @@ def predict_fn(
   """Returns a model section's `predict`; see evaluate.py."""
   return evaluate.make_predict(
     apply_fn(model(config, num_classes)),
-    preprocessing.SCALINGS[scaling],
+    preprocessing.apart(scaling),
     batch_size=batch_size,
   )
 
@@ -226,7 +226,7 @@ def features_fn(
   """Returns a model section's features of some layers, by name, likewise."""
   return evaluate.make_predict(
     apply_fn(model(config, num_classes)),
-    preprocessing.SCALINGS[scaling],
+    preprocessing.apart(scaling),
     batch_size=batch_size,
     output=lambda logits, features: {name: features[name] for name in layers},
   )
@@ -509,7 +509,7 @@ def make_programs(key: FrozenConfigDict) -> Programs:
     ),
     predict=evaluate.make_predict(
       apply_fn(module),
-      preprocess,
+      preprocessing.apart(key.scaling),
       batch_size=key.eval_batch_size,
       num_seeds=key.num_seeds,
     ),

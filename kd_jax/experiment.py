@@ -494,7 +494,7 @@ def _pack(
   )
   predict = evaluate.make_predict(
     build.apply_fn(network),
-    preprocessing.SCALINGS[config.data.scaling],
+    preprocessing.apart(config.data.scaling),
     batch_size=config.eval.batch_size,
   )
   logits = predict(variables, images)

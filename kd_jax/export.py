@@ -88,7 +88,7 @@ def export(
   )
   network, variables = _restore(config, folder, dataset)
   forward = make_forward(
-    network, variables, preprocessing.SCALINGS[config.data.scaling]
+    network, variables, preprocessing.apart(config.data.scaling)
   )
   image_shape = dataset.train.images.shape[1:]
   try:

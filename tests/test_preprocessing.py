@@ -1,5 +1,6 @@
 """Pixel scalings: values by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,3 +42,9 @@ def test_what_is_no_factor_and_offset_has_no_rows(monkeypatch):
   )
   with pytest.raises(ValueError, match='squared is no factor and offset'):
     preprocessing.as_rows('squared', (4, 4, 1))
+
+
+def test_a_scaling_that_is_kept_apart_is_the_same():
+  apart = jax.jit(preprocessing.apart('symmetric'))
+  np.testing.assert_array_equal(apart(PIXELS), preprocessing.symmetric(PIXELS))
+  assert 'optimization_barrier' in apart.lower(PIXELS).as_text()
