@@ -71,7 +71,7 @@ def make_system(
 # --- Ours. ---
 
 
-def _deployed(name: str, preprocess=None, **fields):
+def deployed(name: str, preprocess=None, **fields):
   """Returns images -> probabilities of our network, as it is in use."""
   from kd_jax import export, models, preprocessing
 
@@ -90,7 +90,7 @@ def ours(name: str) -> harness.System:
   from kd_jax import host_memory
 
   host_memory.keep_freed_memory()
-  forward = jax.jit(_deployed(name))
+  forward = jax.jit(deployed(name))
   return make_system(
     name,
     lambda images: np.asarray(forward(images)),
@@ -105,7 +105,7 @@ def ours_exported(name: str) -> harness.System:
   from kd_jax import export
 
   exported = jax.export.deserialize(
-    bytearray(export.serialize(_deployed(name), networks.image_shape(name)))
+    bytearray(export.serialize(deployed(name), networks.image_shape(name)))
   )
   predict = jax.jit(exported.call)
   return make_system(
@@ -160,18 +160,18 @@ def torch_eager(
   )
 
 
-def _write_our_onnx(name: str, folder: pathlib.Path) -> None:
+def write_our_onnx(name: str, folder: pathlib.Path) -> None:
   from kd_jax import onnx, preprocessing
 
   shape = networks.image_shape(name)
-  forward = _deployed(
+  forward = deployed(
     name, preprocessing.as_rows('unit', shape), arithmetic='flax'
   )
   content = onnx.convert(forward, shape)
   (folder / onnx.NETWORK).write_bytes(content)
 
 
-def _write_torch_onnx(name: str, folder: pathlib.Path) -> None:
+def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
   import torch
 
   from kd_jax import onnx
@@ -203,7 +203,7 @@ def openvino(name: str) -> harness.System:
   from kd_jax import onnx
 
   with tempfile.TemporaryDirectory() as folder:
-    _write_our_onnx(name, pathlib.Path(folder))
+    write_our_onnx(name, pathlib.Path(folder))
     core = openvino.Core()
     model = core.read_model(pathlib.Path(folder) / onnx.NETWORK)
   options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
@@ -217,8 +217,8 @@ MAKERS: dict[str, Callable[[str], harness.System]] = {
   'torch': torch_eager,
   'torch-compiled': functools.partial(torch_eager, compiled=True),
   'torch-bfloat16': functools.partial(torch_eager, bfloat16=True),
-  'onnxruntime': functools.partial(onnxruntime, write=_write_our_onnx),
-  'onnxruntime-torch': functools.partial(onnxruntime, write=_write_torch_onnx),
+  'onnxruntime': functools.partial(onnxruntime, write=write_our_onnx),
+  'onnxruntime-torch': functools.partial(onnxruntime, write=write_torch_onnx),
   'openvino': openvino,
 }
 LIMITS = {'ours': harness.jax_limits, 'torch': harness.torch_limits}
@@ -238,7 +238,7 @@ def _costs(name: str) -> dict[str, int]:
   one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
   parameters = costs.count_parameters(networks.make_variables(name)['params'])
   return {
-    'macs': costs.count_macs(_deployed(name, arithmetic='flax'), one),
+    'macs': costs.count_macs(deployed(name, arithmetic='flax'), one),
     'parameter_bytes': 4 * parameters,
     'image_bytes': int(np.prod(shape)) + 4 * 10,
   }

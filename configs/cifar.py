@@ -75,6 +75,8 @@ BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
 # The last images of the training split, on which settings are chosen; their
 # teacher has not seen them either.
 HOLDOUT = 5000
+BEST_GRID_EPOCHS = 15
+LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
 # results/ has it.
@@ -111,6 +113,7 @@ RECIPES = {
   'without a KD loss',
   'ideal_best': 'the ideal student, trained as well as we can, with and '
   'without a KD loss',
+  'ideal_best_grid': 'what ideal_best may be trained with, on held-out images',
   'methods': 'every distillation method, on 500 images a class',
   'methods_grid': 'each method at several weights, on held-out images',
   'quantized': 'students whose weights, and activations, have few bits',
@@ -136,6 +139,21 @@ def _row(row: str, readings) -> dict:
   }
 
 
+# What `ideal_best` may be trained with, one change of the recipe each; the best
+# on held-out images is the recipe.
+BEST_GRID = {
+  'as_it_is': {},
+  'rate_halved': {'optim.learning_rate': 0.05},
+  'rate_doubled': {'optim.learning_rate': 0.2},
+  'teacher_alone': {'distill.ce_weight': 0.0, 'distill.kd_weight': 1.0},
+  'half_and_half': {'distill.ce_weight': 0.5, 'distill.kd_weight': 0.5},
+  't2': {'distill.temperature': 2.0},
+  't8': {'distill.temperature': 8.0},
+  'mixup': {'train.mixup_alpha': 0.2},
+  'decay_doubled': {'optim.weight_decay': 1e-3},
+}
+
+
 def _rows(
   recipe: str, readings, seeds: int
 ) -> dict[str, tuple[str | None, dict]]:
@@ -158,10 +176,19 @@ def _rows(
     }
   if recipe == 'ideal_best':
     fields = _row(IDEAL, readings) | {'distill.kd_weight': 0.9}
-    labels = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
     return {
       recipe: (IDEAL, fields),
-      f'{recipe}_no_kd': ('ideal_no_kd', fields | labels),
+      f'{recipe}_no_kd': ('ideal_no_kd', fields | LABELS_ALONE),
+    }
+  if recipe == 'ideal_best_grid':
+    fields = _row(IDEAL, readings) | {'distill.kd_weight': 0.9}
+    return {
+      **{row: (None, fields | own) for row, own in BEST_GRID.items()},
+      **{
+        f'labels_{row}': (None, fields | LABELS_ALONE | own)
+        for row, own in BEST_GRID.items()
+        if not any(name.startswith('distill') for name in own)
+      },
     }
   if recipe in ('methods', 'methods_grid'):
     assistant = {'student.blocks': (2, 2, 2, 2), 'student.stem_stride': 1}
@@ -405,6 +432,10 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   else:
     if recipe == 'ideal_best':
       _improve(config, args.epochs or BEST_EPOCHS)
+    if recipe == 'ideal_best_grid':
+      _improve(config, args.epochs or BEST_GRID_EPOCHS)
+      config.data.holdout_examples = HOLDOUT
+      config.benchmark.enabled = False
     if recipe in ('methods', 'mimic'):
       _compare_methods(config, args.epochs or BEST_EPOCHS)
       config.benchmark.steps_against = 'kl'

@@ -156,6 +156,26 @@ def _growth(record: Record) -> Iterator[tuple[str, str, int, Record]]:
         yield network, axis, int(value), own
 
 
+def serving_table(record: Record) -> str:
+  """Microseconds of a call, one image each, the fastest way first."""
+  latency = record['latency']
+  rates = {name: own['examples_per_s'] for name, own in latency.items()}
+  order = sorted(rates, key=lambda name: -rates[name]['median'])
+  lines = [
+    (
+      record['about'][name],
+      *(
+        f'{1e6 / rates[name][key]:.1f}' for key in ('median', 'upper', 'lower')
+      ),
+      tables.quartiles(latency[name]['ours_over_it'], 2),
+    )
+    for name in order
+  ]
+  first = record['about'][next(iter(latency))]
+  headers = ('one image', 'us a call', 'lower', 'upper', f'{first} / it')
+  return tables.markdown(headers, lines)
+
+
 def large_data_table(record: Record) -> str:
   """Rate and memory of images on disk, over those in memory."""
   places = record['places']
@@ -201,6 +221,7 @@ TABLES = {
   'rates': rates_table,
   'start_up': start_up_table,
   'growth': growth_table,
+  'serving': serving_table,
   'large_data': large_data_table,
   'faults': faults_table,
 }

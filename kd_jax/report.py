@@ -733,6 +733,7 @@ _BENCHMARKS = {
   'cases': comparisons.rates_table,
   'start_up': comparisons.start_up_table,
   'growth': comparisons.growth_table,
+  'latency': comparisons.serving_table,
   'places': comparisons.large_data_table,
   'faults': comparisons.faults_table,
 }

@@ -160,3 +160,19 @@ def test_each_fault_says_how_often_it_was_taken_as_it_should():
   assert _rows(comparisons.faults_table(record)) == [
     ['a bomb is refused', '2 of 2, 1 of 2', '1.5']
   ]
+
+
+def test_ways_to_serve_are_told_in_microseconds_the_fastest_first():
+  own = lambda rate, over: {
+    'examples_per_s': _quartiles(rate),
+    'ours_over_it': _quartiles(over),
+  }
+  record = {
+    'about': {'jit': 'jit', 'fast': 'a faster way'},
+    'latency': {'jit': own(10_000.0, 1.0), 'fast': own(20_000.0, 0.5)},
+  }
+  rows = _rows(comparisons.serving_table(record))
+  assert [row[:2] for row in rows] == [
+    ['a faster way', '50.0'],
+    ['jit', '100.0'],
+  ]

@@ -292,6 +292,7 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
     'table2': 9,
     'sizes': 12,
     'ideal_best': 2,
+    'ideal_best_grid': len(cifar.BEST_GRID) + 5,
     'strides': 8,
     'dropped': 2,
     'reduced_sets': 6,
