@@ -63,6 +63,45 @@ def make_torch(name: str):
   return net.to(memory_format=torch.channels_last)
 
 
+def make_keras(name: str):
+  """Returns a ResNet in Keras, as its layers come, with its own weights."""
+  import keras
+  from keras import layers
+
+  from kd_jax.models.resnet import BLOCKS
+
+  module = make_module(name)
+
+  def convolution(x, width, size, stride):
+    # Padded as ours and PyTorch's are, and not as SAME would.
+    if size > 1:
+      x = layers.ZeroPadding2D(size // 2)(x)
+    x = layers.Conv2D(width, size, stride, use_bias=False)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+  def block(x, convolutions, stride):
+    out, shortcut = convolutions[-1][1], x
+    if stride != 1 or x.shape[-1] != out:
+      shortcut = convolution(x, out, 1, stride)
+    for i, (size, width) in enumerate(convolutions):
+      own = stride if size == 3 else 1
+      stride //= own
+      x = layers.ReLU()(x) if i > 0 else x
+      x = convolution(x, width, size, own)
+    return layers.ReLU()(layers.Add()([x, shortcut]))
+
+  images = keras.Input((32, 32, 3))
+  x = convolution(images, module.widths[0], 3, module.stem_stride)
+  x = layers.ZeroPadding2D(1)(layers.ReLU()(x))  # 0 is below none of these.
+  x = layers.MaxPooling2D(3, 2)(x)
+  stages = zip(module.blocks, module.widths, module.strides, strict=True)
+  for count, width, stride in stages:
+    for j in range(count):
+      x = block(x, BLOCKS[module.block](width), stride if j == 0 else 1)
+  logits = layers.Dense(10)(layers.GlobalAveragePooling2D()(x))
+  return keras.Model(images, logits)
+
+
 def _torch_mlp(name: str):
   from torch import nn
 

@@ -7,8 +7,9 @@ and distillation, on stored teacher logits or with a live teacher: a ResNet-50
 that is called in every step, as the paper's program does. Plain Flax is the
 same network of layers as they come. PyTorch runs channels-last, in float32 and
 under bfloat16 autocast, as it is and compiled, and with the setting of the
-memory allocator that ours has, which helps it too. Before any timing, all that
-compute in float32 on stored logits take the same two steps.
+memory allocator that ours has, which helps it too. Keras' Distiller calls the
+teacher in every step. Before any timing, all that compute in float32 on stored
+logits take the same two steps.
 
 Writes results/bench-training-NETWORK.json.
 """
@@ -41,6 +42,8 @@ SYSTEMS = {
     'PyTorch compiled bfloat16, live teacher',
     4,
   ),
+  'distiller-jax': ('Keras Distiller on JAX, live teacher', 2),
+  'distiller-torch': ('Keras Distiller on torch, live teacher', 2),
 }
 CHECKED_STEPS = 2
 
@@ -219,6 +222,41 @@ def torch(
   return harness.System(_turn(take, system), checked)
 
 
+def keras_distiller(network: str, system: str) -> harness.System:
+  """Keras' own distillation."""
+  import keras
+  from keras.distillation import Distiller, LogitsDistillation
+
+  from kd_jax import costs
+
+  student, teacher = (
+    networks.make_keras(name) for name in (network, 'teacher')
+  )
+  ours = networks.make_variables(network)['params']
+  trainable = sum(int(np.prod(own.shape)) for own in student.trainable_weights)
+  assert trainable == costs.count_parameters(ours)
+  distiller = Distiller(
+    teacher=teacher,
+    student=student,
+    distillation_losses=LogitsDistillation(temperature=TEMPERATURE),
+  )
+  distiller.compile(
+    optimizer=keras.optimizers.SGD(
+      RATE, momentum=0.9, nesterov=True, weight_decay=5e-4
+    ),
+    loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+  )
+  batch = make_batch()
+
+  def take(count):
+    tile = lambda own: np.concatenate([own] * count)
+    distiller.fit(
+      tile(batch['images']), tile(batch['labels']), batch_size=BATCH, verbose=0
+    )
+
+  return harness.System(_turn(take, system), None)
+
+
 def make(worker: str) -> harness.System:
   """Returns the system of `NETWORK:SYSTEM`."""
   network, system = worker.split(':')
@@ -230,6 +268,8 @@ def make(worker: str) -> harness.System:
       compiled='compiled' in system,
       bfloat16='bfloat16' in system,
     )
+  if system.startswith('distiller'):
+    return keras_distiller(network, system)
   if system == 'flax':
     return plain_flax(network)
   return ours(network, live=system == 'ours-live')
@@ -256,7 +296,12 @@ def main() -> None:
     results = harness.compare(
       {
         system: functools.partial(
-          harness.Worker, __file__, f'{network}:{system}'
+          harness.Worker,
+          __file__,
+          f'{network}:{system}',
+          {'KERAS_BACKEND': system.partition('-')[2]}
+          if system.startswith('distiller')
+          else None,
         )
         for system in SYSTEMS
       },
@@ -267,7 +312,7 @@ def main() -> None:
     )
     harness.write(
       args.out_dir / f'bench-training-{network}.json',
-      peers=('torch',),
+      peers=('keras', 'torch'),
       network=network,
       batch=BATCH,
       about={name: about for name, (about, _) in SYSTEMS.items()},

@@ -24,9 +24,14 @@ TEACHER_TEMPERATURE = 3.5
 # System: (what it is, Keras backend, examples of a timed turn).
 SYSTEMS = {
   'ours': ('kd_jax, stored outputs', None, 60_000),
+  'ours-live': ('kd_jax, live teacher', None, 4_800),
   'keras-jax': ('Keras fit on JAX, stored outputs', 'jax', 60_000),
   'keras-torch': ('Keras fit on torch, stored outputs', 'torch', 30_016),
-  'torch': ('a plain PyTorch loop, stored outputs', None, 60_000),
+  'torch': ('PyTorch, stored outputs', None, 60_000),
+  'torch-compiled': ('PyTorch compiled, stored outputs', None, 60_000),
+  'torch-bfloat16': ('PyTorch bfloat16, stored outputs', None, 30_016),
+  'torch-live': ('PyTorch, live teacher', None, 4_800),
+  'torch-live-compiled': ('PyTorch compiled, live teacher', None, 4_800),
   'distiller-jax': ('Keras Distiller on JAX, live teacher', 'jax', 4_800),
   'distiller-torch': ('Keras Distiller on torch, live teacher', 'torch', 4_800),
 }
@@ -66,7 +71,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 # function of examples that trains on so many and returns the seconds. ---
 
 
-def ours():
+def ours(*, live: bool = False):
   """An epoch is one program: shuffled, gathered and stepped on the device."""
   import jax
   import jax.numpy as jnp
@@ -76,7 +81,7 @@ def ours():
 
   config = build.close_row(mnist.get_config('h300'), 'h300')
   images, labels, logits = load_arrays()
-  used = np.ones(len(labels), bool)
+  used = np.arange(len(labels)) < SYSTEMS['ours-live' if live else 'ours'][2]
   phases = train.make_phases(used, epochs=1, folds=0)
   programs = build.make_programs(
     build.row_key(
@@ -85,13 +90,18 @@ def ours():
       image_shape=images.shape[1:],
       total_steps=train.num_steps(phases, BATCH, drop_remainder=False),
       num_seeds=None,
+      live_teacher=live,
     )
   )
-  arrays = {
-    'images': jnp.asarray(images),
-    'labels': jnp.asarray(labels),
-    'teacher_logits': jnp.asarray(logits),
-  }
+  arrays = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
+  if live:
+    arrays['teacher'] = build.init_variables(
+      build.model(config.teacher.model, 10),
+      images.shape[1:],
+      jax.random.key(1),
+    )
+  else:
+    arrays['teacher_logits'] = jnp.asarray(logits)
   settings = lambda epoch: build.settings(config.optim, config.distill, epoch)
   key = jax.random.key(0)
 
@@ -115,7 +125,7 @@ def ours():
   held = {'state': initial_state(), 'epoch': 0}
 
   def run(examples):
-    assert examples == len(labels)
+    assert examples == used.sum()
     epoch = jax.random.fold_in(key, held['epoch'])
     (result,) = train.fit(
       programs.epochs, held['state'], arrays, phases, key=epoch,
@@ -125,7 +135,7 @@ def ours():
     # The clock of `fit` leaves out nothing but the check that it is compiled.
     return result.train_s
 
-  return losses, run
+  return None if live else losses, run
 
 
 def _keras_student(keras):
@@ -212,13 +222,21 @@ def keras_distiller():
   return None, run  # Its teacher is live: it has no stored losses to match.
 
 
-def torch_loop():
+def torch_loop(
+  *, live: bool = False, compiled: bool = False, bfloat16: bool = False
+):
   """Tensors, a random permutation, and a step a batch."""
   import torch
 
   images, _, logits = load_arrays()
   x = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255)
   probs = torch.from_numpy(softmax(logits))
+  teacher = _torch_teacher() if live else None
+  if live and compiled:
+    teacher = torch.compile(teacher, dynamic=False)
+  autocast = functools.partial(
+    torch.autocast, 'cpu', dtype=torch.bfloat16, enabled=bfloat16
+  )
 
   def make():
     student = torch.nn.Sequential(
@@ -229,12 +247,21 @@ def torch_loop():
         student.parameters(), make_weights(), strict=True
       ):
         parameter.copy_(torch.from_numpy(value.T.copy()))
-    return student, torch.optim.Adam(student.parameters(), lr=RATE, eps=1e-7)
+    called = torch.compile(student, dynamic=False) if compiled else student
+    return called, torch.optim.Adam(student.parameters(), lr=RATE, eps=1e-7)
 
   def step(student, optimizer, index):
     optimizer.zero_grad()
-    z = student(x[index]) / TEMPERATURE
-    loss = torch.nn.functional.cross_entropy(z, probs[index])
+    batch = x[index]
+    if live:
+      with torch.no_grad(), autocast():
+        told = teacher(batch.view(-1, 1, 28, 28)) / TEACHER_TEMPERATURE
+        told = torch.softmax(told.float(), dim=1)
+    else:
+      told = probs[index]
+    with autocast():
+      z = student(batch)
+    loss = torch.nn.functional.cross_entropy(z.float() / TEMPERATURE, told)
     loss.backward()
     optimizer.step()
     return loss.detach()
@@ -245,6 +272,8 @@ def torch_loop():
     for i in range(CHECKED_STEPS)
   ]
   student, optimizer = make()
+  if live or bfloat16:  # Other outputs, other arithmetic.
+    losses = None
 
   def run(examples):
     began = time.perf_counter()
@@ -257,11 +286,29 @@ def torch_loop():
   return losses, run
 
 
+def _torch_teacher():
+  from torch import nn
+
+  return nn.Sequential(
+    *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Flatten()),
+    *(nn.Linear(32 * 26 * 26, 1200), nn.ReLU(), nn.Dropout(0.5)),
+    *(nn.Linear(1200, 1200), nn.ReLU(), nn.Dropout(0.5)),
+    nn.Linear(1200, 10),
+  ).eval()
+
+
 MAKERS = {
   'ours': ours,
+  'ours-live': functools.partial(ours, live=True),
   'keras-jax': keras_fit,
   'keras-torch': keras_fit,
   'torch': torch_loop,
+  'torch-compiled': functools.partial(torch_loop, compiled=True),
+  'torch-bfloat16': functools.partial(torch_loop, bfloat16=True),
+  'torch-live': functools.partial(torch_loop, live=True),
+  'torch-live-compiled': functools.partial(
+    torch_loop, live=True, compiled=True
+  ),
   'distiller-jax': keras_distiller,
   'distiller-torch': keras_distiller,
 }

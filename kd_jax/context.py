@@ -197,7 +197,9 @@ def identity(
   config: ConfigDict, dataset: data.Dataset, **fields: Any
 ) -> dict[str, Any]:
   """Returns what determines a network: its data and the fields given."""
-  own = {key: v for key, v in config.data.items() if key != 'scaling'}
+  # Scalings are named where they matter; where images lie does not.
+  other = ('scaling', 'memory_gib')
+  own = {key: v for key, v in config.data.items() if key not in other}
   return build.plain(
     ConfigDict({'data': own, 'data_digest': dataset.digest, **fields})
   )

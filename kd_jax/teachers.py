@@ -168,12 +168,7 @@ def _of_network(
   trained = _Trained(
     config,
     folder,
-    context_lib.identity(
-      config,
-      dataset,
-      weights=checkpoint.tree_digest(variables),
-      model=spec.model,
-    ),
+    _identity(config, dataset, variables),
     variables,
     dataset,
   )
@@ -356,14 +351,38 @@ def _file_name(kind: str) -> str:
   return kind.replace(':', '.')
 
 
+def _home(
+  teachers_dir: pathlib.Path,
+  kind: str,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  variables: Any,
+) -> pathlib.Path:
+  """Returns the folder of a trained network's outputs on a part of a data set.
+
+  Runs on other parts of it have folders of their own, and leave them be.
+  """
+  digest = records.digest(_identity(config, dataset, variables))
+  return teachers_dir / f'{dataset.name}-{_file_name(kind)}-{digest[:8]}'
+
+
+def _identity(config: ConfigDict, dataset: data.Dataset, variables: Any):
+  """Returns what determines a network's outputs, but for their scaling."""
+  return context_lib.identity(
+    config,
+    dataset,
+    weights=checkpoint.tree_digest(variables),
+    model=config.teacher.model,
+  )
+
+
 def _own_teacher(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> Teacher:
   """Returns the trained network that the user gives."""
   name = config.teacher.module
   variables = models.own.trained(name).variables
-  digest = checkpoint.tree_digest(variables)
-  home = teachers_dir / f'{dataset.name}-{_file_name(name)}-{digest[:8]}'
+  home = _home(teachers_dir, name, config, dataset, variables)
   logging.info('teacher: that of %s', name)
   with records.locked(home, wait=True):
     return _of_network(
@@ -391,8 +410,7 @@ def _shipped_teacher(
       manifest,
       build.variables_like(module, dataset.train.images.shape[1:]),
     )
-    own = manifest['sha256'][stores.WEIGHTS][:8]
-    home = teachers_dir / f'{dataset.name}-{spec.model.kind}-{own}'
+    home = _home(teachers_dir, spec.model.kind, config, dataset, variables)
     with records.locked(home, wait=True):
       return _of_network(
         config, dataset, home, variables, manifest['training'], []
