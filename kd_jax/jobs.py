@@ -26,6 +26,12 @@ from kd_jax import (
 
 PyTree = Any
 
+# An epoch that takes longer is saved on the way, so that no more is lost.
+PARTIAL_EVERY_S = 300.0
+_PARTIAL = 'partial'
+# Of an epoch: what is saved of one goes by a number.
+_MOST_STEPS = 10**9
+
 
 class Job(NamedTuple):
   """A training: the network, what it learns from, where it writes.
@@ -114,7 +120,12 @@ def run(
   checkpoints = checkpoint.Checkpoints(job.folder / 'checkpoints')
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
-  if done_epochs:
+  partial = _restore_partial(job, state, done_epochs)
+  if partial:
+    logging.info(
+      '%s: resumed after step %d of epoch %d', label, partial.step, done_epochs
+    )
+  elif done_epochs:
     logging.info('%s: resumed after epoch %d', label, done_epochs)
   log.drop(
     lambda line: (
@@ -148,6 +159,8 @@ def run(
     key=train_key,
     settings=job.settings,
     done_epochs=done_epochs,
+    partial=partial,
+    partial_every_s=PARTIAL_EVERY_S,
     reset_optimizer=(None if job.carry_optimizer else programs.reset_optimizer),
     teacher_of_views=teacher_of_views,
     progress=f'{label} seed {",".join(map(str, job.seeds))}'
@@ -155,6 +168,9 @@ def run(
     else None,
   )
   for result in epochs:
+    if isinstance(result, train.Partial):
+      _save_partial(job, result)
+      continue
     state = result.state
     logits = test_logits(state)
     for i, seed in enumerate(job.seeds):
@@ -219,6 +235,45 @@ def run(
       )
     trained.append(Trained(variables, record))
   return trained
+
+
+def _save_partial(job: Job, partial: train.Partial) -> None:
+  saved = checkpoint.Checkpoints(job.folder / _PARTIAL, keep=1)
+  saved.save(
+    partial.epoch * _MOST_STEPS + partial.step,
+    {
+      'state': partial.state,
+      'sums': partial.sums,
+      'train_s': jnp.float32(partial.train_s),
+    },
+  )
+  saved.close()
+
+
+def _restore_partial(
+  job: Job, state: steps.TrainState, done_epochs: int
+) -> train.Partial | None:
+  """Returns what is saved of the epoch after those that are done, if it is."""
+  folder = job.folder / _PARTIAL
+  if not processes.from_first(folder.exists):
+    return None
+  saved = checkpoint.Checkpoints(folder, keep=1)
+  like = {
+    'state': state,
+    'sums': jax.eval_shape(job.programs.epochs.zero_sums),
+    'train_s': jax.ShapeDtypeStruct((), jnp.float32),
+  }
+  found = saved.restore(like)
+  saved.close()
+  if found is None:
+    return None
+  epoch, step = divmod(found[0], _MOST_STEPS)
+  if epoch != done_epochs:
+    return None
+  tree = mesh.put_replicated(found[1])
+  return train.Partial(
+    epoch, step, tree['state'], tree['sums'], float(tree['train_s'])
+  )
 
 
 def source(
@@ -412,6 +467,7 @@ def finish(trained: Trained, folder: pathlib.Path, identity) -> None:
     record['packed'] |= {'bytes': _save(folder / 'packed', trained.packed)}
   records.write_json(folder / 'result.json', record)
   records.remove(folder / 'checkpoints')
+  records.remove(folder / _PARTIAL)
 
 
 def _save(folder: pathlib.Path, variables: PyTree) -> int:

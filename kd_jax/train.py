@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from kd_jax import augment, errors, mesh
+from kd_jax import augment, errors, mesh, processes
 from kd_jax.steps import Batch, PyTree, Settings, Sums, TrainState
 
 # How long a call into the program should take: long enough to hide the cost
@@ -299,15 +299,20 @@ def _stepper(
   arrays: Batch | Stream,
   order: jax.Array,
   own: Batch,
+  first: int,
   *args,
 ) -> Callable[..., tuple[TrainState, Sums]]:
-  """Returns (state, sums, start, stop) -> (state, sums), steps of an epoch."""
+  """Returns (state, sums, start, stop) -> (state, sums), steps of an epoch.
+
+  Calls go through its steps in order, from `first` on.
+  """
   count, key, settings = args
   if not isinstance(arrays, Stream):
     return lambda state, sums, start, stop: program.run(
       state, sums, order, arrays, own, count, start, stop, key, settings
     )
-  batches = _with_own(arrays.batches(np.asarray(order)), order, own)
+  order = np.asarray(order)[first * program.batch_size :]
+  batches = _with_own(arrays.batches(order), order, own)
   read = []  # A batch that was read to compile.
 
   def steps(state, sums, start, stop):
@@ -329,16 +334,33 @@ def _stepper(
 
 
 def _with_own(
-  batches: Iterator[Batch], order: jax.Array, own: Batch
+  batches: Iterator[Batch], order: np.ndarray, own: Batch
 ) -> Iterator[Batch]:
   """Yields batches with their examples' part of an epoch's own arrays."""
-  order, own = jax.device_get((order, own))
-  start = 0
+  own, start = jax.device_get(own), 0
   for batch in batches:
     size = len(batch['labels'])
     index = mesh.own_share(order, start, size)
     start += size
     yield batch | {name: array[index] for name, array in own.items()}
+
+
+class Partial(NamedTuple):
+  """An epoch that is under way, as it can be gone on with.
+
+  Attributes:
+    epoch: counted from 0 over all phases.
+    step: how many of its steps are done.
+    state: after them; donated to the next one.
+    sums: totals over their examples; likewise.
+    train_s: as of an `EpochResult`.
+  """
+
+  epoch: int
+  step: int
+  state: TrainState
+  sums: Sums
+  train_s: float
 
 
 class EpochResult(NamedTuple):
@@ -374,10 +396,12 @@ def fit(
   key: jax.Array,
   settings: Callable[[int], Settings],
   done_epochs: int = 0,
+  partial: Partial | None = None,
+  partial_every_s: float = np.inf,
   reset_optimizer: Callable[[TrainState], TrainState] | None = None,
   teacher_of_views: Callable[[np.ndarray], np.ndarray] | None = None,
   progress: str | None = None,
-) -> Iterator[EpochResult]:
+) -> Iterator[EpochResult | Partial]:
   """Trains, an epoch an item; the caller saves and evaluates between them.
 
   The data order and every random number are functions of (key, epoch, step):
@@ -394,13 +418,16 @@ def fit(
     key: of the whole training; [S] keys if the program is vmapped.
     settings: of an epoch, counted from 0 over all phases.
     done_epochs: how many epochs the state has behind it.
+    partial: of the epoch after these, to be gone on with in the place of the
+      state.
+    partial_every_s: after so long within an epoch there is a `Partial` of it.
     reset_optimizer: applied to the state where a phase starts, if given.
     teacher_of_views: from the views of an epoch, int32 [N], to the teacher's
       logits for them, [N, K], in the place of the arrays' teacher_logits.
     progress: a label for a progress bar, or None for no bar.
   Yields:
-    An EpochResult after each epoch. Its state is donated to the next one:
-    use it before the next item is asked for.
+    An EpochResult after each epoch, and perhaps a Partial within. Its state is
+    donated to the next one: use it before the next item is asked for.
   Raises:
     NonFiniteLoss: names the step and the settings.
   """
@@ -429,7 +456,10 @@ def fit(
     for epoch, (phase, size, steps, is_first) in enumerate(schedule):
       if epoch < done_epochs:
         continue
-      if is_first and epoch > 0 and reset_optimizer is not None:
+      resumed = partial if epoch == done_epochs else None
+      if resumed is not None:
+        state = resumed.state
+      elif is_first and epoch > 0 and reset_optimizer is not None:
         state = reset_optimizer(state)
       epoch_key, epoch_settings = fold_in(key, epoch), settings(epoch)
       began = time.perf_counter()
@@ -440,24 +470,33 @@ def fit(
         began = time.perf_counter()
         order = program.order(jnp.asarray(phase.subset), epoch_key)
         run_steps = _stepper(
-          program, arrays, order, own, 0, epoch_key, epoch_settings
+          program, arrays, order, own, 0, 0, epoch_key, epoch_settings
         )
         state, sums = run_steps(state, program.zero_sums(), 0, 0)
         jax.block_until_ready((order, state, sums))
         compile_s = time.perf_counter() - began
       began = time.perf_counter()
       order = program.order(jnp.asarray(phase.subset), epoch_key)
+      sums, start, before_s = program.zero_sums(), 0, 0.0
+      if resumed is not None:
+        sums, start, before_s = resumed.sums, resumed.step, resumed.train_s
+        bar.update(start * program.batch_size)
       run_steps = _stepper(
-        program, arrays, order, own, size, epoch_key, epoch_settings
+        program, arrays, order, own, start, size, epoch_key, epoch_settings
       )
-      sums = program.zero_sums()
-      start = 0
+      yielded = began
       while start < steps:
         stop = min(steps, start + steps_per_call)
         call_began = time.perf_counter()
         state, sums = run_steps(state, sums, start, stop)
         totals = jax.device_get(sums)
-        call_s = time.perf_counter() - call_began
+        # Clocks differ, and what all do must not.
+        call_s, since_s = processes.from_first(
+          lambda began=call_began, last=yielded: [
+            time.perf_counter() - began,
+            time.perf_counter() - last,
+          ]
+        )
         _check_finite(totals, phase.name, epoch, epoch_settings)
         done = min(stop * program.batch_size, size)
         bar.set_postfix_str(_postfix(totals), refresh=False)
@@ -468,7 +507,13 @@ def fit(
           max(1, int((stop - start) * _CALL_S / call_s)),
         )
         start = stop
-      train_s = time.perf_counter() - began
+        if start < steps and since_s > partial_every_s:
+          train_s = before_s + time.perf_counter() - began
+          saving = time.perf_counter()
+          yield Partial(epoch, start, state, sums, train_s)
+          yielded = time.perf_counter()
+          began += yielded - saving  # Not of the training.
+      train_s = before_s + time.perf_counter() - began
       yield EpochResult(
         epoch, phase.name, state, totals, train_s, compile_s, teacher_s
       )

@@ -8,7 +8,15 @@ import pytest
 import tensorflow_datasets as tfds
 
 from configs import mnist
-from kd_jax import data, errors, experiment, logits_on_disk, mesh
+from kd_jax import (
+  data,
+  errors,
+  experiment,
+  jobs,
+  logits_on_disk,
+  mesh,
+  train,
+)
 from tests.data import tfds_toys
 
 
@@ -112,6 +120,34 @@ def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
 ):
   with pytest.raises(errors.UserError, match='left on disk, and not replaced'):
     _run(tmp_path, data_dir, 0.0, **{'train.transfer_set': 'noise'})
+
+
+@pytest.mark.parametrize('memory_gib', [0.0, 4.0], ids=['disk', 'memory'])
+def test_a_run_stopped_within_an_epoch_goes_on_within_it(
+  tmp_path, data_dir, memory_gib, monkeypatch, caplog
+):
+  whole = _run(tmp_path / 'whole', data_dir, memory_gib)
+  save, saved = jobs._save_partial, []
+
+  def stop(job, partial):
+    save(job, partial)
+    saved.append((partial.epoch, partial.step))
+    if (partial.epoch, partial.step) == (1, 2):
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(jobs, 'PARTIAL_EVERY_S', 0.0)
+  monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
+  monkeypatch.setattr(jobs, '_save_partial', stop)
+  with pytest.raises(KeyboardInterrupt):
+    _run(tmp_path / 'stopped', data_dir, memory_gib)
+  monkeypatch.setattr(jobs, '_save_partial', save)
+  epoch, step = saved[-1]
+  with caplog.at_level('INFO'):
+    stopped = _run(tmp_path / 'stopped', data_dir, memory_gib)
+  assert f'resumed after step {step} of epoch {epoch}' in caplog.text
+  assert stopped['weights'] == whole['weights']
+  assert stopped['test'] == whole['test']
+  assert not list((tmp_path / 'stopped').rglob('partial'))
 
 
 # --- Logits on disk. ---

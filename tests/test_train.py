@@ -404,6 +404,30 @@ def test_resume_is_exact(done_epochs):
   _assert_equal(rest[-1][1], whole[-1][1])
 
 
+@pytest.mark.parametrize('done_epochs', [0, 3])
+def test_an_epoch_under_way_is_gone_on_with_exactly(done_epochs, monkeypatch):
+  monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
+  program, state = _program()
+  *_, whole = _fit(program, _copy(state))
+  whole = _copy(whole.state), whole.sums
+  partials = [
+    result._replace(**_copy({'state': result.state, 'sums': result.sums}))
+    for result in _fit(program, _copy(state), partial_every_s=0.0)
+    if isinstance(result, train.Partial)
+  ]
+  partial = next(own for own in partials if own.epoch == done_epochs)
+  assert partial.step > 0 and partial.train_s > 0
+  program, _ = _program()
+  results = list(
+    _fit(program, _copy(state), done_epochs=done_epochs, partial=partial)
+  )
+  assert [own.epoch for own in results] == list(range(done_epochs, 8))
+  assert results[0].train_s > partial.train_s
+  _assert_equal(results[-1].state, whole[0])
+  for name, total in whole[1].items():
+    np.testing.assert_array_equal(results[-1].sums[name], total)
+
+
 def test_settings_follow_the_epoch_over_all_phases():
   seen = []
 
