@@ -80,18 +80,28 @@ def _run(folder, data_dir, memory_gib, **fields):
   return record['students'][0]
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
   'fields',
   [
     {},
-    {'train.drop_remainder': True, 'train.holdout_fraction': 0.1},
-    {'train.subset': 'first10', 'data.train_examples': 250},
+    pytest.param(
+      {'train.drop_remainder': True, 'train.holdout_fraction': 0.1}, marks=SLOW
+    ),
+    pytest.param(
+      {'train.subset': 'first10', 'data.train_examples': 250}, marks=SLOW
+    ),
     {'train.augmentation': 'jitter', 'teacher.live': True},
-    {
-      'train.augmentation': 'jitter',
-      'distill.ce_weight': 1.0,
-      'distill.kd_weight': 0.0,
-    },
+    pytest.param(
+      {
+        'train.augmentation': 'jitter',
+        'distill.ce_weight': 1.0,
+        'distill.kd_weight': 0.0,
+      },
+      marks=SLOW,
+    ),
   ],
   ids=['plain', 'held_out', 'subset', 'augmented', 'labels'],
 )
