@@ -339,7 +339,6 @@ def _train_well(config, epochs: int) -> None:
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)
   teacher = config.teacher
-  teacher.retrain = True
   teacher.shipped = BEST_TEACHER
   teacher.outputs_scaling = 'cifar10'
   teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
