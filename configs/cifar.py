@@ -75,13 +75,13 @@ BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
 # The last images of the training split, on which settings are chosen; their
 # teacher has not seen them either.
 HOLDOUT = 5000
-BEST_GRID_EPOCHS = 15
+BEST_GRID_EPOCHS = 15  # Of `ideal_best_grid`.
 LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
 # results/ has it.
 METHOD_WEIGHTS: dict[str, int] = {}
-GRID_EPOCHS = 10
+GRID_EPOCHS = 10  # Of `methods_grid`.
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 # Method, bits of the student's features and of the teacher's: 0 of the former
 # are floats, and 16 of the latter as good as floats.

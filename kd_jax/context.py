@@ -160,8 +160,8 @@ def make_job(
     num_seeds=len(seeds) if len(seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  if build.has_batch_norm(model, *kind_of_data(dataset)) and (
-    not train.drop_remainder
+  if not train.drop_remainder and build.has_batch_norm(
+    model, *kind_of_data(dataset)
   ):
     _refuse_padding(phases, train.batch_size, label)
   return jobs.Job(

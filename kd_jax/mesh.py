@@ -30,11 +30,15 @@ def use(size: int) -> contextlib.AbstractContextManager:
   devices = jax.devices()
   several = jax.process_count() > 1
   size = size or (len(devices) if several else 1)
-  if size > len(devices) or (several and size < len(devices)):
+  if several and size != len(devices):
+    raise errors.UserError(
+      f'config.mesh.data={size}: {jax.process_count()} processes share all of '
+      f'their {len(devices)} devices; expected that, or 0'
+    )
+  if size > len(devices):
     raise errors.UserError(
       f'config.mesh.data={size}: there are {len(devices)} devices '
-      f'({devices[0].device_kind}), of {jax.process_count()} processes, which '
-      'use all or, by themselves, some of them'
+      f'({devices[0].device_kind})'
     )
   if size == 1:
     return contextlib.nullcontext()
