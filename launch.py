@@ -65,6 +65,9 @@ def parse_flags(
   argv: list[str], values: flags.FlagValues = flags.FLAGS
 ) -> list[str]:
   """Parses the flags; a mistake in them ends in a line, not a traceback."""
+  # Else each override would be said to be defined twice.
+  if sum(re.match(r'--?config(=|$)', arg) is not None for arg in argv) > 1:
+    sys.exit('error: --config is given more than once; a run has one recipe')
   try:
     return (
       app.parse_flags_with_usage(argv)

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pathlib
+import shutil
+import time
 from typing import Any
 
 import jax
@@ -10,9 +12,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from kd_jax import mesh
+from kd_jax import errors, mesh, processes
 
 PyTree = Any
+
+_MOST_OF_THE_TIME = 0.1  # that goes into saves of epochs
+_ROOM = 2**20  # bytes that a checkpoint may take beside its arrays
 
 
 def tree_digest(tree: PyTree) -> str:
@@ -49,9 +54,28 @@ class Checkpoints:
         max_to_keep=keep, enable_async_checkpointing=False
       ),
     )
+    self._saved_at = time.perf_counter()
+    self._save_s = 0.0
+
+  def is_due(self) -> bool:
+    """Whether a save now would take no more than a tenth of the time.
+
+    Epochs of a small network on few images are shorter than their saves.
+    """
+    return processes.from_first(
+      lambda: (
+        time.perf_counter() - self._saved_at >= self._save_s / _MOST_OF_THE_TIME
+      )
+    )
 
   def save(self, epoch: int, state: PyTree) -> None:
-    """Saves the state after `epoch` epochs."""
+    """Saves the state after `epoch` epochs.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    began = time.perf_counter()
+    processes.from_first(lambda: self._check_room(state))
     self._manager.save(
       epoch,
       args=ocp.args.Composite(
@@ -59,6 +83,22 @@ class Checkpoints:
         digest=ocp.args.JsonSave({'sha256': tree_digest(state)}),
       ),
     )
+    self._saved_at = time.perf_counter()
+    self._save_s = self._saved_at - began
+
+  def _check_room(self, state: PyTree) -> None:
+    """Refuses what the disk has no room for.
+
+    Orbax's threads, each with a traceback, would leave half of it there.
+    """
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
+    free = shutil.disk_usage(self._directory).free
+    if free < needed:
+      raise errors.UserError(
+        f'no space left for a checkpoint in {self._directory}: it may take '
+        f'{needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; with room '
+        'there, the same command goes on'
+      )
 
   def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
     """Returns (epochs done, state) of the newest sound checkpoint, or None.

@@ -1,5 +1,6 @@
 """One training in one folder: claimed, resumed, finished, restored."""
 
+import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Iterator
@@ -151,6 +152,7 @@ def run(
     return logits if programs.vmapped else logits[None]
 
   logits = None
+  num_epochs = sum(phase.epochs for phase in job.phases)
   epochs = train.fit(
     programs.epochs,
     state,
@@ -167,33 +169,37 @@ def run(
     if processes.is_first()
     else None,
   )
-  for result in epochs:
-    if isinstance(result, train.Partial):
-      _save_partial(job, result)
-      continue
-    state = result.state
-    logits = test_logits(state)
-    for i, seed in enumerate(job.seeds):
-      log.append(
-        {
-          'row': label,
-          'seed': seed,
-          'epoch': result.epoch,
-          'phase': result.phase,
-          **_train_metrics(result.sums, i),
-          **{
-            f'eval/{name}': value
-            for name, value in evaluate.evaluate(
-              logits[i], dataset.test.labels, test_teacher
-            ).items()
-          },
-          # Of a group that trained as one program, a seed's share.
-          'time/train_s': result.train_s / len(job.seeds),
-          'time/compile_s': result.compile_s / len(job.seeds),
-          'time/teacher_s': result.teacher_s / len(job.seeds),
-        }
-      )
-    checkpoints.save(result.epoch + 1, state)
+  # The bar gives way to what is said of an error.
+  with contextlib.closing(epochs):
+    for result in epochs:
+      if isinstance(result, train.Partial):
+        _save_partial(job, result)
+        continue
+      state = result.state
+      logits = test_logits(state)
+      for i, seed in enumerate(job.seeds):
+        log.append(
+          {
+            'row': label,
+            'seed': seed,
+            'epoch': result.epoch,
+            'phase': result.phase,
+            **_train_metrics(result.sums, i),
+            **{
+              f'eval/{name}': value
+              for name, value in evaluate.evaluate(
+                logits[i], dataset.test.labels, test_teacher
+              ).items()
+            },
+            # Of a group that trained as one program, a seed's share.
+            'time/train_s': result.train_s / len(job.seeds),
+            'time/compile_s': result.compile_s / len(job.seeds),
+            'time/teacher_s': result.teacher_s / len(job.seeds),
+          }
+        )
+      done_epochs = result.epoch + 1
+      if done_epochs == num_epochs or checkpoints.is_due():
+        checkpoints.save(done_epochs, state)
   checkpoints.close()
 
   if logits is None:  # Every epoch was done before a restart.

@@ -181,9 +181,16 @@ def log_own_lines() -> None:
   logging.set_verbosity(
     logging.INFO if processes.is_first() else logging.WARNING
   )
-  logging.get_absl_handler().addFilter(
-    lambda line: line.levelno >= 30 or 'kd_jax' in line.pathname
-  )
+
+  def is_shown(line) -> bool:
+    if 'kd_jax' in line.pathname:
+      return True
+    # What a library raises comes to us, and is said there; some log it, too,
+    # each of their threads with a traceback.
+    line.exc_info = line.exc_text = None
+    return line.levelno >= 30  # a warning
+
+  logging.get_absl_handler().addFilter(is_shown)
 
 
 def accelerators() -> list[str]:

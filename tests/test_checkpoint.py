@@ -1,5 +1,7 @@
 """Checkpoints: round trip, damage, digest."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,6 +74,25 @@ def test_arrays_without_their_digest_are_passed_over(
   epoch, _ = checkpoints.restore(_state(0))
   assert epoch == 1
   assert 'do not have their digest' in caplog.text
+
+
+def test_saves_take_a_tenth_of_the_time_at_most(checkpoints, monkeypatch):
+  clock = [1e9]
+  clocks = types.SimpleNamespace(perf_counter=lambda: clock[0])
+  monkeypatch.setattr(checkpoint, 'time', clocks)
+  assert checkpoints.is_due()  # It is not known yet what a save takes.
+  save = checkpoints._manager.save
+
+  def slow_save(*args, **kwargs):
+    save(*args, **kwargs)
+    clock[0] += 3
+
+  monkeypatch.setattr(checkpoints._manager, 'save', slow_save)
+  checkpoints.save(1, _state(1))
+  clock[0] += 29
+  assert not checkpoints.is_due()
+  clock[0] += 1
+  assert checkpoints.is_due()
 
 
 def test_only_the_newest_are_kept(checkpoints, tmp_path):
