@@ -6,8 +6,9 @@ Generated images 32x32x3 in array_record files, as TFDS has them; the ideal
 student with its stem's stride at 2, on stored teacher logits, for epochs over
 20,000 examples that lie all over the data. Images on disk are read by Grain,
 and the logits from a sharded array. Each measurement is a process of its own,
-whose peak memory (of everything: Python, JAX, compilation) the kernel counts;
-an epoch's time is that of the second, its compilation being in the first.
+whose peak memory (of everything: Python, JAX, compilation) the kernel counts,
+and to which, where the images are on disk, it gives no more than 2 GiB; an
+epoch's time is that of the second, its compilation being in the first.
 
 Writes results/bench-large-data.json; the files of 2,000,000 images, in a
 temporary folder, take 6 GB.
@@ -25,6 +26,7 @@ import harness
 _USED = 20_000  # examples of an epoch
 _PER_FILE = 50_000
 _TEST = 1_000
+_LIMIT = 2 * 2**30  # bytes, of a process that reads from disk
 
 
 def make(folder: pathlib.Path, count: int) -> None:
@@ -128,6 +130,9 @@ def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
     train,
   )
 
+  if place == 'disk':
+    # What the process may allocate: with more it would end.
+    resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
   host_memory.keep_freed_memory()
   folder = pathlib.Path(case['folder'])
   config = cifar.get_config('ideal,stride_at=stem')

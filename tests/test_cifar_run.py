@@ -109,10 +109,8 @@ def _of_views(augmentation):
   return config
 
 
-@pytest.mark.parametrize(
-  'augmentation',
-  [pytest.param('none', marks=pytest.mark.slow), 'crop_and_flip'],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('augmentation', ['none', 'crop_and_flip'])
 def test_a_live_teacher_gives_what_its_stored_outputs_give(
   folder, augmentation
 ):

@@ -51,7 +51,7 @@ def _assert_same(images, kernel, tolerance=2e-5, **kwargs):
 pads = st.tuples(st.integers(0, 2), st.integers(0, 2))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
   batch=st.integers(1, 3),
   size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
