@@ -6,7 +6,6 @@ Every mistake is named by file and example before anything is computed.
 import functools
 import io
 import pathlib
-import warnings
 import zipfile
 from collections.abc import Sequence
 from concurrent import futures
@@ -332,19 +331,19 @@ def decode(
     is_gray: whether C is to be 1, or 3; None for what the image has.
   """
   try:
-    with warnings.catch_warnings():
-      # An image that is far too large is refused, and not only warned of.
-      warnings.simplefilter('error', Image.DecompressionBombWarning)
-      with Image.open(file, formats=('PNG', 'JPEG')) as image:
-        if is_gray is None:
-          is_gray = image.mode in _GRAY
-        if is_gray and image.mode not in _GRAY:
-          raise DataError('has colors, and the first image has none')
-        image = ImageOps.exif_transpose(image)
-        image = image.convert('L' if is_gray else 'RGB')
-        if image_size:
-          image = ImageOps.fit(image, (image_size, image_size))
-        array = np.asarray(image)
+    with Image.open(file, formats=('PNG', 'JPEG')) as image:
+      # Pillow refuses what is twice as large, and only warns of this.
+      if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise DataError(f'is too large: {image.width} x {image.height} pixels')
+      if is_gray is None:
+        is_gray = image.mode in _GRAY
+      if is_gray and image.mode not in _GRAY:
+        raise DataError('has colors, and the first image has none')
+      image = ImageOps.exif_transpose(image)
+      image = image.convert('L' if is_gray else 'RGB')
+      if image_size:
+        image = ImageOps.fit(image, (image_size, image_size))
+      array = np.asarray(image)
   except Exception as error:  # Pillow raises many kinds.
     raise DataError(f'{name}: {error or type(error).__name__}') from None
   return array[..., None] if is_gray else array
