@@ -96,11 +96,16 @@ class Images:
     """
     import grain
 
+    # The step computes on the other half of the cores.
+    threads = max(1, (os.cpu_count() or 1) // 2)
     parts = np.split(order, range(size, len(order), size))
     yield from (
       grain.MapDataset.source(parts)
       .map(self.read)
       .to_iter_dataset(
-        grain.ReadOptions(num_threads=max(1, (os.cpu_count() or 1) // 2), prefetch_buffer_size=_READ_AHEAD)
+        grain.ReadOptions(
+          num_threads=threads,
+          prefetch_buffer_size=_READ_AHEAD,
+        )
       )
     )
