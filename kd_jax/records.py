@@ -181,16 +181,17 @@ def log_own_lines() -> None:
   logging.set_verbosity(
     logging.INFO if processes.is_first() else logging.WARNING
   )
+  logging.get_absl_handler().addFilter(_is_shown)
 
-  def is_shown(line) -> bool:
-    if 'kd_jax' in line.pathname:
-      return True
-    # What a library raises comes to us, and is said there; some log it, too,
-    # each of their threads with a traceback.
-    line.exc_info = line.exc_text = None
-    return line.levelno >= 30  # a warning
 
-  logging.get_absl_handler().addFilter(is_shown)
+def _is_shown(line: Any) -> bool:
+  # Not any path with this name: an environment may lie in a folder of it.
+  if line.pathname.startswith(os.path.dirname(__file__) + os.sep):
+    return True
+  # What a library raises comes to us, and is said there; some log it, too,
+  # each of their threads with a traceback.
+  line.exc_info = line.exc_text = None
+  return line.levelno >= 30  # a warning
 
 
 def accelerators() -> list[str]:

@@ -1,6 +1,7 @@
 """Records: atomic files, JSON lines, locks."""
 
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,26 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     records.write_json(path, {'a': object()})
   assert records.read_json(path) == {'a': 1}
   assert [p.name for p in tmp_path.iterdir()] == ['run.json']
+
+
+@pytest.mark.parametrize(
+  'folder, level, shown',
+  [
+    (pathlib.Path(records.__file__).parent / 'data', logging.INFO, True),
+    ('/home/kd_jax/.venv/lib/orbax', logging.INFO, False),
+    ('/home/kd_jax/.venv/lib/orbax', logging.ERROR, True),
+  ],
+)
+def test_of_libraries_warnings_are_shown_without_tracebacks(
+  folder, level, shown
+):
+  try:
+    raise OSError('full')
+  except OSError:
+    error = sys.exc_info()
+  line = logging.LogRecord('absl', level, f'{folder}/x.py', 1, 'x', (), error)
+  assert records._is_shown(line) == shown
+  assert (line.exc_info is None) == ('orbax' in str(folder))
 
 
 def test_no_file_or_a_damaged_one_reads_as_none(tmp_path):
