@@ -109,6 +109,40 @@ def accuracy_table(record: Record) -> str:
   return tables.markdown(headers, rows)
 
 
+def beside_paper_table(record: Record) -> str:
+  """What the paper reports, accuracy and the ratio of inference, beside ours.
+
+  Ratios are of the largest batch that was timed.
+  """
+  timing = record['benchmark']
+  largest = max(
+    int(size) for n in timing['networks'].values() for size in n['batches']
+  )
+  lines = []
+  for name, students in records.by_row(record).items():
+    network = timing['networks'][timing['network_of'][name]]
+    ratio = network['batches'][str(largest)]['ratio']
+    lines.append(
+      (
+        name,
+        str(len(students)),
+        mean_sd(_test(students, 'accuracy'), 2, scale=100),
+        _format(_paper(record, name, 'accuracy'), 2),
+        tables.quartiles(ratio, 1),
+        _format(_paper(record, name, 'inference_ratio'), 1),
+      )
+    )
+  headers = (
+    'row',
+    'seeds',
+    'accuracy %',
+    'paper %',
+    f'teacher / student, batch {largest:,}',
+    'paper',
+  )
+  return tables.markdown(headers, lines)
+
+
 def _of(
   students: Sequence[Record], part: str, field: str
 ) -> list[float | None]:
@@ -392,23 +426,6 @@ def fits_table(record: Record) -> str:
   )
 
 
-def training_speed_table(record: Record) -> str:
-  """Examples a second of systems that train the same student."""
-  lines = []
-  for system in record['systems'].values():
-    rate = system['examples_per_s']
-    lines.append(
-      (
-        system['about'],
-        *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
-        str(rate['n']),
-        tables.quartiles(system['ours_over_it'], 2),
-      )
-    )
-  headers = ('system', 'examples/s', 'lower', 'upper', 'rounds', 'ours / it')
-  return tables.markdown(headers, lines)
-
-
 def convolutions_table(record: Record) -> str:
   """Milliseconds of each form of each convolution; the chosen ones marked."""
   lines = []
@@ -551,13 +568,13 @@ def results_tables(record: Record) -> str:
 # Tables of one run, and of all runs together, by the name a README asks with.
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': accuracy_table,
+  'beside_paper': beside_paper_table,
   'cost': cost_table,
   'latency': latency_table,
   'fits': fits_table,
   'methods': methods_table,
   'grid': grid_table,
   'unseen': unseen_table,
-  'training_speed': training_speed_table,
   'convolutions': convolutions_table,
   'shipped': shipped_table,
   'results': results_tables,

@@ -99,6 +99,15 @@ def test_cost_has_ratios_with_their_spread(record):
   ]  # fmt: skip
 
 
+def test_the_paper_stands_beside_accuracy_and_ratio(record):
+  table = report.beside_paper_table(record)
+  assert 'teacher / student, batch 1 ' in table.splitlines()[0]
+  assert _cells(table, 'h50') == [
+    'h50', '2', '96.50 ± 0.71', '95.97', '40.0 (20.0–80.0)', '315.3',
+  ]  # fmt: skip
+  assert _cells(table, 'h50_hard')[3:] == ['–', '40.0 (20.0–80.0)', '–']
+
+
 def test_fits_show_what_each_adds(record):
   cells = _cells(report.fits_table(record), 'h50')
   assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
@@ -132,19 +141,6 @@ def test_a_grid_names_the_best_weight_of_each_method():
   assert report.best_weights(record) == {'kl': 100, 'dkd': 10}
   cells = _cells(report.grid_table(record), 'dkd')
   assert cells == ['dkd', '**90.50 ± 0.71**', '80.50 ± 0.71', '–']
-
-
-def test_training_speed_is_a_ratio_to_ours():
-  rate = {'median': 1200.0, 'lower': 1000.0, 'upper': 1400.0, 'n': 9}
-  ratio = {'median': 2.5, 'lower': 2.0, 'upper': 3.0, 'n': 9}
-  record = {
-    'systems': {
-      'x': {'about': 'X', 'examples_per_s': rate, 'ours_over_it': ratio}
-    }
-  }
-  assert _cells(report.training_speed_table(record), 'X') == [
-    'X', '1,200', '1,000', '1,400', '9', '2.50 (2.00–3.00)',
-  ]  # fmt: skip
 
 
 def test_shipped_outputs_have_a_line_for_each_scaling_and_split():
