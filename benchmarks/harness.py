@@ -57,20 +57,27 @@ def worker(
 
 
 def repeat(
-  call: Callable[[], Any], examples: int, *, seconds: float = 0.2
+  call: Callable[[], Any],
+  examples: int,
+  *,
+  seconds: float = 0.2,
+  enough: float = 5.0,
 ) -> tuple[int, float]:
-  """Calls as often as fits, three times at least: a turn of `System`.
+  """Calls as often as fits: a turn of `System`.
 
   Args:
     call: done when it returns.
     examples: of a call.
-    seconds: to fill.
+    seconds: to fill, with three calls at least,
+    enough: but no more calls once these have passed.
   """
-  began, count = time.perf_counter(), 0
-  while count < 3 or time.perf_counter() - began < seconds:
+  began = time.perf_counter()
+  count, taken = 0, 0.0
+  while taken < seconds or (count < 3 and taken < enough):
     call()
     count += 1
-  return count * examples, time.perf_counter() - began
+    taken = time.perf_counter() - began
+  return count * examples, taken
 
 
 class Worker:
