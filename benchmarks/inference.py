@@ -99,11 +99,12 @@ def ours(name: str) -> harness.System:
 
 
 def ours_exported(name: str) -> harness.System:
-  """Loaded as on a machine that has JAX alone."""
+  """Loaded as on a machine that has JAX alone, and the allocator set."""
   import jax
 
-  from kd_jax import export
+  from kd_jax import export, host_memory
 
+  host_memory.keep_freed_memory()
   exported = jax.export.deserialize(
     bytearray(export.serialize(deployed(name), networks.image_shape(name)))
   )

@@ -2,6 +2,10 @@
 
 Needs jax and flatbuffers, and of this project no other file: it may be copied
 beside an artifact.
+
+On Linux, large batches on a CPU are up to 15 % faster where the process keeps
+the memory that it frees: MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
+MALLOC_ARENA_MAX=1 in its environment.
 """
 
 import hashlib
