@@ -28,6 +28,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from ml_collections import ConfigDict
 
 from kd_jax import (
@@ -201,7 +202,45 @@ def make_forward(
     logits, *_ = apply(variables, preprocess(images), train=False, key=None)
     return jax.nn.softmax(logits)
 
-  return forward
+  size = getattr(network, 'cpu_batch', None)
+  return forward if size is None else _in_parts(forward, size)
+
+
+def _in_parts(
+  forward: Callable[[jax.Array], jax.Array], size: int
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns what computes the same, on a CPU of so many images at a time.
+
+  Where the number of images is a symbol, too.
+  """
+
+  def loop(images):
+    count = images.shape[0]
+    whole = count // size
+    rest = forward(images[whole * size :])
+    # As large as a part at least, however few images there are: it is cut out
+    # of a program that need not run.
+    padding = [(0, size), *[(0, 0)] * (images.ndim - 1)]
+    padded = jnp.pad(images, padding)
+    outputs = jnp.zeros((count + size, *rest.shape[1:]), rest.dtype)
+
+    def compute_part(i, outputs):
+      part = forward(lax.dynamic_slice_in_dim(padded, i * size, size))
+      return lax.dynamic_update_slice_in_dim(outputs, part, i * size, axis=0)
+
+    outputs = lax.fori_loop(0, whole, compute_part, outputs)
+    outputs = lax.dynamic_update_slice_in_dim(
+      outputs, rest, whole * size, axis=0
+    )
+    return outputs[:count]
+
+  def in_parts(images):
+    count = images.shape[0]
+    if isinstance(count, int) and count <= size:
+      return forward(images)
+    return lax.platform_dependent(images, cpu=loop, default=forward)
+
+  return in_parts
 
 
 def serialize(forward, image_shape: tuple[int, ...]) -> bytes:

@@ -151,6 +151,14 @@ class ResNet(nn.Module):
   folded: bool = False
 
   @property
+  def cpu_batch(self) -> int | None:
+    """Images that a CPU computes fastest at a time; None if that is unknown.
+
+    Of many more, what a layer leaves for the next falls out of its caches.
+    """
+    return None if self.arithmetic == 'flax' else 100
+
+  @property
   def feature_names(self) -> tuple[str, ...]:
     """Names of the features, in the order of depth."""
     stages = (
