@@ -178,24 +178,19 @@ def serving_table(record: Record) -> str:
 
 def large_data_table(record: Record) -> str:
   """Rate and memory of images on disk, over those in memory."""
-  places = record['places']
-  # In memory the rate does not depend on how many examples there are.
-  memory = max(
-    own['examples_per_s']['median'] for own in places['memory'].values()
-  )
   lines = [
     (
       f'on {place}' if place == 'disk' else f'in {place}',
       f'{int(count):,}',
       tables.quartiles(own['examples_per_s'], 0),
-      f'{own["examples_per_s"]["median"] / memory:.2f}',
+      tables.quartiles(own['over_memory'], 2),
       tables.quartiles(own['memory_mib'], 0),
     )
-    for place, counts in places.items()
+    for place, counts in record['places'].items()
     for count, own in counts.items()
   ]
   headers = (
-    *('images', 'how many', 'examples/s', 'of the best in memory'),
+    *('images', 'how many', 'examples/s', 'of the least in memory'),
     'peak memory MiB',
   )
   return tables.markdown(headers, lines)

@@ -129,21 +129,21 @@ def test_growth_is_told_over_the_usual():
 
 
 def test_images_on_disk_are_held_against_those_in_memory():
-  own = lambda rate, mib: {
+  own = lambda rate, ratio, mib: {
     'examples_per_s': _quartiles(rate),
+    'over_memory': _quartiles(ratio),
     'memory_mib': _quartiles(mib),
   }
   record = {
     'places': {
-      'memory': {'1000': own(180.0, 900.0), '2000': own(200.0, 1800.0)},
-      'disk': {'2000': own(150.0, 850.0)},
+      'memory': {'1000': own(200.0, 1.0, 900.0)},
+      'disk': {'2000': own(160.0, 0.75, 850.0)},
     }
   }
-  rows = _rows(comparisons.large_data_table(record))
-  assert [row[:2] + row[3:4] for row in rows] == [
-    ['in memory', '1,000', '0.90'],
-    ['in memory', '2,000', '1.00'],
-    ['on disk', '2,000', '0.75'],
+  three = lambda number: f'{number} ({number}–{number})'
+  assert _rows(comparisons.large_data_table(record)) == [
+    ['in memory', '1,000', three('200'), three('1.00'), three('900')],
+    ['on disk', '2,000', three('160'), three('0.75'), three('850')],
   ]
 
 
