@@ -58,7 +58,7 @@ def _simplify(graph) -> None:
   A batch's size, which jax2onnx computes for each reshape, is what -1 stands
   for; of two reshapes in a row the second is enough; and a dropout that is not
   training passes its input on. Of a small network these are half of the nodes,
-  and each costs a call.
+  and each costs a call. The border of a max pool is a matter of its own.
   """
   from onnx import numpy_helper
 
@@ -86,7 +86,43 @@ def _simplify(graph) -> None:
         node.input[1] = name
     elif node.op_type == 'Dropout' and _is_off(node, constants):
       renamed[node.output[0]] = node.input[0]
+    elif node.op_type == 'MaxPool':
+      _take_border(node, maker, constants)
   _drop_unused(graph)
+
+
+def _take_border(pool, maker, constants) -> None:
+  """Makes the border before a max pool part of it, if it is nothing else.
+
+  Else ONNX Runtime takes the images out of its own layout, and back into it,
+  for the border alone.
+  """
+  from onnx import helper, numpy_helper
+
+  transpose = maker.get(pool.input[0])
+  if transpose is None or transpose.op_type != 'Transpose':
+    return
+  border = maker.get(transpose.input[0])
+  if border is None or border.op_type != 'Pad':
+    return
+  if not all(name in constants for name in border.input[1:3]):
+    return
+  widths, value = (
+    numpy_helper.to_array(constants[name]) for name in border.input[1:3]
+  )
+  (order,) = (own.ints for own in transpose.attribute if own.name == 'perm')
+  pads = widths.reshape(2, 4)[:, order]
+  own = {own.name: own for own in pool.attribute}
+  has_border = 'pads' in own and any(own['pads'].ints)
+  has_border |= 'auto_pad' in own and own['auto_pad'].s.startswith(b'SAME')
+  if has_border or pads[:, :2].any() or not np.isneginf(value).all():
+    return
+  for name in {'pads', 'auto_pad'} & set(own):
+    pool.attribute.remove(own[name])
+  pool.attribute.append(
+    helper.make_attribute('pads', pads[:, 2:].reshape(-1).tolist())
+  )
+  transpose.input[0] = border.input[0]
 
 
 def _is_off(dropout, constants) -> bool:
