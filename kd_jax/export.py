@@ -218,8 +218,7 @@ def _in_parts(
     count = images.shape[0]
     whole = count // size
     rest = forward(images[whole * size :])
-    # As large as a part at least, however few images there are: it is cut out
-    # of a program that need not run.
+    # A slice may not be larger than what it is of, even where none is taken.
     padding = [(0, size), *[(0, 0)] * (images.ndim - 1)]
     padded = jnp.pad(images, padding)
     outputs = jnp.zeros((count + size, *rest.shape[1:]), rest.dtype)

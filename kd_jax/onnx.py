@@ -112,13 +112,13 @@ def _take_border(pool, maker, constants) -> None:
   )
   (order,) = (own.ints for own in transpose.attribute if own.name == 'perm')
   pads = widths.reshape(2, 4)[:, order]
-  own = {own.name: own for own in pool.attribute}
-  has_border = 'pads' in own and any(own['pads'].ints)
-  has_border |= 'auto_pad' in own and own['auto_pad'].s.startswith(b'SAME')
+  known = {own.name: own for own in pool.attribute}
+  has_border = 'pads' in known and any(known['pads'].ints)
+  has_border |= 'auto_pad' in known and known['auto_pad'].s.startswith(b'SAME')
   if has_border or pads[:, :2].any() or not np.isneginf(value).all():
     return
-  for name in {'pads', 'auto_pad'} & set(own):
-    pool.attribute.remove(own[name])
+  for name in {'pads', 'auto_pad'} & set(known):
+    pool.attribute.remove(known[name])
   pool.attribute.append(
     helper.make_attribute('pads', pads[:, 2:].reshape(-1).tolist())
   )
