@@ -52,6 +52,7 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/serving.py
 	$(BENCH)/bin/python benchmarks/start_up.py
 	$(BENCH)/bin/python benchmarks/growth.py
+	$(BENCH)/bin/python benchmarks/side_by_side.py
 	$(BENCH)/bin/python benchmarks/large_data.py
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.

@@ -28,6 +28,13 @@ _RUNS_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
 )
+_WORKERS = flags.DEFINE_integer(
+  'workers',
+  1,
+  'Processes that train the students of a run side by side, each with its '
+  "share of the CPU's cores, or a GPU of its own.",
+  lower_bound=1,
+)
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
@@ -131,6 +138,30 @@ def _join_processes() -> None:
     os.environ['TQDM_DISABLE'] = '1'
 
 
+def _share_machine() -> bool:
+  """Has workers train the students, or takes this worker's share.
+
+  Returns whether this process is only a part of the run.
+  """
+  from kd_jax import workers
+
+  if workers.begin():
+    return True
+  if _WORKERS.value > 1:
+    if _DISTRIBUTED.value or _COORDINATOR.value is not None:
+      sys.exit(
+        'error: --workers: processes of a --distributed run take every step '
+        'together; leave one of the two out'
+      )
+    if 'rows' not in _CONFIG.value:
+      sys.exit(
+        f'error: --workers={_WORKERS.value}: {_CONFIG.value.name} has no '
+        'students to share out'
+      )
+    workers.run(sys.argv, _WORKERS.value)
+  return False
+
+
 def main(argv: list[str]) -> None:
   """Runs the config; the report is printed, and kept in the run's folder."""
   if len(argv) > 1:
@@ -144,6 +175,7 @@ def main(argv: list[str]) -> None:
     )
   try:
     # Before anything is computed.
+    is_part = _share_machine()
     _join_processes()
     # Imported late, so that --list, --help and a mistyped flag answer at once.
     from kd_jax import (
@@ -173,7 +205,7 @@ def main(argv: list[str]) -> None:
         )
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
-  if processes.is_first():
+  if processes.is_first() and not is_part:
     print(report.summary(record))
     print(f'{workdir}/report.md has the rest, with plots.')
 

@@ -156,6 +156,22 @@ def _growth(record: Record) -> Iterator[tuple[str, str, int, Record]]:
         yield network, axis, int(value), own
 
 
+def side_by_side_table(record: Record) -> str:
+  """Seconds of seeds one by one and side by side, and what that gains."""
+  lines = [
+    (
+      student,
+      record['seeds'],
+      tables.quartiles(own['one_by_one'], 1),
+      tables.quartiles(own['side_by_side'], 1),
+      tables.quartiles(own['gain'], 2),
+    )
+    for student, own in record['side_by_side'].items()
+  ]
+  headers = ('student', 'seeds', 'one by one s', 'side by side s', 'gain')
+  return tables.markdown(headers, lines)
+
+
 def serving_table(record: Record) -> str:
   """Microseconds of a call, one image each, the fastest way first."""
   latency = record['latency']
@@ -216,6 +232,7 @@ TABLES = {
   'rates': rates_table,
   'start_up': start_up_table,
   'growth': growth_table,
+  'side_by_side': side_by_side_table,
   'serving': serving_table,
   'large_data': large_data_table,
   'faults': faults_table,

@@ -6,11 +6,13 @@ Teachers live beside the runs, in folders named by what determines them, so
 that runs share them.
 """
 
+import contextlib
 import functools
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -32,6 +34,7 @@ from kd_jax import (
   records,
   report,
   teachers,
+  workers,
 )
 from kd_jax import context as context_lib
 from kd_jax import teacher as teacher_outputs
@@ -47,6 +50,8 @@ FREE_FIELDS = (
   'loop',
   'benchmark',
 )
+# A worker looks so often for a student that no other is at.
+_POLL_S = 1.0
 
 
 def run(
@@ -58,6 +63,9 @@ def run(
   source_dir: os.PathLike | None = None,
 ) -> dict[str, Any]:
   """Does what is left to do of a run and returns the content of its run.json.
+
+  Of one of the run's workers that is its share of the students; of the process
+  that prepares the run for them, what comes before.
 
   Args:
     config: from configs/.
@@ -75,7 +83,11 @@ def run(
   _check_named_rows(config, rows)
   workdir = pathlib.Path(workdir)
   records.log_device()
-  with records.locked(workdir), mesh.use(config.mesh.data):
+  is_worker = workers.share() is not None
+  with (
+    records.locked(workdir, shared=is_worker),
+    mesh.use(config.mesh.data),
+  ):
     record = _open_run(config, workdir)
     context = context_lib.make(
       config,
@@ -93,9 +105,12 @@ def run(
       build.check_methods(row_config, *kind)
     teacher = teachers.get(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
-    # Only now is the folder this config's: a mistake in the data or in the
-    # teacher's outputs leaves it free for the command that mends it.
-    records.write_json(workdir / 'run.json', record)
+    if not is_worker:
+      # Only now is the folder this config's: a mistake in the data or in the
+      # teacher's outputs leaves it free for the command that mends it.
+      records.write_json(workdir / 'run.json', record)
+    if workers.is_preparing():
+      return record
     if not rows:
       teachers.ship(config, context.dataset, teacher, workdir)
     identities: dict[str, dict[str, Any]] = {}
@@ -110,27 +125,31 @@ def run(
       own = context_lib.on_transfer_set(context, name)
       return own, teacher.on(name, own.dataset) if name else teacher
 
-    for name, row_config in rows.items():
-      if same_as[name] == name:
-        own_context, own_teacher = on_transfer_set(
-          row_config.train.transfer_set
-        )
-        _train_row(
-          name,
-          row_config,
-          identities[name],
+    def train_row(name: str) -> bool:
+      own_context, own_teacher = on_transfer_set(rows[name].train.transfer_set)
+      return _train_row(
+        name,
+        rows[name],
+        identities[name],
+        own_context,
+        functools.partial(
+          _teacher_of_row,
+          rows,
+          same_as,
+          identities,
           own_context,
-          functools.partial(
-            _teacher_of_row,
-            rows,
-            same_as,
-            own_context,
-            own_teacher,
-            workdir,
-            name,
-          ),
+          own_teacher,
           workdir,
-        )
+          name,
+        ),
+        workdir,
+      )
+
+    left = [name for name, first in same_as.items() if first == name]
+    while left := [name for name in left if not train_row(name)]:
+      time.sleep(_POLL_S)  # Others are at these.
+    if is_worker:
+      return record
     record['students'] = processes.from_first(
       lambda: _results(workdir, same_as)
     )
@@ -301,15 +320,17 @@ def _same_as(identities: dict[str, dict[str, Any]]) -> dict[str, str]:
 def _teacher_of_row(
   rows: dict[str, ConfigDict],
   same_as: dict[str, str],
+  identities: dict[str, dict[str, Any]],
   context: Context,
   teacher: Teacher,
   workdir: pathlib.Path,
   name: str,
   seed: int,
-) -> Teacher:
+) -> Teacher | None:
   """Returns what teaches a seed of a row: the run's teacher, or earlier rows.
 
-  Outputs of these are stored beside their weights.
+  Outputs of these are stored beside their weights. None while another worker
+  trains one of them.
   """
   spec, transfer_set = rows[name].teacher, rows[name].train.transfer_set
   if not (spec.rows or spec.class_shift):
@@ -320,6 +341,8 @@ def _teacher_of_row(
       outputs.append(teacher.logits)
       continue
     folder = workdir / 'students' / same_as[row] / f'seed-{seed}'
+    if not jobs.is_done(folder, identities[row]):
+      return None
     outputs.append(_student_outputs(rows[row], context, transfer_set, folder))
   logits = teacher_outputs.average(outputs, spec.average)
   return teacher._replace(
@@ -357,15 +380,17 @@ def _student_outputs(
       for name, split in (('train', dataset.train), ('test', dataset.test))
     }
 
-  return teacher_outputs.stored_outputs(
-    folder / '-'.join(['outputs', *filter(None, [transfer_set])]),
-    {
-      'weights': result['weights'],
-      'data_digest': dataset.digest,
-      'transfer_set': transfer_set,
-    },
-    compute,
-  )
+  store = folder / '-'.join(['outputs', *filter(None, [transfer_set])])
+  with records.locked(store, wait=True):
+    return teacher_outputs.stored_outputs(
+      store,
+      {
+        'weights': result['weights'],
+        'data_digest': dataset.digest,
+        'transfer_set': transfer_set,
+      },
+      compute,
+    )
 
 
 def _restore_student(
@@ -394,55 +419,97 @@ def _train_row(
   config: ConfigDict,
   identity: dict[str, Any],
   context: Context,
-  teacher_of: Callable[[int], Teacher],
+  teacher_of: Callable[[int], Teacher | None],
   workdir: pathlib.Path,
-) -> None:
+) -> bool:
   """Trains the seeds of a row that are not there yet.
 
-  `teacher_of` gives the teacher of a seed.
+  Of several workers each leaves out what another is at.
+
+  Args:
+    name: of the row.
+    config: closed.
+    identity: of the row's students, but for their seeds.
+    context: of what they learn.
+    teacher_of: gives the teacher of a seed, or None if it is not there yet.
+    workdir: of the run.
+  Returns:
+    Whether all seeds are there.
   """
   folder = workdir / 'students' / name
-  missing = [
-    seed
-    for seed in range(config.first_seed, config.first_seed + config.seeds)
-    if not jobs.is_done(folder / f'seed-{seed}', identity)
-  ]
-  if not missing:
-    return
-  live = _is_live(config, context.dataset)
-  augmentation, layers = config.train.augmentation, ()
-  of_views = features = None
-  if build.method_options(config.distill) and not live:
-    layers = build.teacher_layers(
-      config, *context_lib.kind_of_data(context.dataset)
-    )
-    if augmentation != 'none':
-      of_views = teacher_of(missing[0]).of_views(augmentation)
+
+  def missing_seeds():
+    return [
+      seed
+      for seed in range(config.first_seed, config.first_seed + config.seeds)
+      if not jobs.is_done(folder / f'seed-{seed}', identity)
+    ]
+
+  missing = missing_seeds()
   # On a CPU, networks side by side take as long as one after the other.
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else len(missing)
   )
   if config.teacher.rows or data.is_on_disk(context.dataset.train):
     together = 1  # Each seed has its own teacher, or its own order.
-  log = records.MetricsLog(workdir / 'metrics.jsonl')
   for first in range(0, len(missing), together):
     seeds = tuple(missing[first : first + together])
-    teacher = teacher_of(seeds[0])
-    job = context_lib.make_job(
-      config,
-      context,
-      label=name,
-      model=config.student,
-      train=config.train,
-      optim=config.optim,
-      distill=config.distill,
-      scaling=config.data.scaling,
-      seeds=seeds,
-      folder=folder / f'seed-{"-".join(map(str, seeds))}',
-      identity=identity,
-      live_teacher=live,
+    with _held([folder / f'seed-{seed}' for seed in seeds]) as held:
+      # Another worker may have been at them until now.
+      if not held or not set(seeds) <= set(missing_seeds()):
+        continue
+      teacher = teacher_of(seeds[0])
+      if teacher is not None:
+        _train_seeds(name, config, identity, context, teacher, seeds, workdir)
+  return not missing_seeds()
+
+
+@contextlib.contextmanager
+def _held(folders: list[pathlib.Path]) -> Iterator[bool]:
+  """Holds folders, of students, unless another worker has one of them."""
+  with contextlib.ExitStack() as locks:
+    try:
+      for folder in folders:
+        locks.enter_context(records.locked(folder))
+    except records.Busy:
+      yield False
+    else:
+      yield True
+
+
+def _train_seeds(
+  name: str,
+  config: ConfigDict,
+  identity: dict[str, Any],
+  context: Context,
+  teacher: Teacher,
+  seeds: tuple[int, ...],
+  workdir: pathlib.Path,
+) -> None:
+  """Trains seeds of a row, as one program if there are several."""
+  folder, live = workdir / 'students' / name, _is_live(config, context.dataset)
+  job = context_lib.make_job(
+    config,
+    context,
+    label=name,
+    model=config.student,
+    train=config.train,
+    optim=config.optim,
+    distill=config.distill,
+    scaling=config.data.scaling,
+    seeds=seeds,
+    folder=folder / f'seed-{"-".join(map(str, seeds))}',
+    identity=identity,
+    live_teacher=live,
+  )
+  of_views = features = None
+  if build.method_options(config.distill) and not live:
+    layers = build.teacher_layers(
+      config, *context_lib.kind_of_data(context.dataset)
     )
-    if layers and features is None:
+    if config.train.augmentation != 'none':
+      of_views = teacher.of_views(config.train.augmentation)
+    if layers:
       examples = job.examples
       if examples is None:
         examples = np.arange(len(context.dataset.train.labels))
@@ -452,28 +519,28 @@ def _train_row(
         config.train.subset,
         examples,
       )
-    for trained in jobs.run(
-      job,
-      context.dataset,
-      teacher.logits,
-      log,
-      live_teacher=teacher.variables if live else None,
-      teacher_features=features,
-      teacher_of_views=of_views,
-    ):
-      seed = trained.record['seed']
-      if build.is_quantized(config.student):
-        trained = _pack(trained, config, context.dataset, teacher.logits)
-      jobs.finish(trained, folder / f'seed-{seed}', identity)
-      logging.info(
-        '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
-        name,
-        seed,
-        100 * trained.record['test']['accuracy'],
-        trained.record['time']['train_s'],
-      )
-    if len(seeds) > 1:
-      records.remove(job.folder)
+  for trained in jobs.run(
+    job,
+    context.dataset,
+    teacher.logits,
+    records.MetricsLog(workdir / 'metrics.jsonl'),
+    live_teacher=teacher.variables if live else None,
+    teacher_features=features,
+    teacher_of_views=of_views,
+  ):
+    seed = trained.record['seed']
+    if build.is_quantized(config.student):
+      trained = _pack(trained, config, context.dataset, teacher.logits)
+    jobs.finish(trained, folder / f'seed-{seed}', identity)
+    logging.info(
+      '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
+      name,
+      seed,
+      100 * trained.record['test']['accuracy'],
+      trained.record['time']['train_s'],
+    )
+  if len(seeds) > 1:
+    records.remove(job.folder)
 
 
 def _pack(

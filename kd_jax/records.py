@@ -23,7 +23,12 @@ import jax
 from absl import logging
 
 import kd_jax
-from kd_jax import errors, processes
+from kd_jax import errors, processes, workers
+
+
+class Busy(errors.UserError):
+  """Another process is at work where this one would be."""
+
 
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -96,36 +101,42 @@ def differences(a: Any, b: Any, path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def locked(folder: os.PathLike, *, wait: bool = False) -> Iterator[None]:
+def locked(
+  folder: os.PathLike, *, wait: bool = False, shared: bool = False
+) -> Iterator[None]:
   """Holds a folder against other processes; the lock dies with its holder.
 
   Args:
     folder: need not be there yet; the lock is a file beside it.
     wait: for another holder to let go, instead of an error.
+    shared: with others who share it, too.
   Raises:
-    UserError: if another process holds it.
+    Busy: if another process holds it.
   """
   with contextlib.ExitStack() as held:
     processes.from_first(
-      lambda: held.enter_context(_locked(pathlib.Path(folder), wait))
+      lambda: held.enter_context(_locked(pathlib.Path(folder), wait, shared))
     )
     yield
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, wait: bool) -> Iterator[None]:
+def _locked(
+  folder: pathlib.Path, wait: bool, shared: bool = False
+) -> Iterator[None]:
   folder.parent.mkdir(parents=True, exist_ok=True)
+  how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.flock(file, how | fcntl.LOCK_NB)
     except BlockingIOError:
       if not wait:
-        raise errors.UserError(
+        raise Busy(
           f'another process is at work in {folder}: wait for it, or choose '
           'another folder with --workdir'
         ) from None
       logging.info('waiting for another process, at work in %s', folder)
-      fcntl.flock(file, fcntl.LOCK_EX)
+      fcntl.flock(file, how)
     yield  # Closing the file lets go.
 
 
@@ -162,14 +173,17 @@ class MetricsLog:
     """Adds a line."""
     if not processes.is_first():
       return
-    self.path.parent.mkdir(parents=True, exist_ok=True)
-    with open(self.path, 'a', encoding='utf-8') as file:
+    with (
+      _locked(self.path, wait=True),
+      open(self.path, 'a', encoding='utf-8') as file,
+    ):
       file.write(json.dumps(record) + '\n')
 
   def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
     """Removes the records of work that is going to be done again."""
-    kept = [record for record in self.read() if not unwanted(record)]
-    write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
+    with locked(self.path, wait=True):
+      kept = [record for record in self.read() if not unwanted(record)]
+      write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
 
 
 def log_own_lines() -> None:
@@ -222,7 +236,7 @@ def log_device() -> None:
 
 def environment() -> dict[str, Any]:
   """Returns what a number depends on besides its config: versions, device."""
-  device = jax.devices()[0]
+  device, own = jax.devices()[0], workers.share()
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'kd_jax': kd_jax.__version__,
@@ -234,7 +248,8 @@ def environment() -> dict[str, Any]:
     'num_devices': jax.device_count(),
     'num_processes': processes.count(),
     'processor': _processor(),
-    'cores': os.cpu_count(),
+    'cores': _cores(),
+    'workers': 1 if own is None else own.count,  # Each with as many cores.
   }
 
 
@@ -260,6 +275,13 @@ def _code_version() -> str:
   except (OSError, subprocess.SubprocessError):
     return ''
   return f'{commit}-dirty' if changed else commit
+
+
+def _cores() -> int | None:
+  """Returns how many cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count()
 
 
 def _processor() -> str:

@@ -591,9 +591,15 @@ def provenance(record: Record) -> str:
   """Returns a line that says where a run's numbers come from."""
   environment = record.get('environment') or record['training']['environment']
   versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
+  workers = max(
+    (s['environment'].get('workers', 1) for s in record.get('students', [])),
+    default=1,
+  )
+  side_by_side = f', {workers} students side by side' if workers > 1 else ''
   return (
     f'`{record["command"]}`; {environment["device"]} '
-    f'({environment["processor"]}, {environment["cores"]} cores), Python '
+    f'({environment["processor"]}, {environment["cores"]} cores{side_by_side}'
+    '), Python '
     f'{environment["python"]}, {versions}; code '
     f'{environment["code"] or "unknown"}; {environment["time"]}.'
   )
@@ -750,6 +756,7 @@ _BENCHMARKS = {
   'cases': comparisons.rates_table,
   'start_up': comparisons.start_up_table,
   'growth': comparisons.growth_table,
+  'side_by_side': comparisons.side_by_side_table,
   'latency': comparisons.serving_table,
   'places': comparisons.large_data_table,
   'faults': comparisons.faults_table,

@@ -124,17 +124,26 @@ class ViewOutputs:
     self._logits = np.full(
       (num_examples, num_views, num_classes), np.nan, np.float16
     )
-    if records.read_json(self._folder / 'manifest.json') != fingerprint:
-      records.remove(self._folder)
-      records.write_json(self._folder / 'manifest.json', dict(fingerprint))
+    self._read_files: set[str] = set()
+    with records.locked(self._folder, wait=True):
+      if records.read_json(self._folder / 'manifest.json') != fingerprint:
+        records.remove(self._folder)
+        records.write_json(self._folder / 'manifest.json', dict(fingerprint))
+      self._read_new()
+
+  def _read_new(self) -> None:
+    """Reads what has come to the store since it was last looked at."""
     for name in processes.from_first(self._whole):
       part = np.load(self._folder / name, allow_pickle=False)
       self._logits[part['example'], part['view']] = part['logits']
+      self._read_files.add(name)
 
   def _whole(self) -> list[str]:
-    """Returns the names of the files that are whole, and removes others."""
+    """Returns the new files that are whole, by name, and removes others."""
     names = []
     for path in sorted(self._folder.glob('*.npy')):
+      if path.name in self._read_files:
+        continue
       if _file_digest(path) == path.stem:
         names.append(path.name)
       else:
@@ -144,13 +153,19 @@ class ViewOutputs:
 
   def __call__(self, examples: np.ndarray, views: np.ndarray) -> np.ndarray:
     """Returns float32 logits [M, K] of views [M] of examples [M]."""
-    known = ~np.isnan(self._logits[examples, views, 0])
-    if not known.all():
-      missing = np.unique(
-        np.stack([examples[~known], views[~known]], axis=1), axis=0
-      )
-      self._add(*missing.T)
+    if self._missing(examples, views).size:
+      # Another process may need the same: one computes, the other reads.
+      with records.locked(self._folder, wait=True):
+        self._read_new()
+        missing = self._missing(examples, views)
+        if missing.size:
+          self._add(*missing)
     return self._logits[examples, views].astype(np.float32)
+
+  def _missing(self, examples: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Returns which of these are not there: [2, M'], each once."""
+    missing = np.isnan(self._logits[examples, views, 0])
+    return np.unique(np.stack([examples, views])[:, missing], axis=1)
 
   def _add(self, examples: np.ndarray, views: np.ndarray) -> None:
     logits = half_floats(self._compute(examples, views))
@@ -167,6 +182,7 @@ class ViewOutputs:
     content = _npy(part)
     digest = hashlib.sha256(content).hexdigest()
     records.write_bytes(self._folder / f'{digest}.npy', content)
+    self._read_files.add(f'{digest}.npy')
 
 
 # Of a network that comes with the project, in its folder.

@@ -111,6 +111,22 @@ def test_start_up_is_cold_over_warm():
   ]
 
 
+def test_side_by_side_is_told_with_its_gain():
+  record = {
+    'seeds': 4,
+    'side_by_side': {
+      'h300': {
+        'one_by_one': _quartiles(8.0),
+        'side_by_side': _quartiles(5.0),
+        'gain': _quartiles(1.6),
+      }
+    },
+  }
+  assert _rows(comparisons.side_by_side_table(record)) == [
+    ['h300', '4', '8.0 (8.0–8.0)', '5.0 (5.0–5.0)', '1.60 (1.60–1.60)']
+  ]
+
+
 def test_growth_is_told_over_the_usual():
   cost = lambda s: {'epoch_s': _quartiles(s), 'memory_mib': _quartiles(1500.0)}
   record = {

@@ -112,6 +112,24 @@ def test_recipes_are_listed_one_a_line():
       ),
       'config.data.train_examples=2001: generated has 2000',
     ),
+    (
+      (
+        '--config=configs/mnist.py:h300',
+        '--config.data.name=generated',
+        '--config.data.train_examples=2001',
+        '--workers=2',
+      ),
+      'config.data.train_examples=2001: generated has 2000',
+    ),
+    (('--config=configs/mnist.py:h300', '--workers=0'), '--workers'),
+    (
+      ('--config=configs/theory.py:lemma1', '--workers=2'),
+      'has no students to share out',
+    ),
+    (
+      ('--config=configs/mnist.py:h300', '--workers=2', '--distributed'),
+      'leave one of the two out',
+    ),
   ],
 )
 def test_a_mistake_ends_in_a_line_that_names_it(args, message, tmp_path):
@@ -192,15 +210,19 @@ def test_the_users_own_teacher_outputs(tmp_path, generated):
   assert 'Traceback' not in error
 
 
-def test_a_table_with_seeds_in_one_program(tmp_path):
-  """Several seeds as one program give what they give one by one."""
+def test_a_table_with_seeds_in_one_program_or_side_by_side(tmp_path):
+  """Several seeds together give what they give one by one."""
   accuracies = {}
-  for together in (1, 2):
-    workdir = tmp_path / f'by{together}'
+  for together, flag in (
+    ('apart', '--config.seeds_per_program=1'),
+    ('as_one', '--config.seeds_per_program=2'),
+    ('by_workers', '--workers=2'),
+  ):
+    workdir = tmp_path / together
     _run(
       workdir,
       '--config.seeds=2',
-      f'--config.seeds_per_program={together}',
+      flag,
       '--config.benchmark.enabled=false',
       '--config.train.epochs=1',
       recipe='h50',
@@ -210,7 +232,9 @@ def test_a_table_with_seeds_in_one_program(tmp_path):
     accuracies[together] = [s['test']['accuracy'] for s in students]
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
     assert len(lines) == 8
-    folders = {p.name for p in (workdir / 'students' / 'h50').iterdir()}
+    folders = {p.name for p in (workdir / 'students' / 'h50').glob('[!.]*')}
     assert folders == {'seed-0', 'seed-1'}
-  np.testing.assert_allclose(accuracies[1], accuracies[2], atol=0.02)
-  assert accuracies[1][0] != accuracies[1][1]
+  apart = accuracies.pop('apart')
+  for together in accuracies.values():
+    np.testing.assert_allclose(together, apart, atol=0.02)
+  assert apart[0] != apart[1]

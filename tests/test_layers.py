@@ -10,7 +10,8 @@ LAYERS = (
   ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
   + ('attacks', 'augment', 'host_memory', 'mesh', 'processes', 'risk'),
   ('methods', 'objectives', 'steps'),
-  ('records', 'data', 'checkpoint', 'train', 'evaluate', 'teacher', 'timing')
+  ('records', 'workers', 'data', 'checkpoint', 'train', 'evaluate', 'teacher')
+  + ('timing',)
   + ('logits_on_disk',)
   + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
   ('build',),

@@ -87,6 +87,16 @@ with records.locked(sys.argv[1]):
 """
 
 
+def test_a_folder_is_shared_by_those_who_share_it(tmp_path):
+  with records.locked(tmp_path, shared=True):
+    with records.locked(tmp_path, shared=True):
+      with pytest.raises(records.Busy), records.locked(tmp_path):
+        pass
+  with records.locked(tmp_path):
+    with pytest.raises(records.Busy), records.locked(tmp_path, shared=True):
+      pass
+
+
 def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
   folder = tmp_path / 'run'
   holder = subprocess.Popen(

@@ -110,6 +110,16 @@ def test_a_view_is_computed_once_and_found_again(tmp_path):
   assert len(asked) == 4
 
 
+def test_views_that_another_process_has_computed_are_read(tmp_path):
+  asked, by_other = [], []
+  store, other = _views(tmp_path, asked), _views(tmp_path, by_other)
+  theirs = other(EXAMPLES, VIEWS)
+  np.testing.assert_array_equal(store(EXAMPLES, VIEWS), theirs)
+  assert asked == [] and len(by_other) == 3
+  store(np.array([3, 2]), np.array([5, 2]))
+  assert asked == [(2, 2)]
+
+
 def test_views_of_another_teacher_are_computed_anew(tmp_path):
   asked = []
   _views(tmp_path, asked)(EXAMPLES, VIEWS)
