@@ -129,9 +129,11 @@ def adversarial_features(
   """A discriminator takes the student's features for the teacher's.
 
   L = sum over layers of -log D(W s + b),
-  D learning  -log D(t) - log(1 - D(W s + b)),
+  D learning  -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b),
 
-  D three dense layers on a layer's features, W and b the student's.
+  D three dense layers on a layer's features, W and b the student's. Features
+  are told apart too well for the student to learn from: without `doubt`, its
+  loss and its gradient stay large, and it learns little else.
 
   Args:
     student_features: of each layer [B, ...]; differentiated.
@@ -139,7 +141,9 @@ def adversarial_features(
     rival: the discriminators; constant.
   Returns:
     [B] float32, nats.
-  Reference: Belagiannis et al. 2018, arXiv:1803.10750, section 3.
+  Reference: Belagiannis et al. 2018, arXiv:1803.10750, section 3. Their
+    regularization by adversarial samples, student features that the
+    discriminator is to take for the teacher's, is here a weight, `doubt`.
   """
   return sum(
     _is_teachers(_discriminate(_dense(flatten(s), own), layers))
@@ -148,15 +152,31 @@ def adversarial_features(
 
 
 def tell_features(
-  student_features: Features, teacher_features: Features, adapters, rival
+  student_features: Features,
+  teacher_features: Features,
+  adapters,
+  rival,
+  *,
+  doubt: float = 1.0,
 ) -> jax.Array:
-  """The loss of `adversarial_features`' discriminators."""
+  """The loss of `adversarial_features`' discriminators.
+
+  Args:
+    student_features: of each layer [B, ...]; constant.
+    teacher_features: likewise.
+    adapters: from `init_features_map`; constant.
+    rival: the discriminators; differentiated.
+    doubt: weight of the student's features as the teacher's, 0 or more.
+  Returns:
+    [B] float32, nats.
+  """
   loss = 0.0
   for s, t, own, layers in zip(
     student_features, teacher_features, adapters, rival, strict=True
   ):
     loss += _is_teachers(_discriminate(flatten(t), layers))
-    loss += _is_students(_discriminate(_dense(flatten(s), own), layers))
+    log_odds = _discriminate(_dense(flatten(s), own), layers)
+    loss += _is_students(log_odds) + doubt * _is_teachers(log_odds)
   return loss
 
 

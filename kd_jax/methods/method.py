@@ -95,26 +95,28 @@ class Method(NamedTuple):
 
   @property
   def options(self) -> dict[str, Any]:
-    """The defaults of a config's section: `fn`'s options, weight, layers.
+    """The defaults of a config's section: own options, weight, layers.
 
     Raises:
-      TypeError: if `fn` has a parameter that is no input and has no default.
+      TypeError: if `fn`, or the rival, has a parameter that is no input and has
+        no default.
     """
     options = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
     if self.rival is not None:
       options['rival_rate'] = float(self.rival_rate)
-    for name, parameter in inspect.signature(self.fn).parameters.items():
-      if name in INPUTS:
-        continue
-      if parameter.default is inspect.Parameter.empty or name in options:
-        raise TypeError(
-          f'{self.fn.__name__}: {name!r} is not an input of methods '
-          f'({", ".join(INPUTS)}), so it needs a default, and a name that is '
-          f'not one of {", ".join(options)}'
-        )
-      options[name] = parameter.default
+    for fn in filter(None, (self.fn, self.rival)):
+      for name, parameter in inspect.signature(fn).parameters.items():
+        if name in INPUTS:
+          continue
+        if parameter.default is inspect.Parameter.empty or name in options:
+          raise TypeError(
+            f'{fn.__name__}: {name!r} is not an input of methods '
+            f'({", ".join(INPUTS)}), so it needs a default, and a name that is '
+            f'not one of {", ".join(options)}'
+          )
+        options[name] = parameter.default
     return options
 
 

@@ -363,10 +363,13 @@ def adversarial_features(student_features, adapters, rival):
   )
 
 
-def tell_features(student_features, teacher_features, adapters, rival):
+def tell_features(
+  student_features, teacher_features, adapters, rival, doubt
+):  # fmt: skip
   return sum(
     _nats(t.reshape(len(t), -1), layers, True)
     + _nats(_mapped(s, own), layers, False)
+    + doubt * _nats(_mapped(s, own), layers, True)
     for s, t, own, layers in zip(
       student_features, teacher_features, adapters, rival, strict=True
     )

@@ -1,5 +1,7 @@
 """Attacks, and opponents that learn in the same step."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,36 +96,52 @@ def _step(method, options=None):
   return jax.jit(step), state, batch
 
 
-def _settings(kd_weight=1.0, rate=0.05):
-  return steps.Settings(rate, objectives.Weights(0.0, kd_weight, 2.0))
+def _settings(rate, **options):
+  return steps.Settings(rate, objectives.Weights(0.0, 1.0, 2.0, options))
+
+
+def _run(step, state, batch, settings, count=60):
+  """Returns the state after these steps, and the means of the last one."""
+  for _ in range(count):
+    state, sums = step(state, batch, jax.random.key(0), settings)
+  return state, {name: value / 8 for name, value in sums.items()}
 
 
 @pytest.mark.parametrize(
-  'method', ['adversarial_logits', 'adversarial_features']
+  'method, options',
+  [('adversarial_logits', {}), ('adversarial_features', {'doubt': 0.0})],
 )
-def test_an_opponent_learns_to_tell_and_the_student_to_deceive(method):
+def test_an_opponent_learns_to_tell_and_the_student_to_deceive(method, options):
   step, state, batch = _step(method)
-  key = jax.random.key(0)
-
-  def run(state, settings, count=60):
-    for _ in range(count):
-      state, sums = step(state, batch, key, settings)
-    return state, {name: value / 8 for name, value in sums.items()}
+  run = functools.partial(_run, step, batch=batch)
 
   # A student that stands still is told from the teacher.
-  still, sums = run(state, _settings(rate=0.0))
+  still, sums = run(state, settings=_settings(0.0, **{method: options}))
   assert sums[f'{method}_rival'] < 0.5 * 2 * np.log(2)
   jax.tree.map(np.testing.assert_array_equal, state.params, still.params)
   # Against an opponent that stands still, it learns to be taken for it.
   frozen = objectives.Weights(
     0.0, 1.0, 2.0, {method: {'weight': 1.0, 'rival_rate': 0.0}}
   )
-  after, sums = run(still, steps.Settings(0.05, frozen), count=30)
+  frozen = steps.Settings(0.05, frozen)
+  after, sums = run(still, settings=frozen, count=30)
   jax.tree.map(
     np.testing.assert_array_equal, still.learned.rivals, after.learned.rivals
   )
-  _, first = run(still, steps.Settings(0.05, frozen), count=1)
+  _, first = run(still, settings=frozen, count=1)
   assert sums[method] < first[method]
+
+
+def test_an_opponent_in_doubt_leaves_the_student_something_to_learn_from():
+  losses = {}
+  for doubt in (0.0, 1.0):
+    step, state, batch = _step('adversarial_features')
+    settings = _settings(0.0, adversarial_features={'doubt': doubt})
+    _, sums = _run(step, state, batch, settings, count=300)
+    losses[doubt] = sums['adversarial_features']
+  assert losses[0.0] > 3
+  # Of a student that is told apart, half is taken for the teacher's.
+  assert losses[1.0] == pytest.approx(np.log(2), rel=0.1)
 
 
 def test_a_peer_learns_beside_the_student_and_another_network_than_it():

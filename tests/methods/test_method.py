@@ -57,6 +57,22 @@ def test_a_functions_parameters_say_what_it_gets():
   )
 
 
+def test_a_rivals_options_are_the_methods():
+  def fn(student_logits, rival, *, margin=2.0):
+    del student_logits, rival, margin
+
+  def rival(student_logits, teacher_logits, rival, *, doubt=0.5):
+    del student_logits, teacher_logits, rival, doubt
+
+  options = methods.Method(fn, rival=rival).options
+  assert options == {
+    'weight': 1.0,
+    'rival_rate': 1e-3,
+    'margin': 2.0,
+    'doubt': 0.5,
+  }
+
+
 def test_a_parameter_without_a_default_is_refused():
   def fn(student_logits, teacher_logit):
     del student_logits, teacher_logit
