@@ -592,7 +592,10 @@ def provenance(record: Record) -> str:
   environment = record.get('environment') or record['training']['environment']
   versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
   workers = max(
-    (s['environment'].get('workers', 1) for s in record.get('students', [])),
+    (
+      student.get('environment', {}).get('workers', 1)
+      for student in record.get('students', [])
+    ),
     default=1,
   )
   side_by_side = f', {workers} students side by side' if workers > 1 else ''

@@ -170,6 +170,13 @@ def test_a_run_without_timing_or_teacher_metrics_has_dashes(record):
   assert _cells(report.cost_table(record), 'h50')[-2] == '–'
 
 
+def test_what_was_trained_side_by_side_is_said(record):
+  assert 'side by side' not in report.provenance(record)
+  record['students'][1]['environment'] = record['environment'] | {'workers': 4}
+  cores = record['environment']['cores']
+  assert f'{cores} cores, 4 students side by side)' in report.provenance(record)
+
+
 def test_a_folder_gets_a_report_and_plots(record, tmp_path):
   records.write_json(tmp_path / 'run.json', record)
   log = records.MetricsLog(tmp_path / 'metrics.jsonl')

@@ -126,6 +126,7 @@ def _config():
   config.teacher.model.update(hidden=(32,), filters=(2,))
   config.teacher.model.dropout_rate = 0.0
   config.teacher.train.epochs = config.train.epochs = 1
+  config.benchmark.enabled = False
   common.table(
     config,
     {
