@@ -15,7 +15,7 @@ run: $(VENV)/.run  ## Set up, get MNIST, train teacher and students of Table 1.
 	$(BIN)/python launch.py --config=configs/mnist.py:table1
 
 test: $(VENV)/.test  ## Set up and pass the tests.
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.test  ## The tests that take minutes or large downloads.
 	$(BIN)/python -m pytest -m slow

@@ -21,6 +21,20 @@ jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+# Those that take longest, and come first: begun last, one would leave the other
+# processes idle.
+_LONG = (
+  *('test_cifar_run', 'test_launch', 'test_export', 'test_transfer_runs'),
+  *('test_mesh', 'test_quantized', 'test_large_data', 'test_real_bytes'),
+  *('test_theory', 'test_examples', 'test_workers', 'test_own_networks'),
+)
+
+
+def pytest_collection_modifyitems(items):
+  rank = {name: i for i, name in enumerate(_LONG)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(_LONG)))
+
+
 @pytest.fixture(scope='session')
 def generated() -> data.Dataset:
   """2,000 training and 500 test images, made, not downloaded."""
