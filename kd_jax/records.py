@@ -35,7 +35,7 @@ _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
 
 # Where a Linux machine shows an NVIDIA GPU or a TPU.
-_ACCELERATORS = ('/dev/nvidia0', '/dev/accel0', '/dev/vfio/0')
+_ACCELERATORS = ('/dev/nvidia0', *workers.TPUS)
 
 
 def write_bytes(path: os.PathLike, content: bytes) -> None:

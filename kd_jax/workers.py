@@ -26,6 +26,8 @@ _PREPARING = 'prepare'
 _POLL_S = 0.1
 # Of a GPU's memory, for those that share it.
 _GPU_MEMORY = 0.9
+# Where a Linux machine shows a TPU.
+TPUS = ('/dev/accel0', '/dev/vfio/0')
 
 
 class Share(NamedTuple):
@@ -112,9 +114,16 @@ def run(command: Sequence[str], count: int) -> None:
     command: the run's, to be given to Python.
     count: of workers.
   Raises:
-    UserError: if one was killed.
+    UserError: if one was killed, or they would have to share a TPU.
     SystemExit: if one failed, which has said why.
   """
+  if os.environ.get('JAX_PLATFORMS') != 'cpu' and any(
+    map(os.path.exists, TPUS)
+  ):
+    raise errors.UserError(
+      f'--workers={count}: a TPU serves one process; leave it out (seeds train '
+      'as one program there), or set JAX_PLATFORMS=cpu'
+    )
   _wait([_start(command, _PREPARING, {})])
   shares = [Share(index, count) for index in range(count)]
   gpus = _gpus()

@@ -45,6 +45,16 @@ def test_each_worker_has_a_gpu_of_its_own_or_a_part_of_one():
   assert workers.gpu_of(workers.Share(0, 2), []) == {}
 
 
+def test_a_tpu_is_not_shared(tmp_path, monkeypatch):
+  monkeypatch.setattr(workers, 'TPUS', (str(tmp_path),))
+  monkeypatch.delenv('JAX_PLATFORMS', raising=False)
+  with pytest.raises(errors.UserError, match='--workers=2: a TPU serves one'):
+    workers.run(['-c', 'raise SystemExit(1)'], 2)
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  with pytest.raises(SystemExit):
+    workers.run(['-c', 'raise SystemExit(1)'], 2)
+
+
 _SCRIPT = """
 import os, pathlib, signal, sys, time
 from kd_jax import workers
