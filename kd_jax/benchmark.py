@@ -25,6 +25,7 @@ from ml_collections import ConfigDict, config_flags
 
 from kd_jax import (
   build,
+  checks,
   cold_calls,
   costs,
   data,
@@ -402,7 +403,7 @@ def main(argv: Sequence[str]) -> None:
   rows = {name: build.close_row(config, name) for name in config.rows}
   first = next(iter(rows.values()))
   for row in rows.values():
-    build.validate(row)
+    checks.validate(row)
   dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
   students, network_of = distinct_models(rows)
   models = {'teacher': first.teacher.model} | students

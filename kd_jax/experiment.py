@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from kd_jax import (
   benchmark,
   build,
+  checks,
   data,
   errors,
   evaluate,
@@ -79,7 +80,7 @@ def run(
   config = build.with_own_teacher(config)
   rows = {name: build.close_row(config, name) for name in config.rows}
   for row_config in rows.values() or (config,):  # A teacher alone has none.
-    build.validate(row_config)
+    checks.validate(row_config)
   _check_named_rows(config, rows)
   workdir = pathlib.Path(workdir)
   records.log_device()
@@ -101,8 +102,8 @@ def run(
     )
     kind = context_lib.kind_of_data(context.dataset)
     for row_config in rows.values():
-      build.check_networks(row_config, *kind)
-      build.check_methods(row_config, *kind)
+      checks.check_networks(row_config, *kind)
+      checks.check_methods(row_config, *kind)
     teacher = teachers.get(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
     if not is_worker:

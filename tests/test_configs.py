@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import cifar, common, mnist
-from kd_jax import build, errors, methods, report, train
+from kd_jax import build, checks, errors, methods, report, train
 
 RESULTS = pathlib.Path(__file__).parents[1] / 'results'
 
@@ -37,7 +37,7 @@ def test_every_recipe_and_argument_closes_and_is_valid(recipe, argument):
   config = mnist.get_config(recipe + argument)
   json.dumps(config.to_dict())
   for row in _rows(recipe + argument).values():
-    build.validate(row)
+    checks.validate(row)
     assert None not in jax.tree.leaves(
       row.to_dict(), is_leaf=lambda leaf: leaf is None
     )
@@ -206,11 +206,11 @@ def test_mistakes_in_cifars_argument_are_named(arg, message):
 )
 def test_a_value_out_of_range_is_named_with_its_field(field, value):
   config = _rows('h300')['h300']
-  build.validate(config)
+  checks.validate(config)
   config.update_from_flattened_dict({field: value})
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
-    build.validate(config)
+    checks.validate(config)
 
 
 @pytest.mark.parametrize(
@@ -232,16 +232,16 @@ def test_a_value_out_of_range_is_named_with_its_field(field, value):
 )
 def test_a_value_out_of_range_of_cifar_is_named(field, value):
   config = _cifar_rows('ideal')['ideal']
-  build.validate(config)
+  checks.validate(config)
   config.update_from_flattened_dict({field: value})
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
-    build.validate(config)
+    checks.validate(config)
 
 
 def test_a_method_given_is_the_rows_method():
   row = _rows('h300,method=dkd+rkd')['h300']
-  build.validate(row)
+  checks.validate(row)
   options = build.method_options(row.distill)
   assert options['dkd'] == {'weight': 1.0, 'alpha': 1.0, 'beta': 8.0}
   assert set(options) == {'dkd', 'rkd'}
@@ -253,14 +253,14 @@ def test_a_method_given_is_the_rows_method():
 def test_a_classifier_that_nothing_trains_is_refused():
   row = _rows('h300,method=rkd')['h300']
   with pytest.raises(errors.UserError, match='ce_weight.*the last layer'):
-    build.validate(row)
+    checks.validate(row)
 
 
 def test_learning_from_nothing_is_refused():
   config = _rows('h300')['h300']
   config.distill.kd_weight = 0.0
   with pytest.raises(errors.UserError, match='nothing would be learned'):
-    build.validate(config)
+    checks.validate(config)
 
 
 CIFAR_ARGUMENTS = (
@@ -304,7 +304,7 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
     'resnet18': 0,
   }.get(recipe, 1)
   for row in rows.values() or (config,):
-    build.validate(row)
+    checks.validate(row)
     assert None not in jax.tree.leaves(
       row.to_dict(), is_leaf=lambda leaf: leaf is None
     )

@@ -14,7 +14,7 @@ LAYERS = (
   + ('timing',)
   + ('logits_on_disk',)
   + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
-  ('build',),
+  ('build', 'checks'),
   ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
   + ('theory', 'artifact', 'export', 'onnx', 'predict'),
 )

@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 import launch
 from configs import cifar, mnist, theory
-from kd_jax import build, errors
+from kd_jax import build, checks, errors
 
 pytestmark = [
   pytest.mark.faults,
@@ -63,9 +63,9 @@ def _why_not(argv):
       return ''
     config = build.with_own_teacher(config)
     for row in [build.close_row(config, row) for row in config.rows]:
-      build.validate(row)
+      checks.validate(row)
     if not config.rows:
-      build.validate(config)
+      checks.validate(config)
   except flags.Error as error:  # Which absl ends a program with, in a line.
     return f'error: {error}'
   except errors.UserError as error:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import mnist
-from kd_jax import build, errors, experiment, models, records, report
+from kd_jax import build, checks, errors, experiment, models, records, report
 from kd_jax.models import quantized
 
 NETWORKS = {
@@ -219,6 +219,6 @@ def test_bfloat16_and_unknown_arithmetic_are_refused():
   config = _config('int8')
   config.student.dtype = 'bfloat16'
   with pytest.raises(errors.UserError, match='student.arithmetic'):
-    build.validate(build.close_row(config, 'h50'))
+    checks.validate(build.close_row(config, 'h50'))
   with pytest.raises(errors.UserError, match='int4'):
-    build.validate(build.close_row(_config('int7'), 'h50'))
+    checks.validate(build.close_row(_config('int7'), 'h50'))

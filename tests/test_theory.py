@@ -6,7 +6,7 @@ import pytest
 
 from configs import common
 from configs import theory as recipes
-from kd_jax import build, errors, records, report, theory
+from kd_jax import build, checks, errors, records, report, theory
 
 
 def _columns(results, title):
@@ -139,7 +139,7 @@ def test_every_recipe_is_an_experiment_or_trains_students():
         assert config.experiment in theory.EXPERIMENTS
         continue
       for row in config.rows:
-        build.validate(build.close_row(config, row))
+        checks.validate(build.close_row(config, row))
 
 
 def test_hintons_students_differ_in_size_temperature_and_teacher():
@@ -197,7 +197,7 @@ def test_hintons_soft_targets_may_be_of_another_teacher():
   assert config.teacher.shipped == '' and config.teacher.train.epochs == 20
   assert list(config.rows) == ['soft_800']
   row = build.close_row(config, 'soft_800')
-  build.validate(row)
+  checks.validate(row)
   usual = build.close_row(recipes.get_config('hinton'), 'soft_800')
   assert (row.student, row.train) == (usual.student, usual.train)
   with pytest.raises(common.ConfigError, match='teacher_epochs=9 is for'):

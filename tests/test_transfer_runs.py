@@ -8,6 +8,7 @@ import pytest
 from configs import common, theory
 from kd_jax import (
   build,
+  checks,
   data,
   errors,
   experiment,
@@ -205,7 +206,7 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
 def test_mistakes_are_named_before_any_work(fields, message):
   config = _config({'row': fields})
   with pytest.raises(errors.UserError, match=message):
-    build.validate(build.close_row(config, 'row'))
+    checks.validate(build.close_row(config, 'row'))
 
 
 def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
