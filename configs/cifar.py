@@ -71,7 +71,7 @@ READINGS = {
 # Images of a class, for the gain of a teacher as a function of them.
 SIZES = (50, 100, 250, 500, 1000, 5000)
 _SEVERAL_SEEDS = 500  # Up to so many; --config.seeds=N asks it of all.
-BEST_EPOCHS = 30  # Of `ideal_best`, of `methods`, and of their teacher.
+BEST_EPOCHS = 30  # Of `ideal_best`, and of its teacher.
 # The last images of the training split, on which settings are chosen; their
 # teacher has not seen them either.
 HOLDOUT = 5000
@@ -81,7 +81,8 @@ QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
 # results/ has it.
 METHOD_WEIGHTS: dict[str, int] = {}
-GRID_EPOCHS = 10  # Of `methods_grid`.
+METHODS_EPOCHS = 15  # Of `methods` and `mimic`, on 5,000 images.
+METHODS_GRID_EPOCHS = 10
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 # Method, bits of the student's features and of the teacher's: 0 of the former
 # are floats, and 16 of the latter as good as floats.
@@ -436,12 +437,12 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       config.data.holdout_examples = HOLDOUT
       config.benchmark.enabled = False
     if recipe in ('methods', 'mimic'):
-      _compare_methods(config, args.epochs or BEST_EPOCHS)
+      _compare_methods(config, args.epochs or METHODS_EPOCHS)
       config.benchmark.steps_against = 'kl'
       if recipe == 'methods':
         config.eval.attacked_examples = 1000
     if recipe == 'methods_grid':
-      _compare_methods(config, args.epochs or GRID_EPOCHS)
+      _compare_methods(config, args.epochs or METHODS_GRID_EPOCHS)
       config.data.holdout_examples = HOLDOUT
       config.benchmark.enabled = False
     if recipe == 'quantized':
