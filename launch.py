@@ -13,7 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
-from kd_jax import errors
+from kd_jax import errors, host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE,ARGUMENT=VALUE,... of the run.'
@@ -180,7 +180,6 @@ def main(argv: list[str]) -> None:
     # Imported late, so that --list, --help and a mistyped flag answer at once.
     from kd_jax import (
       experiment,
-      host_memory,
       processes,
       program_cache,
       records,
@@ -189,7 +188,6 @@ def main(argv: list[str]) -> None:
     )
 
     records.log_own_lines()
-    host_memory.keep_freed_memory()
     program_cache.enable()
     workdir = _workdir(_CONFIG.value)
     with processes.guard():
@@ -211,4 +209,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  host_memory.keep_freed_memory()  # First of all: see there.
   app.run(main, flags_parser=parse_flags)

@@ -14,7 +14,9 @@ def keep_freed_memory() -> bool:
   allocates it again. A step on a CPU does that with all its activations: it
   took 15 to 25 % of a ResNet's step.
 
-  Takes effect for what is allocated from then on: call it first.
+  Call it before JAX computes, best of all before it is imported: threads that
+  are there already keep areas of their own, in which a buffer as large as a
+  step's is mapped anew each time, whatever is set here.
 
   Returns:
     Whether it could be done; not so where there is no glibc.
