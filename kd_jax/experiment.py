@@ -447,7 +447,9 @@ def _train_row(
     ]
 
   missing = missing_seeds()
-  # On a CPU, networks side by side take as long as one after the other.
+  if not missing:
+    return True
+  # On a CPU, networks in one program take as long as one after the other.
   together = config.seeds_per_program or (
     1 if jax.default_backend() == 'cpu' else len(missing)
   )

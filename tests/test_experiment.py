@@ -65,6 +65,15 @@ def test_the_student_learns_the_teacher(folder):
   }  # fmt: skip
 
 
+def test_nothing_is_left_to_do_where_seeds_train_as_one_program(
+  folder, monkeypatch
+):
+  """As on a GPU, where a program has as many seeds as are missing."""
+  before = records.read_json(folder / 'run' / 'run.json')['students']
+  monkeypatch.setattr(experiment.jax, 'default_backend', lambda: 'gpu')
+  assert _run(folder)['students'] == before
+
+
 def test_a_damaged_result_is_made_again(folder, caplog):
   before = records.read_json(folder / 'run' / 'run.json')
   result = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'result.json'

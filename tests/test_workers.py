@@ -117,17 +117,17 @@ def test_none_outlives_the_command(tmp_path):
     [sys.executable, '-c', code, *_command(tmp_path, _SLEEP)], cwd=ROOT
   )
   pids = [tmp_path / str(index) for index in range(2)]
-  _wait_for(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+  assert _becomes(lambda: all(pid.exists() and pid.read_text() for pid in pids))
   command.kill()
   command.wait()
-  _wait_for(lambda: not any(_is_alive(int(p.read_text())) for p in pids))
+  assert _becomes(lambda: not any(_is_alive(int(p.read_text())) for p in pids))
 
 
-def _wait_for(condition):
+def _becomes(condition):
   end = time.monotonic() + 30
-  while not condition():
-    assert time.monotonic() < end
+  while not condition() and time.monotonic() < end:
     time.sleep(0.02)
+  return condition()
 
 
 def _config():
