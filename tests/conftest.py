@@ -12,6 +12,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 _FLAGS = '--xla_backend_optimization_level=0'
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAGS}'
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -19,6 +20,12 @@ from kd_jax import data  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+# What a change did is what made a test fail: examples are the same each time.
+# Others are drawn where --hypothesis-profile=explore asks, as make faults does.
+hypothesis.settings.register_profile('same', derandomize=True)
+hypothesis.settings.register_profile('explore', derandomize=False)
+hypothesis.settings.load_profile('same')
 
 
 # Those that take longest, and come first: begun last, one would leave the other

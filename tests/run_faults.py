@@ -24,6 +24,7 @@ def once(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
       '-m',
       'faults',
       '-q',
+      '--hypothesis-profile=explore',
       f'--junitxml={path}',
     ],
     cwd=ROOT,

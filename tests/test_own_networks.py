@@ -99,6 +99,7 @@ def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
   'field, name, message',
   [
     ('teacher.module', 'linear_teacher', 'expected package.module:function'),
+    ('teacher.module', '../..', "'../..' is no package"),
     ('teacher.module', 'tests.none:x', "No module named 'tests.none'"),
     ('teacher.module', 'tests.own_networks:x', "no attribute 'x'"),
     ('teacher.module', 'tests.own_networks:NUMBER', 'NUMBER is no function'),

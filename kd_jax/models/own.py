@@ -36,6 +36,9 @@ def function(name: str) -> Callable[..., Any]:
   """
   module, _, attribute = name.partition(':')
   try:
+    # Which importlib would take as relative to a package that there is not.
+    if module.startswith('.'):
+      raise ImportError(f'{module!r} is no package')
     found = getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError, ValueError) as error:
     raise NotFound(
