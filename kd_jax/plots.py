@@ -8,10 +8,6 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from kd_jax import comparisons, records
 
 Record = dict[str, Any]
@@ -22,6 +18,8 @@ _MIN_BIN = 20
 
 
 def _color(index: int):
+  import matplotlib
+
   return matplotlib.colormaps['tab20'](index % 20)
 
 
@@ -498,6 +496,10 @@ def write_cifar(folder: os.PathLike, results: dict[str, Record]) -> None:
 @contextlib.contextmanager
 def _figure(path: pathlib.Path) -> Iterator[Any]:
   """Gives axes, and writes what was drawn on them as a file."""
+  # Here, as a run draws at its end: it is not to start a second later for it.
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
   figure = Figure(figsize=(8, 5), layout='constrained')
   FigureCanvasAgg(figure)
   yield figure.add_subplot()

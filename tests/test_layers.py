@@ -82,3 +82,20 @@ def test_leaves_are_pure():
       if not name.startswith('kd_jax')
     }
     assert outside <= LEAF_IMPORTS, path
+
+
+# What takes half a second or more to import, and few parts of a run need.
+IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}
+
+
+def test_nothing_heavy_is_imported_before_it_is_used():
+  for _, path in _modules():
+    for node in ast.parse(path.read_text()).body:
+      if isinstance(node, ast.Import):
+        names = {alias.name for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        names = {node.module}
+      else:
+        continue
+      heavy = {name.split('.')[0] for name in names} & IMPORTED_WHERE_USED
+      assert not heavy, path

@@ -9,17 +9,19 @@ makes a network of these.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import qwix
 from jax import lax
 
 from kd_jax.models import conv
+
+if TYPE_CHECKING:
+  import qwix  # Elsewhere where it is used: it takes a second, and few need it.
 
 PyTree = Any
 
@@ -114,7 +116,9 @@ def _calibration(bits: int) -> str:
   return f'absmax,{(last + 0.5) / last}'
 
 
-def _quantize(x: jax.Array, bits: int, axis: int) -> qwix.QArray:
+def _quantize(x: jax.Array, bits: int, axis: int) -> 'qwix.QArray':
+  import qwix
+
   return qwix.quantize(
     x,
     f'int{bits}',
@@ -125,6 +129,8 @@ def _quantize(x: jax.Array, bits: int, axis: int) -> qwix.QArray:
 
 def _integers(bits: int) -> Arithmetic:
   def rounded(x, axis):
+    import qwix
+
     return straight_through(x, qwix.dequantize(_quantize(x, bits, axis)))
 
   def convolve(lhs, rhs, *args, **kwargs):
@@ -206,7 +212,7 @@ def _widened(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
   XLA has no products of 4 bits on a CPU.
   """
 
-  def widen(array: qwix.QArray) -> qwix.QArray:
+  def widen(array: 'qwix.QArray') -> 'qwix.QArray':
     return array.replace(qvalue=array.qvalue.astype(jnp.int8))
 
   return lambda lhs, rhs, *args, **kwargs: fn(
@@ -227,6 +233,8 @@ def deploy(
     packed: from `pack` with its arithmetic.
     image_shape: [H, W, C] of its input.
   """
+  import qwix
+
   own = ARITHMETICS[module.arithmetic]
   init = lambda net: jax.eval_shape(
     lambda key: net.init(key, jnp.zeros((1, *image_shape)), train=False),
