@@ -76,6 +76,7 @@ BEST_EPOCHS = 30  # Of `ideal_best`, and of its teacher.
 # teacher has not seen them either.
 HOLDOUT = 5000
 BEST_GRID_EPOCHS = 15  # Of `ideal_best_grid`.
+BEST_RATE = 0.2  # Of `ideal_best`: the best of `ideal_best_grid`, in results/.
 LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
@@ -432,6 +433,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   else:
     if recipe == 'ideal_best':
       _improve(config, args.epochs or BEST_EPOCHS)
+      config.optim.learning_rate = BEST_RATE
     if recipe == 'ideal_best_grid':
       _improve(config, args.epochs or BEST_GRID_EPOCHS)
       config.data.holdout_examples = HOLDOUT

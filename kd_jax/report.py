@@ -54,8 +54,17 @@ def _format(value: float | None, digits: int) -> str:
   return tables.NONE if value is None else f'{value:.{digits}f}'
 
 
+def _evaluated_on(record: Record) -> str:
+  held_out = record['config']['data'].get('holdout_examples', 0)
+  return (
+    f'{held_out:,} held-out training images'
+    if held_out
+    else ('the whole test split')
+  )
+
+
 def accuracy_table(record: Record) -> str:
-  """What each network learned, on the whole test split, beside the paper."""
+  """What each network learned, on what it was evaluated on."""
   networks = {'teacher': [record['teacher']], **records.by_row(record)}
   attacked, packed = (
     any(part in s for students in networks.values() for s in students)
@@ -622,11 +631,11 @@ def markdown(record: Record) -> str:
   parts = [
     *head,
     '## Accuracy',
-    'Mean ± standard deviation over seeds, on the whole test split. Paper: '
+    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. Paper: '
     'its figure for the row. Agreement and KL are with the teacher.',
     accuracy_table(record),
     *_same_note(record),
-    'Test accuracy after each fit (%), which shows what the last one adds:',
+    'Accuracy after each fit (%), which shows what the last one adds:',
     fits_table(record),
     '## Cost',
     'Ratios are teacher time / network time: median (quartiles) over '

@@ -379,3 +379,15 @@ def test_no_record_names_a_path_of_the_machine_it_was_made_on():
   for name, record in report.load_results(ROOT).items():
     words = re.split('[ =:]', record.get('command', ''))
     assert not [word for word in words if word.startswith('/')], name
+
+
+@pytest.mark.parametrize(
+  'held_out, said',
+  [
+    (0, 'on the whole test split.'),
+    (5000, 'on 5,000 held-out training images.'),
+  ],
+)
+def test_what_networks_were_evaluated_on_is_said(record, held_out, said):
+  record['config']['data']['holdout_examples'] = held_out
+  assert said in report.markdown(record)
