@@ -198,8 +198,9 @@ def _draw_lines(axes, lines) -> None:
       color=_color(2 * i),
       label=label,
     )
-  axes.set_ylabel('test accuracy, %')
-  axes.legend()
+  axes.set_ylabel('accuracy, %')
+  if any(lines):  # A single line may have no name.
+    axes.legend()
   axes.grid(alpha=0.3)
 
 
