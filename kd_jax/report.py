@@ -56,11 +56,9 @@ def _format(value: float | None, digits: int) -> str:
 
 def _evaluated_on(record: Record) -> str:
   held_out = record['config']['data'].get('holdout_examples', 0)
-  return (
-    f'{held_out:,} held-out training images'
-    if held_out
-    else ('the whole test split')
-  )
+  if held_out:
+    return f'{held_out:,} held-out training images'
+  return 'the whole test split'
 
 
 def accuracy_table(record: Record) -> str:
