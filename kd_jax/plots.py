@@ -15,6 +15,7 @@ Record = dict[str, Any]
 
 # Bins of the reliability diagram with fewer examples say nothing.
 _MIN_BIN = 20
+_MIN_POINTS = 4  # Of a line: fewer are told by a table.
 
 
 def _color(index: int):
@@ -163,7 +164,7 @@ def _lines(
     varying: the fields of that section in which rows of a line may differ.
   Returns:
     By what the names of a line's rows begin with: x and accuracies (%) of its
-    rows, by rising x; of lines with at least four x.
+    rows, by rising x; of lines with at least `_MIN_POINTS` of them.
   """
   found: dict[str, dict[str, tuple[float, list[float]]]] = {}
   for name, students in records.by_row(record).items():
@@ -183,7 +184,7 @@ def _lines(
   return {
     os.path.commonprefix([*points]).rstrip('_'): sorted(points.values())
     for points in found.values()
-    if len({x for x, _ in points.values()}) > 3
+    if len({x for x, _ in points.values()}) >= _MIN_POINTS
   }
 
 
@@ -355,7 +356,7 @@ def names(record: Record) -> list[str]:
   if not any('bias' in students[0] for students in rows.values()):
     left_out.add('errors_bias')
   sizes = {_num_examples(record, row, s[0]) for row, s in rows.items()}
-  if len(sizes) < 2 or None in sizes:
+  if len(sizes) < _MIN_POINTS or None in sizes:
     left_out.add('accuracy_examples')
   return [name for name in PLOTS if name not in left_out]
 
@@ -386,6 +387,7 @@ def _has_reference(record: Record) -> bool:
 
 # What documents show beside the tables of a run.
 _PUBLISHED = (
+  'accuracy_examples',
   'accuracy_rows',
   'accuracy_kd_share',
   'accuracy_temperature',

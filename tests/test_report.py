@@ -191,24 +191,29 @@ def test_a_folder_gets_a_report_and_plots(record, tmp_path):
     assert f'({name}.png)' in text
 
 
-def _sizes(record):
-  """A run of one student on two training sets."""
-  record['config'] |= {
-    'train': {'batch_size': 10},
-    'distill': {'kd_weight': None},
-    'rows': {
-      'h50': {'distill': {'kd_weight': 1.0}},
-      'h50_hard': {'distill': {'kd_weight': 0.0}},
-    },
+def _sizes(record, count):
+  """A run of one student on so many training sets, with KD and without."""
+  sizes = [10 * 2**i for i in range(count)]
+  rows = {
+    f'n{size}{suffix}': {'distill': {'kd_weight': kd_weight}}
+    for size in sizes
+    for suffix, kd_weight in (('', 1.0), ('_no_kd', 0.0))
   }
-  for student, steps in zip(record['students'], (8, 8, 80), strict=True):
-    student |= {'steps': steps, 'epochs': 4}
+  record['config'] |= {
+    'train': {'batch_size': 10}, 'distill': {'kd_weight': None}, 'rows': rows,
+  }  # fmt: skip
+  record['students'] = [
+    _student(f'n{size}{suffix}', seed, accuracy + seed / 100)
+    | {'steps': 4 * size // 10, 'epochs': 4}
+    for size in sizes
+    for suffix, accuracy in (('', 0.9), ('_no_kd', 0.8))
+    for seed in range(2)
+  ]
   return record
 
 
 def test_a_plot_is_drawn_where_there_is_something_to_show(record):
   assert 'accuracy_examples' not in plots.names(record)
-  assert 'accuracy_examples' in plots.names(_sizes(record))
   record['benchmark']['reference'] = 'h50'
   assert 'accuracy_inference' not in plots.names(record)
   assert set(plots.names(record | {'students': []})) == {
@@ -244,18 +249,23 @@ def test_rows_that_differ_in_temperature_alone_are_a_line(record):
   assert 'accuracy_temperature' in plots.names(record)
 
 
+def test_a_few_training_sets_are_no_curve(record):
+  assert 'accuracy_examples' not in plots.names(_sizes(record, 3))
+  assert 'accuracy_examples' in plots.names(_sizes(record, 4))
+
+
 def test_accuracy_against_examples_has_a_line_with_a_teacher_and_one_without(
   record,
 ):
   axes = Figure().add_subplot()
-  plots.accuracy_examples(axes, _sizes(record), [])
+  plots.accuracy_examples(axes, _sizes(record, 2), [])
   lines = {
     container.get_label(): container.lines[0].get_xydata().tolist()
     for container in axes.containers
   }
   assert lines == {
-    'with KD': [[20, pytest.approx(96.5)]],
-    'labels alone': [[200, pytest.approx(95)]],
+    'with KD': [[10, pytest.approx(90.5)], [20, pytest.approx(90.5)]],
+    'labels alone': [[10, pytest.approx(80.5)], [20, pytest.approx(80.5)]],
   }
 
 
