@@ -210,7 +210,7 @@ def method_rows(
 
 
 # Percent of a method's default weight: what its weight is chosen from.
-GRID = (10, 30, 100, 300)
+GRID = (10, 30, 100, 300, 1000)
 
 
 def grid_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
