@@ -82,6 +82,19 @@ QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
 # results/ has it.
 METHOD_WEIGHTS: dict[str, int] = {}
+# Best at the last weight of that grid.
+LARGER_WEIGHTS = (
+  'kl',
+  'soft_cross_entropy',
+  'jensen_shannon',
+  'squared_error',
+  'logit_standardization',
+  'hint',
+  'review',
+  'correlation',
+  'crd',
+  'ard',
+)
 METHODS_EPOCHS = 15  # Of `methods` and `mimic`, on 5,000 images.
 METHODS_GRID_EPOCHS = 10
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
@@ -196,7 +209,7 @@ def _rows(
     assistant = {'student.blocks': (2, 2, 2, 2), 'student.stem_stride': 1}
     rows = common.method_rows(assistant)
     if recipe == 'methods_grid':
-      rows = common.grid_rows(rows)
+      rows = common.grid_rows(rows, larger=LARGER_WEIGHTS)
     return {row: (None, fields) for row, fields in rows.items()}
   if recipe == 'quantized':
     return {

@@ -210,21 +210,25 @@ def method_rows(
 
 
 # Percent of a method's default weight: what its weight is chosen from.
-GRID = (10, 30, 100, 300, 1000)
+GRID = (10, 30, 100, 300)
 
 
-def grid_rows(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
+def grid_rows(
+  rows: Mapping[str, Mapping[str, Any]], *, larger: tuple[str, ...] = ()
+) -> dict[str, dict]:
   """Rows of each method at each weight of the grid, as METHOD_PERCENT.
 
   Args:
     rows: from `method_rows`.
+    larger: methods that were best at the grid's last weight, and have one more.
   """
   return {
     f'{name}_{percent}': dict(fields) | {f'distill.{name}.weight': weight}
     for name, fields in rows.items()
     if name in methods.METHODS and 'distill.method' in fields
     for percent, weight in (
-      (percent, _weight(name, percent)) for percent in GRID
+      (percent, _weight(name, percent))
+      for percent in (*GRID, *((1000,) if name in larger else ()))
     )
   }
 

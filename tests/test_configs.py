@@ -297,7 +297,8 @@ def test_every_recipe_of_cifar_closes_and_is_valid(recipe, argument):
     'dropped': 2,
     'reduced_sets': 6,
     'methods': len(methods.METHODS) + 8,
-    'methods_grid': len(methods.METHODS) * len(common.GRID),
+    'methods_grid': len(methods.METHODS) * len(common.GRID)
+    + len(cifar.LARGER_WEIGHTS),
     'quantized': 6,
     'mimic': 8,
     'teacher': 0,
