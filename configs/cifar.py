@@ -81,7 +81,29 @@ LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 QUANTIZED_EPOCHS = 15
 # In percent of the methods' default weights: the best of `methods_grid`, as
 # results/ has it.
-METHOD_WEIGHTS: dict[str, int] = {}
+METHOD_WEIGHTS: dict[str, int] = {
+  'kl': 300,
+  'soft_cross_entropy': 1000,
+  'reverse_kl': 100,
+  'jensen_shannon': 1000,
+  'squared_error': 300,
+  'dkd': 30,
+  'dist': 100,
+  'logit_standardization': 300,
+  'mutual': 30,
+  'hint': 300,
+  'attention': 10,
+  'vid': 100,
+  'review': 1000,
+  'similarity': 100,
+  'rkd': 100,
+  'correlation': 300,
+  'crd': 300,
+  'adversarial_logits': 30,
+  'adversarial_features': 10,
+  'ard': 300,
+  'quantized': 100,
+}
 # Best at the last weight of that grid.
 LARGER_WEIGHTS = (
   'kl',
@@ -389,7 +411,6 @@ def _compare_methods(config, epochs: int) -> None:
   _train_well(config, epochs)
   config.train.subset = 'first500'
   config.student.stem_stride = 2
-  common.use_weights(config, METHOD_WEIGHTS)
   config.benchmark.live_teacher = False
 
 
@@ -453,6 +474,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       config.benchmark.enabled = False
     if recipe in ('methods', 'mimic'):
       _compare_methods(config, args.epochs or METHODS_EPOCHS)
+      common.use_weights(config, METHOD_WEIGHTS)
       config.benchmark.steps_against = 'kl'
       if recipe == 'methods':
         config.eval.attacked_examples = 1000
