@@ -18,6 +18,36 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Systems import the project from here, whatever the folder they start in.
 sys.path.insert(0, str(ROOT))
+# Of an NVIDIA GPU's memory: as it is needed, as several systems share it.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+
+
+def on_gpu() -> bool:
+  """Whether JAX computes on a GPU here; then PyTorch is to, as well."""
+  import jax
+
+  return jax.default_backend() == 'gpu'
+
+
+def torch_device() -> str:
+  """Returns 'cuda' or 'cpu': what JAX has, so that all compute on one thing.
+
+  Raises:
+    RuntimeError: if PyTorch has no GPU where JAX has one.
+  """
+  import torch
+
+  if not on_gpu():
+    return 'cpu'
+  if not torch.cuda.is_available():
+    raise RuntimeError(
+      'JAX computes on a GPU that this PyTorch cannot use: install its CUDA '
+      'build, or set JAX_PLATFORMS=cpu'
+    )
+  # Ten bits of a product's factors, which is JAX's own default.
+  torch.set_float32_matmul_precision('high')
+  torch.backends.cudnn.benchmark = True
+  return 'cuda'
 
 
 class System(NamedTuple):
@@ -122,6 +152,7 @@ def compare(
   limits_of: Sequence[str],
   rtol: float,
   atol: float = 0.0,
+  at_once: bool = False,
 ) -> dict[str, Any]:
   """Lets systems take turns.
 
@@ -131,6 +162,7 @@ def compare(
     rounds: of turns.
     limits_of: systems whose libraries measure what the machine can do.
     rtol, atol: of what must be equal before.
+    at_once: whether all systems start together, and not one after the other.
   Returns:
     JSON values. 'cases': for each case and system its 'examples_per_s' and
     'ours_over_it', round by round (quartiles of both). 'limits': quartiles of
@@ -141,8 +173,11 @@ def compare(
 
   ours = next(iter(starters))
   workers, checks = {}, {}
-  for name, start in starters.items():  # one by one, to warm up undisturbed
-    workers[name] = start()
+  if at_once:
+    workers = {name: start() for name, start in starters.items()}
+  for name, start in starters.items():
+    if not at_once:  # one by one, to warm up undisturbed
+      workers[name] = start()
     checks[name] = workers[name].answer()['check']
     if checks[name] is not None and checks[ours] is not None:
       np.testing.assert_allclose(
@@ -242,7 +277,7 @@ def environment(peers: Sequence[str]) -> dict[str, Any]:
   return records.environment() | {'peers': versions}
 
 
-_SIZE = 2048  # of a matrix
+_SIZE, _GPU_SIZE = 2048, 8192  # of a matrix
 _MEBI = 2**20  # floats of a vector: 4 MiB, times 64 as used
 
 
@@ -256,9 +291,9 @@ def _median_seconds(call: Callable[[], Any]) -> float:
   return float(np.median(seconds))
 
 
-def _limits(product_s: float, copy_s: float) -> dict[str, float]:
+def _limits(size: int, product_s: float, copy_s: float) -> dict[str, float]:
   return {
-    'product_gflops': 2 * _SIZE**3 / product_s / 1e9,
+    'product_gflops': 2 * size**3 / product_s / 1e9,
     'memory_gb_per_s': 2 * 64 * 4 * _MEBI / copy_s / 1e9,
   }
 
@@ -268,10 +303,12 @@ def jax_limits() -> dict[str, float]:
   import jax
   import jax.numpy as jnp
 
-  matrix = jax.random.normal(jax.random.key(0), (_SIZE, _SIZE))
+  size = _GPU_SIZE if on_gpu() else _SIZE
+  matrix = jax.random.normal(jax.random.key(0), (size, size))
   vector = jnp.ones(64 * _MEBI)
   product, scale = jax.jit(jnp.matmul), jax.jit(lambda x: 2 * x)
   return _limits(
+    size,
     _median_seconds(lambda: product(matrix, matrix).block_until_ready()),
     _median_seconds(lambda: scale(vector).block_until_ready()),
   )
@@ -281,9 +318,21 @@ def torch_limits() -> dict[str, float]:
   """Returns the same by PyTorch."""
   import torch
 
-  matrix, vector = torch.randn(_SIZE, _SIZE), torch.ones(64 * _MEBI)
+  device = torch_device()
+  size = _SIZE if device == 'cpu' else _GPU_SIZE
+  matrix = torch.randn(size, size, device=device)
+  vector = torch.ones(64 * _MEBI, device=device)
   result, scaled = torch.empty_like(matrix), torch.empty_like(vector)
+
+  def done(call):
+    call()
+    if device == 'cuda':
+      torch.cuda.synchronize()
+
   return _limits(
-    _median_seconds(lambda: torch.matmul(matrix, matrix, out=result)),
-    _median_seconds(lambda: torch.mul(vector, 2, out=scaled)),
+    size,
+    _median_seconds(
+      lambda: done(lambda: torch.matmul(matrix, matrix, out=result))
+    ),
+    _median_seconds(lambda: done(lambda: torch.mul(vector, 2, out=scaled))),
   )

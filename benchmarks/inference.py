@@ -12,7 +12,12 @@ product and the fastest copy of any library, measured in the same rounds, leave
 for a network's multiply-accumulates and for the bytes that it must touch
 (parameters, images, probabilities).
 
-Writes results/bench-inference-NETWORK.json.
+Where JAX has a GPU, JAX and PyTorch compute on that (PyTorch compiled with
+mode='max-autotune', which makes CUDA graphs), the others are left out, and
+images lie in its memory; probabilities go to the host's.
+
+Writes results/bench-inference-NETWORK.json, on a GPU
+results/bench-gpu-inference-NETWORK.json.
 """
 
 import argparse
@@ -36,6 +41,15 @@ SYSTEMS = {
   'onnxruntime': 'ONNX Runtime, of our ONNX',
   'onnxruntime-torch': "ONNX Runtime, of PyTorch's ONNX",
   'openvino': 'OpenVINO, of our ONNX',
+}
+GPU_SYSTEMS = {
+  'ours': 'kd_jax, jitted',
+  'ours-bfloat16': 'kd_jax, jitted, bfloat16',
+  'ours-exported': 'kd_jax, exported and loaded back',
+  'torch': 'PyTorch, eager',
+  'torch-bfloat16': 'PyTorch, eager, bfloat16',
+  'torch-compiled': 'PyTorch, torch.compile',
+  'torch-compiled-bfloat16': 'PyTorch, torch.compile, bfloat16',
 }
 _CHECKED = 8  # images
 
@@ -83,18 +97,20 @@ def deployed(name: str, preprocess=None, **fields):
   )
 
 
-def ours(name: str) -> harness.System:
+def ours(name: str, *, bfloat16: bool = False) -> harness.System:
   """Jitted, for each batch."""
   import jax
 
   from kd_jax import host_memory
 
   host_memory.keep_freed_memory()
-  forward = jax.jit(deployed(name))
+  fields = {'dtype': 'bfloat16'} if bfloat16 else {}
+  forward = jax.jit(deployed(name, **fields))
   return make_system(
     name,
     lambda images: np.asarray(forward(images)),
     prepare=jax.device_put,
+    check=not bfloat16,
   )
 
 
@@ -145,19 +161,24 @@ def torch_eager(
   from kd_jax import host_memory
 
   host_memory.keep_freed_memory()
-  forward = _torch_forward(name)
+  device = harness.torch_device()
+  forward = _torch_forward(name).to(device)
   if compiled:
-    forward = torch.compile(forward, dynamic=False)
+    mode = 'max-autotune' if device == 'cuda' else None
+    forward = torch.compile(forward, dynamic=False, mode=mode)
 
   def predict(images):
     with (
       torch.inference_mode(),
-      torch.autocast('cpu', dtype=torch.bfloat16, enabled=bfloat16),
+      torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16),
     ):
-      return forward(images).numpy()
+      return forward(images).cpu().numpy()
 
   return make_system(
-    name, predict, prepare=torch.from_numpy, check=not bfloat16
+    name,
+    predict,
+    prepare=lambda images: torch.from_numpy(images).to(device),
+    check=not bfloat16,
   )
 
 
@@ -214,10 +235,14 @@ def openvino(name: str) -> harness.System:
 
 MAKERS: dict[str, Callable[[str], harness.System]] = {
   'ours': ours,
+  'ours-bfloat16': functools.partial(ours, bfloat16=True),
   'ours-exported': ours_exported,
   'torch': torch_eager,
   'torch-compiled': functools.partial(torch_eager, compiled=True),
   'torch-bfloat16': functools.partial(torch_eager, bfloat16=True),
+  'torch-compiled-bfloat16': functools.partial(
+    torch_eager, compiled=True, bfloat16=True
+  ),
   'onnxruntime': functools.partial(onnxruntime, write=write_our_onnx),
   'onnxruntime-torch': functools.partial(onnxruntime, write=write_torch_onnx),
   'openvino': openvino,
@@ -275,28 +300,36 @@ def main() -> None:
     return
   for network in args.networks:
     print(f'--- {network}', flush=True)
+    on_gpu = harness.on_gpu()
+    systems = GPU_SYSTEMS if on_gpu else SYSTEMS
     results = harness.compare(
       {
         system: functools.partial(
           harness.Worker, __file__, f'{network}:{system}'
         )
-        for system in SYSTEMS
+        for system in systems
       },
       cases,
       rounds=args.rounds,
       limits_of=tuple(LIMITS),
-      rtol=1e-3,
-      atol=1e-5,
+      # On a GPU a product's factors have ten bits each.
+      rtol=5e-2 if on_gpu else 1e-3,
+      atol=1e-3 if on_gpu else 1e-5,
+      at_once=on_gpu,
     )
     del results['checks']
     costs = _costs(network)
     add_floors(results, costs)
+    kind, peers = 'bench-inference', ('onnxruntime', 'openvino', 'jax2onnx')
+    if on_gpu:
+      kind, peers = 'bench-gpu-inference', ()
+    peers = ('torch', *peers)
     harness.write(
-      args.out_dir / f'bench-inference-{network}.json',
-      peers=('torch', 'onnxruntime', 'openvino', 'jax2onnx'),
+      args.out_dir / f'{kind}-{network}.json',
+      peers=peers,
       network=network,
       costs=costs,
-      about=SYSTEMS,
+      about=systems,
       **results,
     )
 

@@ -11,7 +11,11 @@ memory allocator that ours has, which helps it too. Keras' Distiller calls the
 teacher in every step. Before any timing, all that compute in float32 on stored
 logits take the same two steps.
 
-Writes results/bench-training-NETWORK.json.
+Where JAX has a GPU, all compute on that: ours with the loop over steps in the
+program, PyTorch also with its whole step as one CUDA graph, and compiled with
+mode='max-autotune'.
+
+Writes results/bench-training-NETWORK.json, or bench-gpu-training-NETWORK.json.
 """
 
 import argparse
@@ -46,6 +50,30 @@ SYSTEMS = {
   'distiller-jax': ('Keras Distiller on JAX, live teacher', 2),
   'distiller-torch': ('Keras Distiller on torch, live teacher', 2),
 }
+GPU_SYSTEMS = {
+  'ours': ('kd_jax, stored outputs', 1000),
+  'ours-bfloat16': ('kd_jax bfloat16, stored outputs', 1000),
+  'ours-live': ('kd_jax, live teacher', 200),
+  'ours-live-bfloat16': ('kd_jax bfloat16, live teacher', 200),
+  'torch-float32': ('PyTorch, stored outputs', 300),
+  'torch-bfloat16': ('PyTorch bfloat16, stored outputs', 300),
+  'torch-compiled-float32': ('PyTorch compiled, stored outputs', 500),
+  'torch-compiled-bfloat16': ('PyTorch compiled bfloat16, stored outputs', 500),
+  'torch-graph-float32': ('PyTorch, one CUDA graph, stored outputs', 1000),
+  'torch-graph-bfloat16': (
+    'PyTorch bfloat16, one CUDA graph, stored outputs',
+    1000,
+  ),
+  'torch-live-float32': ('PyTorch, live teacher', 100),
+  'torch-live-compiled-bfloat16': (
+    'PyTorch compiled bfloat16, live teacher',
+    200,
+  ),
+  'torch-live-graph-bfloat16': (
+    'PyTorch bfloat16, one CUDA graph, live teacher',
+    200,
+  ),
+}
 CHECKED_STEPS = 2
 
 
@@ -63,34 +91,45 @@ def make_batch() -> dict[str, np.ndarray]:
 
 
 def ours(
-  network: str, *, live: bool = False, arithmetic: str = 'float'
+  network: str, system: str, *, arithmetic: str = 'float'
 ) -> harness.System:
-  """The step of a training, called in a loop as on a CPU."""
+  """The step of a training, in a loop of calls or, on a GPU, of the program."""
   import jax
   import jax.numpy as jnp
 
   from kd_jax import build, host_memory, objectives, optim, steps
 
   host_memory.keep_freed_memory()
+  live, dtype = 'live' in system, 'float32'
+  if 'bfloat16' in system:
+    dtype = 'bfloat16'
   optimizer = optim.make_optimizer(
     'sgd', momentum=0.9, nesterov=True, weight_decay=5e-4
   )
+  module = networks.make_module(network, arithmetic=arithmetic, dtype=dtype)
   step = steps.make_train_step(
-    build.apply_fn(networks.make_module(network, arithmetic=arithmetic)),
+    build.apply_fn(module),
     objectives.make_objective({'kl': {}}),
     optimizer,
     lambda step: 1.0,
   )
-  teacher = networks.make_module('teacher')
+  teacher = networks.make_module('teacher', dtype=dtype)
   variables = networks.make_variables('teacher') if live else {}
 
-  @functools.partial(jax.jit, donate_argnums=0)
   def train_step(state, batch, variables, key, settings):
     if live:
       logits, _ = teacher.apply(variables, batch['images'], train=False)
       batch = batch | {'teacher_logits': logits}
     return step(state, batch, key, settings)
 
+  @functools.partial(jax.jit, donate_argnums=0)
+  def train_steps(state, count, *args):
+    body = lambda i, carry: train_step(carry[0], *args)
+    sums = jax.eval_shape(train_step, state, *args)[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+    return jax.lax.fori_loop(0, count, body, (state, zeros))
+
+  call_step = jax.jit(train_step, donate_argnums=0)
   batch = jax.tree.map(jnp.asarray, make_batch()) | {'mask': jnp.ones(BATCH)}
   key, one = jax.random.key(0), jnp.float32(1)
   settings = steps.Settings(
@@ -101,17 +140,19 @@ def ours(
   held = {'state': jax.tree.map(jnp.copy, state)}
 
   def take(count):
-    for _ in range(count):
-      held['state'], sums = train_step(
-        held['state'], batch, variables, key, settings
-      )
+    args = batch, variables, key, settings
+    if harness.on_gpu():
+      held['state'], sums = train_steps(held['state'], count, *args)
+    else:
+      for _ in range(count):
+        held['state'], sums = call_step(held['state'], *args)
     jax.block_until_ready((held['state'], sums))
     return float(sums['loss'] / BATCH)
 
-  is_checked = arithmetic == 'float' and not live
-  checked = [take(1) for _ in range(CHECKED_STEPS)] if is_checked else None
-  name = 'ours-live' if live else 'ours' if is_checked else 'flax'
-  return harness.System(_turn(take, name), checked)
+  checked = None
+  if system == 'ours':
+    checked = [take(1) for _ in range(CHECKED_STEPS)]
+  return harness.System(_turn(take, system), checked)
 
 
 def plain_flax(network: str) -> harness.System:
@@ -137,7 +178,7 @@ def plain_flax(network: str) -> harness.System:
     BatchNorm=BatchNorm,
     max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
   )
-  return ours(network, arithmetic='flax')
+  return ours(network, 'flax', arithmetic='flax')
 
 
 def _turn(take: Callable[[int], float], system: str):
@@ -145,7 +186,7 @@ def _turn(take: Callable[[int], float], system: str):
 
   bfloat16 is 20 times slower on a processor without instructions for it.
   """
-  count = SYSTEMS[system][1]
+  most = count = systems()[system][1]
 
   def turn(case):
     nonlocal count
@@ -154,7 +195,7 @@ def _turn(take: Callable[[int], float], system: str):
     take(taken)
     seconds = time.perf_counter() - began
     fitting = int(taken * TURN_S / seconds)
-    count = max(1, min(SYSTEMS[system][1], fitting))
+    count = max(1, min(most, fitting))
     return BATCH * taken, seconds
 
   return turn
@@ -168,16 +209,15 @@ def _torch_batch():
 
   batch = make_batch()
   images = torch.from_numpy(batch['images'].transpose(0, 3, 1, 2).copy())
-  return (
+  tensors = (
     images.to(memory_format=torch.channels_last),
     torch.from_numpy(batch['labels']).long(),
     torch.from_numpy(batch['teacher_logits']),
   )
+  return tuple(own.to(harness.torch_device()) for own in tensors)
 
 
-def torch(
-  network: str, system: str, *, live: bool, compiled: bool, bfloat16: bool
-) -> harness.System:
+def torch(network: str, system: str) -> harness.System:
   """A plain loop."""
   import torch
   from torch.nn import functional as F
@@ -185,24 +225,37 @@ def torch(
   from kd_jax import host_memory
 
   host_memory.keep_freed_memory()
-  student = networks.make_torch(network)
-  teacher = networks.make_torch('teacher').eval() if live else None
+  device = harness.torch_device()
+  live, is_graph = 'live' in system, 'graph' in system
+  student = networks.make_torch(network).to(device)
+  teacher = networks.make_torch('teacher').eval().to(device) if live else None
   optimizer = torch.optim.SGD(
     student.parameters(),
     lr=RATE,
     momentum=0.9,
     nesterov=True,
     weight_decay=5e-4,
+    fused=device == 'cuda' or None,
   )
-  if compiled:
-    student = torch.compile(student, dynamic=False)
-    teacher = teacher and torch.compile(teacher, dynamic=False)
+  initial = [own.detach().clone() for own in student.state_dict().values()]
+  variables = list(student.state_dict().values())
+  if 'compiled' in system:
+    options = {'dynamic': False}
+    if device == 'cuda':
+      options['mode'] = 'max-autotune'
+    student = torch.compile(student, **options)
+    teacher = teacher and torch.compile(teacher, **options)
   images, labels, stored = _torch_batch()
   autocast = functools.partial(
-    torch.autocast, 'cpu', dtype=torch.bfloat16, enabled=bfloat16
+    torch.autocast,
+    device,
+    dtype=torch.bfloat16,
+    enabled='bfloat16' in system,
+    cache_enabled=not is_graph,  # A graph must hold its own casts.
   )
 
   def step():
+    optimizer.zero_grad()
     teacher_logits = stored
     if live:
       with torch.no_grad(), autocast():
@@ -217,17 +270,47 @@ def torch(
       log_target=True,
       reduction='batchmean',
     )
-    optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return float(loss.detach())
+    return loss.detach().clone()
+
+  if is_graph:
+    step = _as_graph(step)
+    # Captured with steps behind it, it starts from where the others do.
+    with torch.no_grad():
+      for own, value in zip(variables, initial, strict=True):
+        own.copy_(value)
+      for state in optimizer.state.values():
+        state['momentum_buffer'].zero_()
 
   def take(count):
-    return [step() for _ in range(count)]
+    losses = [step() for _ in range(count)]
+    return [float(loss) for loss in losses]  # Waits for the last.
 
-  is_checked = not (bfloat16 or live)
+  is_checked = not ('bfloat16' in system or live)
   checked = take(CHECKED_STEPS) if is_checked else None
   return harness.System(_turn(take, system), checked)
+
+
+def _as_graph(step: Callable) -> Callable:
+  """Returns a step that replays one CUDA graph."""
+  import torch
+
+  stream = torch.cuda.Stream()
+  stream.wait_stream(torch.cuda.current_stream())
+  with torch.cuda.stream(stream):
+    for _ in range(3):  # Allocates, and chooses algorithms.
+      step()
+  torch.cuda.current_stream().wait_stream(stream)
+  graph = torch.cuda.CUDAGraph()
+  with torch.cuda.graph(graph):
+    loss = step()
+
+  def replay():
+    graph.replay()
+    return loss.clone()
+
+  return replay
 
 
 def keras_distiller(network: str, system: str) -> harness.System:
@@ -269,18 +352,30 @@ def make(worker: str) -> harness.System:
   """Returns the system of `NETWORK:SYSTEM`."""
   network, system = worker.split(':')
   if system.startswith('torch'):
-    return torch(
-      network,
-      system,
-      live='live' in system,
-      compiled='compiled' in system,
-      bfloat16='bfloat16' in system,
-    )
+    return torch(network, system)
   if system.startswith('distiller'):
     return keras_distiller(network, system)
   if system == 'flax':
     return plain_flax(network)
-  return ours(network, live=system == 'ours-live')
+  return ours(network, system)
+
+
+def systems() -> dict[str, tuple[str, int]]:
+  """Returns what is compared on what JAX computes on."""
+  return GPU_SYSTEMS if harness.on_gpu() else SYSTEMS
+
+
+def _macs(network: str) -> int:
+  """Returns the multiply-accumulates of an image, forward."""
+  import jax
+
+  from kd_jax import build, costs
+
+  apply = build.apply_fn(networks.make_module(network, arithmetic='flax'))
+  variables = networks.make_variables(network)
+  image = jax.ShapeDtypeStruct((1, *networks.image_shape(network)), 'float32')
+  forward = lambda images: apply(variables, images, train=False, key=None)[0]
+  return costs.count_macs(forward, image)
 
 
 def main() -> None:
@@ -311,19 +406,23 @@ def main() -> None:
           if system.startswith('distiller')
           else None,
         )
-        for system in SYSTEMS
+        for system in systems()
       },
       ('training',),
       rounds=args.rounds,
       limits_of=tuple(limits),
-      rtol=5e-3,
+      # On a GPU factors have ten bits each; the files have what they make.
+      rtol=0.1 if harness.on_gpu() else 5e-3,
+      at_once=harness.on_gpu(),
     )
+    kind = 'bench-gpu-training' if harness.on_gpu() else 'bench-training'
     harness.write(
-      args.out_dir / f'bench-training-{network}.json',
-      peers=('keras', 'torch'),
+      args.out_dir / f'{kind}-{network}.json',
+      peers=('torch',) if harness.on_gpu() else ('keras', 'torch'),
       network=network,
       batch=BATCH,
-      about={name: about for name, (about, _) in SYSTEMS.items()},
+      macs=_macs(network),
+      about={name: about for name, (about, _) in systems().items()},
       **results,
     )
 

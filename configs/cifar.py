@@ -7,6 +7,7 @@
   python launch.py --config=configs/cifar.py:reduced_sets,seeds=5
   python launch.py --config=configs/cifar.py:sizes,seeds=3
   python launch.py --config=configs/cifar.py:ideal_best,stride_at=stem
+  python launch.py --config=configs/cifar.py:ideal_best,teacher=no_pool
   python launch.py --config=configs/cifar.py:methods,seeds=3
   python launch.py --config=configs/cifar.py:quantized
   python launch.py --config=configs/cifar.py:teacher,epochs=10
@@ -15,7 +16,9 @@ Arguments: seeds=N (of `sizes`, up to 500 images a class); epochs=N, of the
 students (of the teacher, for `teacher`); protocol=as_coded (what the authors'
 program does) or as_written (what the paper says); stride_at=block_default,
 stage1 or stem, the readings of "stride of the base block"; reduced=first500,
-block5000 or as_published, those of the reduced training set; method=NAME, of
+block5000 or as_published, those of the reduced training set; teacher=pool or
+no_pool, the ResNet-18 that teaches `ideal_best` or that `resnet18` trains: with
+a max-pool at its stem, or with none and half the channels; method=NAME, of
 kd_jax/methods, or several joined by + (response, the default, is the
 protocol's); smoke=true to finish in a minute.
 
@@ -45,7 +48,14 @@ TABLE2 = {
 IDEAL = 'stride_2'
 TEMPERATURE = 4.0
 TEACHER = 'teachers/cifar10-resnet50'
-BEST_TEACHER = 'teachers/cifar10-resnet18'
+# The ResNet-18 teachers: their folders, and what else they are.
+BEST_TEACHERS = {
+  'pool': ('teachers/cifar10-resnet18', {}),
+  'no_pool': (
+    'teachers/cifar10-resnet18-no_pool',
+    {'stem_pool': False, 'widths': (32, 64, 128, 256)},
+  ),
+}
 
 # How a protocol reads what the paper leaves open, unless an argument says so.
 READINGS = {
@@ -358,17 +368,17 @@ def _shorten(config, epochs: int) -> None:
   config.teacher.model.dtype = 'bfloat16'
 
 
-def _improve(config, epochs: int) -> None:
+def _improve(config, epochs: int, teacher: str) -> None:
   """Trains the students on views of the images, over one cycle.
 
   Their teacher's outputs are computed for the views that they see.
   """
-  _train_well(config, epochs)
+  _train_well(config, epochs, teacher)
   config.train.augmentation = 'crop_and_flip'
   config.distill.ce_weight = 0.1
 
 
-def _train_well(config, epochs: int) -> None:
+def _train_well(config, epochs: int, best_teacher: str = 'pool') -> None:
   """Trains students over one cycle, of a teacher that can be shown any image.
 
   It is a ResNet-18, which the students' machine can train, on augmented images.
@@ -376,9 +386,9 @@ def _train_well(config, epochs: int) -> None:
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)
   teacher = config.teacher
-  teacher.shipped = BEST_TEACHER
+  teacher.shipped, fields = BEST_TEACHERS[best_teacher]
   teacher.outputs_scaling = 'cifar10'
-  teacher.model = common.resnet((2, 2, 2, 2), zero_init=True)
+  teacher.model = common.resnet((2, 2, 2, 2), zero_init=True, **fields)
   teacher.train = common.training(
     epochs=BEST_EPOCHS,
     batch_size=128,
@@ -424,6 +434,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     protocol='as_coded',
     stride_at='',
     reduced='',
+    teacher='',
     method='response',
     smoke=False,
   )
@@ -431,6 +442,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     ('protocol', tuple(READINGS)),
     ('stride_at', ('', *STRIDES_AT)),
     ('reduced', ('', *REDUCED)),
+    ('teacher', ('', *BEST_TEACHERS)),
   ):
     if args[argument] not in known:
       raise common.ConfigError(
@@ -441,12 +453,21 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   for argument in ('stride_at', 'reduced'):
     readings[argument] = args[argument] or readings[argument]
   is_teacher = recipe in ('teacher', 'resnet18')
-  given = [
+  best_teacher = args.teacher or 'pool'
+  if args.teacher and recipe not in ('ideal_best', 'resnet18'):
+    raise common.ConfigError(
+      f'{recipe} has no teacher={args.teacher}: ideal_best and resnet18 have'
+    )
+  readings_given = [
     f'{key}_{args[key]}' for key in ('stride_at', 'reduced') if args[key]
-  ] + ([] if args.method == 'response' else [args.method])
+  ]
+  teacher_given = [f'teacher_{args.teacher}'] if args.teacher else []
+  method_given = [] if args.method == 'response' else [args.method]
   name = '-'.join(
     ['cifar', recipe]
-    + ([] if is_teacher else [args.protocol, *given])
+    + ([] if is_teacher else [args.protocol, *readings_given])
+    + teacher_given
+    + ([] if is_teacher else method_given)
     + ([f'epochs_{args.epochs}'] if args.epochs else [])
     + (['smoke'] if args.smoke else [])
   )
@@ -456,7 +477,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   if is_teacher:
     config.teacher.retrain = True
   if recipe == 'resnet18':
-    _train_well(config, config.train.epochs)
+    _train_well(config, config.train.epochs, best_teacher)
     config.teacher.train.epochs = args.epochs or BEST_EPOCHS
     config.teacher.ship_weights = True
   elif recipe == 'teacher':
@@ -466,10 +487,10 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       _shorten(config, args.epochs)
   else:
     if recipe == 'ideal_best':
-      _improve(config, args.epochs or BEST_EPOCHS)
+      _improve(config, args.epochs or BEST_EPOCHS, best_teacher)
       config.optim.learning_rate = BEST_RATE
     if recipe == 'ideal_best_grid':
-      _improve(config, args.epochs or BEST_GRID_EPOCHS)
+      _improve(config, args.epochs or BEST_GRID_EPOCHS, best_teacher)
       config.data.holdout_examples = HOLDOUT
       config.benchmark.enabled = False
     if recipe in ('methods', 'mimic'):
