@@ -119,34 +119,36 @@ def accuracy_table(record: Record) -> str:
 def beside_paper_table(record: Record) -> str:
   """What the paper reports, accuracy and the ratio of inference, beside ours.
 
-  Ratios are of the largest batch that was timed.
+  Ratios are of the largest batch that was timed; a run that timed nothing has
+  none.
   """
-  timing = record['benchmark']
+  timing = record.get('benchmark', {'networks': {}})
   largest = max(
-    int(size) for n in timing['networks'].values() for size in n['batches']
+    (int(size) for n in timing['networks'].values() for size in n['batches']),
+    default=None,
   )
+  ratio_headers = ()
+  if largest is not None:
+    ratio_headers = (f'teacher / student, batch {largest:,}', 'paper')
   lines = []
   for name, students in records.by_row(record).items():
-    network = timing['networks'][timing['network_of'][name]]
-    ratio = network['batches'][str(largest)]['ratio']
+    ratios = ()
+    if largest is not None:
+      network = timing['networks'][timing['network_of'][name]]
+      ratios = (
+        tables.quartiles(network['batches'][str(largest)]['ratio'], 1),
+        _format(_paper(record, name, 'inference_ratio'), 1),
+      )
     lines.append(
       (
         name,
         str(len(students)),
         mean_sd(_test(students, 'accuracy'), 2, scale=100),
         _format(_paper(record, name, 'accuracy'), 2),
-        tables.quartiles(ratio, 1),
-        _format(_paper(record, name, 'inference_ratio'), 1),
+        *ratios,
       )
     )
-  headers = (
-    'row',
-    'seeds',
-    'accuracy %',
-    'paper %',
-    f'teacher / student, batch {largest:,}',
-    'paper',
-  )
+  headers = ('row', 'seeds', 'accuracy %', 'paper %', *ratio_headers)
   return tables.markdown(headers, lines)
 
 

@@ -108,6 +108,13 @@ def test_the_paper_stands_beside_accuracy_and_ratio(record):
   assert _cells(table, 'h50_hard')[3:] == ['–', '40.0 (20.0–80.0)', '–']
 
 
+def test_the_paper_stands_beside_accuracy_where_nothing_was_timed(record):
+  del record['benchmark']
+  table = report.beside_paper_table(record)
+  assert 'batch' not in table
+  assert _cells(table, 'h50') == ['h50', '2', '96.50 ± 0.71', '95.97']
+
+
 def test_fits_show_what_each_adds(record):
   cells = _cells(report.fits_table(record), 'h50')
   assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
