@@ -22,6 +22,21 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 
+def chosen(systems: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+  """Returns the systems of these names, all if there are none.
+
+  Raises:
+    SystemExit: if a name is of none, or ours is not the first.
+  """
+  unknown = [name for name in names if name not in systems]
+  if unknown or (names and names[0] != 'ours'):
+    sys.exit(
+      f'--systems: {", ".join(unknown) or names[0]} is not known, or comes '
+      f'before ours, which is the first; known: {", ".join(systems)}'
+    )
+  return {name: systems[name] for name in names or systems}
+
+
 def on_gpu() -> bool:
   """Whether JAX computes on a GPU here; then PyTorch is to, as well."""
   import jax
@@ -152,7 +167,6 @@ def compare(
   limits_of: Sequence[str],
   rtol: float,
   atol: float = 0.0,
-  at_once: bool = False,
 ) -> dict[str, Any]:
   """Lets systems take turns.
 
@@ -162,7 +176,6 @@ def compare(
     rounds: of turns.
     limits_of: systems whose libraries measure what the machine can do.
     rtol, atol: of what must be equal before.
-    at_once: whether all systems start together, and not one after the other.
   Returns:
     JSON values. 'cases': for each case and system its 'examples_per_s' and
     'ours_over_it', round by round (quartiles of both). 'limits': quartiles of
@@ -173,11 +186,8 @@ def compare(
 
   ours = next(iter(starters))
   workers, checks = {}, {}
-  if at_once:
-    workers = {name: start() for name, start in starters.items()}
-  for name, start in starters.items():
-    if not at_once:  # one by one, to warm up undisturbed
-      workers[name] = start()
+  for name, start in starters.items():  # one by one, to warm up undisturbed
+    workers[name] = start()
     checks[name] = workers[name].answer()['check']
     if checks[name] is not None and checks[ours] is not None:
       np.testing.assert_allclose(

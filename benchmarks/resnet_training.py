@@ -382,6 +382,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
+  parser.add_argument('--systems', nargs='*', default=())
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   parser.add_argument(
     '--out_dir', type=pathlib.Path, default=harness.ROOT / 'results'
@@ -394,6 +395,7 @@ def main() -> None:
       functools.partial(make, args.worker), ('training',), limits.get(system)
     )
     return
+  compared = harness.chosen(systems(), args.systems)
   for network in args.networks:
     print(f'--- {network}', flush=True)
     results = harness.compare(
@@ -406,14 +408,13 @@ def main() -> None:
           if system.startswith('distiller')
           else None,
         )
-        for system in systems()
+        for system in compared
       },
       ('training',),
       rounds=args.rounds,
-      limits_of=tuple(limits),
+      limits_of=tuple(name for name in limits if name in compared),
       # On a GPU factors have ten bits each; the files have what they make.
       rtol=0.1 if harness.on_gpu() else 5e-3,
-      at_once=harness.on_gpu(),
     )
     kind = 'bench-gpu-training' if harness.on_gpu() else 'bench-training'
     harness.write(
@@ -422,7 +423,7 @@ def main() -> None:
       network=network,
       batch=BATCH,
       macs=_macs(network),
-      about={name: about for name, (about, _) in systems().items()},
+      about={name: about for name, (about, _) in compared.items()},
       **results,
     )
 
