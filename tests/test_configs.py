@@ -166,6 +166,8 @@ def test_mistakes_in_the_argument_are_named(arg, message):
     ('ideal,stride_at=stage2', "'stage2'; known: block_default, stage1, stem"),
     ('ideal,reduced=half', "'half'; known: first500, block5000, as_published"),
     ('ideal,protocol=as_said', "'as_said'; known: as_coded, as_written"),
+    ('ideal_best,teacher=good', "'good'; known: pool, no_pool"),
+    ('ideal,teacher=no_pool', 'ideal has no teacher=no_pool: ideal_best and'),
   ],
 )
 def test_mistakes_in_cifars_argument_are_named(arg, message):
@@ -409,6 +411,16 @@ def test_sizes_are_the_ideal_student_on_so_many_images_a_class():
   # In a smoke run there are fewer.
   subsets = {c.train.subset for c in _cifar_rows('sizes,smoke').values()}
   assert subsets == {'first50', 'all'}
+
+
+def test_the_teacher_of_ideal_best_is_the_one_that_resnet18_ships():
+  for teacher, (folder, fields) in cifar.BEST_TEACHERS.items():
+    config = cifar.get_config(f'ideal_best,teacher={teacher}')
+    trained = cifar.get_config(f'resnet18,teacher={teacher}')
+    assert config.teacher.shipped == trained.teacher.shipped == folder
+    assert config.teacher.model == trained.teacher.model
+    assert fields.items() <= config.teacher.model.to_dict().items()
+    assert config.name.endswith(f'-teacher_{teacher}')
 
 
 def test_the_teachers_recipe_is_that_of_the_public_checkpoint():
