@@ -196,11 +196,14 @@ def compare(
     print(f'{name}: ready', flush=True)
   rates = {case: {name: [] for name in workers} for case in cases}
   limits: dict[str, list[dict[str, float]]] = {name: [] for name in limits_of}
-  for _ in range(rounds):
+  for done in range(rounds):
+    # Each round begins with another, so that none always follows the same.
+    first = done % len(workers)
+    order = [*workers, *workers][first : first + len(workers)]
     for case in cases:
-      for name, own in workers.items():
+      for name in order:
         time.sleep(0.3)  # the last one's threads go to sleep
-        examples, seconds = own.ask(case)
+        examples, seconds = workers[name].ask(case)
         rates[case][name].append(examples / seconds)
         print(
           f'{case} {name}: {examples / seconds:,.1f} examples/s', flush=True
