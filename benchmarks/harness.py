@@ -7,6 +7,7 @@ otherwise.
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import time
@@ -197,9 +198,8 @@ def compare(
   rates = {case: {name: [] for name in workers} for case in cases}
   limits: dict[str, list[dict[str, float]]] = {name: [] for name in limits_of}
   for done in range(rounds):
-    # Each round begins with another, so that none always follows the same.
-    first = done % len(workers)
-    order = [*workers, *workers][first : first + len(workers)]
+    # In an order of its own, so that none always follows the same.
+    order = random.Random(done).sample(list(workers), len(workers))
     for case in cases:
       for name in order:
         time.sleep(0.3)  # the last one's threads go to sleep
