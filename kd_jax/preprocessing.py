@@ -48,7 +48,7 @@ def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
   XLA for CPUs (jax 0.10 to 0.12) otherwise has an MLP's first product, from 500
   images on, in one fusion with it, which takes twice as long; a barrier between
   them does not hold with jax 0.10. So a CPU looks each pixel up among the 256
-  that there are, which takes no longer.
+  that there are. The values are the same to rounding.
   """
   scale = SCALINGS[scaling]
 
