@@ -48,14 +48,16 @@ def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
   XLA for CPUs (jax 0.10 to 0.12) otherwise has an MLP's first product, from 500
   images on, in one fusion with it, which takes twice as long; a barrier between
   them does not hold with jax 0.10. So a CPU looks each pixel up among the 256
-  that there are. The values are the same to rounding.
+  that there are. The values are those of the scaling compiled by itself.
   """
   scale = SCALINGS[scaling]
 
   def look_up(images):
     channels = images.shape[-1]
-    levels = jnp.arange(256, dtype=jnp.uint8).reshape(-1, 1, 1, 1)
-    scaled = scale(jnp.broadcast_to(levels, (256, 1, 1, channels)))
+    levels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    # While tracing, by a program of its own: it rounds as the scaling does.
+    with jax.ensure_compile_time_eval():
+      scaled = jax.jit(scale)(jnp.broadcast_to(levels, (256, 1, 1, channels)))
     table = scaled.reshape(-1)  # By level, then by channel.
     channel = jnp.arange(channels, dtype=jnp.int32).reshape(1, 1, 1, -1)
     index = images.astype(jnp.int32) * channels + channel
