@@ -187,7 +187,7 @@ def write_our_onnx(name: str, folder: pathlib.Path) -> None:
 
   shape = networks.image_shape(name)
   forward = deployed(
-    name, preprocessing.as_rows('unit', shape), arithmetic='flax'
+    name, preprocessing.affine('unit', shape), arithmetic='flax'
   )
   content = onnx.convert(forward, shape)
   (folder / onnx.NETWORK).write_bytes(content)

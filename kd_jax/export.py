@@ -105,7 +105,7 @@ def export(
     plain = make_forward(
       onnx.convertible(network),
       variables,
-      preprocessing.as_rows(config.data.scaling, image_shape),
+      preprocessing.affine(config.data.scaling, image_shape),
     )
     files[onnx.NETWORK] = onnx.convert(plain, image_shape)
   output = output or run_dir / 'export' / f'{row}-seed-{seed}'

@@ -70,14 +70,14 @@ def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
   )
 
 
-def as_rows(
+def affine(
   scaling: str, image_shape: tuple[int, ...]
 ) -> Callable[[jax.Array], jax.Array]:
-  """Returns a scaling that is computed on each image as one row.
+  """Returns a scaling as a factor and an offset, as ONNX's runtimes do it fast.
 
-  One factor and one offset for each pixel and channel, which is the same to
-  rounding, and what ONNX's runtimes do fast: they take an operation along a
-  last axis of one or three channels element by element.
+  A number each where channels share them. Else one for each pixel and channel,
+  of each image as one row: along a last axis of three channels those runtimes
+  compute element by element. The values are the same to rounding.
 
   Args:
     scaling: a name in SCALINGS.
@@ -92,13 +92,19 @@ def as_rows(
   factor = (values[-1] - offset) / 255
   if np.abs(factor * levels + offset - values).max() > 1e-5:
     raise ValueError(f'{scaling} is no factor and offset of pixels')
-  row = lambda own: np.broadcast_to(own, image_shape).reshape(1, -1)
-  factors, offsets = (row(own).astype(np.float32) for own in (factor, offset))
+  if np.ptp(factor) == np.ptp(offset) == 0:
+    factor, offset = factor.flat[0], offset.flat[0]
+    shape = image_shape
+  else:
+    row = lambda own: np.broadcast_to(own, image_shape).reshape(-1)
+    factor, offset = row(factor), row(offset)
+    shape = factor.shape
 
   def scale(images: jax.Array) -> jax.Array:
-    rows = images.reshape(images.shape[0], -1).astype(jnp.float32) * factors
-    if offsets.any():
-      rows = rows + offsets
-    return rows.reshape(images.shape[0], *image_shape)
+    scaled = images.reshape(-1, *shape).astype(jnp.float32)
+    scaled = scaled * factor.astype(np.float32)
+    if np.any(offset):
+      scaled = scaled + offset.astype(np.float32)
+    return scaled.reshape(-1, *image_shape)
 
   return scale

@@ -203,7 +203,7 @@ def test_a_resnet_keeps_its_statistics_and_its_temperature(tmp_path):
   plain = export.make_forward(
     onnx.convertible(network),
     variables,
-    preprocessing.as_rows('unit', (8, 8, 3)),
+    preprocessing.affine('unit', (8, 8, 3)),
   )
   (tmp_path / onnx.NETWORK).write_bytes(onnx.convert(plain, (8, 8, 3)))
   kinds = [n.op_type for n in onnx_lib.load(tmp_path / onnx.NETWORK).graph.node]

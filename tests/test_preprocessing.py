@@ -25,23 +25,23 @@ def test_symmetric():
   'name, channels',
   [('unit', 1), ('unit', 3), ('symmetric', 1), ('cifar10', 3)],
 )
-def test_a_scaling_on_rows_is_the_same(name, channels):
+def test_a_scaling_as_factor_and_offset_is_the_same(name, channels):
   images = np.random.default_rng(0).integers(
     0, 256, (5, 4, 3, channels), np.uint8
   )
   np.testing.assert_allclose(
-    preprocessing.as_rows(name, images.shape[1:])(images),
+    preprocessing.affine(name, images.shape[1:])(images),
     preprocessing.SCALINGS[name](images),
     atol=1e-6,
   )
 
 
-def test_what_is_no_factor_and_offset_has_no_rows(monkeypatch):
+def test_what_is_no_factor_and_offset_is_refused(monkeypatch):
   monkeypatch.setitem(
     preprocessing.SCALINGS, 'squared', lambda x: preprocessing.unit(x) ** 2
   )
   with pytest.raises(ValueError, match='squared is no factor and offset'):
-    preprocessing.as_rows('squared', (4, 4, 1))
+    preprocessing.affine('squared', (4, 4, 1))
 
 
 @pytest.mark.parametrize('scaling', preprocessing.SCALINGS)
