@@ -505,10 +505,23 @@ def _figure(path: pathlib.Path) -> Iterator[Any]:
 
   figure = Figure(figsize=(8, 5), layout='constrained')
   FigureCanvasAgg(figure)
-  yield figure.add_subplot()
+  axes = figure.add_subplot()
+  yield axes
+  for axis in (axes.xaxis, axes.yaxis):
+    if axis.get_scale() == 'log':
+      _use_plain_numbers(axis)
   temporary = path.with_name(f'.{path.name}')
   figure.savefig(temporary, dpi=120, format='png')
   os.replace(temporary, path)
+
+
+def _use_plain_numbers(axis) -> None:
+  """Puts 1, 2, 5, 10, ... at a logarithmic axis, in the place of powers."""
+  from matplotlib import ticker
+
+  axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:,.10g}'))
+  axis.set_minor_locator(ticker.NullLocator())
 
 
 def write_benchmarks(folder: pathlib.Path, results: dict[str, Record]) -> None:
