@@ -73,11 +73,11 @@ def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
 def affine(
   scaling: str, image_shape: tuple[int, ...]
 ) -> Callable[[jax.Array], jax.Array]:
-  """Returns a scaling as a factor and an offset, as ONNX's runtimes do it fast.
+  """Returns a scaling as a factor and an offset of each image as one row.
 
-  A number each where channels share them. Else one for each pixel and channel,
-  of each image as one row: along a last axis of three channels those runtimes
-  compute element by element. The values are the same to rounding.
+  A number each where channels share them, else one for each pixel and channel.
+  ONNX's runtimes do that fast: they take an operation along a last axis of one
+  or three channels element by element. The values are the same to rounding.
 
   Args:
     scaling: a name in SCALINGS.
@@ -93,18 +93,15 @@ def affine(
   if np.abs(factor * levels + offset - values).max() > 1e-5:
     raise ValueError(f'{scaling} is no factor and offset of pixels')
   if np.ptp(factor) == np.ptp(offset) == 0:
-    factor, offset = factor.flat[0], offset.flat[0]
-    shape = image_shape
+    of_row = lambda own: np.float32(own.flat[0])
   else:
-    row = lambda own: np.broadcast_to(own, image_shape).reshape(-1)
-    factor, offset = row(factor), row(offset)
-    shape = factor.shape
+    of_row = lambda own: np.float32(np.broadcast_to(own, image_shape)).ravel()
+  factor, offset = of_row(factor), of_row(offset)
 
   def scale(images: jax.Array) -> jax.Array:
-    scaled = images.reshape(-1, *shape).astype(jnp.float32)
-    scaled = scaled * factor.astype(np.float32)
+    rows = images.reshape(images.shape[0], -1).astype(jnp.float32) * factor
     if np.any(offset):
-      scaled = scaled + offset.astype(np.float32)
-    return scaled.reshape(-1, *image_shape)
+      rows = rows + offset
+    return rows.reshape(images.shape[0], *image_shape)
 
   return scale
