@@ -43,9 +43,9 @@ SCALINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
-  """Returns a scaling that no compiler takes into what follows it.
+  """Returns a scaling that XLA for CPUs does not take into what follows it.
 
-  XLA for CPUs (jax 0.10 to 0.12) otherwise has an MLP's first product, from 500
+  It (jax 0.10 to 0.12) otherwise has an MLP's first product, from 500
   images on, in one fusion with it, which takes twice as long; a barrier between
   them does not hold with jax 0.10. So a CPU looks each pixel up among the 256
   that there are. The values are those of the scaling compiled by itself.
