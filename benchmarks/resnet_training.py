@@ -176,7 +176,7 @@ def plain_flax(network: str) -> harness.System:
 
   resnet.layers = types.SimpleNamespace(
     BatchNorm=BatchNorm,
-    max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    plain_max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
   )
   return ours(network, 'flax', arithmetic='flax')
 

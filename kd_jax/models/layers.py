@@ -102,11 +102,12 @@ def max_pool(x: jax.Array) -> jax.Array:
 
   Where a maximum occurs more than once, the first has the gradient.
   """
-  return _max_pool(x)
+  return lax.platform_dependent(x, cpu=_pool_axes, default=plain_max_pool)
 
 
-def _max_pool(x):
-  # XLA takes the border into its window; converters to ONNX know this form.
+def plain_max_pool(x: jax.Array) -> jax.Array:
+  """`max_pool` as converters to ONNX know it, and as XLA has it."""
+  # XLA takes the border into its window.
   border = ((0, 0), (1, 1), (1, 1), (0, 0))
   padded = jnp.pad(x, border, constant_values=-jnp.inf)
   return nn.max_pool(
@@ -114,8 +115,33 @@ def _max_pool(x):
   )
 
 
+def _pool_axes(x):
+  """The pool along rows, then along columns: XLA's windows of both take thrice
+  as long on a CPU, on one core.
+  """
+  # Apart, or each maximum of rows would be computed for every window it is in.
+  return _pool_axis(lax.optimization_barrier(_pool_axis(x, 1)), 2)
+
+
+def _pool_axis(x, axis):
+  """Maxima of 2i-1, 2i and 2i+1 along an axis, for each i."""
+
+  def pad(x, before, after):
+    border = [(0, 0)] * x.ndim
+    border[axis] = (before, after)
+    return jnp.pad(x, border, constant_values=-jnp.inf)
+
+  x = pad(x, 0, x.shape[axis] % 2)
+  pairs = x.reshape(
+    *x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :]
+  )
+  even, odd = (lax.index_in_dim(pairs, i, axis + 1, False) for i in (0, 1))
+  before = pad(lax.slice_in_dim(odd, 0, -1, axis=axis), 1, 0)
+  return jnp.maximum(jnp.maximum(before, even), odd)
+
+
 def _max_pool_fwd(x):
-  y = _max_pool(x)
+  y = max_pool(x)
   return y, (x, y)
 
 
@@ -127,7 +153,7 @@ def _max_pool_bwd(residuals, g):
       y,
       g,
       cpu=_scatter_to_first_max,
-      default=lambda x, y, g: jax.vjp(_max_pool, x)[1](g)[0],
+      default=lambda x, y, g: jax.vjp(plain_max_pool, x)[1](g)[0],
     ),
   )
 

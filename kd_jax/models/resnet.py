@@ -190,7 +190,8 @@ class ResNet(nn.Module):
     )
     x = nn.relu(x)
     if self.stem_pool:
-      x = layers.max_pool(x)
+      is_plain = self.arithmetic == 'flax'
+      x = (layers.plain_max_pool if is_plain else layers.max_pool)(x)
     features['stem'] = x
     stages = zip(self.blocks, self.widths, self.strides, strict=True)
     for i, (count, width, stride) in enumerate(stages):
