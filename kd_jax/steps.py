@@ -76,6 +76,11 @@ def init_state(
     opt_state=None,
     rivals_opt_state=None,
   )
+  # Strongly typed, as a step returns it: of a weakly typed leaf, such as
+  # `jnp.full` makes, every program would be compiled twice.
+  state = jax.tree.map(
+    lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state
+  )
   return reset_optimizer(state, optimizer)
 
 

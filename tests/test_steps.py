@@ -60,6 +60,26 @@ def test_a_learning_rate_of_zero_changes_no_parameter(pieces):
   jax.tree.map(np.testing.assert_array_equal, state.params, after.params)
 
 
+def test_a_step_is_compiled_once_whatever_the_first_state_is_made_of(pieces):
+  step, state, batch = pieces
+  # Weakly typed, which what a step returns is not.
+  params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1), state.params)
+  state = steps.init_state(
+    {'params': params, 'batch_stats': state.batch_stats},
+    optim.make_optimizer('adam', momentum=0.0, nesterov=False, weight_decay=0),
+  )
+  traced = []
+
+  @jax.jit
+  def run(state, key):
+    traced.append(key)
+    return step(state, batch, key, _settings())[0]
+
+  for i in range(3):
+    state = run(state, jax.random.key(i))
+  assert len(traced) == 1
+
+
 def test_sums_are_totals_over_the_unmasked_examples(pieces):
   step, state, batch = pieces
   settings = _settings(kd_weight=0.0, ce_weight=1.0)

@@ -102,7 +102,7 @@ def hint(
 
 
 def attention(
-  student_features: Features, teacher_features: Features, *, power: float = 2.0
+  student_features: Features, teacher_features: Features, *, power: int = 2
 ) -> jax.Array:
   """Attention transfer: the same places are active.
 
@@ -112,7 +112,8 @@ def attention(
   Args:
     student_features: of each layer [B, H, W, C]; differentiated.
     teacher_features: likewise, of any C; constant.
-    power: above 1.
+    power: above 1; of the program, as a power that is traced costs a logarithm
+      and an exponential of every element.
   Returns:
     [B] float32.
   Raises:

@@ -397,6 +397,24 @@ def test_relations_are_the_same_in_other_coordinates(name):
   )
 
 
+def test_examples_next_to_each_other_are_at_one_place_for_rkd():
+  """Their distance is a difference of what is far larger than it."""
+  inputs = _inputs('rkd', shapes=(((5,),), ((7,),)))
+  (features,) = inputs['student_features']
+  features[1] = features[0]
+  near = features * np.where(np.arange(BATCH) == 1, 1 + 1e-6, 1)[:, None]
+  moved = inputs | {'student_features': (near.astype('float32'),)}
+  assert (moved['student_features'][0][1] != features[1]).any()
+  np.testing.assert_allclose(
+    _loss('rkd', moved), _loss('rkd', inputs), rtol=1e-4
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-3),
+    _gradient('rkd', moved),
+    _gradient('rkd', inputs),
+  )
+
+
 def test_attention_does_not_see_channels_or_their_scale():
   inputs = _inputs('attention')
   moved = tuple(-2 * x[..., ::-1] for x in inputs['student_features'])
