@@ -174,9 +174,11 @@ def plain_flax(network: str) -> harness.System:
         name='norm',
       )(x)
 
+  def max_pool(x):
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
   resnet.layers = types.SimpleNamespace(
-    BatchNorm=BatchNorm,
-    plain_max_pool=lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    BatchNorm=BatchNorm, max_pool=max_pool, plain_max_pool=max_pool
   )
   return ours(network, 'flax', arithmetic='flax')
 
