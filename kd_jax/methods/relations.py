@@ -69,7 +69,8 @@ def rkd(
 
   h the Huber loss of what student and teacher have there, of threshold 1; the
   mean d is over pairs of two. Invariant to translations and rotations of
-  either's features, and to their scale.
+  either's features, and to their scale. Two examples count as one place if they
+  are nearer to each other than a thousandth of their distance from the mean.
 
   Args:
     student_features: of each layer [B, ...]; differentiated.
@@ -103,9 +104,9 @@ _SAME = 1e-6
 def _distances_and_angles(vectors: jax.Array, mask: jax.Array):
   """[B, D] -> distances [B, B] in units of their mean, cosines [B, B, B].
 
-  By the products of the vectors, G_ij = x_i . x_j, which take B^2 D operations:
-  (x_j - x_i) . (x_k - x_i) = G_jk - G_ij - G_ik + G_ii. The differences would
-  take B^3 D.
+  By the products of the vectors, G_ij = x_i . x_j:
+  (x_j - x_i) . (x_k - x_i) = G_jk - G_ij - G_ik + G_ii,
+  B^2 D + B^3 operations, where products of the differences take B^3 D.
   """
   # Distances do not change, and rounding errors are of the vectors' lengths.
   vectors -= _mean(vectors.T, mask)[None]

@@ -116,8 +116,9 @@ def plain_max_pool(x: jax.Array) -> jax.Array:
 
 
 def _pool_axes(x):
-  """The pool along rows, then along columns: XLA's windows of both take thrice
-  as long on a CPU, on one core.
+  """The pool along rows, then along columns.
+
+  On a CPU XLA's windows take 1.4 (jax 0.10) to 2.6 (0.12) times as long.
   """
   # Apart, or each maximum of rows would be computed for every window it is in.
   return _pool_axis(lax.optimization_barrier(_pool_axis(x, 1)), 2)
