@@ -1,7 +1,8 @@
 """From per-example terms to one scalar: the weights of methods, schedules.
 
 An objective maps a student's outputs and a batch to named per-example terms:
-'ce', and one of each distillation method. `combine` weighs and averages them.
+'ce', one of each distillation method, and the cross-entropy of each method's
+peer. `combine` weighs and averages them.
 Weights, temperature and the options of methods are traced, so a sweep over
 them compiles once.
 """
@@ -32,7 +33,7 @@ class Weights(NamedTuple):
   """What scales an objective; every leaf a float32 scalar.
 
   Attributes:
-    ce_weight: of the cross-entropy on labels.
+    ce_weight: of the cross-entropy on labels, a peer's as well.
     kd_weight: of all distillation methods together.
     temperature: of those that have one.
     methods: of each method by name, 'weight' and the options that are numbers;
@@ -51,7 +52,7 @@ class Weights(NamedTuple):
 
   def of(self, term: str) -> jax.Array:
     """Returns the weight of a term."""
-    if term == 'ce':
+    if term not in methods.METHODS:  # The cross-entropy, or a peer's.
       return self.ce_weight
     own = self.methods.get(term, {})
     return self.kd_weight * own.get('weight', methods.METHODS[term].weight)
@@ -153,18 +154,25 @@ def make_objective(
         f'{sorted(methods.METHODS)}'
       )
   terms = {name: _make_term(name, own, task) for name, own in options.items()}
+  with_peers = [name for name, term in terms.items() if term.has_peer]
   with_rivals = {
     name: term for name, term in terms.items() if methods.METHODS[name].rival
   }
 
   def fn(learned: Learned, student, batch: Batch, weights: Weights) -> Terms:
-    values = {
-      'ce': losses.cross_entropy(
-        student.logits, batch['labels'], label_smoothing=label_smoothing
-      )
-    }
+    cross_entropy = lambda logits: losses.cross_entropy(
+      logits, batch['labels'], label_smoothing=label_smoothing
+    )
+    values = {'ce': cross_entropy(student.logits)}
     for name, term in terms.items():
-      values[name] = term.fn(learned, student, batch, weights)
+      own = batch
+      if term.has_peer:
+        peer = task.peer_fn(
+          learned.adapters[name], batch['images'], batch['key']
+        )
+        own = batch | {'peer_logits': peer}
+        values[peer_term(name)] = cross_entropy(peer)
+      values[name] = term.fn(learned, student, own, weights)
     return values
 
   def rival_fn(learned: Learned, student, batch, weights: Weights) -> Terms:
@@ -186,7 +194,7 @@ def make_objective(
     return Learned(drop_empty(adapters), drop_empty(rivals))
 
   return Objective(
-    ('ce', *terms),
+    ('ce', *terms, *map(peer_term, with_peers)),
     _mix_terms(fn) if mixed else fn,
     tuple(with_rivals),
     _mix_terms(rival_fn) if mixed else rival_fn,
@@ -201,6 +209,7 @@ class _Term(NamedTuple):
   rival_fn: Callable[..., jax.Array]
   init: Callable[[jax.Array], PyTree | None]
   init_rival: Callable[[jax.Array], PyTree | None]
+  has_peer: bool
 
 
 def _make_term(name: str, options, task: Task | None) -> _Term:
@@ -219,7 +228,6 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
     return tuple(jax.lax.stop_gradient(x) / units for x in features(by_name, 1))
 
   def call(fn, learned: Learned, student: Outputs, batch, weights: Weights):
-    adapters = learned.adapters.get(name)
     available = {
       'student_logits': lambda: student.logits,
       'student_features': lambda: features(student.features, 0),
@@ -228,10 +236,7 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
       'temperature': lambda: weights.temperature,
       'image_range': lambda: task.image_range,
       'unroll': lambda: task.unroll,
-      'peer_logits': lambda: task.peer_fn(
-        adapters, batch['images'], batch['key']
-      ),
-      'adapters': lambda: adapters,
+      'adapters': lambda: learned.adapters.get(name),
       'rival': lambda: learned.rivals.get(name),
     }
     settings = {**options, **weights.methods.get(name, {})}
@@ -259,11 +264,13 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
       return None
     return init(key, method.init_rival, num_classes=task.num_classes)
 
+  has_peer = 'peer_logits' in method.inputs
   return _Term(
     functools.partial(call, method.fn),
     functools.partial(call, method.rival),
-    task.init_peer if 'peer_logits' in method.inputs else init,
+    task.init_peer if has_peer else init,
     init_rival,
+    has_peer,
   )
 
 
@@ -283,6 +290,11 @@ def _mix_terms(fn):
 def rival_term(name: str) -> str:
   """The name by which the loss of a method's rival is logged."""
   return f'{name}_rival'
+
+
+def peer_term(name: str) -> str:
+  """The name by which the cross-entropy of a method's peer is logged."""
+  return f'{name}_peer'
 
 
 def mean_terms(terms: Terms, mask: jax.Array) -> dict[str, jax.Array]:

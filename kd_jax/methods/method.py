@@ -38,7 +38,8 @@ INPUTS = (
   'image_range',
   # Images to [B, K] logits of the student as it trains.
   'student_fn',
-  # [B, K] of a second network of the student's kind, which learns beside it.
+  # [B, K] of a second network of the student's kind, which learns beside it:
+  # from labels as the student does, and from what the method's loss tells it.
   'peer_logits',
   # Of the step.
   'key',

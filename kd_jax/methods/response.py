@@ -184,23 +184,21 @@ def _standardize(logits: jax.Array) -> jax.Array:
 def mutual(
   student_logits: jax.Array,
   peer_logits: jax.Array,
-  labels: jax.Array,
   *,
   temperature: float,
 ) -> jax.Array:
   """Deep mutual learning: two students teach each other, and need no teacher.
 
-  L = KL(p || s) + CE(p, y) + KL(s || p),  both KL as `losses.kl`,
+  L = KL(p || s) + KL(s || p),  both as `losses.kl`,
 
-  the first for the student, with the peer p a constant; the others are the
-  peer's own, with the student s a constant. The student's cross-entropy is
-  apart, as ever. The peer is a network as the student's, from another start, on
-  the same batches; it is thrown away.
+  the first for the student, with the peer p a constant; the second for the
+  peer, with the student s a constant. Either one's cross-entropy is apart, of
+  one weight. The peer is a network as the student's, from another start, on the
+  same batches; it is thrown away.
 
   Args:
     student_logits: [B, K] float; differentiated.
     peer_logits: [B, K] float; differentiated.
-    labels: [B] int.
     temperature: T > 0, dimensionless.
   Returns:
     [B] float32, nats.
@@ -208,7 +206,7 @@ def mutual(
   """
   of_student = losses.kl(student_logits, peer_logits, temperature=temperature)
   of_peer = losses.kl(peer_logits, student_logits, temperature=temperature)
-  return of_student + of_peer + losses.cross_entropy(peer_logits, labels)
+  return of_student + of_peer
 
 
 METHODS = {

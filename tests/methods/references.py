@@ -315,18 +315,11 @@ def crd_scale(x, y, labels, tau):
   )
 
 
-def mutual(student_logits, peer_logits, labels, temperature, constant):
+def mutual(student_logits, peer_logits, temperature, constant):
   """`constant` are the logits that each takes the other's as."""
   s, p = constant
-  of_peer = [
-    -math.log(softmax(row)[y])
-    for row, y in zip(peer_logits, labels, strict=True)
-  ]
-  return (
-    kl(student_logits, p, temperature=temperature)
-    + kl(peer_logits, s, temperature=temperature)
-    + np.array(of_peer)
-  )
+  of_student = kl(student_logits, p, temperature=temperature)
+  return of_student + kl(peer_logits, s, temperature=temperature)
 
 
 def _nats(x, layers, of_teacher):

@@ -156,7 +156,26 @@ def test_a_peer_learns_beside_the_student_and_another_network_than_it():
     state, sums = step(state, batch, jax.random.key(0), settings)
     first = first or sums
   assert sums['ce'] < 0.7 * first['ce']
-  assert sums['mutual'] < 0.7 * first['mutual']
+  assert sums['mutual_peer'] < 0.7 * first['mutual_peer']
+
+
+def test_a_peer_learns_from_labels_as_the_student_whatever_the_methods_weight():
+  step, state, batch = _step('mutual')
+  for kd_weight in (0.0, 1e-6):
+    settings = steps.Settings(
+      0.2, objectives.Weights(1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}})
+    )
+    # From where the student starts, it goes where the student goes.
+    twins = state._replace(
+      learned=state.learned._replace(adapters={'mutual': state.params}),
+    )
+    twins, sums = step(twins, batch, jax.random.key(0), settings)
+    assert sums['mutual_peer'] == pytest.approx(float(sums['ce']), rel=1e-6)
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+      twins.learned.adapters['mutual'],
+      twins.params,
+    )
 
 
 def test_a_robust_student_answers_as_the_teacher_where_it_is_attacked():
