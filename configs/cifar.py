@@ -24,6 +24,8 @@ protocol's); smoke=true to finish in a minute.
 
 Students train on the teacher's outputs in teachers/, where they are there;
 --config.teacher.retrain=true trains the teacher, which takes hours on a CPU.
+Of the ResNet-50 these are logits: methods that take features learn from the
+ResNet-18, whose weights are there.
 """
 
 from ml_collections import config_dict
@@ -385,8 +387,12 @@ def _train_well(config, epochs: int, best_teacher: str = 'pool') -> None:
   """
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)
-  teacher = config.teacher
-  teacher.shipped, fields = BEST_TEACHERS[best_teacher]
+  _use_resnet18(config.teacher, best_teacher)
+
+
+def _use_resnet18(teacher, which: str = 'pool') -> None:
+  """Makes the teacher one whose weights come with the project."""
+  teacher.shipped, fields = BEST_TEACHERS[which]
   teacher.outputs_scaling = 'cifar10'
   teacher.model = common.resnet((2, 2, 2, 2), zero_init=True, **fields)
   teacher.train = common.training(
@@ -396,14 +402,11 @@ def _train_well(config, epochs: int, best_teacher: str = 'pool') -> None:
     drop_remainder=True,
   )
   teacher.train.holdout_fraction = HOLDOUT / 50000
-  teacher.optim = config.optim.copy_and_resolve_references()
+  teacher.optim = _one_cycle()
 
 
-def _use_one_cycle(config, epochs: int) -> None:
-  """Trains students over one cycle, and the KD loss at once."""
-  config.train.epochs = epochs
-  config.train.batch_size = 128
-  config.optim = common.optimizer(
+def _one_cycle() -> config_dict.ConfigDict:
+  return common.optimizer(
     'sgd',
     0.1,
     schedule='cosine',
@@ -412,6 +415,13 @@ def _use_one_cycle(config, epochs: int) -> None:
     nesterov=True,
     weight_decay=5e-4,
   )
+
+
+def _use_one_cycle(config, epochs: int) -> None:
+  """Trains students over one cycle, and the KD loss at once."""
+  config.train.epochs = epochs
+  config.train.batch_size = 128
+  config.optim = _one_cycle()
   config.student.zero_init = True
   config.distill.kd_warmup_epochs = 0
 
@@ -474,6 +484,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config = _base(name, 10 if is_teacher else args.epochs or 10, readings)
   config.seeds = args.seeds
   common.use_method(config, args.method)
+  if common.uses_features(args.method):
+    _use_resnet18(config.teacher)
   if is_teacher:
     config.teacher.retrain = True
   if recipe == 'resnet18':

@@ -167,11 +167,15 @@ def use_method(config: config_dict.ConfigDict, method: str) -> None:
 _FEATURE_BITS = 4
 
 
-def _is_quantized(method: str) -> bool:
-  return any(
-    'feature_levels' in methods.METHODS[name].inputs
-    for name in method.split('+')
+def uses_features(method: str) -> bool:
+  """Whether one of the methods that an argument names takes features."""
+  return method != 'response' and any(
+    methods.METHODS[name].uses_features for name in method.split('+')
   )
+
+
+def _is_quantized(method: str) -> bool:
+  return any(methods.METHODS[name].uses_rounded for name in method.split('+'))
 
 
 def method_rows(
@@ -304,7 +308,9 @@ def base(
     # Features that students learn from are stored up to so much; beyond, or of
     # augmented images, the teacher is called in every step.
     features_gib=4.0,
-    feature_bits=0,  # they are stored as whole numbers of; 0: as half floats
+    # Of the whole numbers that features are stored as for methods that take
+    # them rounded; for others they are half floats.
+    feature_bits=0,
     seed=0,
     scaling=scaling,  # of its inputs while it trains
     outputs_scaling=scaling,  # and for the outputs that students are given

@@ -29,6 +29,7 @@ from kd_jax import (
   cold_calls,
   costs,
   data,
+  methods,
   preprocessing,
   program_cache,
   records,
@@ -258,7 +259,6 @@ def _num_timed(dataset: data.Dataset) -> int:
 def random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
   """Returns what a row has stored of a teacher, with random values."""
   rng, count = np.random.default_rng(0), _num_timed(dataset)
-  dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
   layers = build.teacher_layers(
     config, dataset.num_classes, dataset.train.images.shape[1:]
   )
@@ -267,8 +267,11 @@ def random_outputs(config: ConfigDict, dataset: data.Dataset) -> train.Batch:
       rng.normal(size=(count, dataset.num_classes)), jnp.float32
     ),
     'teacher_features': {
-      layer: jnp.asarray(rng.uniform(0, 3, (count, *shape)), dtype)
-      for layer, shape in layers.items()
+      methods.stored_layer(layer, bits > 0): jnp.asarray(
+        rng.uniform(0, 3, (count, *shape)), teacher_outputs.features_dtype(bits)
+      )
+      for bits, shapes in layers.items()
+      for layer, shape in shapes.items()
     },
   }
 

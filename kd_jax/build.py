@@ -289,17 +289,24 @@ def task(
 
 def teacher_layers(
   config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
-) -> methods.Shapes:
-  """Returns the layers of the teacher that a closed config's methods use."""
-  layers: methods.Shapes = {}
+) -> dict[int, methods.Shapes]:
+  """Returns the layers of the teacher that a closed config's methods use.
+
+  They are by the bits that they are rounded to: 0 for as they are.
+  """
+  layers: dict[int, methods.Shapes] = {}
   for name, options in method_options(config.distill).items():
-    if methods.METHODS[name].uses_features:
+    method = methods.METHODS[name]
+    if method.uses_features:
       student, teacher = (
         feature_shapes(section, num_classes, image_shape)
         for section in (config.student, config.teacher.model)
       )
       pairs = methods.match_layers(options['layers'], student, teacher)
-      layers |= {other: teacher[other] for _, other in pairs}
+      bits = config.teacher.feature_bits if method.uses_rounded else 0
+      layers.setdefault(bits, {}).update(
+        {other: teacher[other] for _, other in pairs}
+      )
   return layers
 
 

@@ -342,7 +342,7 @@ def _validate_methods(config: ConfigDict) -> None:
   _check(
     teacher.feature_bits > 0
     or not any(
-      'feature_levels' in methods.METHODS[name].inputs
+      methods.METHODS[name].uses_rounded
       for name in build.method_options(distill)
     ),
     'teacher.feature_bits',
@@ -438,7 +438,11 @@ def check_methods(
     'labels': jnp.zeros(2, jnp.int32),
     'mask': zeros(),
     'teacher_logits': teacher.logits,
-    'teacher_features': teacher.features,
+    'teacher_features': {
+      methods.stored_layer(layer, rounded): value
+      for layer, value in teacher.features.items()
+      for rounded in (False, True)
+    },
     'student_fn': lambda images: outputs.logits + 0 * jnp.sum(images),
   }
   weights = build.settings(config.optim, config.distill, 0).weights

@@ -30,6 +30,7 @@ from kd_jax import (
   evaluate,
   jobs,
   mesh,
+  methods,
   preprocessing,
   processes,
   records,
@@ -290,16 +291,18 @@ def _is_live(config: ConfigDict, dataset: data.Dataset) -> bool:
   if config.teacher.live or not (layers or on_disk):
     return config.teacher.live
   examples = context_lib.used_examples(train, dataset)
-  dtype = teacher_outputs.features_dtype(config.teacher.feature_bits)
-  size = dtype.itemsize * len(examples)
-  size *= sum(int(np.prod(shape)) for shape in layers.values())
+  size = len(examples) * sum(
+    teacher_outputs.features_dtype(bits).itemsize * int(np.prod(shape))
+    for bits, shapes in layers.items()
+    for shape in shapes.values()
+  )
   is_live = (
     on_disk
     or train.augmentation != 'none'
     or train.mixup_alpha > 0
     or size > config.teacher.features_gib * 2**30
   )
-  if is_live and config.teacher.feature_bits:
+  if is_live and any(layers):
     raise errors.UserError(
       f'config.teacher.feature_bits={config.teacher.feature_bits}: features '
       f'of {size / 2**30:.1f} GiB are to be stored, of images as they are: '
@@ -516,12 +519,15 @@ def _train_seeds(
       examples = job.examples
       if examples is None:
         examples = np.arange(len(context.dataset.train.labels))
-      features = teacher.features(
-        tuple(layers),
-        config.teacher.feature_bits,
-        config.train.subset,
-        examples,
-      )
+      features = {}
+      for bits, shapes in layers.items():
+        stored = teacher.features(
+          tuple(shapes), bits, config.train.subset, examples
+        )
+        features |= {
+          methods.stored_layer(layer, bits > 0): stored[layer]
+          for layer in shapes
+        }
   for trained in jobs.run(
     job,
     context.dataset,

@@ -78,9 +78,9 @@ class Task(NamedTuple):
     student_shapes: of the student's features without the batch, in the order
       of depth.
     teacher_shapes: of the teacher's, likewise. Batches of methods that use
-      features hold 'teacher_features', by name.
-    feature_levels: how many levels above 0 these are rounded to, and stored as
-      whole numbers; 0 where they are as they are.
+      features hold 'teacher_features', by name, those of methods that take them
+      rounded as whole numbers, see `methods.stored_layer`.
+    feature_levels: how many levels above 0 the latter have.
     image_range: lowest and highest values of images as the student takes them,
       [1, 1, 1, C] each.
     init_peer: key -> parameters of a network of the student's kind.
@@ -220,17 +220,23 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
       layers, task.student_shapes, task.teacher_shapes
     )
 
-  def features(by_name, side):
-    return tuple(by_name[pair[side]].astype(jnp.float32) for pair in pairs)
+  def features(by_name, layers):
+    return tuple(by_name[layer].astype(jnp.float32) for layer in layers)
 
   def teacher_features(by_name):
-    units = (task and task.feature_levels) or 1
-    return tuple(jax.lax.stop_gradient(x) / units for x in features(by_name, 1))
+    rounded = method.uses_rounded
+    layers = [methods.stored_layer(other, rounded) for _, other in pairs]
+    units = task.feature_levels if rounded else 1
+    return tuple(
+      jax.lax.stop_gradient(x) / units for x in features(by_name, layers)
+    )
 
   def call(fn, learned: Learned, student: Outputs, batch, weights: Weights):
     available = {
       'student_logits': lambda: student.logits,
-      'student_features': lambda: features(student.features, 0),
+      'student_features': lambda: features(
+        student.features, [own for own, _ in pairs]
+      ),
       'teacher_features': lambda: teacher_features(batch['teacher_features']),
       'feature_levels': lambda: task.feature_levels,
       'temperature': lambda: weights.temperature,

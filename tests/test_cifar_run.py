@@ -316,6 +316,7 @@ def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
   with pytest.raises(errors.UserError, match="distill.hint: no layer 'stage9'"):
     _run(config, folder, 'no-such-layer')
   config.teacher.retrain = False
+  config.teacher.shipped = cifar.TEACHER
   with pytest.raises(errors.UserError, match='holds logits alone'):
     _run(config, folder, 'no-features')
 

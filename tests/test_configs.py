@@ -252,6 +252,22 @@ def test_a_method_given_is_the_rows_method():
   assert build.method_options(no_kd.distill) == {}
 
 
+def test_of_features_the_teacher_is_one_whose_weights_are_there():
+  for arg, shipped in (
+    ('ideal,method=quantized', 'teachers/cifar10-resnet18'),
+    ('ideal,method=kl+hint', 'teachers/cifar10-resnet18'),
+    ('ideal,method=dkd', cifar.TEACHER),
+    (
+      'ideal_best,method=hint,teacher=no_pool',
+      'teachers/cifar10-resnet18-no_pool',
+    ),
+  ):
+    row = next(iter(_cifar_rows(arg).values()))
+    assert row.teacher.shipped == shipped
+    checks.validate(row)
+    checks.check_methods(row, 10, (32, 32, 3))
+
+
 def test_a_classifier_that_nothing_trains_is_refused():
   row = _rows('h300,method=rkd')['h300']
   with pytest.raises(errors.UserError, match='ce_weight.*the last layer'):

@@ -120,6 +120,74 @@ def test_every_method_traces_its_temperature(name):
   assert len(set(values)) == 3
 
 
+def _of_features(names, batch_features):
+  """Returns the terms of methods of one layer's features, and their gradient.
+
+  The gradient is by the teacher's, of the sum of all terms.
+  """
+  task = objectives.Task(
+    num_classes=3,
+    student_shapes={'own': (2, 2, 4)},
+    teacher_shapes={'other': (4, 4, 5)},
+    feature_levels=3,
+    image_range=(),
+    init_peer=None,
+    peer_fn=None,
+    unroll=False,
+  )
+  objective = objectives.make_objective(
+    {
+      name: methods.split_options(methods.METHODS[name].options)[1]
+      | {'layers': 'last'}
+      for name in names
+    },
+    task=task,
+  )
+  own = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
+  learned = objective.init(jax.random.key(1))
+
+  def terms(teacher_features):
+    values = objective.fn(
+      learned,
+      objectives.Outputs(LOGITS, {'own': own}),
+      BATCH | {'teacher_features': teacher_features},
+      _weights(0.0, 1.0),
+    )
+    return sum(map(jnp.sum, values.values())), values
+
+  gradient, values = jax.grad(terms, has_aux=True)(batch_features)
+  return values, gradient
+
+
+@pytest.mark.parametrize(
+  'name', [name for name, own in methods.METHODS.items() if own.uses_features]
+)
+def test_nothing_flows_into_the_teachers_features(name):
+  features = jax.random.uniform(jax.random.key(2), (3, 4, 4, 5), maxval=3)
+  layer = methods.stored_layer('other', methods.METHODS[name].uses_rounded)
+  values, gradient = _of_features((name,), {layer: features})
+  assert np.all(values[name] > 0)
+  np.testing.assert_array_equal(gradient[layer], 0)
+
+
+def test_together_some_take_features_rounded_and_others_as_they_are():
+  features = {
+    'other': jax.random.uniform(jax.random.key(2), (3, 4, 4, 5)),
+    'other_rounded': jnp.round(
+      jax.random.uniform(jax.random.key(3), (3, 4, 4, 5), maxval=3)
+    ),
+  }
+  values, _ = _of_features(('attention', 'quantized'), features)
+  takes = {'other': 'attention', 'other_rounded': 'quantized'}
+  for change, changed in takes.items():
+    others, _ = _of_features(
+      ('attention', 'quantized'),
+      features | {change: features[change][::-1]},
+    )
+    for name in ('attention', 'quantized'):
+      assert np.allclose(values[name], others[name]) == (name != changed)
+
+
 def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
   objective = objectives.make_objective({'soft_cross_entropy': {}})
   terms = objective.fn(

@@ -20,6 +20,7 @@ from kd_jax.methods.method import (
   Shapes,
   match_layers,
   split_options,
+  stored_layer,
 )
 
 METHODS: dict[str, Method] = {
@@ -37,4 +38,5 @@ __all__ = [
   'Shapes',
   'match_layers',
   'split_options',
+  'stored_layer',
 ]

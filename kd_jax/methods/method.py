@@ -29,8 +29,8 @@ INPUTS = (
   # Tuples of float32 arrays, one for each pair of layers.
   'student_features',
   'teacher_features',
-  # How many levels above 0 the teacher's features are rounded to: these are
-  # then 0, 1 / levels, ..., 1, in units of a layer's largest.
+  # How many levels above 0 the teacher's features are rounded to; for a method
+  # that asks, these are 0, 1 / levels, ..., 1, in units of a layer's largest.
   'feature_levels',
   # [B, H, W, C] as the student takes them, and (lowest, highest) values there,
   # [1, 1, 1, C] each.
@@ -95,16 +95,26 @@ class Method(NamedTuple):
     )
 
   @property
+  def uses_rounded(self) -> bool:
+    """Whether the teacher's features, if it takes them, are rounded ones."""
+    return 'feature_levels' in self.inputs
+
+  @property
   def options(self) -> dict[str, Any]:
     """The defaults of a config's section: own options, weight, layers.
 
     Raises:
       TypeError: if `fn`, or the rival, has a parameter that is no input and has
-        no default.
+        no default, or takes the student's features alone.
     """
     options = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
+    elif 'student_features' in self.inputs:
+      raise TypeError(
+        f'{self.fn.__name__}: layers are chosen in pairs, so that a method of '
+        'student_features takes teacher_features as well'
+      )
     if self.rival is not None:
       options['rival_rate'] = float(self.rival_rate)
     for fn in filter(None, (self.fn, self.rival)):
@@ -134,6 +144,11 @@ def split_options(
 
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+def stored_layer(layer: str, rounded: bool) -> str:
+  """The name of a teacher's layer in batches, as it is or rounded."""
+  return f'{layer}_rounded' if rounded else layer
 
 
 def match_layers(

@@ -54,12 +54,14 @@ def quantized(
   t the teacher's features as they are stored: as whole numbers of
   `config.teacher.feature_bits`, here in units of the largest; Q rounds to the
   2^bits levels from 0 to 1, and passes the gradient on as it is. Most of what
-  both networks might differ in is rounded away.
+  both networks might differ in is rounded away. Where the teacher's map is the
+  larger one, its averages are rounded again: levels are what a student whose
+  map is rounded can reach.
 
   Args:
     student_features: of each layer [B, H, W, C] or [B, C]; differentiated.
     teacher_features: likewise, rounded, in [0, 1]; constant.
-    feature_levels: how many levels above 0 these have.
+    feature_levels: how many levels above 0 these have, so 2^bits - 1.
     adapters: from `init_quantized`: W, b of each layer.
     student_bits: of Q; 0 for no rounding of the student's.
   Returns:
@@ -69,12 +71,12 @@ def quantized(
   Reference: Wei et al. 2018, arXiv:1805.02152, equations 4 to 8, for the last
     feature map of a detector. Their lambda is 1 in the teacher's own units.
   """
-  del feature_levels  # The teacher's own; asked for, so that it has them.
   loss = 0.0
   for s, t, layer in zip(
     student_features, teacher_features, adapters, strict=True
   ):
     s, t = match_sizes(s, t)
+    t = round_to(t, feature_levels)
     y = jnp.matmul(s, layer['kernel'])
     y += layer['bias'].reshape((1,) * (y.ndim - 1) + (-1,))
     if student_bits:

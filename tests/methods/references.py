@@ -374,12 +374,13 @@ def quantized(
   offsets,
 ):  # fmt: skip
   """`offsets` are what rounding adds, which the gradient does not see."""
-  del feature_levels, student_bits
+  del student_bits
   total = 0.0
   for s, t, layer, offset in zip(
     student_features, teacher_features, adapters, offsets, strict=True
   ):
     s, t = _smaller(s, t)
+    t = _nearest(t, feature_levels)
     y = s @ layer['kernel'] + layer['bias'] + offset
     total = total + np.array(
       [
@@ -396,7 +397,11 @@ def quantized_offsets(student_features, teacher_features, adapters, bits):
     student_features, teacher_features, adapters, strict=True
   ):
     y = _smaller(s, t)[0] @ layer['kernel'] + layer['bias']
-    levels = np.linspace(0, 1, 2**bits)
-    nearest = levels[np.abs(y[..., None] - levels).argmin(-1)]
-    offsets.append(nearest - y)
+    offsets.append(_nearest(y, 2**bits - 1) - y if bits else 0 * y)
   return offsets
+
+
+def _nearest(x, last):
+  """Of the levels 0, 1/last, ..., 1."""
+  levels = np.linspace(0, 1, last + 1)
+  return levels[np.abs(x[..., None] - levels).argmin(-1)]
