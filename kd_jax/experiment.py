@@ -655,6 +655,8 @@ def _benchmark(
       dataset,
       budget_s=config.benchmark.budget_s,
     )
+  # Which may be later than the trainings, and by other code.
+  record['benchmark']['environment'] = records.environment()
   if config.benchmark.live_teacher and 'teacher' in models:
     record['benchmark']['training'] = benchmark.measure_training(
       {name: rows[name] for name in students},

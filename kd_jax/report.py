@@ -597,7 +597,10 @@ TABLES_OF_ALL: dict[str, Callable[[dict[str, Record]], str]] = {
 
 
 def provenance(record: Record) -> str:
-  """Returns a line that says where a run's numbers come from."""
+  """Returns a line that says where a run's numbers come from.
+
+  What was trained, or timed, by other code than the run's is named.
+  """
   environment = record.get('environment') or record['training']['environment']
   versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
   workers = max(
@@ -607,13 +610,23 @@ def provenance(record: Record) -> str:
     ),
     default=1,
   )
+  code = lambda own: f'code {own["code"] or "unknown"}'
+  others: dict[str, dict[str, None]] = {}
+  for student in record.get('students', []):
+    own = student.get('environment', environment)
+    if own['code'] != environment['code']:
+      others.setdefault(code(own), {})[student['row']] = None
+  timed = (record.get('benchmark') or {}).get('environment', environment)
+  if timed['code'] != environment['code']:
+    others.setdefault(code(timed), {})[f'timings of {timed["time"]}'] = None
+  of_others = ''.join(f'; {own}: {", ".join(of)}' for own, of in others.items())
   side_by_side = f', {workers} students side by side' if workers > 1 else ''
   return (
     f'`{record["command"]}`; {environment["device"]} '
     f'({environment["processor"]}, {environment["cores"]} cores{side_by_side}'
     '), Python '
-    f'{environment["python"]}, {versions}; code '
-    f'{environment["code"] or "unknown"}; {environment["time"]}.'
+    f'{environment["python"]}, {versions}; {code(environment)}; '
+    f'{environment["time"]}{of_others}.'
   )
 
 

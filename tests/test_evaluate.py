@@ -103,3 +103,18 @@ def test_evaluate_returns_numbers_and_leaves_a_missing_teacher_out():
   assert with_teacher['teacher_agreement'] == 1
   assert with_teacher['teacher_kl'] == pytest.approx(0, abs=1e-6)
   assert all(type(v) in (int, float) for v in with_teacher.values())
+
+
+def test_an_attack_ends_at_the_worst_image_of_a_linear_network():
+  rng, params = np.random.default_rng(0), jnp.array([[1.0, -1.0]] * 4)
+  images = rng.integers(0, 256, (5, 2, 2, 1), 'uint8')
+  images[0], images[1] = 0, 255  # Where there is nowhere to go on one side.
+  labels = jnp.array([0, 1, 1, 0, 1])
+  attack = evaluate.make_attack(_apply, preprocessing.symmetric, batch_size=2)
+  logits = attack({'params': params}, jnp.asarray(images), labels)
+  # Class 0 is the brighter one: each pixel goes 8 steps of 255 the other way.
+  way = np.where(np.asarray(labels) == 0, -8, 8)[:, None, None, None]
+  worst = np.clip(images + way.astype(int), 0, 255) / 127.5 - 1
+  np.testing.assert_allclose(
+    logits, worst.reshape(5, 4) @ params, rtol=1e-4, atol=1e-5
+  )

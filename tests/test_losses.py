@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import jax.test_util
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -245,3 +246,47 @@ def test_shapes_that_do_not_fit_are_refused(name):
 def test_labels_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match='labels'):
     losses.cross_entropy(jnp.zeros((2, 3)), jnp.zeros((3,), jnp.int32))
+
+
+@pytest.mark.parametrize('temperature', [1.0, 3.0])
+def test_losses_are_optaxs_where_it_has_them(temperature):
+  student, teacher = _logits(0, 3.0), _logits(1, 3.0)
+  labels = jnp.array([0, 4, 2, 2])
+  log_p = lambda logits: jax.nn.log_softmax(logits / temperature)
+  own_and_theirs = [
+    (
+      lambda s: losses.cross_entropy(s, labels),
+      lambda s: optax.softmax_cross_entropy_with_integer_labels(s, labels),
+    ),
+    (
+      lambda s: losses.cross_entropy(s, labels, label_smoothing=0.1),
+      lambda s: optax.softmax_cross_entropy(
+        s, optax.smooth_labels(jax.nn.one_hot(labels, 5), 0.1)
+      ),
+    ),
+    (
+      lambda s: losses.soft_cross_entropy(s, jax.nn.softmax(teacher)),
+      lambda s: optax.softmax_cross_entropy(s, jax.nn.softmax(teacher)),
+    ),
+    (
+      lambda s: losses.kl(s, teacher, temperature=temperature),
+      lambda s: (
+        temperature**2
+        * optax.losses.kl_divergence_with_log_targets(log_p(s), log_p(teacher))
+      ),
+    ),
+    (
+      lambda s: losses.reverse_kl(s, teacher, temperature=temperature),
+      lambda s: (
+        temperature**2
+        * optax.losses.kl_divergence_with_log_targets(log_p(teacher), log_p(s))
+      ),
+    ),
+  ]
+  for own, theirs in own_and_theirs:
+    np.testing.assert_allclose(own(student), theirs(student), rtol=1e-5)
+    np.testing.assert_allclose(
+      *(jax.grad(lambda s, f=f: jnp.sum(f(s)))(student) for f in (own, theirs)),
+      rtol=1e-4,
+      atol=1e-6,
+    )

@@ -99,6 +99,20 @@ def test_cost_has_ratios_with_their_spread(record):
   ]  # fmt: skip
 
 
+def test_what_other_code_trained_or_timed_is_named(record):
+  own, *others = ({'code': code, 'time': f'at {code}'} for code in 'abc')
+  record['environment'] |= own
+  assert report.provenance(record).endswith('code a; at a.')
+  for student, environment in zip(
+    record['students'], (own, others[0], others[0]), strict=True
+  ):
+    student['environment'] = environment
+  record['benchmark']['environment'] = others[1]
+  assert report.provenance(record).endswith(
+    'code a; at a; code b: h50, h50_hard; code c: timings of at c.'
+  )
+
+
 def test_the_paper_stands_beside_accuracy_and_ratio(record):
   table = report.beside_paper_table(record)
   assert 'teacher / student, batch 1 ' in table.splitlines()[0]

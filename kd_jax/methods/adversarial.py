@@ -197,7 +197,8 @@ def ard(
   """Adversarially robust: attacked, the student answers as the teacher unhurt.
 
   L = KL(teacher(x) || student(x')) as `losses.kl`, x' from `attacks.pgd` on the
-  student.
+  student. Batch norm has the attacked images' own statistics there; its running
+  ones, which the student is used with, are of the images unhurt alone.
 
   Args:
     student_fn: images to logits [B, K]; differentiated.

@@ -8,6 +8,7 @@ map is averaged down.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import TINY, flatten, match_sizes, pool, unit
@@ -86,7 +87,7 @@ def hint(
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if sizes do not fit, see `match_sizes`.
+    ValueError: at trace time, if features do not fit, see `match_sizes`.
   Reference: Romero et al. 2015, arXiv:1412.6550, equation 3, here beside the
     cross-entropy rather than before it; norm and weight are of Tian et al.
     2020, arXiv:1910.10699, and their code.
@@ -117,8 +118,7 @@ def attention(
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, for features that have no places, or if sizes
-      do not fit.
+    ValueError: at trace time, for features that have no places.
   Reference: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equations 1 and 2;
     the mean, and the weight, are of Tian et al. 2020, arXiv:1910.10699.
   """
@@ -182,7 +182,7 @@ def vid(
   Returns:
     [B] float32, nats.
   Raises:
-    ValueError: at trace time, if sizes do not fit, see `match_sizes`.
+    ValueError: at trace time, if features do not fit, see `match_sizes`.
   Reference: Ahn et al. 2019, arXiv:1904.05835, equations 6 and 7.
   """
   loss = 0.0
@@ -246,8 +246,7 @@ def review(
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, for features that are no maps, or if sizes do
-      not fit.
+    ValueError: at trace time, for features that are no maps.
   Reference: Chen et al. 2021, arXiv:2104.09044, section 3, equations 6 to 8;
     the pyramid of the hierarchical loss and the weight, which is theirs for
     most pairs of networks on CIFAR-100, are of their code.
@@ -276,11 +275,16 @@ def review(
 
 
 def _enlarge(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Repeats [B, h, w, C] to the height and width of a shape."""
+  """Repeats [B, h, w, C] to the height and width of a shape.
+
+  Where these are no multiples, some places more often than others.
+  """
   for axis in (1, 2):
-    if shape[axis] % x.shape[axis]:
-      raise ValueError(f'{shape} is no multiple of {x.shape}')
-    x = jnp.repeat(x, shape[axis] // x.shape[axis], axis=axis)
+    own, size = x.shape[axis], shape[axis]
+    if size % own:
+      x = jnp.take(x, np.arange(size) * own // size, axis=axis)
+    else:  # The same, without an index, whose gradient is slow.
+      x = jnp.repeat(x, size // own, axis=axis)
   return x
 
 

@@ -58,7 +58,7 @@ class Method(NamedTuple):
   Attributes:
     fn: to the loss of each example, see above.
     weight: of the loss, unless `config.distill.NAME.weight` says otherwise:
-      what the method's paper gives it beside a cross-entropy of weight 1.
+      what the method's paper, or its code, gives it; where neither does, ours.
     layers: pairs of layers that features are taken from, unless
       `config.distill.NAME.layers` says otherwise; see `match_layers`. Of no
       meaning for a method that takes no features.

@@ -67,7 +67,7 @@ def quantized(
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if sizes do not fit, see `match_sizes`.
+    ValueError: at trace time, if features do not fit, see `match_sizes`.
   Reference: Wei et al. 2018, arXiv:1805.02152, equations 4 to 8, for the last
     feature map of a detector. Their lambda is 1 in the teacher's own units.
   """

@@ -155,7 +155,8 @@ def correlation(
     order: of the series.
   Returns:
     [B] float32: row i of the kernel, times B.
-  Reference: Peng et al. 2019, arXiv:1904.01802, equations 7 to 10.
+  Reference: Peng et al. 2019, arXiv:1904.01802, equations 7 to 10. The weight
+    is ours.
   """
 
   def kernel(features):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Added under a square root, it keeps the gradient of a norm or a deviation
 # finite at 0; it is far below what float32 resolves in what it is added to.
@@ -28,8 +29,7 @@ def match_sizes(
     student: [B, H, W, C], or [B, C], which is left as it is.
     teacher: likewise.
   Raises:
-    ValueError: at trace time, if one is a map and the other is not, or the
-      sizes are not multiples.
+    ValueError: at trace time, if one is a map and the other is not.
   """
   if student.ndim != teacher.ndim:
     raise ValueError(
@@ -44,11 +44,24 @@ def match_sizes(
 
 
 def pool(array: jax.Array, axis: int, size: int) -> jax.Array:
-  """Averages an axis over equal windows, so that `size` of them are left."""
+  """Averages an axis over `size` windows.
+
+  They are equal where the length is a multiple, and else the smallest from
+  places i / size to (i + 1) / size, which overlap: adaptive average pooling.
+  """
   length = array.shape[axis]
-  if length % size:
-    raise ValueError(f'{length} is no multiple of {size}: {array.shape}')
   if length == size:
     return array
-  shape = (*array.shape[:axis], size, length // size, *array.shape[axis + 1 :])
-  return jnp.mean(array.reshape(shape), axis=axis + 1)
+  if length % size == 0:
+    shape = (*array.shape[:axis], size, length // size)
+    return jnp.mean(
+      array.reshape(*shape, *array.shape[axis + 1 :]), axis=axis + 1
+    )
+  window, place = np.arange(size)[:, None], np.arange(length)
+  inside = (place + 1) * size > window * length
+  inside &= place * size < (window + 1) * length
+  weights = inside / np.sum(inside, axis=1, keepdims=True)
+  averaged = jnp.tensordot(
+    array, jnp.asarray(weights, array.dtype), (axis, 1), precision='highest'
+  )
+  return jnp.moveaxis(averaged, -1, axis)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import references
 
 from configs import common
 from kd_jax import attacks, build, losses, models, objectives, optim, steps
@@ -185,6 +186,25 @@ def test_a_robust_student_answers_as_the_teacher_where_it_is_attacked():
     state, sums = step(state, batch, jax.random.key(i), _settings(rate=0.2))
     first = first or sums
   assert sums['ard'] < 0.5 * first['ard']
+
+
+def test_a_robust_students_loss_is_kl_at_the_worst_images():
+  images, labels, weights = _images()
+  labels, weights = labels % 2, weights[:, :2]
+  teacher = jnp.asarray(np.random.default_rng(1).normal(size=(5, 2)), 'float32')
+  loss = adversarial.ard(
+    _linear(weights), images, RANGE, teacher, labels, jax.random.key(0), False,
+    temperature=3.0, epsilon=0.1, step_size=0.05, num_steps=10,
+  )  # fmt: skip
+  signs = np.where(np.asarray(labels) == 0, 1, -1)[:, None]
+  direction = signs * np.sign(weights[:, 1] - weights[:, 0])[None]
+  worst = np.clip(images + 0.1 * direction.reshape(images.shape), 0, 1)
+  student = np.float64(worst.reshape(5, -1)) @ np.float64(weights)
+  np.testing.assert_allclose(
+    loss,
+    references.kl(student, np.float64(teacher), temperature=3.0),
+    rtol=1e-4,
+  )
 
 
 def test_without_an_attack_robust_distillation_is_kl():

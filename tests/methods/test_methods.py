@@ -10,6 +10,7 @@ import pytest
 import references
 
 from kd_jax import losses, methods
+from kd_jax.methods import vectors
 
 METHODS = methods.METHODS
 # By name: the method each belongs to, and the function. `ard`, which calls the
@@ -301,6 +302,12 @@ def test_a_mask_is_a_subset(name):
   )
   gradient = _gradient(name, masked, count=4)
   expected = _gradient(name, part)
+  for key in expected.keys() & {'adapters', 'rival'}:
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
+      gradient[key],
+      expected[key],
+    )
   for key in expected.keys() - {'adapters', 'rival'}:
     for ours, theirs in zip(
       jax.tree.leaves(gradient[key]),
@@ -491,5 +498,38 @@ def test_features_that_cannot_be_compared_are_named():
       _loss(name, _inputs(name, shapes=vectors))
   with pytest.raises(ValueError, match='a map and a vector'):
     _loss('hint', _inputs('hint', shapes=(((2, 2, 3),), ((7,),))))
-  with pytest.raises(ValueError, match='3 is no multiple of 2'):
-    _loss('hint', _inputs('hint', shapes=(((3, 3, 3),), ((2, 2, 7),))))
+
+
+# As a ResNet has them of 28x28 images.
+_ODD = ((14, 14, 3), (7, 7, 4), (4, 4, 5), (2, 2, 6))
+_OTHERS = ((28, 28, 2), (14, 14, 3), (7, 7, 4), (4, 4, 5))
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    for name, (method, _) in FUNCTIONS.items()
+    if method.layers != 'last' and 'teacher_features' in INPUTS[name]
+  ],
+)
+def test_maps_of_any_size_can_be_compared(name):
+  assert _is_finite(name, _inputs(name, batch=2, shapes=(_ODD, _OTHERS)))
+  assert _is_finite(name, _inputs(name, batch=2, shapes=(_OTHERS, _ODD)))
+
+
+def test_windows_of_a_map_are_as_even_as_its_size_allows():
+  line = jnp.arange(7.0)[None, :, None, None]
+  # 0 to 2, 1.75 to 3.5, 3.5 to 5.25, 5.25 to 7: what they touch.
+  np.testing.assert_allclose(
+    vectors.pool(line, 1, 4).ravel(), [0.5, 2, 4, 5.5], rtol=1e-6
+  )
+  np.testing.assert_allclose(
+    vectors.pool(line[:, :6], 1, 3).ravel(), [0.5, 2.5, 4.5], rtol=1e-6
+  )
+  both = jax.random.normal(jax.random.key(0), (2, 7, 5, 3))
+  np.testing.assert_allclose(
+    vectors.pool(vectors.pool(both, 1, 1), 2, 1),
+    both.mean((1, 2), keepdims=True),
+    rtol=1e-5,
+  )
