@@ -10,7 +10,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, Sharding, SingleDeviceSharding
+from jax.sharding import (
+  AxisType,
+  Mesh,
+  NamedSharding,
+  Sharding,
+  SingleDeviceSharding,
+)
 from jax.sharding import PartitionSpec as P
 
 from kd_jax import errors
@@ -42,10 +48,11 @@ def use(size: int) -> contextlib.AbstractContextManager:
     )
   if size == 1:
     return contextlib.nullcontext()
+  # By process, as `own_share` has it: how `jax.make_mesh` arranges them may not
+  # be, and over several hosts' GPUs it refuses.
+  devices = sorted(devices, key=lambda own: (own.process_index, own.id))
   return jax.set_mesh(
-    jax.make_mesh(
-      (size,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:size]
-    )
+    Mesh(np.asarray(devices[:size]), (AXIS,), axis_types=(AxisType.Auto,))
   )
 
 
