@@ -31,6 +31,14 @@ def tree_digest(tree: PyTree) -> str:
   return sha.hexdigest()
 
 
+def _description(tree: PyTree) -> dict[str, str]:
+  """Returns type and shape of each array of a tree, by path."""
+  return {
+    jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}'
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
   sharding = getattr(leaf, 'sharding', None) or mesh.everywhere()
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -41,7 +49,7 @@ class Checkpoints:
 
   A save is whole or not at all (Orbax renames it into place). A checkpoint
   whose arrays do not have the digest that was saved with them is passed over,
-  and the one before it is used.
+  and the one before it is used; it is removed when what it was is saved again.
   """
 
   def __init__(self, directory: os.PathLike, *, keep: int = 2):
@@ -76,11 +84,16 @@ class Checkpoints:
     """
     began = time.perf_counter()
     processes.from_first(lambda: self._check_room(state))
+    for passed_over in self._manager.all_steps():
+      if passed_over >= epoch:  # Orbax saves nothing before what it has.
+        self._manager.delete(passed_over)
     self._manager.save(
       epoch,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
-        digest=ocp.args.JsonSave({'sha256': tree_digest(state)}),
+        digest=ocp.args.JsonSave(
+          {'sha256': tree_digest(state), 'arrays': _description(state)}
+        ),
       ),
     )
     self._saved_at = time.perf_counter()
@@ -107,31 +120,50 @@ class Checkpoints:
       like: a tree of arrays, or of shapes, of the same structure; its
         shardings are where the arrays go, `mesh.everywhere` if it has none, so
         that what some devices saved others restore.
+    Raises:
+      UserError: if the newest is of another network.
     """
     abstract = jax.tree.map(_abstract, like)
     for epoch in sorted(self._manager.all_steps(), reverse=True):
       try:
-        restored = self._manager.restore(
-          epoch,
-          args=ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract),
-            digest=ocp.args.JsonRestore(),
-          ),
-        )
+        saved = self._restore(epoch, digest=ocp.args.JsonRestore()).digest
+        # Not there in what was saved before it was written.
+        self._check_network(epoch, saved.get('arrays'), _description(abstract))
+        state = self._restore(
+          epoch, state=ocp.args.StandardRestore(abstract)
+        ).state
+      except errors.UserError:
+        raise
       except Exception as error:  # Orbax and tensorstore raise many kinds.
         problem = f'{type(error).__name__}: {str(error)[:160]}'
       else:
-        if tree_digest(restored.state) == restored.digest['sha256']:
-          return epoch, restored.state
+        if tree_digest(state) == saved['sha256']:
+          return epoch, state
         problem = 'its arrays do not have their digest'
       logging.warning(
-        'checkpoint %s/%d is damaged (%s): passed over and removed',
+        'checkpoint %s/%d is damaged (%s): passed over',
         self._directory,
         epoch,
         problem,
       )
-      self._manager.delete(epoch)
     return None
+
+  def _restore(self, epoch: int, **items: Any) -> Any:
+    return self._manager.restore(epoch, args=ocp.args.Composite(**items))
+
+  def _check_network(
+    self, epoch: int, saved: dict[str, str] | None, own: dict[str, str]
+  ) -> None:
+    """Refuses what is sound, and of another network than is asked for."""
+    if saved is None or saved == own:
+      return
+    path = min(saved.items() ^ own.items())[0]
+    raise errors.UserError(
+      f'{self._directory}/{epoch} is of another network: it has '
+      f'{path} {saved.get(path, "not at all")}, and this one '
+      f'{own.get(path, "not at all")}; for this one, name another folder '
+      '(--workdir), or remove that one'
+    )
 
   def close(self) -> None:
     """Releases Orbax's threads."""

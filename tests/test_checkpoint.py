@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kd_jax import checkpoint
+from kd_jax import checkpoint, errors
 
 
 def _state(value):
@@ -61,7 +61,39 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
   assert epoch == 1
   jax.tree.map(np.testing.assert_array_equal, state, _state(1))
   assert 'checkpoints/2 is damaged' in caplog.text
-  assert not (tmp_path / 'checkpoints' / '2').exists()
+  # Until what it was is there again.
+  assert (tmp_path / 'checkpoints' / '2').exists()
+  checkpoints.save(2, _state(5))
+  epoch, state = checkpoints.restore(_state(0))
+  assert epoch == 2
+  jax.tree.map(np.testing.assert_array_equal, state, _state(5))
+
+
+def test_a_damaged_checkpoint_is_not_in_the_way_of_an_earlier_one(
+  checkpoints, tmp_path
+):
+  checkpoints.save(9, _state(9))
+  _damage(tmp_path / 'checkpoints' / '9')
+  assert checkpoints.restore(_state(0)) is None
+  checkpoints.save(4, _state(4))
+  assert checkpoints.restore(_state(0))[0] == 4
+
+
+def test_a_sound_checkpoint_of_another_network_is_refused_and_kept(
+  checkpoints,
+):
+  checkpoints.save(1, _state(1))
+  other = _state(0)
+  other['params']['w'] = jnp.zeros((3, 4))
+  with pytest.raises(
+    errors.UserError,
+    match=r"another network.*'w'.*int32\[3, 2\], and.*float32\[3, 4\]",
+  ):
+    checkpoints.restore(other)
+  more = _state(0) | {'more': jnp.zeros(1)}
+  with pytest.raises(errors.UserError, match="'more'.* not at all, and this"):
+    checkpoints.restore(more)
+  assert checkpoints.restore(_state(0))[0] == 1
 
 
 def test_arrays_without_their_digest_are_passed_over(
