@@ -313,18 +313,16 @@ def _stepper(
     )
   order = np.asarray(order)[first * program.batch_size :]
   batches = _with_own(arrays.batches(order), order, own)
-  read = []  # A batch that was read to compile.
 
   def steps(state, sums, start, stop):
-    if start == stop:
-      read.append(next(batches))
+    if start == stop:  # To compile, of any batch.
       copies = jax.tree.map(jnp.copy, (state, sums))
-      batch = mesh.put_batch(read[0]) | arrays.whole
+      batch = mesh.put_batch(next(batches)) | arrays.whole
       jax.block_until_ready(
         program.update(*copies, batch, count, start, key, settings)
       )
     for i in range(start, stop):
-      batch = mesh.put_batch(read.pop() if read else next(batches))
+      batch = mesh.put_batch(next(batches))
       state, sums = program.update(
         state, sums, batch | arrays.whole, count, i, key, settings
       )
@@ -497,7 +495,7 @@ def fit(
             time.perf_counter() - last,
           ]
         )
-        _check_finite(totals, phase.name, epoch, epoch_settings)
+        _check_loss(totals, phase.name, epoch, epoch_settings)
         done = min(stop * program.batch_size, size)
         bar.set_postfix_str(_postfix(totals), refresh=False)
         bar.update(done - start * program.batch_size)
@@ -510,10 +508,12 @@ def fit(
         if start < steps and since_s > partial_every_s:
           train_s = before_s + time.perf_counter() - began
           saving = time.perf_counter()
+          _check_state(state, phase.name, epoch, epoch_settings)
           yield Partial(epoch, start, state, sums, train_s)
           yielded = time.perf_counter()
           began += yielded - saving  # Not of the training.
       train_s = before_s + time.perf_counter() - began
+      _check_state(state, phase.name, epoch, epoch_settings)
       yield EpochResult(
         epoch, phase.name, state, totals, train_s, compile_s, teacher_s
       )
@@ -554,17 +554,35 @@ def _postfix(totals: dict[str, np.ndarray]) -> str:
   return f'loss {loss:.4f}, accuracy {accuracy:.2%}'
 
 
-def _check_finite(
+def _check_loss(
   totals: dict[str, np.ndarray], phase: str, epoch: int, settings: Settings
 ) -> None:
   step = int(np.min(totals['nonfinite_step']))
-  if step == _NEVER:
-    return
+  if step != _NEVER:
+    what = f'the loss is not finite at step {step}'
+    raise _non_finite(what, phase, epoch, settings)
+
+
+def _check_state(
+  state: TrainState, phase: str, epoch: int, settings: Settings
+) -> None:
+  """Checks what is kept: a step's own loss does not say what became of it."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.all(
+      np.isfinite(jax.device_get(leaf))
+    ):
+      what = f'{jax.tree_util.keystr(path)[1:]} is not finite after a step'
+      raise _non_finite(what, phase, epoch, settings)
+
+
+def _non_finite(
+  what: str, phase: str, epoch: int, settings: Settings
+) -> NonFiniteLoss:
   weights = settings.weights._asdict()
   for name, options in weights.pop('methods').items():
     weights |= {f'{name}.{option}': value for option, value in options.items()}
-  raise NonFiniteLoss(
-    f'the loss is not finite at step {step} of epoch {epoch} ({phase}), with '
+  return NonFiniteLoss(
+    f'{what} of epoch {epoch} ({phase}), with '
     f'learning_rate={float(settings.learning_rate):g}, '
     + ', '.join(f'{name}={float(value):g}' for name, value in weights.items())
     + '; the last good checkpoint is kept. Lower the learning rate, or look '

@@ -363,14 +363,22 @@ def test_outputs_of_the_users_that_do_not_fit_are_refused(tmp_path):
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
   """A step with NaN: stopped, and the last good state is kept."""
   shutil.copytree(whole / 'teachers', tmp_path / 'teachers')
-  code, log = _launch(
-    tmp_path,
+  # An epoch by labels alone, and then by what no network bears.
+  arguments = (
     GENERATED,
     '--config.optim.name=sgd',
-    '--config.optim.schedule=cosine',
-    '--config.optim.warmup_fraction=0.9',
-    '--config.optim.learning_rate=1e22',
+    '--config.distill.ce_weight=1',
+    '--config.distill.kd_warmup_epochs=2',
+    '--config.distill.kd_weight=1e30',
   )
-  _assert_clear(code, log, 'the loss is not finite at step')
-  assert 'learning_rate=1e+22' in log
-  assert not any(tmp_path.glob('mnist-*/students/h50/seed-0/result.json'))
+  code, log = _launch(tmp_path, *arguments)
+  _assert_clear(code, log, 'not finite')
+  assert 'kd_weight=5e+29' in log
+  (student,) = tmp_path.glob('mnist-*/students/h50/seed-0')
+  assert not (student / 'result.json').exists()
+  assert [path.name for path in (student / 'checkpoints').glob('[0-9]')] == [
+    '1'
+  ]
+  code, log = _launch(tmp_path, *arguments)
+  _assert_clear(code, log, 'not finite')
+  assert 'resumed after epoch 1' in log

@@ -530,6 +530,29 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_settings():
   assert done == [0, 1, 2]
 
 
+def test_a_last_step_that_ruins_the_network_is_no_good_state():
+  program, state = _program()
+  settings = SETTINGS._replace(learning_rate=jnp.float32(jnp.inf))
+  phase = train.Phase('fit', 1, np.arange(NUM_EXAMPLES) < BATCH_SIZE)
+  (loss,) = (
+    result.sums['loss']
+    for result in train.fit(
+      program, state, _arrays(), [phase], key=jax.random.key(7),
+      settings=lambda epoch: SETTINGS,
+    )
+  )  # fmt: skip
+  assert np.isfinite(loss)  # Of the only step, before it.
+  with pytest.raises(
+    train.NonFiniteLoss, match=r"params\['w'\] is not finite.*epoch 0 \(fit\)"
+  ):
+    list(
+      train.fit(
+        program, _program()[1], _arrays(), [phase], key=jax.random.key(7),
+        settings=lambda epoch: settings,
+      )
+    )  # fmt: skip
+
+
 def test_the_loss_falls():
   program, state = _program()
   losses = [r.sums['loss'] / r.sums['count'] for r in _fit(program, state)]
