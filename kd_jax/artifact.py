@@ -58,7 +58,13 @@ def load(folder: str | os.PathLike) -> Artifact:
     raise ArtifactError(
       f'{folder / NETWORK} is not what {MANIFEST} says: export it again'
     )
-  exported = jax.export.deserialize(bytearray(network))
+  try:
+    exported = jax.export.deserialize(bytearray(network))
+  except Exception as error:  # Of flatbuffers, MLIR, or of JAX's own.
+    raise ArtifactError(
+      f'{folder / NETWORK} cannot be read by JAX {jax.__version__}: '
+      f'{error or type(error).__name__}'
+    ) from error
   platform = jax.default_backend()
   platform = {'gpu': 'cuda'}.get(platform, platform)
   if platform not in exported.platforms:

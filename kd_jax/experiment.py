@@ -31,6 +31,7 @@ from kd_jax import (
   jobs,
   mesh,
   methods,
+  models,
   preprocessing,
   processes,
   records,
@@ -268,6 +269,11 @@ def _row_identity(
     ),
     scaling=config.data.scaling,
     student=build.network(config.student),
+    **(
+      {'student_source': models.own.source(config.student.kind)}
+      if models.own.is_name(config.student.kind)
+      else {}
+    ),
     distill=build.without_methods(
       config.distill, build.method_options(config.distill)
     ),

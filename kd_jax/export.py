@@ -341,7 +341,7 @@ def main() -> None:
   program_cache.enable()
   try:
     folder, manifest = export(args.pop('run_dir'), **args)
-  except errors.UserError as error:
+  except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
   for name, own in manifest['measured'].items():
     latency = ', '.join(

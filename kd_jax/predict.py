@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from kd_jax import artifact, errors, program_cache
 
@@ -42,7 +42,9 @@ def read_image(
           f'takes {width}×{height}: resize it first'
         )
       pixels = np.asarray(image.convert(_MODES[channels]))
-  except (OSError, UnidentifiedImageError) as error:
+  except errors.UserError:
+    raise
+  except Exception as error:  # Pillow raises many kinds.
     raise errors.UserError(f'{path} is no image file: {error}') from error
   return pixels.reshape(height, width, channels)
 

@@ -67,19 +67,19 @@ def guard() -> Iterator[None]:
   """
   try:
     yield
-  except errors.UserError:
-    raise
   except Exception as error:
     if count() == 1:
       raise
     sys.stdout.flush()
-    print(
-      f'error: process {jax.process_index()} of {count()} cannot go on '
-      f'({type(error).__name__}: {str(error)[:300]}); if another one has '
-      'ended, start all of them again: the run goes on',
-      file=sys.stderr,
-      flush=True,
-    )
+    line = f'error: process {jax.process_index()} of {count()} cannot go on '
+    if isinstance(error, errors.UserError):  # Perhaps of this one's files.
+      line += f'({error})'
+    else:
+      line += (
+        f'({type(error).__name__}: {str(error)[:300]}); if another one has '
+        'ended, start all of them again: the run goes on'
+      )
+    print(line, file=sys.stderr, flush=True)
     os._exit(1)
 
 

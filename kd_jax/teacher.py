@@ -10,7 +10,6 @@ import hashlib
 import io
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -420,20 +419,20 @@ def load_outputs(
   path = pathlib.Path(path)
   try:
     content = np.load(path, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+      arrays = {'train': content}
+    else:
+      with content:
+        arrays = {name: content[name] for name in content.files}
   except FileNotFoundError:
     raise errors.UserError(
       f'config.teacher.logits: there is no file {path}'
     ) from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+  except Exception as error:  # Of NumPy, zipfile, zlib: each has its own.
     raise errors.UserError(
       f'config.teacher.logits: {path} is not a .npy or .npz file of numbers: '
-      f'{error}'
+      f'{error or type(error).__name__}'
     ) from None
-  if isinstance(content, np.ndarray):
-    arrays = {'train': content}
-  else:
-    with content:
-      arrays = {name: content[name] for name in content.files}
   if 'train' not in arrays or not arrays.keys() <= lengths.keys():
     raise errors.UserError(
       f'config.teacher.logits: {path} holds {sorted(arrays)}; expected '

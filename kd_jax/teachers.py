@@ -368,11 +368,13 @@ def _home(
 
 def _identity(config: ConfigDict, dataset: data.Dataset, variables: Any):
   """Returns what determines a network's outputs, but for their scaling."""
+  module = config.teacher.module
   return context_lib.identity(
     config,
     dataset,
     weights=checkpoint.tree_digest(variables),
     model=config.teacher.model,
+    **({'source': models.own.source(module)} if module else {}),
   )
 
 

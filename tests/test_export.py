@@ -1,5 +1,6 @@
 """Students that leave home: exported, reloaded, refused, served."""
 
+import hashlib
 import json
 import pathlib
 import shutil
@@ -159,6 +160,15 @@ def test_what_is_not_as_its_manifest_says_is_refused(exported, tmp_path):
   (copy / artifact.NETWORK).write_bytes(network[:-1])
   with pytest.raises(artifact.ArtifactError, match='is not what manifest.json'):
     artifact.load(copy)
+  # What its maker's JAX wrote, and this one cannot read.
+  manifest = json.loads((copy / artifact.MANIFEST).read_text())
+  (copy / artifact.NETWORK).write_bytes(b'other' + network)
+  manifest['sha256'][artifact.NETWORK] = hashlib.sha256(
+    b'other' + network
+  ).hexdigest()
+  (copy / artifact.MANIFEST).write_text(json.dumps(manifest))
+  with pytest.raises(artifact.ArtifactError, match='cannot be read by JAX'):
+    artifact.load(copy)
   (copy / artifact.MANIFEST).write_text('{}')
   with pytest.raises(artifact.ArtifactError, match='holds no sound artifact'):
     artifact.load(copy)
@@ -266,5 +276,9 @@ def test_files_that_are_no_such_image_are_named(exported, tmp_path):
   text.write_text(json.dumps({}))
   with pytest.raises(errors.UserError, match='text.png is no image file'):
     predict.predict(exported, [text])
+  bomb = tmp_path / 'bomb.png'
+  Image.new('1', (20_000, 10_000)).save(bomb)
+  with pytest.raises(errors.UserError, match='bomb.png is no image .*bomb'):
+    predict.predict(exported, [bomb])
   with pytest.raises(errors.UserError, match='none.png is no image file'):
     predict.predict(exported, [tmp_path / 'none.png'])

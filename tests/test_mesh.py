@@ -165,3 +165,22 @@ def test_one_process_is_the_first_and_tells_itself():
   assert processes.from_first(lambda: [1, 'a']) == [1, 'a']
   with pytest.raises(ValueError, match='as it is'), processes.guard():
     raise ValueError('as it is')
+
+
+def test_of_several_processes_one_that_fails_leaves_at_once(monkeypatch, capfd):
+  class Left(BaseException):
+    pass
+
+  def leave(status):
+    assert status == 1
+    raise Left
+
+  monkeypatch.setattr(processes, 'count', lambda: 2)
+  monkeypatch.setattr(os, '_exit', leave)
+  for error, said in (
+    (errors.UserError('no data on this host'), r'(no data on this host)'),
+    (OSError('gone'), '(OSError: gone); if another one has ended'),
+  ):
+    with pytest.raises(Left), processes.guard():
+      raise error
+    assert f'process 0 of 2 cannot go on {said}' in capfd.readouterr().err

@@ -1,6 +1,8 @@
 """A teacher and a student of the user's own, by the name of a function."""
 
+import importlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -58,6 +60,49 @@ def test_students_learn_from_a_network_of_the_users(run):
   np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
   assert record['teacher']['source'] == 'tests.own_networks:linear_teacher'
   assert record['students'][0]['test']['teacher_kl'] > 0
+
+
+def test_what_an_edited_file_gave_before_is_not_taken_for_its_own(
+  tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  # Which two states of one second, of one length, would share.
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+  path = tmp_path / 'mine_to_edit.py'
+  text = """
+import flax.linen as nn
+import jax.numpy as jnp
+
+class Student(nn.Module):
+  @nn.compact
+  def __call__(self, images, *, train):
+    return {}(nn.Dense(10)(images.reshape(images.shape[0], -1)))
+
+def student(num_classes):
+  return Student()
+
+def teacher():
+  return lambda w, images: {}(images.reshape(images.shape[0], -1) @ w), W
+
+W = jnp.ones((784, 10))
+"""
+  weights, stored = [], []
+  for activation in ('jnp.sin', 'jnp.cos'):
+    path.write_text(text.format(activation, activation))
+    for cached in (own.function, own.trained):
+      cached.cache_clear()
+    sys.modules.pop('mine_to_edit', None)
+    importlib.invalidate_caches()
+    record = _run(
+      tmp_path,
+      **{
+        'student.kind': 'mine_to_edit:student',
+        'teacher.module': 'mine_to_edit:teacher',
+      },
+    )
+    weights.append(record['students'][0]['weights'])
+    stored.append(record['teacher']['outputs'])
+  assert len(set(weights)) == len({str(own) for own in stored}) == 2
 
 
 def test_a_student_of_the_users_is_timed_restored_and_exported(run):

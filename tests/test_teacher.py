@@ -218,6 +218,7 @@ def _write(path, content):
     (b'', 'is not a .npy or .npz file'),
     (b'logits', 'is not a .npy or .npz file'),
     (np.array([[1, 'a']], object), 'is not a .npy or .npz file'),
+    ({'train': np.array([[1, 'a']], object)}, 'is not a .npy or .npz file'),
     (np.zeros((4, 2)), r'shape \(4, 2\).*needs \(3, 2\)'),
     (np.zeros((3, 5)), r'shape \(3, 5\).*needs \(3, 2\)'),
     (np.zeros(3), r'shape \(3,\)'),

@@ -6,7 +6,6 @@ Every mistake is named by file and example before anything is computed.
 import functools
 import io
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from concurrent import futures
 
@@ -112,8 +111,12 @@ def _read_npz(path: pathlib.Path) -> Arrays:
       arrays = {name: content[name] for name in _NAMES}
   except FileNotFoundError:
     raise DataError(f'there is no file {path}') from None
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise DataError(f'{path} is not a sound .npz file: {error}') from None
+  except DataError:
+    raise
+  except Exception as error:  # Of NumPy, zipfile, zlib: each has its own.
+    raise DataError(
+      f'{path} is not a sound .npz file: {error or type(error).__name__}'
+    ) from None
   for split in _SPLITS:
     arrays[f'{split}_images'] = _as_images(
       arrays[f'{split}_images'], f'{path}: {split}_images'
@@ -148,6 +151,10 @@ def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
       f'{name} are {array.dtype} {list(array.shape)}; expected whole numbers '
       f'[{count}], one for each image'
     )
+  large = array > np.iinfo(np.int32).max
+  if large.any():
+    first = int(np.argmax(large))
+    raise DataError(f'{name}[{first}] is {array[first]}; expected classes')
   return array.astype(np.int32)
 
 
@@ -165,7 +172,12 @@ def _read_folder(
       'JPEG files for each class in them'
     )
   class_names = tuple(
-    sorted(path.name for path in parts[0].iterdir() if path.is_dir())
+    sorted(
+      path.name
+      for path in parts[0].iterdir()
+      # No class is hidden, as folders of programs are.
+      if path.is_dir() and not path.name.startswith('.')
+    )
   )
   decode = functools.partial(_decode_all, image_size=image_size)
   splits, like = [], None
@@ -184,7 +196,9 @@ def _list_classes(
   unknown = sorted(
     path.name
     for path in part.iterdir()
-    if path.is_dir() and path.name not in class_names
+    if path.is_dir()
+    and path.name not in class_names
+    and not path.name.startswith('.')
   )
   if unknown:
     raise DataError(
@@ -335,6 +349,8 @@ def decode(
       # Pillow refuses what is twice as large, and only warns of this.
       if image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise DataError(f'is too large: {image.width} x {image.height} pixels')
+      if image.mode.startswith(('I', 'F')):
+        raise DataError('has more than 8 bits a pixel and color: convert it')
       if is_gray is None:
         is_gray = image.mode in _GRAY
       if is_gray and image.mode not in _GRAY:

@@ -8,7 +8,6 @@ Whatever else lies in the data folder is the user's: read, never changed.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from kd_jax.data import decoded, search
+from kd_jax.data import decoded, locks, search
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -66,15 +65,7 @@ def load(
 @contextlib.contextmanager
 def _exclusive(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   """Holds the lock of a data set; yields a folder that is removed after."""
-  private = data_dir / '.kd_jax'
-  private.mkdir(parents=True, exist_ok=True)
-  # The kernel's lock: it goes with its process, however that ends.
-  with open(private / f'{name}.lock', 'w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logging.info('%s: waiting for the process that prepares it', name)
-      fcntl.flock(lock, fcntl.LOCK_EX)
+  with locks.exclusive(data_dir, name) as private:
     for left_behind in private.glob(f'{name}.scratch-*'):
       shutil.rmtree(left_behind)
     scratch = tempfile.mkdtemp(prefix=f'{name}.scratch-', dir=private)

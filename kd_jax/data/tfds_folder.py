@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from kd_jax.data import progress
+from kd_jax.data import locks, progress
 from kd_jax.data.dataset import Arrays, DataError, Split, named_arrays
 
 
@@ -98,7 +99,8 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     DataError: if it does not know the name, or cannot get or prepare it.
   """
   try:
-    with progress.quiet_tfds():
+    # TFDS takes what another process has prepared, but is no good at waiting.
+    with locks.exclusive(data_dir, name), progress.quiet_tfds():
       builder = tfds.builder(name, data_dir=data_dir)
       builder.download_and_prepare(
         file_format='array_record',
@@ -194,19 +196,24 @@ def read_labels(
 ) -> np.ndarray:
   """Returns the labels int32 [N] of a split of array_record files.
 
-  They are kept in `cache_dir`, as all of the split has to be read for them.
+  They are kept in `cache_dir`, as all of the split has to be read for them, and
+  read again if a file is of another size or time.
 
   Raises:
     DataError: if a file is damaged, or is no array_record.
   """
-  files = [(str(path), path.stat().st_size) for path in split.paths]
+  files = [
+    (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+    for path in split.paths
+  ]
   digest = hashlib.sha256(repr((files, content.label)).encode()).hexdigest()
-  cached = cache_dir / '.kd_jax' / f'{split.name}-labels-{digest[:16]}.npy'
+  cached = cache_dir / '.kd_jax' / f'{split.name}-labels-{digest[:16]}.npz'
   try:
-    labels = np.load(cached, allow_pickle=False)
+    with np.load(cached, allow_pickle=False) as stored:
+      labels = stored['labels']  # Its checksum is the archive's.
     if labels.shape == (split.num_examples,):
       return labels
-  except (OSError, ValueError, EOFError):
+  except Exception:  # Of what is not there, cut or damaged: read again.
     pass
   labels = np.empty(split.num_examples, np.int32)
   filled = 0
@@ -224,11 +231,14 @@ def read_labels(
           filled += 1
     except Exception as error:  # As in `read`.
       raise DataError(f'{path}: {error or type(error).__name__}') from error
-  cached.parent.mkdir(parents=True, exist_ok=True)
   part = cached.with_suffix(f'.{os.getpid()}.part')
-  with open(part, 'wb') as file:
-    np.save(file, labels, allow_pickle=False)
-  os.replace(part, cached)
+  try:
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with open(part, 'wb') as file:
+      np.savez(file, labels=labels)
+    os.replace(part, cached)
+  except OSError as error:
+    logging.warning('labels are read once more next time: %s', error)
   return labels
 
 

@@ -7,7 +7,9 @@ that computes with JAX.
 """
 
 import functools
+import hashlib
 import importlib
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +50,18 @@ def function(name: str) -> Callable[..., Any]:
   if not callable(found):
     raise NotFound(f'{attribute} is no function')
   return found
+
+
+def source(name: str) -> str:
+  """Returns what the function that a name names is made of: a digest (hex).
+
+  It is of the file of the module, so that what was trained by an
+  earlier state of it is known to be.
+  """
+  module = importlib.import_module(name.partition(':')[0])
+  path = getattr(module, '__file__', None)
+  content = pathlib.Path(path).read_bytes() if path else b''
+  return hashlib.sha256(content).hexdigest()
 
 
 def _with_features(output: Any) -> tuple[jax.Array, Features]:

@@ -1,5 +1,8 @@
 """Data sets of the user's own, and what is wrong with them."""
 
+import os
+import pathlib
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -79,6 +82,10 @@ def _other_size(arrays):
   arrays['test_images'] = arrays['test_images'][:, :3]
 
 
+def _beyond_int32(arrays):
+  arrays['train_labels'][2] = 2**32 + 1
+
+
 def _objects(arrays):
   arrays['train_labels'] = np.array([{}] * 6, dtype=object)
 
@@ -90,6 +97,7 @@ def _objects(arrays):
     (_without_labels, 'lacks train_labels; it holds train_images'),
     (_floats, r'test_images are float64 \[3, 4, 5, 3\]; expected uint8'),
     (_negative, r'train_labels\[4\] is -1'),
+    (_beyond_int32, r'train_labels\[2\] is 4294967297; expected classes'),
     (_too_few, r'train_labels are int64 \[5\]; expected whole numbers \[6\]'),
     (_other_size, r'train_images are \(4, 5, 3\), test_images \(3, 5, 3\)'),
     (_objects, 'not a sound .npz file: .*allow_pickle'),
@@ -103,6 +111,12 @@ def test_what_is_wrong_with_arrays_is_named(arrays, tmp_path, spoil, message):
 
 @pytest.mark.faults
 def test_a_file_that_is_no_npz_is_refused(tmp_path):
+  sound = _save(tmp_path / 'sound.npz', _arrays(np.random.default_rng(0)))
+  content = bytearray(pathlib.Path(sound).read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  (tmp_path / 'damaged.npz').write_bytes(content)
+  with pytest.raises(data.DataError, match='damaged.npz is not a sound .npz'):
+    data.load(str(tmp_path / 'damaged.npz'))
   (tmp_path / 'mine.npz').write_bytes(b'PK\x03\x04 nothing')
   with pytest.raises(data.DataError, match='not a sound .npz file'):
     data.load(str(tmp_path / 'mine.npz'))
@@ -120,6 +134,13 @@ def test_a_folder_of_images_is_the_data_set(arrays, tmp_path):
   )
   np.testing.assert_array_equal(dataset.train.labels, [0, 0, 1, 1, 2, 2])
   assert len(dataset.test.labels) == 3
+
+
+def test_a_hidden_folder_is_no_class(arrays, tmp_path):
+  folder = _save_folder(tmp_path / 'insects', arrays)
+  for split in ('train', 'test'):
+    (tmp_path / 'insects' / split / '.ipynb_checkpoints').mkdir()
+  assert data.load(folder).class_names == ('ant', 'bee', 'cat')
 
 
 def test_gray_files_have_one_channel(tmp_path):
@@ -166,6 +187,11 @@ def _colored(folder):
       Image.new('L', (5, 4)).save(path)
 
 
+def _deep(folder):
+  pixels = np.zeros((4, 5), np.uint16)
+  Image.fromarray(pixels).save(folder / 'train' / 'cat' / '000.png')
+
+
 def _bomb(folder):
   Image.new('1', (20_000, 10_000)).save(folder / 'train' / 'cat' / '999.png')
 
@@ -179,6 +205,7 @@ def _bomb(folder):
     (_new_class, 'test has classes that train/ has not: dog'),
     (_damaged, 'bee/001.png: '),
     (_colored, 'cat/000.png: has colors'),
+    (_deep, 'cat/000.png: has more than 8 bits'),
     (_bomb, 'cat/999.png: .*decompression bomb'),
   ],
 )
@@ -263,10 +290,19 @@ def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
   np.testing.assert_array_equal(np.concatenate(parts), memory.images[order])
   np.testing.assert_array_equal(disk.images.part(1, 3)[:], memory.images[1:3])
   # Labels are read once.
-  (cached,) = (tmp_path / '.kd_jax').glob('train-labels-*.npy')
-  np.save(cached, memory.labels[::-1])
+  (cached,) = (tmp_path / '.kd_jax').glob('train-labels-*.npz')
+  np.savez(cached, labels=memory.labels[::-1])
   assert (load(memory_gib=0.0).train.labels == memory.labels[::-1]).all()
-  cached.write_bytes(b'cut')
+  # And again if what is kept is damaged, or the files are not those they were.
+  damaged = bytearray(cached.read_bytes())
+  damaged[damaged.index(memory.labels[::-1].tobytes())] ^= 0x01
+  for content in (b'cut', damaged):
+    cached.write_bytes(content)
+    np.testing.assert_array_equal(
+      load(memory_gib=0.0).train.labels, memory.labels
+    )
+  np.savez(cached, labels=memory.labels[::-1])
+  os.utime(next(tmp_path.rglob('*train.array_record*')), (0, 0))
   np.testing.assert_array_equal(
     load(memory_gib=0.0).train.labels, memory.labels
   )
