@@ -464,16 +464,38 @@ def _train_row(
   )
   if config.teacher.rows or data.is_on_disk(context.dataset.train):
     together = 1  # Each seed has its own teacher, or its own order.
-  for first in range(0, len(missing), together):
-    seeds = tuple(missing[first : first + together])
+  for seeds in _groups(missing, together, folder, identity):
     with _held([folder / f'seed-{seed}' for seed in seeds]) as held:
       # Another worker may have been at them until now.
-      if not held or not set(seeds) <= set(missing_seeds()):
+      if not held or not set(seeds) & set(missing_seeds()):
         continue
       teacher = teacher_of(seeds[0])
       if teacher is not None:
         _train_seeds(name, config, identity, context, teacher, seeds, workdir)
   return not missing_seeds()
+
+
+def _groups(
+  missing: list[int],
+  together: int,
+  folder: pathlib.Path,
+  identity: dict[str, Any],
+) -> list[tuple[int, ...]]:
+  """Returns the seeds that train as one program, by program.
+
+  Those that did so when a run was stopped go on so, though some may be done: of
+  another size a program is not the same to the last bit.
+  """
+  groups, left = [], list(missing)
+  for path in sorted(folder.glob('seed-*-*')):
+    seeds = tuple(map(int, path.name.split('-')[1:]))
+    begun = records.read_json(path / 'identity.json') == identity
+    if begun and set(seeds) & set(left):
+      groups.append(seeds)
+      left = [seed for seed in left if seed not in seeds]
+  for first in range(0, len(left), together):
+    groups.append(tuple(left[first : first + together]))
+  return groups
 
 
 @contextlib.contextmanager
@@ -544,6 +566,8 @@ def _train_seeds(
     teacher_of_views=of_views,
   ):
     seed = trained.record['seed']
+    if jobs.is_done(folder / f'seed-{seed}', identity):
+      continue  # Before the others of its program were stopped.
     if build.is_quantized(config.student):
       trained = _pack(trained, config, context.dataset, teacher.logits)
     jobs.finish(trained, folder / f'seed-{seed}', identity)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from configs import mnist
-from kd_jax import errors, experiment, records
+from kd_jax import errors, experiment, jobs, records
 
 # Of jax 0.10 on an x86-64 CPU, with the tolerance that other processors and
 # versions need. They may change when the data order, the initialization, the
@@ -105,3 +105,36 @@ def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
     _run(folder)
   assert 'is done again: identity.teacher_outputs' in caplog.text
   assert records.read_json(identity)['teacher_outputs'] != 'of another teacher'
+
+
+def test_seeds_of_one_program_go_on_together_where_it_was_stopped(
+  folder, tmp_path, monkeypatch
+):
+  def run(name):
+    config = _config()
+    config.unlock()
+    config.seeds = config.seeds_per_program = 2
+    record = experiment.run(
+      config, workdir=tmp_path / name, teachers_dir=folder / 'teachers'
+    )
+    lines = (tmp_path / name / 'metrics.jsonl').read_text()
+    return [own['weights'] for own in record['students']], lines
+
+  expected, _ = run('whole')
+  finish, finished = jobs.finish, []
+
+  def finish_one(trained, *args):
+    if finished:
+      raise KeyboardInterrupt
+    finished.append(finish(trained, *args))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(jobs, 'finish', finish_one)
+    with pytest.raises(KeyboardInterrupt):
+      run('stopped')
+  lines = (tmp_path / 'stopped' / 'metrics.jsonl').read_text()
+  weights, lines_after = run('stopped')
+  assert weights == expected
+  assert lines_after == lines  # Nothing was trained again.
+  students = (tmp_path / 'stopped' / 'students' / 'h50').glob('[!.]*')
+  assert {own.name for own in students} == {'seed-0', 'seed-1'}
