@@ -439,61 +439,81 @@ def write_curves(
 def write_cifar(folder: os.PathLike, results: dict[str, Record]) -> None:
   """Writes table2.png: accuracy against inference time, of all CIFAR-10 runs.
 
+  The time is that of a student's network, beside the paper's teacher, from the
+  first run that timed both on a CPU: runs on a GPU, or of another teacher, have
+  it of those.
+
   Args:
     folder: for the file.
-    results: the records of runs by name; without any, nothing is written.
+    results: the records of runs by name; without a timed one, nothing is
+      written.
   """
-  timed = {
-    name: record
-    for name, record in results.items()
-    if 'accuracy_inference' in names(record)
-  }
-  if not timed:
+  ratios: dict[str, dict[str, float]] = {}
+  for record in results.values():
+    timing = record.get('benchmark') or {}
+    is_papers = (
+      record['config']['teacher']['model'].get('block') == 'bottleneck'
+    )
+    if is_papers and record['environment']['device'] == 'cpu':
+      for row, network in timing.get('network_of', {}).items():
+        batches = timing['networks'][network]['batches']
+        ratio = batches[_largest_batch(timing)]['ratio']
+        ratios.setdefault(_network(record, row), ratio)
+  if not ratios:
     return
   with _figure(pathlib.Path(folder) / 'table2.png') as axes:
     paper = {}
-    for i, (name, record) in enumerate(timed.items()):
-      timing, size = record['benchmark'], _largest_batch(record['benchmark'])
+    for i, (name, record) in enumerate(results.items()):
       points = []
       for row, students in records.by_row(record).items():
-        network = timing['networks'][timing['network_of'][row]]
+        ratio = ratios.get(_network(record, row))
+        if ratio is None:
+          continue
         accuracies = [100 * s['test']['accuracy'] for s in students]
-        points.append(
-          (
-            network['batches'][size]['ratio'],
-            statistics.fmean(accuracies),
-            statistics.stdev(accuracies) if len(accuracies) > 1 else 0,
-          )
-        )
+        sd = statistics.stdev(accuracies) if len(accuracies) > 1 else 0
+        points.append((ratio, statistics.fmean(accuracies), sd))
         if own := record['config']['paper'].get(row):
           paper[own['inference_ratio']] = own['accuracy']
-      middle = [ratio['median'] for ratio, *_ in points]
-      spread = [
-        [
-          m - ratio['lower']
-          for m, (ratio, *_) in zip(middle, points, strict=True)
-        ],
-        [
-          ratio['upper'] - m
-          for m, (ratio, *_) in zip(middle, points, strict=True)
-        ],
-      ]
+      if not points:
+        continue
+      found, means, deviations = zip(*points, strict=True)
       axes.errorbar(
-        middle,
-        [mean for _, mean, _ in points],
-        [sd for *_, sd in points],
-        spread,
+        [ratio['median'] for ratio in found],
+        means,
+        deviations,
+        [
+          [ratio['median'] - ratio['lower'] for ratio in found],
+          [ratio['upper'] - ratio['median'] for ratio in found],
+        ],
         fmt='o',
         capsize=2,
         color=_color(i),
         label=name.removeprefix('cifar-'),
       )
-    axes.plot([*paper], [*paper.values()], 'kx', label='the paper')
+    axes.plot([*paper], [*paper.values()], 'kx', label='the paper, of a GPU')
     axes.set_xscale('log')
-    axes.set_xlabel('inference time, teacher / student, at the largest batch')
+    axes.set_xlabel('inference time, ResNet-50 / student, at the largest batch')
     axes.set_ylabel('test accuracy, %')
-    axes.legend(fontsize='small')
+    axes.legend(fontsize='x-small')
     axes.grid(alpha=0.3)
+
+
+def _network(record: Record, row: str) -> str:
+  """Returns what two rows share whose students are one network."""
+  config = record['config']
+  own = (config.get('rows') or {}).get(row) or {}
+  model = config['student'] | {
+    key: value
+    for key, value in (own.get('student') or {}).items()
+    if value is not None
+  }
+  # As `build.network` has it; how they start, and in what they train, aside.
+  least = model.get('min_blocks') or 0
+  model['blocks'] = [max(count, least) for count in model.get('blocks') or ()]
+  apart = ('min_blocks', 'zero_init', 'dtype')
+  kept = {key: v for key, v in model.items() if key not in apart}
+  # Records of before there was a choice.
+  return json.dumps({'arithmetic': 'float'} | kept, sort_keys=True)
 
 
 @contextlib.contextmanager

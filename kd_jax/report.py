@@ -619,7 +619,8 @@ def provenance(record: Record) -> str:
   timed = (record.get('benchmark') or {}).get('environment', environment)
   if timed['code'] != environment['code']:
     others.setdefault(code(timed), {})[f'timings of {timed["time"]}'] = None
-  of_others = ''.join(f'; {own}: {", ".join(of)}' for own, of in others.items())
+  name = lambda of: ', '.join(of) if len(of) <= 8 else f'{len(of)} rows'
+  of_others = ''.join(f'; {own}: {name(of)}' for own, of in others.items())
   side_by_side = f', {workers} students side by side' if workers > 1 else ''
   return (
     f'`{record["command"]}`; {environment["device"]} '

@@ -1,5 +1,6 @@
 """Reports: numbers from records, and from nothing else."""
 
+import contextlib
 import json
 import pathlib
 import re
@@ -291,7 +292,15 @@ def test_accuracy_against_examples_has_a_line_with_a_teacher_and_one_without(
 
 
 def _cifar(record):
-  record['config']['data'] = {'name': 'cifar10'}
+  record['config'] |= {
+    'data': {'name': 'cifar10'},
+    'teacher': {'model': {'block': 'bottleneck'}},
+    'student': {'kind': 'resnet', 'blocks': None, 'min_blocks': 1},
+    'rows': {
+      'h50': {'student': {'blocks': [1, 0]}},
+      'h50_hard': {'student': {'blocks': [1, 1]}},
+    },
+  }
   for i, student in enumerate(record['students']):
     student['test_accuracy_by_epoch'] = [0.1] + [0.8 + 0.01 * i] * 5
   return record
@@ -308,6 +317,33 @@ def test_the_table_of_cifar_runs_has_the_last_epochs_and_the_paper(record):
   assert '| – |' in report.cifar_table({'cifar-a': record}).replace('  ', '')
   other = record | {'config': {'data': {'name': 'mnist'}}}
   assert len(report.cifar_table({'b': other}).splitlines()) == 2
+
+
+def test_a_run_that_timed_nothing_has_the_ratios_of_its_networks(
+  record, tmp_path, monkeypatch
+):
+  timed = _cifar(record)
+  untimed = json.loads(json.dumps(timed))
+  del untimed['benchmark']
+  untimed['config']['rows']['h50_hard']['student']['blocks'] = [2, 2]
+  own_figure, drawn = plots._figure, []
+
+  @contextlib.contextmanager
+  def figure(path):
+    with own_figure(path) as axes:
+      yield axes
+      drawn.extend(
+        (own.get_label(), own.lines[0].get_xydata().round(2).tolist())
+        for own in axes.containers
+      )
+
+  monkeypatch.setattr(plots, '_figure', figure)
+  plots.write_cifar(tmp_path, {'cifar-cpu': timed, 'cifar-gpu': untimed})
+  # A stage of no blocks has one: both rows are one network, the other is none.
+  assert drawn == [
+    ('cpu', [[40, 96.5], [40, 95]]),
+    ('gpu', [[40, 96.5]]),
+  ]
 
 
 def test_documents_beside_the_results_are_filled_and_reports_are_not(
