@@ -96,6 +96,38 @@ def test_the_shapes_of_the_networks(size, kernel, stride, dtype, tolerance):
   )
 
 
+@pytest.mark.parametrize(
+  'size, kernel, stride, form',
+  [
+    (8, 3, 1, 'native'), (4, 3, 2, 'shifts'), (2, 3, 1, 'shifts'),
+    (2, 3, 2, 'shifts'), (1, 3, 1, 'shifts'), (8, 1, 2, 'shifts'),
+  ],
+)  # fmt: skip
+def test_of_whole_numbers_it_is_xlas_to_the_bit(size, kernel, stride, form):
+  rng = np.random.default_rng(0)
+  images = rng.integers(-128, 128, (3, size, size, 16), 'int8')
+  weights = rng.integers(-128, 128, (kernel, kernel, 16, 5), 'int8')
+  padding = ((kernel // 2,) * 2,) * 2
+  geometry = conv.Geometry((stride, stride), padding)
+  assert conv.cpu_forms(images, weights, geometry).forward == form
+  ours, native = (
+    jax.jit(
+      lambda x, w, f=f: f(
+        x,
+        w,
+        (stride, stride),
+        padding,
+        dimension_numbers=LAYOUT,
+        preferred_element_type=jnp.int32,
+      )
+    )(images, weights)
+    for f in (conv.conv_general_dilated, lax.conv_general_dilated)
+  )
+  assert ours.dtype == native.dtype == jnp.int32
+  np.testing.assert_array_equal(ours, native)
+  assert np.abs(native).max() > 2**15  # More than 16 bits hold.
+
+
 GEOMETRIES = [
   conv.Geometry((1, 1), ((1, 1), (1, 1))),
   conv.Geometry((1, 1), ((0, 0), (0, 0))),

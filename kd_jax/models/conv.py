@@ -47,6 +47,7 @@ def native(images, kernel, geometry: Geometry):
     geometry.strides,
     geometry.padding,
     dimension_numbers=_LAYOUT,
+    preferred_element_type=jnp.int32 if _is_whole(images) else None,
   )
 
 
@@ -57,16 +58,22 @@ def shifts(images, kernel, geometry: Geometry):
   kernel is one product.
   """
   size = geometry.output_size(images, kernel)
-  total = jnp.zeros((images.shape[0], *size, kernel.shape[-1]), jnp.float32)
+  sums = jnp.int32 if _is_whole(images) else jnp.float32
+  total = jnp.zeros((images.shape[0], *size, kernel.shape[-1]), sums)
   for i, j, rows, cols in _shifts(images, kernel, geometry):
     part = jnp.einsum(
       'bhwc,cd->bhwd',
       images[:, rows.inputs, cols.inputs],
       kernel[i, j],
-      preferred_element_type=jnp.float32,
+      preferred_element_type=sums,
     )
     total += jnp.pad(part, ((0, 0), rows.padding, cols.padding, (0, 0)))
-  return total.astype(images.dtype)
+  return total if _is_whole(images) else total.astype(images.dtype)
+
+
+def _is_whole(images) -> bool:
+  """Whether numbers are whole; their sums are int32 then."""
+  return jnp.issubdtype(images.dtype, jnp.integer)
 
 
 class _Overlap(NamedTuple):
@@ -499,6 +506,9 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
     return Forms('native', 'native', 'native')
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
     return Forms('native', 'native', 'native')
+  if _is_whole(images):  # They are of networks in use, and have no gradient.
+    is_small = height * width <= 4 or kernel.shape[:2] == (1, 1)
+    return Forms('shifts' if is_small else 'native', 'native', 'native')
   if images.dtype == jnp.float32:  # Their sums are not for bfloat16.
     is_large = images.shape[0] >= _least_batch((height, width))
     form = 'winograd' if min(height, width) > 2 else 'karatsuba'
@@ -594,7 +604,8 @@ def conv_general_dilated(
     rhs: kernel [h, w, C, D].
     Others: as in `lax.conv_general_dilated`.
   Returns:
-    [B, H', W', D], equal to XLA's up to rounding.
+    [B, H', W', D], equal to XLA's up to rounding; of whole numbers, whose sums
+    are asked for as int32, to the bit.
   """
   fallback = functools.partial(
     lax.conv_general_dilated,
@@ -615,7 +626,7 @@ def conv_general_dilated(
     and all(d == 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     and feature_group_count == batch_group_count == 1
     and precision is None
-    and preferred_element_type is None
+    and preferred_element_type == (jnp.int32 if _is_whole(lhs) else None)
   )
   if not plain:
     return fallback(lhs, rhs)

@@ -206,18 +206,41 @@ def is_packed(params: PyTree) -> bool:
   return any(path[-1] == 'codes' for path in paths)
 
 
-def _widened(fn: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-  """Returns a product of whole numbers that takes those of 4 bits as of 8.
+def _widen(array: 'qwix.QArray') -> 'qwix.QArray':
+  """Returns whole numbers of 4 bits as of 8: XLA has no products of 4 on a CPU.
 
-  XLA has no products of 4 bits on a CPU.
+  Those of 8 bits are left as they are.
   """
+  return array.replace(qvalue=array.qvalue.astype(jnp.int8))
 
-  def widen(array: 'qwix.QArray') -> 'qwix.QArray':
-    return array.replace(qvalue=array.qvalue.astype(jnp.int8))
 
-  return lambda lhs, rhs, *args, **kwargs: fn(
-    widen(lhs), widen(rhs), *args, **kwargs
+def _dot_integers(lhs: 'qwix.QArray', rhs: 'qwix.QArray', *args, **kwargs):
+  import qwix
+
+  return qwix.dot_general(_widen(lhs), _widen(rhs), *args, **kwargs)
+
+
+def _convolve_integers(
+  lhs: 'qwix.QArray',
+  rhs: 'qwix.QArray',
+  *args,
+  out_sharding: None = None,
+  **kwargs,
+) -> jax.Array:
+  """qwix's convolution, in the form that suits the backend.
+
+  To the bit the same: scales are of an example and of an output channel, and
+  sums are whole.
+  """
+  del out_sharding
+  sums = conv.conv_general_dilated(
+    _widen(lhs).qvalue,
+    _widen(rhs).qvalue,
+    *args,
+    preferred_element_type=jnp.int32,
+    **kwargs,
   )
+  return sums * lhs.scale * rhs.scale
 
 
 def deploy(
@@ -253,8 +276,8 @@ def deploy(
     )
     provider = qwix.PtqProvider(
       [rule],
-      _conv_general_dilated_fn=_widened(qwix.conv_general_dilated),
-      _dot_general_fn=_widened(qwix.dot_general),
+      _conv_general_dilated_fn=_convolve_integers,
+      _dot_general_fn=_dot_integers,
     )
     network = qwix.quantize_model(module.clone(arithmetic='flax'), provider)
   params = {}
