@@ -112,7 +112,9 @@ def test_calls_are_interleaved_and_blocked_on():
   seconds = timing.interleave(
     {name: lambda name=name: Pending(name) for name in 'ab'}, budget_s=0.001
   )
-  assert order == ['a', 'b'] + ['a', 'b'] * 5
+  rounds = [''.join(pair) for pair in zip(order[::2], order[1::2], strict=True)]
+  assert len(rounds) == 6  # One to warm up.
+  assert set(rounds) == {'ab', 'ba'}
   assert all(len(s) == 5 and min(s) >= 0.002 for s in seconds.values())
 
 
