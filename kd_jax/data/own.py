@@ -151,9 +151,10 @@ def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
       f'{name} are {array.dtype} {list(array.shape)}; expected whole numbers '
       f'[{count}], one for each image'
     )
-  large = array > np.iinfo(np.int32).max
-  if large.any():
-    first = int(np.argmax(large))
+  kept = np.iinfo(np.int32)
+  beyond = (array > kept.max) | (array < kept.min)
+  if beyond.any():
+    first = int(np.argmax(beyond))
     raise DataError(f'{name}[{first}] is {array[first]}; expected classes')
   return array.astype(np.int32)
 

@@ -99,13 +99,17 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     DataError: if it does not know the name, or cannot get or prepare it.
   """
   try:
-    # TFDS takes what another process has prepared, but is no good at waiting.
-    with locks.exclusive(data_dir, name), progress.quiet_tfds():
+    with progress.quiet_tfds():
       builder = tfds.builder(name, data_dir=data_dir)
-      builder.download_and_prepare(
-        file_format='array_record',
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-      )
+      if not builder.is_prepared():
+        # It takes what another process has prepared, but is no good at waiting.
+        with locks.exclusive(data_dir, name):
+          builder.download_and_prepare(
+            file_format='array_record',
+            download_config=tfds.download.DownloadConfig(
+              try_download_gcs=False
+            ),
+          )
   except Exception as error:  # Of the network, of disks, of TFDS itself.
     raise DataError(
       f'TFDS cannot prepare {name!r}: {str(error)[:500] or repr(error)}'

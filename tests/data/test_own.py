@@ -9,6 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from kd_jax import data
+from kd_jax.data import locks
 from tests.data import tfds_toys
 
 
@@ -306,6 +307,16 @@ def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
   np.testing.assert_array_equal(
     load(memory_gib=0.0).train.labels, memory.labels
   )
+
+
+def test_what_tfds_has_prepared_is_not_locked(tmp_path, monkeypatch):
+  data.load('tfds:toy_insects', data_dir=tmp_path)
+
+  def refuse(*args):
+    raise OSError('a read-only folder')
+
+  monkeypatch.setattr(locks, 'exclusive', refuse)
+  assert len(data.load('tfds:toy_insects', data_dir=tmp_path).test.labels) == 3
 
 
 def test_a_name_that_tfds_does_not_know_is_an_error(tmp_path):
