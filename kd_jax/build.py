@@ -71,6 +71,13 @@ def uses_features(distill: ConfigDict) -> bool:
   )
 
 
+def uses_rounded(distill: ConfigDict) -> bool:
+  """Whether one takes them rounded, which a live teacher does not give."""
+  return any(
+    methods.METHODS[name].uses_rounded for name in method_options(distill)
+  )
+
+
 def without_methods(section: ConfigDict, but: Iterable[str]) -> ConfigDict:
   """Returns a distill section less the sections of all methods but these."""
   kept = section.copy_and_resolve_references()

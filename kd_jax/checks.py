@@ -340,11 +340,7 @@ def _validate_methods(config: ConfigDict) -> None:
     'a number from 0 to 16',
   )
   _check(
-    teacher.feature_bits > 0
-    or not any(
-      methods.METHODS[name].uses_rounded
-      for name in build.method_options(distill)
-    ),
+    teacher.feature_bits > 0 or not build.uses_rounded(distill),
     'teacher.feature_bits',
     teacher.feature_bits,
     f'a number from 1 to 16 for the method {distill.method}',

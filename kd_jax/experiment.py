@@ -687,9 +687,14 @@ def _benchmark(
     )
   # Which may be later than the trainings, and by other code.
   record['benchmark']['environment'] = records.environment()
-  if config.benchmark.live_teacher and 'teacher' in models:
+  with_live = {
+    name: rows[name]
+    for name in students
+    if not build.uses_rounded(rows[name].distill)
+  }
+  if config.benchmark.live_teacher and 'teacher' in models and with_live:
     record['benchmark']['training'] = benchmark.measure_training(
-      {name: rows[name] for name in students},
+      with_live,
       variables['teacher'],
       dataset,
       budget_s=config.benchmark.budget_s,
