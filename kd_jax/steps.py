@@ -121,22 +121,29 @@ def make_train_step(
       )
       logits, features, batch_stats = forward(batch['images'])
       student = objectives.Outputs(logits, features)
+      # In turn: rivals first, and the student against what they are then.
+      rivals, rivals_opt_state, rival_means = jax.lax.stop_gradient(
+        _update_rivals(
+          objective,
+          state,
+          jax.lax.stop_gradient(student),
+          batch,
+          settings.weights,
+        )
+      )
       terms = objective.fn(
-        objectives.Learned(adapters, state.learned.rivals),
+        objectives.Learned(adapters, rivals),
         student,
         batch | {'student_fn': lambda images: forward(images)[0]},
         settings.weights,
       )
       loss, means = objectives.combine(terms, settings.weights, batch['mask'])
-      return loss, (means, student, batch_stats)
+      learned = rivals, rivals_opt_state
+      return loss, (means | rival_means, student, batch_stats, learned)
 
     trained = (state.params, state.learned.adapters)
-    (loss, (means, student, batch_stats)), grads = jax.value_and_grad(
-      loss_fn, has_aux=True
-    )(trained)
-    rivals, rivals_opt_state, rival_means = _update_rivals(
-      objective, state, student, batch, settings.weights
-    )
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+    means, student, batch_stats, (rivals, rivals_opt_state) = aux
     direction, opt_state = optimizer.update(grads, state.opt_state, trained)
     rate = settings.learning_rate * schedule(state.step)
     params, adapters = jax.tree.map(
@@ -144,9 +151,7 @@ def make_train_step(
     )
     correct = jnp.argmax(student.logits, axis=-1) == batch['labels']
     count = jnp.sum(batch['mask'])
-    sums = {
-      name: value * count for name, value in (means | rival_means).items()
-    }
+    sums = {name: value * count for name, value in means.items()}
     sums['loss'] = loss * count
     sums['correct'] = jnp.sum(correct * batch['mask'])
     sums['count'] = count
@@ -166,8 +171,8 @@ def make_train_step(
 def _update_rivals(objective, state: TrainState, student, batch, weights):
   """Returns rivals and their optimizer after a step, and their mean losses.
 
-  They learn from what the student gave before the step; without any, nothing
-  is computed.
+  They learn from what the student gives, before it learns from them; without
+  any, nothing is computed.
   """
   learned = state.learned
 

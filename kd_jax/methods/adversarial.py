@@ -1,8 +1,8 @@
 """Methods with an opponent: a discriminator, or an attack on the images.
 
 A discriminator learns to tell the teacher's outputs from the student's, as the
-method's rival, in the same step: the student's loss takes it as it is, and it
-takes the student's outputs as they are.
+method's rival, in the same step and in turn: it learns first, from the
+student's outputs as they are, and the student's loss takes it as it is then.
 """
 
 import math

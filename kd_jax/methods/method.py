@@ -66,9 +66,9 @@ class Method(NamedTuple):
       the method learns with the student, such as maps from its features to
       the teacher's; shapes are tuples of (..., C) as the features, less the
       batch. None for a method that has none.
-    rival: a function like `fn` whose loss what it is given as 'rival' learns,
-      while `fn` takes that as a constant: a discriminator. Its other inputs are
-      constants for it, those that the step's `fn` had.
+    rival: a function like `fn` whose loss what it is given as 'rival' learns: a
+      discriminator. Its other inputs are constants for it. In a step it learns
+      first, and `fn` takes what it is then, as a constant.
     init_rival: as `init`, with `num_classes`, to the rival's parameters.
     rival_rate: Adam's learning rate for these, unless
       `config.distill.NAME.rival_rate` says otherwise.

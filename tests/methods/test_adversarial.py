@@ -133,6 +133,36 @@ def test_an_opponent_learns_to_tell_and_the_student_to_deceive(method, options):
   assert sums[method] < first[method]
 
 
+@pytest.mark.parametrize(
+  'method', ['adversarial_logits', 'adversarial_features']
+)
+def test_in_a_step_the_opponent_learns_first_and_then_the_student(method):
+  step, state, batch = _step(method)
+  run = functools.partial(_run, step, batch=batch, count=1)
+  rates = lambda student, rival: steps.Settings(
+    student, objectives.Weights(0.0, 1.0, 2.0, {method: {'rival_rate': rival}})
+  )
+  both, _ = run(state, settings=rates(0.1, 0.05))
+  told, _ = run(state, settings=rates(0.0, 0.05))
+  after, _ = run(told, settings=rates(0.1, 0.0))
+  for own, expected in (
+    (both.learned.rivals, told.learned.rivals),
+    (both.params, after.params),
+    (both.learned.adapters, after.learned.adapters),
+  ):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+      own,
+      expected,
+    )
+  # Not against what the opponent was before.
+  before, _ = run(state, settings=rates(0.1, 0.0))
+  different = jax.tree.map(
+    lambda a, b: np.abs(a - b).max() > 1e-4, both.params, before.params
+  )
+  assert any(jax.tree.leaves(different))
+
+
 def test_an_opponent_in_doubt_leaves_the_student_something_to_learn_from():
   losses = {}
   for doubt in (0.0, 1.0):
