@@ -74,10 +74,12 @@ class System(NamedTuple):
       returns the examples done and the seconds taken.
     check: what must equal the others' before any timing, such as the losses of
       the first steps; None if there is nothing to compare.
+    group: of the systems whose checks are compared with each other.
   """
 
   turn: Callable[[str], tuple[int, float]]
   check: list[float] | None = None
+  group: str = ''
 
 
 def worker(
@@ -95,7 +97,8 @@ def worker(
   system = make()
   for case in cases:
     system.turn(case)  # compiles, and warms up
-  print(json.dumps({'check': system.check}), flush=True)
+  own = {'check': system.check, 'group': system.group}
+  print(json.dumps(own), flush=True)
   for line in sys.stdin:
     request = line.strip()
     answer = limits() if request == 'limits' else system.turn(request)
@@ -186,13 +189,15 @@ def compare(
   from kd_jax import timing
 
   ours = next(iter(starters))
-  workers, checks = {}, {}
+  workers, checks, first_of = {}, {}, {}
   for name, start in starters.items():  # one by one, to warm up undisturbed
     workers[name] = start()
-    checks[name] = workers[name].answer()['check']
-    if checks[name] is not None and checks[ours] is not None:
+    ready = workers[name].answer()
+    checks[name] = ready['check']
+    if checks[name] is not None:
+      first = first_of.setdefault(ready['group'], checks[name])
       np.testing.assert_allclose(
-        checks[name], checks[ours], rtol=rtol, atol=atol, err_msg=name
+        checks[name], first, rtol=rtol, atol=atol, err_msg=name
       )
     print(f'{name}: ready', flush=True)
   rates = {case: {name: [] for name in workers} for case in cases}

@@ -8,8 +8,9 @@ that is called in every step, as the paper's program does. Plain Flax is the
 same network of layers as they come. PyTorch runs channels-last, in float32 and
 under bfloat16 autocast, as it is and compiled, and with the setting of the
 memory allocator that ours has, which helps it too. Keras' Distiller calls the
-teacher in every step. Before any timing, all that compute in float32 on stored
-logits take the same two steps.
+teacher in every step. Before any timing, all that compute in float32 take the
+same two steps, those on stored logits and those of a live teacher; but for
+Keras' Distiller, whose loss is its own.
 
 Where JAX has a GPU, all compute on that: ours with the loop over steps in the
 program, PyTorch also with its whole step as one CUDA graph, and compiled with
@@ -42,6 +43,7 @@ SYSTEMS = {
   'torch-compiled-float32': ('PyTorch compiled, stored outputs', 6),
   'torch-compiled-bfloat16': ('PyTorch compiled bfloat16, stored outputs', 6),
   'torch-live-float32': ('PyTorch, live teacher', 3),
+  'torch-live-compiled-float32': ('PyTorch compiled, live teacher', 3),
   'torch-live-bfloat16': ('PyTorch bfloat16, live teacher', 4),
   'torch-live-compiled-bfloat16': (
     'PyTorch compiled bfloat16, live teacher',
@@ -150,9 +152,14 @@ def ours(
     return float(sums['loss'] / BATCH)
 
   checked = None
-  if system == 'ours':
+  if dtype == 'float32':
     checked = [take(1) for _ in range(CHECKED_STEPS)]
-  return harness.System(_turn(take, system), checked)
+  return harness.System(_turn(take, system), checked, _group(system))
+
+
+def _group(system: str) -> str:
+  """The systems whose first losses are the same."""
+  return 'live' if 'live' in system else 'stored'
 
 
 def plain_flax(network: str) -> harness.System:
@@ -289,9 +296,8 @@ def torch(network: str, system: str) -> harness.System:
     losses = [step() for _ in range(count)]
     return [float(loss) for loss in losses]  # Waits for the last.
 
-  is_checked = not ('bfloat16' in system or live)
-  checked = take(CHECKED_STEPS) if is_checked else None
-  return harness.System(_turn(take, system), checked)
+  checked = None if 'bfloat16' in system else take(CHECKED_STEPS)
+  return harness.System(_turn(take, system), checked, _group(system))
 
 
 def _as_graph(step: Callable) -> Callable:
