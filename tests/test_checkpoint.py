@@ -69,7 +69,6 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
   jax.tree.map(np.testing.assert_array_equal, state, _state(5))
 
 
-@pytest.mark.faults
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_is_not_in_the_way_of_an_earlier_one(
   checkpoints, tmp_path
