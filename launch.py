@@ -190,7 +190,7 @@ def main(argv: list[str]) -> None:
     records.log_own_lines()
     program_cache.enable()
     workdir = _workdir(_CONFIG.value)
-    with processes.guard():
+    with processes.guard(), errors.naming_memory():
       if 'experiment' in _CONFIG.value:
         record = theory.run(_CONFIG.value, workdir=workdir)
       else:

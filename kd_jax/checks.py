@@ -7,6 +7,7 @@ what it names, on the shapes of its data.
 import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,11 +39,16 @@ def _one_of(field: str, value: str, known) -> None:
 
 
 def _positive(field: str, value) -> None:
-  _check(value > 0, field, value, 'a number above 0')
+  _check(0 < value < math.inf, field, value, 'a number above 0')
 
 
 def _at_least(field: str, value, least) -> None:
   _check(value >= least, field, value, f'a number of at least {least}')
+
+
+def _seed(field: str, value) -> None:
+  # JAX makes a key of a seed's last 32 bits: others would come again.
+  _check(0 <= value < 2**32, field, value, 'a number from 0 to 2**32 - 1')
 
 
 def _fraction(field: str, value) -> None:
@@ -54,6 +60,11 @@ _WHOLE_NUMBERS = {
   'hidden': 1, 'filters': 1, 'widths': 1, 'strides': 1, 'blocks': 0,
 }  # fmt: skip
 
+
+_MOST_EPOCHS = 10**6
+# Programs count in 32 bits, and seeds without a sign.
+_TOO_LARGE = 2**31
+_SEEDS = ('first_seed', 'teacher.seed')
 
 # Of what a field that holds several values has them.
 _ITEMS = {
@@ -70,6 +81,13 @@ def validate(config: ConfigDict) -> None:
   Raises:
     UserError: names the field, its value and what was expected.
   """
+  for field, value in _numbers(config):
+    _check(
+      field in _SEEDS or abs(value) < _TOO_LARGE,
+      field,
+      value,
+      'a number below 2**31',
+    )
   for field, kind in _ITEMS.items():
     values = config_path.get_value(field, config)
     _check(
@@ -79,11 +97,14 @@ def validate(config: ConfigDict) -> None:
       f'values of type {kind.__name__}',
     )
   _at_least('seeds', config.seeds, 1)
-  _at_least('first_seed', config.first_seed, 0)
+  _seed('first_seed', config.first_seed)
+  _seed('first_seed + config.seeds - 1', config.first_seed + config.seeds - 1)
   _at_least('seeds_per_program', config.seeds_per_program, 0)
   _one_of('data.scaling', config.data.scaling, preprocessing.SCALINGS)
   for field in ('train_examples', 'test_examples', 'holdout_examples'):
     _at_least(f'data.{field}', config.data[field], 0)
+  _at_least('data.memory_gib', config.data.memory_gib, 0)
+  _at_least('data.image_size', config.data.image_size, 0)
   _one_of('loop', config.loop, ('auto', 'device', 'host'))
   _at_least('mesh.data', config.mesh.data, 0)
   _validate_model('student', config.student)
@@ -100,6 +121,21 @@ def validate(config: ConfigDict) -> None:
   for size in config.benchmark.batch_sizes:
     _at_least('benchmark.batch_sizes', size, 1)
   _positive('benchmark.budget_s', config.benchmark.budget_s)
+  _at_least('benchmark.cold_calls', config.benchmark.cold_calls, 0)
+  _at_least(
+    'benchmark.cold_call_examples', config.benchmark.cold_call_examples, 1
+  )
+
+
+def _numbers(section: ConfigDict, prefix: str = '') -> Iterator[tuple]:
+  """Yields the whole numbers of a config, with the names of their fields."""
+  for name, value in section.items():
+    if isinstance(value, ConfigDict):
+      yield from _numbers(value, f'{prefix}{name}.')
+      continue
+    for item in value if isinstance(value, tuple) else (value,):
+      if isinstance(item, int):
+        yield f'{prefix}{name}', item
 
 
 def _validate_model(prefix: str, section: ConfigDict) -> None:
@@ -178,7 +214,12 @@ def _find_own(field: str, name: str) -> None:
 
 def _validate_training(prefix: str, section: ConfigDict) -> None:
   """Checks how a network is trained, and on which examples."""
-  _at_least(f'{prefix}.epochs', section.epochs, 1)
+  _check(
+    1 <= section.epochs <= _MOST_EPOCHS,
+    f'{prefix}.epochs',
+    section.epochs,
+    f'a number from 1 to {_MOST_EPOCHS:,}',
+  )
   _at_least(f'{prefix}.batch_size', section.batch_size, 1)
   _check(
     section.folds == 0 or section.folds > 1,
@@ -248,6 +289,13 @@ def _validate_teacher(config: ConfigDict) -> None:
     '0 with a live teacher or augmented images: stored outputs are shifted',
   )
   _one_of('teacher.average', teacher.average, teacher_outputs.AVERAGES)
+  _seed('teacher.seed', teacher.seed)
+  _check(
+    teacher.distill.kd_weight == 0,
+    'teacher.distill.kd_weight',
+    teacher.distill.kd_weight,
+    '0: the teacher learns from labels',
+  )
   _check(
     not teacher.rows
     or not (
@@ -422,36 +470,37 @@ def check_methods(
     image_shape,
     feature_bits=config.teacher.feature_bits,
   )
-  zeros = lambda *shape: jnp.zeros((2, *shape))
+  array = lambda *shape: jax.ShapeDtypeStruct((2, *shape), jnp.float32)
   outputs, teacher = (
     objectives.Outputs(
-      zeros(num_classes), {name: zeros(*shape) for name, shape in own.items()}
+      array(num_classes), {name: array(*shape) for name, shape in own.items()}
     )
     for own in (own_task.student_shapes, own_task.teacher_shapes)
   )
   batch = {
-    'images': zeros(*image_shape),
-    'labels': jnp.zeros(2, jnp.int32),
-    'mask': zeros(),
+    'images': array(*image_shape),
+    'labels': jax.ShapeDtypeStruct((2,), jnp.int32),
+    'mask': array(),
     'teacher_logits': teacher.logits,
     'teacher_features': {
       methods.stored_layer(layer, rounded): value
       for layer, value in teacher.features.items()
       for rounded in (False, True)
     },
-    'student_fn': lambda images: outputs.logits + 0 * jnp.sum(images),
   }
   weights = build.settings(config.optim, config.distill, 0).weights
   for name, options in build.method_options(config.distill).items():
 
-    def terms(key, name=name, options=options):
+    def terms(key, outputs, batch, name=name, options=options):
+      student_fn = lambda images: outputs.logits + 0 * jnp.sum(images)
       objective = objectives.make_objective(
         {name: methods.split_options(options)[1]}, task=own_task
       )
-      arguments = (objective.init(key), outputs, batch | {'key': key}, weights)
+      batch |= {'key': key, 'student_fn': student_fn}
+      arguments = (objective.init(key), outputs, batch, weights)
       return objective.fn(*arguments), objective.rival_fn(*arguments)
 
     try:
-      jax.eval_shape(terms, jax.random.key(0))
+      jax.eval_shape(terms, jax.random.key(0), outputs, batch)
     except ValueError as error:
       raise errors.UserError(f'config.distill.{name}: {error}') from None

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from kd_jax import build, data, errors, jobs
 from kd_jax import train as train_lib
 
+_TOO_MANY_STEPS = 2**31
+
 
 class Context(NamedTuple):
   """What the trainings of a run share.
@@ -160,10 +162,12 @@ def make_job(
     num_seeds=len(seeds) if len(seeds) > 1 else None,
     live_teacher=live_teacher,
   )
+  section = 'teacher.train' if label == 'teacher' else 'train'
+  _check_steps(phases, train, section)
   if not train.drop_remainder and build.has_batch_norm(
     model, *kind_of_data(dataset)
   ):
-    _refuse_padding(phases, train.batch_size, label)
+    _refuse_padding(phases, train.batch_size, section)
   return jobs.Job(
     label=label,
     programs=context.make_programs(key),
@@ -180,12 +184,36 @@ def make_job(
   )
 
 
+def _check_steps(
+  phases: list[train_lib.Phase], train: ConfigDict, section: str
+) -> None:
+  """Refuses fits without a step, and more steps than an optimizer counts."""
+  total = 0
+  for phase in phases:
+    _, steps = train_lib.epoch_size(
+      phase, train.batch_size, train.drop_remainder
+    )
+    total += phase.epochs * steps
+    if not steps:
+      raise errors.UserError(
+        f'config.{section}: of {int(phase.subset.sum())} examples there is no '
+        f'step to train on, with batch_size={train.batch_size}, '
+        f'drop_remainder={train.drop_remainder}, folds={train.folds}, '
+        f'holdout_fraction={train.holdout_fraction:g} and '
+        f'subset={train.subset!r}'
+      )
+  if total >= _TOO_MANY_STEPS:
+    raise errors.UserError(
+      f'config.{section}: {total:,} steps are more than an optimizer counts '
+      f'({_TOO_MANY_STEPS - 1:,})'
+    )
+
+
 def _refuse_padding(
-  phases: list[train_lib.Phase], batch_size: int, label: str
+  phases: list[train_lib.Phase], batch_size: int, section: str
 ) -> None:
   """A batch that is padded would have the padding in its statistics."""
   if any(int(phase.subset.sum()) % batch_size for phase in phases):
-    section = 'teacher.train' if label == 'teacher' else 'train'
     raise errors.UserError(
       f'config.{section}.batch_size does not divide the number of examples, '
       'and batch norm needs whole batches: choose another, or set '

@@ -61,11 +61,11 @@ def make_predict(
       batch = (
         jax.lax.dynamic_slice_in_dim(images, first, size)
         if isinstance(images, jax.Array)
-        else images[first : first + size]
+        else mesh.put_examples(images, first, size)
       )
       part = forward(variables, batch)
       new = lambda leaf, seen=start - first: jax.lax.slice_in_dim(
-        leaf, seen, None, axis=axis
+        leaf, seen, size, axis=axis
       )
       outputs.append(jax.tree.map(new, part))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis), *outputs)

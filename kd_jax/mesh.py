@@ -101,6 +101,32 @@ def put_sharded(arrays: PyTree) -> PyTree:
   return jax.tree.map(put, arrays)
 
 
+def put_examples(array, start: int, size: int) -> jax.Array | np.ndarray:
+  """Puts examples of an array on the host, or of what reads them from disk.
+
+  Shared out over several devices, the last example comes again until they
+  divide how many there are; a process reads what its own devices are given.
+
+  Args:
+    array: [N, ...].
+    start: the first of them.
+    size: so many from there on.
+  """
+  devices = _size()
+  if devices == 1:
+    return array[start : start + size]
+
+  def own(index):
+    rows = np.arange(size + -size % devices)[index[0]]
+    return array[start + np.minimum(rows, size - 1)]
+
+  return jax.make_array_from_callback(
+    (size + -size % devices, *array.shape[1:]),
+    NamedSharding(jax.sharding.get_mesh(), P(AXIS)),
+    own,
+  )
+
+
 def own_share(indices: np.ndarray, start: int, size: int) -> np.ndarray:
   """Returns this process's part of a batch of indices.
 

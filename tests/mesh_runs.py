@@ -1,6 +1,6 @@
 """One process of runs on several devices, by one process or several.
 
-mesh_runs.py FOLDER DEVICES [NETWORK [COORDINATOR NUM_PROCESSES PROCESS_ID]]
+mesh_runs.py FOLDER DEVICES RUN [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
 import pathlib
@@ -11,6 +11,7 @@ from absl import logging
 
 from configs import cifar, mnist
 from kd_jax import experiment, processes
+from tests import large_toy
 
 
 def mlp():
@@ -26,37 +27,78 @@ def resnet():
   config = cifar.get_config('ideal,smoke')
   config.data.update(name='generated_rgb', train_examples=996)
   config.student.update(blocks=(1,), widths=(16,), strides=(2,))
-  config.train.update(epochs=5, batch_size=100, drop_remainder=True)
-  # 45 steps. Rounding grows with the rate: at 0.01 two ways to compute them on
+  config.train.update(epochs=6, batch_size=100, drop_remainder=True)
+  # 54 steps. Rounding grows with the rate: at 0.01 two ways to compute them on
   # one device are 3e-4 apart by then.
   config.optim.learning_rate = 3e-4
   return config
 
 
-NETWORKS = {'mlp': mlp, 'resnet': resnet}
+def live():
+  """Its teacher is called in every step."""
+  config = mlp()
+  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.teacher.live = True
+  return config
+
+
+def on_disk():
+  """Its images are read from disk, and its teacher's logits stored there."""
+  config = mlp()
+  config.data.update(
+    name=large_toy.NAME, memory_gib=0.0, train_examples=0, test_examples=0
+  )
+  config.teacher.module = 'tests.own_networks:linear_teacher'
+  # 60 steps, uneven batches.
+  config.train.update(epochs=12, batch_size=64)
+  return config
+
+
+def seeds():
+  """Two seeds of it are one program."""
+  config = mlp()
+  config.update(seeds=2, seeds_per_program=2)
+  return config
+
+
+RUNS = {
+  'mlp': mlp,
+  'resnet': resnet,
+  'live': live,
+  'on_disk': on_disk,
+  'seeds': seeds,
+}
 
 
 def run(folder: pathlib.Path, devices: int, name: str):
-  """Does a run in FOLDER/NAME, or goes on with it; its teacher is random."""
-  config = NETWORKS[name]()
+  """Does a run in FOLDER/NAME, or goes on with it.
+
+  Its teacher is random, if it is none of the user's own.
+  """
+  config = RUNS[name]()
   config.mesh.data = devices
   config.benchmark.enabled = False
-  count = config.data.train_examples
-  logits = np.random.default_rng(0).normal(size=(count, 10)).astype('f')
-  config.teacher.logits = str(folder / f'{name}.npz')
-  if processes.is_first():
-    np.savez(config.teacher.logits, train=logits)
-  processes.from_first(lambda: None)
-  experiment.run(config, workdir=folder / name, teachers_dir=folder)
+  if not config.teacher.module:
+    count = config.data.train_examples
+    logits = np.random.default_rng(0).normal(size=(count, 10)).astype('f')
+    config.teacher.logits = str(folder / f'{name}.npz')
+    if processes.is_first():
+      np.savez(config.teacher.logits, train=logits)
+    processes.from_first(lambda: None)
+  experiment.run(
+    config,
+    workdir=folder / name,
+    teachers_dir=folder,
+    data_dir=folder if name == 'on_disk' else None,
+  )
 
 
-def main(folder, devices, network='', coordinator='', *process):
+def main(folder, devices, name, coordinator='', *process):
   logging.set_verbosity(logging.INFO)
   if coordinator:
     processes.start(coordinator, *map(int, process))
   with processes.guard():
-    for name in [network] if network else NETWORKS:
-      run(pathlib.Path(folder), int(devices), name)
+    run(pathlib.Path(folder), int(devices), name)
 
 
 if __name__ == '__main__':

@@ -5,11 +5,9 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from configs import mnist
 from kd_jax import (
-  data,
   errors,
   experiment,
   jobs,
@@ -17,46 +15,12 @@ from kd_jax import (
   mesh,
   train,
 )
-from tests.data import tfds_toys
-
-
-class LargeToy(tfds.core.GeneratorBasedBuilder):
-  """300 generated images, as TFDS prepares them."""
-
-  VERSION = tfds.core.Version('1.0.0')
-
-  def _info(self):
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(28, 28, 1)),
-          'label': tfds.features.ClassLabel(num_classes=10),
-        }
-      ),
-    )
-
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    return {
-      split: self._generate_examples(split) for split in ('train', 'test')
-    }
-
-  def _generate_examples(self, split):
-    own = getattr(data.load('generated'), split)
-    for i, image in enumerate(own.images[:300]):
-      yield (
-        i,
-        {
-          'image': tfds_toys.png(image[..., 0]),
-          'label': int(own.labels[i]),
-        },
-      )
+from tests import large_toy
 
 
 def _config(memory_gib, **fields):
   config = mnist.get_config('h50')
-  config.data.update(name='tfds:large_toy', memory_gib=memory_gib)
+  config.data.update(name=large_toy.NAME, memory_gib=memory_gib)
   config.teacher.module = 'tests.own_networks:linear_teacher'
   config.train.update(folds=2, epochs=1, batch_size=32)
   config.student.dropout_rate = 0.1

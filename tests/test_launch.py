@@ -56,6 +56,20 @@ def _run(workdir, *args, recipe='h300'):
   return output, error
 
 
+def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h300',
+    *QUICK,
+    f'--workdir={tmp_path / "run"}',
+    f'--runs_dir={tmp_path}',
+    '--config.data.train_examples=64',
+    '--config.student.hidden=(2000000000,)',
+  )
+  assert code == 1
+  last = error.strip().splitlines()[-1]
+  assert last.startswith('error: there is too little memory (')
+
+
 def _record(workdir):
   return json.loads((workdir / 'run.json').read_text())
 

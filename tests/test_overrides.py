@@ -1,6 +1,7 @@
 """Any recipe and any override: it can be run, or one line says why not."""
 
 import pathlib
+import tempfile
 
 import pytest
 from absl import flags
@@ -10,7 +11,7 @@ from ml_collections import config_flags
 
 import launch
 from configs import cifar, mnist, theory
-from kd_jax import build, checks, errors
+from kd_jax import build, checks, errors, experiment
 
 pytestmark = [
   pytest.mark.faults,
@@ -90,6 +91,53 @@ def test_any_override(field, value, recipe):
   )
   assert not why_not or len(why_not) > len('error: ')
   assert not why_not or why_not.startswith('error: ')
+
+
+# Of these a run would go on for long, or write where it was told to.
+_UNTRIED = ('seeds', 'name', 'experiment')
+# On 64 images with labels, of the field's kind or of any.
+SMALL = (
+  *('--config.data.name=generated', '--config.data.train_examples=64'),
+  *('--config.data.test_examples=32', '--config.train.batch_size=16'),
+  *('--config.train.epochs=1', '--config.teacher.train.epochs=1'),
+  *('--noconfig.benchmark.enabled', '--config.teacher.train.batch_size=16'),
+)
+NUMBERS = st.sampled_from(
+  ['0', '1', '2', '3', '7', '64', '65', '-1', '-7', '0.5', '0.999', '1e-30']
+  + ['1e30', 'inf', 'nan', str(2**31), str(2**32), str(2**63), str(10**30)]
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', ['mnist.py:h50', 'cifar.py:ideal'])
+@settings(_SETTINGS, max_examples=40)
+@given(
+  field=st.sampled_from(
+    [f for f in FIELDS if f.removeprefix('config.') not in _UNTRIED]
+  ),
+  value=NUMBERS | WORDS,
+)
+def test_any_override_runs_or_a_line_says_why_not(recipe, field, value):
+  """Whatever passes the checks can be run, or a line says why not."""
+  argv = [
+    'launch.py',
+    f'--config={ROOT}/configs/{recipe}',
+    *SMALL,
+    f'--{field}={value}',
+  ]
+  if _why_not(argv):
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      record = experiment.run(
+        _config(argv),
+        workdir=pathlib.Path(folder) / 'run',
+        teachers_dir=pathlib.Path(folder) / 'teachers',
+      )
+    except errors.UserError as error:
+      assert str(error)
+    else:
+      assert record['status'] == 'complete'
 
 
 @_SETTINGS

@@ -1,0 +1,42 @@
+"""A TFDS data set of generated images, to be left on disk."""
+
+import tensorflow_datasets as tfds
+
+from kd_jax import data
+from tests.data import tfds_toys
+
+NAME = 'tfds:large_toy'
+
+
+class LargeToy(tfds.core.GeneratorBasedBuilder):
+  """300 generated images, as TFDS prepares them."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(28, 28, 1)),
+          'label': tfds.features.ClassLabel(num_classes=10),
+        }
+      ),
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {
+      split: self._generate_examples(split) for split in ('train', 'test')
+    }
+
+  def _generate_examples(self, split):
+    own = getattr(data.load('generated'), split)
+    for i, image in enumerate(own.images[:300]):
+      yield (
+        i,
+        {
+          'image': tfds_toys.png(image[..., 0]),
+          'label': int(own.labels[i]),
+        },
+      )
