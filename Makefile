@@ -50,6 +50,7 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/resnet_training.py
 	$(BENCH)/bin/python benchmarks/inference.py
 	$(BENCH)/bin/python benchmarks/serving.py
+	$(BENCH)/bin/python benchmarks/loading.py
 	$(BENCH)/bin/python benchmarks/start_up.py
 	$(BENCH)/bin/python benchmarks/growth.py
 	$(BENCH)/bin/python benchmarks/side_by_side.py

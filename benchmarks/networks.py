@@ -20,6 +20,28 @@ def image_shape(name: str) -> tuple[int, int, int]:
   return (32, 32, 3) if name in RESNETS else (28, 28, 1)
 
 
+def make_config(name: str):
+  """Returns the config of the row that trains a student, closed."""
+  from configs import cifar, mnist
+  from kd_jax import build
+
+  if name in MLPS:
+    return build.close_row(mnist.get_config(name), name)
+  row, at_stem, _ = name.partition('_stem_2')
+  config = cifar.get_config(f'{row},stride_at=stem' if at_stem else row)
+  return build.close_row(config, row)
+
+
+def row_examples(name: str) -> int:
+  """Returns the examples of a student's row, all its epochs together."""
+  from kd_jax import train
+
+  section = make_config(name).train
+  used = np.ones(60_000 if name in MLPS else 50_000, bool)
+  phases = train.make_phases(used, epochs=section.epochs, folds=section.folds)
+  return sum(own.epochs * int(own.subset.sum()) for own in phases)
+
+
 def make_module(name: str, **fields):
   """Returns a network of ours."""
   from kd_jax import models

@@ -7,10 +7,10 @@ and distillation, on stored teacher logits or with a live teacher: a ResNet-50
 that is called in every step, as the paper's program does. Plain Flax is the
 same network of layers as they come. PyTorch runs channels-last, in float32 and
 under bfloat16 autocast, as it is and compiled, and with the setting of the
-memory allocator that ours has, which helps it too. Keras' Distiller calls the
-teacher in every step. Before any timing, all that compute in float32 take the
-same two steps, those on stored logits and those of a live teacher; but for
-Keras' Distiller, whose loss is its own.
+memory allocator that ours has, which helps it too. Keras' Distiller and
+torchdistill call the teacher in every step. Before any timing, all that compute
+in float32 take the same two steps, those on stored logits and those of a live
+teacher; but for Keras' Distiller, whose loss is its own.
 
 Where JAX has a GPU, all compute on that: ours with the loop over steps in the
 program, PyTorch also with its whole step as one CUDA graph, and compiled with
@@ -51,6 +51,7 @@ SYSTEMS = {
   ),
   'distiller-jax': ('Keras Distiller on JAX, live teacher', 2),
   'distiller-torch': ('Keras Distiller on torch, live teacher', 2),
+  'torchdistill-live': ('torchdistill, live teacher', 3),
 }
 GPU_SYSTEMS = {
   'ours': ('kd_jax, stored outputs', 1000),
@@ -321,6 +322,31 @@ def _as_graph(step: Callable) -> Callable:
   return replay
 
 
+def torchdistill(network: str, system: str) -> harness.System:
+  """A step of its box, in float32."""
+  import toolkits
+
+  from kd_jax import host_memory
+
+  host_memory.keep_freed_memory()
+  step = toolkits.torchdistill_step(
+    networks.make_torch(network),
+    networks.make_torch('teacher').eval(),
+    optimizer=(
+      'SGD',
+      dict(lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4),
+    ),
+    temperature=TEMPERATURE,
+    ce_weight=1.0,
+    kd_weight=1.0,
+  )
+  images, labels, _ = _torch_batch()
+  take = lambda count: [float(step(images, labels)) for _ in range(count)]
+  return harness.System(
+    _turn(take, system), take(CHECKED_STEPS), _group(system)
+  )
+
+
 def keras_distiller(network: str, system: str) -> harness.System:
   """Keras' own distillation."""
   import keras
@@ -359,6 +385,8 @@ def keras_distiller(network: str, system: str) -> harness.System:
 def make(worker: str) -> harness.System:
   """Returns the system of `NETWORK:SYSTEM`."""
   network, system = worker.split(':')
+  if system.startswith('torchdistill'):
+    return torchdistill(network, system)
   if system.startswith('torch'):
     return torch(network, system)
   if system.startswith('distiller'):
@@ -427,9 +455,12 @@ def main() -> None:
     kind = 'bench-gpu-training' if harness.on_gpu() else 'bench-training'
     harness.write(
       args.out_dir / f'{kind}-{network}.json',
-      peers=('torch',) if harness.on_gpu() else ('keras', 'torch'),
+      peers=('torch',)
+      if harness.on_gpu()
+      else ('keras', 'torch', 'torchdistill'),
       network=network,
       batch=BATCH,
+      row_examples=networks.row_examples(network),
       macs=_macs(network),
       about={name: about for name, (about, _) in compared.items()},
       **results,

@@ -17,6 +17,7 @@ import tempfile
 import time
 
 import harness
+import networks
 
 NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline')
 
@@ -26,19 +27,13 @@ def first_step(network: str) -> dict[str, float]:
   began = time.time() - float(os.environ['STARTED'])
   import jax
 
-  from configs import cifar, mnist
-  from kd_jax import benchmark, build, data, program_cache
+  from kd_jax import benchmark, data, program_cache
 
   program_cache.enable()
   imported = time.time() - float(os.environ['STARTED'])
-  if network == 'h300':
-    row, config, dataset = 'h300', mnist.get_config('h300'), 'generated'
-  else:
-    row, at_stem, _ = network.partition('_stem_2')
-    config = cifar.get_config(f'{row},stride_at=stem' if at_stem else row)
-    dataset = 'generated_rgb'
-  config = build.close_row(config, row)
-  dataset = data.load(dataset)
+  config = networks.make_config(network)
+  rgb = '_rgb' if network in networks.RESNETS else ''
+  dataset = data.load(f'generated{rgb}')
   outputs = benchmark.random_outputs(config, dataset)
   jax.block_until_ready(benchmark.training_step(config, dataset, outputs)())
   return {

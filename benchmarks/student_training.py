@@ -17,6 +17,7 @@ import pathlib
 import time
 
 import harness
+import networks
 import numpy as np
 
 HIDDEN, BATCH, TEMPERATURE, RATE = 300, 32, 3.5, 1e-3
@@ -34,6 +35,7 @@ SYSTEMS = {
   'torch-live-compiled': ('PyTorch compiled, live teacher', None, 4_800),
   'distiller-jax': ('Keras Distiller on JAX, live teacher', 'jax', 4_800),
   'distiller-torch': ('Keras Distiller on torch, live teacher', 'torch', 4_800),
+  'torchdistill-live': ('torchdistill, live teacher', None, 4_800),
 }
 CHECKED_STEPS = 10
 
@@ -222,6 +224,33 @@ def keras_distiller():
   return None, run  # Its teacher is live: it has no stored losses to match.
 
 
+def torchdistill():
+  """A step of its box a batch, of a random permutation."""
+  import toolkits
+  import torch
+
+  images, labels, _ = load_arrays()
+  x = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255)
+  y = torch.from_numpy(labels.astype(np.int64))
+  assert TEACHER_TEMPERATURE == TEMPERATURE  # Its loss has one for both.
+  step = toolkits.torchdistill_step(
+    _torch_student(),
+    torch.nn.Sequential(torch.nn.Unflatten(1, (1, 28, 28)), _torch_teacher()),
+    optimizer=('Adam', dict(lr=RATE, eps=1e-7)),
+    temperature=TEMPERATURE,
+    ce_weight=0.0,
+    kd_weight=TEMPERATURE**-2,
+  )
+
+  def run(examples):
+    began = time.perf_counter()
+    for index in torch.randperm(len(x))[:examples].split(BATCH):
+      step(x[index], y[index])
+    return time.perf_counter() - began
+
+  return None, run
+
+
 def torch_loop(
   *, live: bool = False, compiled: bool = False, bfloat16: bool = False
 ):
@@ -239,14 +268,7 @@ def torch_loop(
   )
 
   def make():
-    student = torch.nn.Sequential(
-      torch.nn.Linear(784, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 10)
-    )
-    with torch.no_grad():
-      for parameter, value in zip(
-        student.parameters(), make_weights(), strict=True
-      ):
-        parameter.copy_(torch.from_numpy(value.T.copy()))
+    student = _torch_student()
     called = torch.compile(student, dynamic=False) if compiled else student
     return called, torch.optim.Adam(student.parameters(), lr=RATE, eps=1e-7)
 
@@ -286,6 +308,20 @@ def torch_loop(
   return losses, run
 
 
+def _torch_student():
+  import torch
+
+  student = torch.nn.Sequential(
+    torch.nn.Linear(784, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, 10)
+  )
+  with torch.no_grad():
+    for parameter, value in zip(
+      student.parameters(), make_weights(), strict=True
+    ):
+      parameter.copy_(torch.from_numpy(value.T.copy()))
+  return student
+
+
 def _torch_teacher():
   from torch import nn
 
@@ -311,6 +347,7 @@ MAKERS = {
   ),
   'distiller-jax': keras_distiller,
   'distiller-torch': keras_distiller,
+  'torchdistill-live': torchdistill,
 }
 
 
@@ -360,9 +397,10 @@ def main() -> None:
   product_gflops = results['limits']['ours']['product_gflops']['median']
   harness.write(
     args.out,
-    peers=('keras', 'torch'),
+    peers=('keras', 'torch', 'torchdistill'),
     network='h300',
     batch=BATCH,
+    row_examples=networks.row_examples('h300'),
     about={name: about for name, (about, *_) in SYSTEMS.items()},
     ours_gflops=gflops,
     share_of_matrix_product_rate=gflops / product_gflops,

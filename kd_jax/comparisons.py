@@ -25,6 +25,7 @@ def rates_table(record: Record) -> str:
   has_limit = any(
     'share_of_limit' in own for own in _systems(record['cases'].values())
   )
+  row = record.get('row_examples')
   lines = []
   for case, systems in record['cases'].items():
     for system, own in systems.items():
@@ -37,6 +38,7 @@ def rates_table(record: Record) -> str:
           str(rate['n']),
           tables.quartiles(own['ours_over_it'], 2),
           *([f'{100 * own["share_of_limit"]:.0f} %'] if has_limit else []),
+          *([_duration(row / rate['median'])] if row else []),
         )
       )
   headers = (
@@ -44,8 +46,17 @@ def rates_table(record: Record) -> str:
     *(['batch'] * has_cases),
     *('examples/s', 'lower', 'upper', 'rounds', 'ours / it'),
     *(['of the limit'] * has_limit),
+    *(['the row, at that rate'] if row else []),
   )
   return tables.markdown(headers, lines)
+
+
+def _duration(seconds: float) -> str:
+  """Returns seconds as one would say them, as '1.5 min'."""
+  for unit, size in (('h', 3600), ('min', 60)):
+    if seconds >= size:
+      return f'{seconds / size:.1f} {unit}'
+  return f'{seconds:.1f} s'
 
 
 def _systems(cases: Iterable[dict[str, Record]]) -> list[Record]:
@@ -122,6 +133,28 @@ def start_up_table(record: Record) -> str:
       )
     )
   headers = ('network', 'imports s', 'cold s', 'warm s', 'cold / warm')
+  return tables.markdown(headers, lines)
+
+
+def loading_table(record: Record) -> str:
+  """What a fresh process does until an exported network has answered."""
+  lines = [
+    (
+      network,
+      record['about'][system],
+      f'{own["bytes"] / 1e6:.1f}',
+      *(
+        tables.quartiles(own[stage], 2)
+        for stage in ('import_s', 'load_s', 'first_1_s', 'first_100_s')
+      ),
+    )
+    for network, systems in record['loading'].items()
+    for system, own in systems.items()
+  ]
+  headers = (
+    *('network', 'system', 'MB', 'imports s', 'load s'),
+    *('first answer s', 'first of 100 s'),
+  )
   return tables.markdown(headers, lines)
 
 
@@ -231,6 +264,7 @@ def faults_table(record: Record) -> str:
 TABLES = {
   'rates': rates_table,
   'start_up': start_up_table,
+  'loading': loading_table,
   'growth': growth_table,
   'side_by_side': side_by_side_table,
   'serving': serving_table,

@@ -781,6 +781,7 @@ _BENCHMARKS = {
   'shapes': convolutions_table,
   'cases': comparisons.rates_table,
   'start_up': comparisons.start_up_table,
+  'loading': comparisons.loading_table,
   'growth': comparisons.growth_table,
   'side_by_side': comparisons.side_by_side_table,
   'latency': comparisons.serving_table,

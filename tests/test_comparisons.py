@@ -192,3 +192,31 @@ def test_ways_to_serve_are_told_in_microseconds_the_fastest_first():
     ['a faster way', '50.0'],
     ['jit', '100.0'],
   ]
+
+
+def test_loading_is_told_stage_by_stage():
+  stages = ('import_s', 'load_s', 'first_1_s', 'first_100_s')
+  own = {'bytes': 2_500_000} | {
+    stage: _quartiles(float(i)) for i, stage in enumerate(stages, 1)
+  }
+  record = {'about': {'ours': 'kd_jax'}, 'loading': {'h300': {'ours': own}}}
+  ((network, system, size, *seconds),) = _rows(
+    comparisons.loading_table(record)
+  )
+  assert (network, system, size) == ('h300', 'kd_jax', '2.5')
+  assert [text.split()[0] for text in seconds] == [
+    '1.00',
+    '2.00',
+    '3.00',
+    '4.00',
+  ]
+
+
+def test_a_training_says_how_long_its_row_would_take():
+  record = {
+    'about': ABOUT,
+    'row_examples': 90_000,
+    'cases': {'training': {'ours': _system(1000), 'torch': _system(10)}},
+  }
+  rows = _rows(comparisons.rates_table(record))
+  assert [row[-1] for row in rows] == ['1.5 min', '2.5 h']
