@@ -157,6 +157,9 @@ def test_with_one_device_nothing_is_moved():
   assert mesh.shard(tree) is tree
   assert mesh.put_sharded(tree) is tree
   assert mesh.put_replicated(tree) is tree
+  np.testing.assert_array_equal(
+    mesh.put_examples(np.arange(10), 7, 3), [7, 8, 9]
+  )
 
 
 def test_processes_that_are_half_described_are_an_error():
