@@ -7,14 +7,13 @@ first time, a ResNet spends most of the time to its first step on that.
 import contextlib
 import hashlib
 import os
-import pathlib
 import platform
 from collections.abc import Iterator
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
-from kd_jax import data
+from kd_jax import data, records
 
 # Of compiled programs; the longest unused go first.
 _MAX_BYTES = 2 * 2**30
@@ -59,12 +58,6 @@ def _machine() -> str:
   A program for a CPU is for those, and machines of several kinds may see a
   user's folder.
   """
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    lines = []
-  sets = next(
-    (line for line in lines if line.startswith(('flags', 'Features'))), ''
-  )
+  sets = records.cpu_info('flags') or records.cpu_info('Features')
   digest = hashlib.sha256(sets.encode()).hexdigest()[:8]
   return f'{platform.machine()}-{digest}'

@@ -248,6 +248,7 @@ def environment() -> dict[str, Any]:
     'num_devices': jax.device_count(),
     'num_processes': processes.count(),
     'processor': _processor(),
+    'instructions': _instructions(),
     'cores': _cores(),
     'workers': 1 if own is None else own.count,  # Each with as many cores.
   }
@@ -284,11 +285,29 @@ def _cores() -> int | None:
   return os.cpu_count()
 
 
-def _processor() -> str:
+def cpu_info(field: str) -> str:
+  """Returns what Linux says of the first CPU; '' elsewhere, or if nothing."""
   try:
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-      if line.startswith('model name'):
-        return line.partition(':')[2].strip()
+      name, _, value = line.partition(':')
+      if name.strip() == field:
+        return value.strip()
   except OSError:
     pass
-  return platform.processor() or platform.machine()
+  return ''
+
+
+def _processor() -> str:
+  return cpu_info('model name') or platform.processor() or platform.machine()
+
+
+# What matters to a network's speed, by Linux's names; of widths the widest.
+_WIDTHS = {'avx512f': 'AVX-512', 'avx2': 'AVX2', 'sve': 'SVE', 'asimd': 'NEON'}
+_BFLOAT16 = {'avx512_bf16', 'amx_bf16', 'bf16'}
+
+
+def _instructions() -> str:
+  """Returns a CPU's vector instructions, as 'AVX-512, bfloat16'."""
+  flags = set((cpu_info('flags') or cpu_info('Features')).split())
+  widths = [name for flag, name in _WIDTHS.items() if flag in flags][:1]
+  return ', '.join([*widths, *(['bfloat16'] if flags & _BFLOAT16 else [])])

@@ -619,12 +619,15 @@ def provenance(record: Record) -> str:
   timed = (record.get('benchmark') or {}).get('environment', environment)
   if timed['code'] != environment['code']:
     others.setdefault(code(timed), {})[f'timings of {timed["time"]}'] = None
+  processor = environment['processor']
+  if environment.get('instructions'):  # Older records have none.
+    processor += f' with {environment["instructions"]}'
   name = lambda of: ', '.join(of) if len(of) <= 8 else f'{len(of)} rows'
   of_others = ''.join(f'; {own}: {name(of)}' for own, of in others.items())
   side_by_side = f', {workers} students side by side' if workers > 1 else ''
   return (
     f'`{record["command"]}`; {environment["device"]} '
-    f'({environment["processor"]}, {environment["cores"]} cores{side_by_side}'
+    f'({processor}, {environment["cores"]} cores{side_by_side}'
     '), Python '
     f'{environment["python"]}, {versions}; {code(environment)}; '
     f'{environment["time"]}{of_others}.'

@@ -135,6 +135,24 @@ def test_environment_names_versions_and_device():
   json.dumps(environment)
 
 
+@pytest.mark.parametrize(
+  'field, flags, said',
+  [
+    ('flags', 'fpu avx avx2', 'AVX2'),
+    ('flags', 'avx2 avx512f avx512_bf16', 'AVX-512, bfloat16'),
+    ('Features', 'fp asimd bf16', 'NEON, bfloat16'),
+    ('flags', 'fpu', ''),
+    ('none', '', ''),
+  ],
+)
+def test_environment_names_what_a_cpu_computes_with(
+  monkeypatch, field, flags, said
+):
+  found = {field: flags}
+  monkeypatch.setattr(records, 'cpu_info', lambda name: found.get(name, ''))
+  assert records.environment()['instructions'] == said
+
+
 def test_the_code_version_marks_changes_but_those_of_results(
   tmp_path, monkeypatch
 ):
