@@ -4,6 +4,7 @@ A record has for each case (a batch size, or 'training') each system's examples
 a second and what ours has over it, round by round; ours is the first.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -63,10 +64,17 @@ def _systems(cases: Iterable[dict[str, Record]]) -> list[Record]:
   return [own for systems in cases for own in systems.values()]
 
 
-def inference_table(results: dict[str, Record]) -> str:
-  """Ours at each batch, over the best of each group of others."""
+def inference_table(
+  results: dict[str, Record], prefix: str = 'bench-inference-'
+) -> str:
+  """Ours at each batch, over the best of each group of others.
+
+  Args:
+    results: records by name.
+    prefix: of the names of those that are meant.
+  """
   lines = []
-  for record in _of_kind(results, 'bench-inference-'):
+  for record in _of_kind(results, prefix):
     for batch, systems in record['cases'].items():
       ours = systems['ours']
       lines.append(
@@ -271,7 +279,12 @@ TABLES = {
   'large_data': large_data_table,
   'faults': faults_table,
 }
-TABLES_OF_ALL = {'inference': inference_table}
+TABLES_OF_ALL = {
+  'inference': inference_table,
+  'inference_avx2': functools.partial(
+    inference_table, prefix='bench-avx2-inference-'
+  ),
+}
 
 
 def draw_growth(axes, record: Record) -> None:
