@@ -29,6 +29,7 @@ SYSTEMS = {
   'ours-cached': 'kd_jax, exported, compiled before',
   'onnxruntime': 'ONNX Runtime, of our ONNX',
 }
+# As in kd_jax/onnx.py, which would have JAX imported, too.
 FILES = {'onnxruntime': 'network.onnx'}
 
 

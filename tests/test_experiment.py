@@ -42,6 +42,32 @@ def _folder(tmp_path_factory):
   return folder
 
 
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    (
+      {'train.holdout_fraction': 0.999, 'data.train_examples': 64},
+      r'config\.train: of 0 examples there is no step',
+    ),
+    (
+      {'teacher.train.batch_size': 5000, 'teacher.train.drop_remainder': True},
+      r'config\.teacher\.train: of 1600 examples there is no step',
+    ),
+    (
+      {'train.epochs': 10**6, 'train.batch_size': 1, 'train.folds': 2},
+      r'config\.train: 4,000,000,000 steps are more',
+    ),
+  ],
+)
+def test_fits_without_a_step_or_with_too_many_are_refused(
+  folder, tmp_path, fields, said
+):
+  config = _config()
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(errors.UserError, match=said):
+    experiment.run(config, workdir=tmp_path, teachers_dir=folder / 'teachers')
+
+
 def test_golden_numbers(folder):
   record = records.read_json(folder / 'run' / 'run.json')
   (student,) = record['students']
