@@ -114,7 +114,7 @@ def _workdir(config) -> pathlib.Path:
   from kd_jax import experiment, records
 
   if _WORKDIR.value:
-    return pathlib.Path(_WORKDIR.value)
+    return pathlib.Path(_WORKDIR.value).expanduser()
   overrides = {
     field: str(value)
     for field, value in config_flags.get_override_values(
@@ -123,7 +123,11 @@ def _workdir(config) -> pathlib.Path:
     if field.partition('.')[0] not in experiment.FREE_FIELDS
   }
   mark = f'+{records.digest(overrides)[:8]}' if overrides else ''
-  return pathlib.Path(_RUNS_DIR.value) / f'{config.name}{mark}'
+  return _runs_dir() / f'{config.name}{mark}'
+
+
+def _runs_dir() -> pathlib.Path:
+  return pathlib.Path(_RUNS_DIR.value).expanduser()
 
 
 def _join_processes() -> None:
@@ -187,6 +191,7 @@ def main(argv: list[str]) -> None:
       theory,
     )
 
+    records.check_device()
     records.log_own_lines()
     program_cache.enable()
     workdir = _workdir(_CONFIG.value)
@@ -197,7 +202,7 @@ def main(argv: list[str]) -> None:
         record = experiment.run(
           _CONFIG.value,
           workdir=workdir,
-          teachers_dir=pathlib.Path(_RUNS_DIR.value) / 'teachers',
+          teachers_dir=_runs_dir() / 'teachers',
           data_dir=_DATA_DIR.value,
           source_dir=_SOURCE_DIR.value,
         )

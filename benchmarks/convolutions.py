@@ -7,12 +7,11 @@ every form of the convolution, of the gradient of its images and of that of its
 kernel, compiled apart, in turns. A form ten times slower than the fastest is
 dropped after a round.
 
-Writes results/bench-convolutions.json.
+Writes results/bench-MACHINE-convolutions.json.
 """
 
-import argparse
 import functools
-import pathlib
+import random
 import time
 
 import harness
@@ -55,11 +54,11 @@ def _time(calls: dict, rounds: int) -> dict[str, dict]:
   seconds = {name: [] for name in calls}
   for done in range(rounds):
     best = min((min(s) for s in seconds.values() if s), default=np.inf)
-    for name, call in calls.items():
+    for name in random.Random(done).sample(list(calls), len(calls)):
       if done > 0 and min(seconds[name]) > _HOPELESS * best:
         continue
       began = time.perf_counter()
-      jax.block_until_ready(call())
+      jax.block_until_ready(calls[name]())
       seconds[name].append(time.perf_counter() - began)
   return {name: timing.quartiles(values) for name, values in seconds.items()}
 
@@ -110,20 +109,13 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=11)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-convolutions.json',
-  )
-  args = parser.parse_args()
+  args = harness.parser(__doc__, rounds=11).parse_args()
   host_memory.keep_freed_memory()
   shapes = {}
   for name, shape in SHAPES.items():
     shapes[name] = measure(*shape, args.rounds)
     print(name, flush=True)
-  harness.write(args.out, shapes=shapes)
+  harness.write(args.out_dir, 'convolutions', shapes=shapes)
 
 
 if __name__ == '__main__':

@@ -8,12 +8,11 @@ size, the student's, the batch and the number of seeds in one program grows, and
 the others stay. Each measurement is a run of its own, in a process of its own;
 an epoch's time is that of the second, its compilation being in the first.
 
-Writes results/bench-growth.json.
+Writes results/bench-MACHINE-growth.json.
 """
 
-import argparse
 import json
-import pathlib
+import random
 import resource
 
 import harness
@@ -98,16 +97,9 @@ def _peak_mib() -> float:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=3)
+  parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--networks', nargs='*', default=list(USUAL))
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument('case', nargs='?', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-growth.json',
-  )
+  parser.add_argument('case', nargs='?', help='of a worker')
   args = parser.parse_args()
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
@@ -120,17 +112,20 @@ def main() -> None:
     for axis, values in AXES[network].items()
     for value in values
   }
-  for _ in range(args.rounds):
-    for (network, axis, value), own in runs.items():
+  for done in range(args.rounds):
+    for network, axis, value in random.Random(done).sample(
+      list(runs), len(runs)
+    ):
       case = json.dumps(USUAL[network] | {axis: value})
-      own.append(harness.in_process(__file__, f'--worker={network}', case))
-      print(network, axis, value, own[-1], flush=True)
+      measured = harness.in_process(__file__, f'--worker={network}', case)
+      runs[network, axis, value].append(measured)
+      print(network, axis, value, measured, flush=True)
   growth = {}
   for (network, axis, value), own in runs.items():
     growth.setdefault(network, {}).setdefault(axis, {})[str(value)] = {
       what: timing.quartiles([run[what] for run in own]) for what in own[0]
     }
-  harness.write(args.out, usual=USUAL, growth=growth)
+  harness.write(args.out_dir, 'growth', usual=USUAL, growth=growth)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ A benchmark's `__main__` calls `worker` if it was started as one, and `compare`
 otherwise.
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -21,6 +22,36 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 # Of an NVIDIA GPU's memory: as it is needed, as several systems share it.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+
+
+# As `kd_jax.host_memory` has it of our processes, for all alike: it is 15 to
+# 25 % of a ResNet's step, whoever takes it.
+_KEPT_MEMORY = {
+  'MALLOC_TRIM_THRESHOLD_': '-1',
+  'MALLOC_MMAP_MAX_': '0',
+  'MALLOC_ARENA_MAX': '1',
+}
+
+
+def parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
+  """Returns the command line that benchmarks share.
+
+  Args:
+    about: the benchmark's docstring.
+    rounds: how many there are by default.
+  """
+  own = argparse.ArgumentParser(description=about.splitlines()[0])
+  own.add_argument(
+    '--rounds', type=int, default=rounds, help=f'of turns; {rounds}'
+  )
+  own.add_argument(
+    '--out_dir',
+    type=pathlib.Path,
+    default=ROOT / 'results',
+    help='for the record; results/ by default',
+  )
+  own.add_argument('--worker', help=argparse.SUPPRESS)
+  return own
 
 
 def chosen(systems: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -140,7 +171,7 @@ class Worker:
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
-      env=os.environ | dict(environment or {}),
+      env=os.environ | _KEPT_MEMORY | dict(environment or {}),
     )
 
   def answer(self) -> Any:
@@ -181,10 +212,11 @@ def compare(
     limits_of: systems whose libraries measure what the machine can do.
     rtol, atol: of what must be equal before.
   Returns:
-    JSON values. 'cases': for each case and system its 'examples_per_s' and
-    'ours_over_it', round by round (quartiles of both). 'limits': quartiles of
-    what each library of `limits_of` measured, in the same rounds. 'checks': of
-    each system, as compared.
+    JSON values. 'cases': for each case and system its 'examples_per_s',
+    'ours_over_it' and, if there is a system 'ours-live', 'live_over_it', round
+    by round (quartiles of each). 'limits': quartiles of what each library of
+    `limits_of` measured, in the same rounds. 'checks': of each system, as
+    compared.
   """
   from kd_jax import timing
 
@@ -218,12 +250,18 @@ def compare(
       measured.append(workers[name].ask('limits'))
   for own in workers.values():
     own.close()
+  references = {'ours_over_it': ours}
+  if 'ours-live' in workers:
+    references['live_over_it'] = 'ours-live'
   return {
     'cases': {
       case: {
         name: {
           'examples_per_s': timing.quartiles(own),
-          'ours_over_it': timing.quartiles(np.divide(by_name[ours], own)),
+        }
+        | {
+          over: timing.quartiles(np.divide(by_name[reference], own))
+          for over, reference in references.items()
         }
         for name, own in by_name.items()
       }
@@ -246,7 +284,7 @@ def in_process(
   """Returns the JSON in a script's last line, run in a process of its own."""
   output = subprocess.run(
     [sys.executable, script, *args],
-    env=os.environ | dict(environment or {}),
+    env=os.environ | _KEPT_MEMORY | dict(environment or {}),
     stdout=subprocess.PIPE,
     text=True,
     check=True,
@@ -254,29 +292,66 @@ def in_process(
   return json.loads(output.splitlines()[-1])
 
 
-def write(path: pathlib.Path, *, peers: Sequence[str] = (), **fields) -> None:
+def write(
+  out_dir: pathlib.Path, what: str, *, peers: Sequence[str] = (), **fields
+) -> None:
   """Writes a benchmark's record, with its name, command and environment.
 
+  Its name says what computed, as in bench-avx2-serving: records of different
+  machines are not to be mistaken for each other.
+
   Args:
-    path: of the file, whose stem is the record's name.
+    out_dir: for the file.
+    what: was measured.
     peers: packages whose versions count, too.
     fields: of the record.
   """
   from kd_jax import records
 
-  record = {
-    'name': path.stem,
-    'command': _command(sys.argv),
-    'environment': environment(peers),
-  }
-  records.write_json(path, record | fields)
+  own = environment(peers)
+  width = own['instructions'].partition(',')[0].replace('-', '').lower()
+  name = f'bench-{"gpu" if on_gpu() else width or "cpu"}-{what}'
+  record = {'name': name, 'command': _command(sys.argv), 'environment': own}
+  records.write_json(out_dir / f'{name}.json', record | fields)
+
+
+def add_shares(
+  results: dict[str, Any],
+  work: Callable[[str, str], tuple[float, float]],
+) -> None:
+  """Adds to each system of `compare` the share of the machine's limit.
+
+  The limit is what the fastest product and the fastest copy of any library
+  leave; of systems of bfloat16, products of bfloat16, if the machine has
+  instructions for them.
+
+  Args:
+    results: of `compare`.
+    work: (case, system) -> operations and bytes of an example.
+  """
+  limits = results['limits'].values()
+
+  def best(what: str) -> float | None:
+    known = [own[what]['median'] for own in limits if what in own]
+    return 1e9 * max(known) if known else None
+
+  bandwidth = best('memory_gb_per_s')
+  for case, systems in results['cases'].items():
+    for name, own in systems.items():
+      rate = best(
+        'product_bfloat16_gflops' if 'bfloat16' in name else 'product_gflops'
+      )
+      if rate is not None:
+        operations, num_bytes = work(case, name)
+        floor = max(operations / rate, num_bytes / bandwidth)
+        own['share_of_limit'] = own['examples_per_s']['median'] * floor
 
 
 def _command(argv: Sequence[str]) -> str:
-  """Returns the command, less --out and --out_dir: a machine's own paths."""
+  """Returns the command, less --out_dir: a machine's own path."""
   kept, is_path = [f'benchmarks/{pathlib.Path(argv[0]).name}'], False
   for argument in argv[1:]:
-    if argument.startswith('--out'):
+    if argument.startswith('--out_dir'):
       is_path = '=' not in argument
     elif is_path:
       is_path = False
@@ -309,25 +384,41 @@ def _median_seconds(call: Callable[[], Any]) -> float:
   return float(np.median(seconds))
 
 
-def _limits(size: int, product_s: float, copy_s: float) -> dict[str, float]:
+def _limits(size: int, products_s: dict[str, float], copy_s: float):
   return {
-    'product_gflops': 2 * size**3 / product_s / 1e9,
-    'memory_gb_per_s': 2 * 64 * 4 * _MEBI / copy_s / 1e9,
-  }
+    f'product{kind}_gflops': 2 * size**3 / seconds / 1e9
+    for kind, seconds in products_s.items()
+  } | {'memory_gb_per_s': 2 * 64 * 4 * _MEBI / copy_s / 1e9}
+
+
+def _kinds() -> dict[str, str]:
+  """Returns the types whose products are measured, by how they are named."""
+  from kd_jax import records
+
+  kinds = {'': 'float32'}
+  if on_gpu() or 'bfloat16' in records.environment()['instructions']:
+    kinds['_bfloat16'] = 'bfloat16'
+  return kinds
 
 
 def jax_limits() -> dict[str, float]:
-  """Returns GFLOP/s of a float32 matrix product, and GB/s of a large copy."""
+  """Returns GFLOP/s of matrix products, and GB/s of a large copy."""
   import jax
   import jax.numpy as jnp
 
   size = _GPU_SIZE if on_gpu() else _SIZE
   matrix = jax.random.normal(jax.random.key(0), (size, size))
+  matrices = {kind: matrix.astype(dtype) for kind, dtype in _kinds().items()}
   vector = jnp.ones(64 * _MEBI)
   product, scale = jax.jit(jnp.matmul), jax.jit(lambda x: 2 * x)
   return _limits(
     size,
-    _median_seconds(lambda: product(matrix, matrix).block_until_ready()),
+    {
+      kind: _median_seconds(
+        lambda own=own: product(own, own).block_until_ready()
+      )
+      for kind, own in matrices.items()
+    },
     _median_seconds(lambda: scale(vector).block_until_ready()),
   )
 
@@ -339,8 +430,12 @@ def torch_limits() -> dict[str, float]:
   device = torch_device()
   size = _SIZE if device == 'cpu' else _GPU_SIZE
   matrix = torch.randn(size, size, device=device)
+  matrices = {
+    kind: matrix.to(getattr(torch, dtype)) for kind, dtype in _kinds().items()
+  }
+  results = {kind: torch.empty_like(own) for kind, own in matrices.items()}
   vector = torch.ones(64 * _MEBI, device=device)
-  result, scaled = torch.empty_like(matrix), torch.empty_like(vector)
+  scaled = torch.empty_like(vector)
 
   def done(call):
     call()
@@ -349,8 +444,13 @@ def torch_limits() -> dict[str, float]:
 
   return _limits(
     size,
-    _median_seconds(
-      lambda: done(lambda: torch.matmul(matrix, matrix, out=result))
-    ),
+    {
+      kind: _median_seconds(
+        lambda kind=kind, own=own: done(
+          lambda: torch.matmul(own, own, out=results[kind])
+        )
+      )
+      for kind, own in matrices.items()
+    },
     _median_seconds(lambda: done(lambda: torch.mul(vector, 2, out=scaled))),
   )

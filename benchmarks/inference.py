@@ -16,12 +16,15 @@ Where JAX has a GPU, JAX and PyTorch compute on that (PyTorch compiled with
 mode='max-autotune', which makes CUDA graphs, too), the others are left out, and
 images lie in its memory; probabilities go to the host's.
 
-Writes results/bench-inference-NETWORK.json, on a GPU
-results/bench-gpu-inference-NETWORK.json.
+The export and what it was made of are compared once more, in turns of one
+process: in two, where each has its memory makes up to a quarter of a
+difference.
+
+Writes results/bench-MACHINE-inference-NETWORK.json, for each network.
 """
 
-import argparse
 import functools
+import json
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -52,6 +55,8 @@ GPU_SYSTEMS = {
   'torch-compiled-bfloat16': 'PyTorch, torch.compile, bfloat16',
 }
 _CHECKED = 8  # images
+# Of timed calls of the export and of the live function, each, in one process.
+_ONE_PROCESS_S = 3.0
 
 
 def make_images(name: str, count: int) -> np.ndarray:
@@ -101,9 +106,6 @@ def ours(name: str, *, bfloat16: bool = False) -> harness.System:
   """Jitted, for each batch."""
   import jax
 
-  from kd_jax import host_memory
-
-  host_memory.keep_freed_memory()
   fields = {'dtype': 'bfloat16'} if bfloat16 else {}
   forward = jax.jit(deployed(name, **fields))
   return make_system(
@@ -115,21 +117,49 @@ def ours(name: str, *, bfloat16: bool = False) -> harness.System:
 
 
 def ours_exported(name: str) -> harness.System:
-  """Loaded as on a machine that has JAX alone, and the allocator set."""
+  """Loaded as on a machine that has JAX alone."""
   import jax
 
-  from kd_jax import export, host_memory
-
-  host_memory.keep_freed_memory()
-  exported = jax.export.deserialize(
-    bytearray(export.serialize(deployed(name), networks.image_shape(name)))
-  )
-  predict = jax.jit(exported.call)
+  predict = _loaded(name)
   return make_system(
     name,
     lambda images: np.asarray(predict(images)),
     prepare=jax.device_put,
   )
+
+
+def _loaded(name: str) -> Callable:
+  import jax
+
+  from kd_jax import export
+
+  exported = jax.export.deserialize(
+    bytearray(export.serialize(deployed(name), networks.image_shape(name)))
+  )
+  return jax.jit(exported.call)
+
+
+def exported_over_live(name: str) -> dict[str, dict[str, float]]:
+  """Returns seconds of the export over the live function's, by batch.
+
+  In turns of one process; quartiles.
+  """
+  import jax
+
+  from kd_jax import timing
+
+  calls = {'live': jax.jit(deployed(name)), 'exported': _loaded(name)}
+  ratios = {}
+  for size in BATCHES:
+    images = jax.device_put(make_images(name, size))
+    seconds = timing.interleave(
+      {key: functools.partial(call, images) for key, call in calls.items()},
+      budget_s=_ONE_PROCESS_S,
+    )
+    ratios[str(size)] = timing.quartiles(
+      np.divide(seconds['exported'], seconds['live'])
+    )
+  return ratios
 
 
 # --- Others. ---
@@ -155,12 +185,9 @@ def _torch_forward(name: str):
 def torch_eager(
   name: str, *, bfloat16: bool = False, compiled: bool = False
 ) -> harness.System:
-  """Channels-last, with the setting of the allocator that ours has."""
+  """Channels-last."""
   import torch
 
-  from kd_jax import host_memory
-
-  host_memory.keep_freed_memory()
   device = harness.torch_device()
   forward = _torch_forward(name).to(device)
   if compiled:
@@ -215,7 +242,7 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     write(name, folder)
-    return make_system(name, onnx.load(folder))
+    return make_system(name, onnx.run((folder / onnx.NETWORK).read_bytes()))
 
 
 def openvino(name: str) -> harness.System:
@@ -255,47 +282,34 @@ LIMITS = {'ours': harness.jax_limits, 'torch': harness.torch_limits}
 
 def _costs(name: str) -> dict[str, int]:
   """Returns multiply-accumulates and bytes of an image, and of parameters."""
-  import jax
-  import jax.numpy as jnp
-
   from kd_jax import costs
 
-  shape = networks.image_shape(name)
-  one = jax.ShapeDtypeStruct((1, *shape), jnp.uint8)
   parameters = costs.count_parameters(networks.make_variables(name)['params'])
   return {
-    'macs': costs.count_macs(deployed(name, arithmetic='flax'), one),
+    'macs': networks.macs(name),
     'parameter_bytes': 4 * parameters,
-    'image_bytes': int(np.prod(shape)) + 4 * 10,
+    'image_bytes': int(np.prod(networks.image_shape(name))) + 4 * 10,
   }
 
 
-def add_floors(results: dict, costs: dict[str, int]) -> None:
-  """Adds to each case the least seconds of a call, and each system's share."""
-  limits = results['limits'].values()
-  flops = 1e9 * max(own['product_gflops']['median'] for own in limits)
-  bandwidth = 1e9 * max(own['memory_gb_per_s']['median'] for own in limits)
-  for batch, systems in results['cases'].items():
-    size = int(batch)
-    num_bytes = costs['parameter_bytes'] + size * costs['image_bytes']
-    floor = max(2 * size * costs['macs'] / flops, num_bytes / bandwidth)
-    for own in systems.values():
-      own['share_of_limit'] = own['examples_per_s']['median'] * floor / size
+def _work(costs: dict[str, int], batch: str) -> tuple[float, float]:
+  """Returns operations and bytes of an image, of a batch of so many."""
+  return 2 * costs['macs'], (
+    costs['image_bytes'] + costs['parameter_bytes'] / int(batch)
+  )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=7)
+  parser = harness.parser(__doc__, rounds=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--systems', nargs='*', default=())
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out_dir', type=pathlib.Path, default=harness.ROOT / 'results'
-  )
   args = parser.parse_args()
   cases = list(map(str, BATCHES))
   if args.worker:
     network, system = args.worker.split(':')
+    if system == 'exported-over-live':
+      print(json.dumps(exported_over_live(network)))
+      return
     make = functools.partial(MAKERS[system], network)
     harness.worker(make, cases, LIMITS.get(system))
     return
@@ -319,17 +333,20 @@ def main() -> None:
     )
     del results['checks']
     costs = _costs(network)
-    add_floors(results, costs)
-    kind, peers = 'bench-inference', ('onnxruntime', 'openvino', 'jax2onnx')
-    if on_gpu:
-      kind, peers = 'bench-gpu-inference', ()
-    peers = ('torch', *peers)
+    harness.add_shares(
+      results, lambda batch, system, costs=costs: _work(costs, batch)
+    )
+    peers = () if on_gpu else ('onnxruntime', 'openvino', 'jax2onnx')
     harness.write(
-      args.out_dir / f'{kind}-{network}.json',
-      peers=peers,
+      args.out_dir,
+      f'inference-{network}',
+      peers=('torch', *peers),
       network=network,
       costs=costs,
       about=systems,
+      exported_over_live=harness.in_process(
+        __file__, f'--worker={network}:exported-over-live'
+      ),
       **results,
     )
 

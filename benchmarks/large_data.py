@@ -12,11 +12,10 @@ epoch's time is that of the third: the first has its compilation, and a machine
 may be faster in the first seconds of its work than it is later. Before each
 measurement comes one of the least data in memory, and the two are compared.
 
-Writes results/bench-large-data.json; the files of 2,000,000 images, in a
-temporary folder, take 6 GB.
+Writes results/bench-MACHINE-large_data.json; the files of 2,000,000 images, in
+a temporary folder, take 6 GB.
 """
 
-import argparse
 import json
 import pathlib
 import resource
@@ -197,8 +196,7 @@ def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=3)
+  parser = harness.parser(__doc__, rounds=3)
   parser.add_argument(
     '--on_disk',
     type=int,
@@ -210,13 +208,7 @@ def main() -> None:
     '--in_memory', type=int, nargs='*', default=[125_000, 500_000]
   )
   parser.add_argument('--folder', type=pathlib.Path, help='for the data')
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument('case', nargs='?', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-large-data.json',
-  )
+  parser.add_argument('case', nargs='?', help='of a worker')
   args = parser.parse_args()
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
@@ -262,7 +254,7 @@ def main() -> None:
       what: timing.quartiles([run[what] for run in own])
       for what in ('examples_per_s', 'over_memory', 'memory_mib')
     }
-  harness.write(args.out, places=places)
+  harness.write(args.out_dir, 'large_data', places=places)
 
 
 if __name__ == '__main__':

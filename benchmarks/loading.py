@@ -7,14 +7,14 @@ answers, of one image and of 100: `kd_jax/artifact.py` with jax alone, without
 and with JAX's cache of compiled programs in a folder, and ONNX Runtime with the
 ONNX that was exported beside it. They take turns.
 
-Writes results/bench-loading.json.
+Writes results/bench-MACHINE-loading.json.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import pathlib
+import random
 import tempfile
 import time
 
@@ -41,8 +41,12 @@ def write(name: str, folder: pathlib.Path) -> None:
     inference.deployed(name), networks.image_shape(name)
   )
   (folder / artifact.NETWORK).write_bytes(content)
-  sha256 = {artifact.NETWORK: hashlib.sha256(content).hexdigest()}
-  (folder / artifact.MANIFEST).write_text(json.dumps({'sha256': sha256}))
+  manifest = {
+    'sha256': {artifact.NETWORK: hashlib.sha256(content).hexdigest()},
+    'image_shape': networks.image_shape(name),
+    'classes': list('0123456789'),
+  }
+  (folder / artifact.MANIFEST).write_text(json.dumps(manifest))
   inference.write_our_onnx(name, folder)
 
 
@@ -82,31 +86,18 @@ def _run(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
     'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
-  # As `kd_jax/artifact.py` says that a server should.
-  allocator = {
-    'MALLOC_TRIM_THRESHOLD_': '-1',
-    'MALLOC_MMAP_MAX_': '0',
-    'MALLOC_ARENA_MAX': '1',
-  }
   return harness.in_process(
     __file__,
     f'--worker={name}:{system}',
     f'--folder={folder}',
-    environment=allocator | (cache if system == 'ours-cached' else {}),
+    environment=cache if system == 'ours-cached' else None,
   )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=7)
+  parser = harness.parser(__doc__, rounds=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument('--folder', type=pathlib.Path, help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-loading.json',
-  )
+  parser.add_argument('--folder', type=pathlib.Path, help='of a worker')
   args = parser.parse_args()
   if args.worker:
     name, system = args.worker.split(':')
@@ -121,9 +112,9 @@ def main() -> None:
       write(name, folder)
       _run(name, 'ours-cached', folder)  # Compiles.
       runs = {system: [] for system in SYSTEMS}
-      for _ in range(args.rounds):
-        for system, own in runs.items():
-          own.append(_run(name, system, folder))
+      for done in range(args.rounds):
+        for system in random.Random(done).sample(list(runs), len(runs)):
+          runs[system].append(_run(name, system, folder))
       loading[name] = {
         system: {
           'bytes': os.path.getsize(folder / FILES.get(system, artifact.NETWORK))
@@ -136,7 +127,11 @@ def main() -> None:
       }
     print(name, loading[name], flush=True)
   harness.write(
-    args.out, peers=('onnxruntime', 'jax2onnx'), about=SYSTEMS, loading=loading
+    args.out_dir,
+    'loading',
+    peers=('onnxruntime', 'jax2onnx'),
+    about=SYSTEMS,
+    loading=loading,
   )
 
 

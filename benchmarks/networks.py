@@ -42,6 +42,63 @@ def row_examples(name: str) -> int:
   return sum(own.epochs * int(own.subset.sum()) for own in phases)
 
 
+def macs(name: str) -> int:
+  """Returns the multiply-accumulates of an image, forward."""
+  fields = {'arithmetic': 'flax'} if name in RESNETS else {}
+  return _count(make_module(name, **fields), image_shape(name))
+
+
+def training_macs(name: str) -> int:
+  """Returns those of a training step, an image.
+
+  Forward, for each kernel's gradient, and for that of each layer's input but
+  the network's own.
+  """
+  if name in MLPS:
+    first = int(np.prod(image_shape(name))) * MLPS[name]['hidden'][0]
+  else:
+    module = make_module(name)
+    first = 3 * 9 * module.widths[0] * (32 // module.stem_stride) ** 2
+  return 3 * macs(name) - first
+
+
+def teacher_macs(name: str) -> int:
+  """Returns those of an image in the teacher that a student is trained by."""
+  from kd_jax import build
+
+  if name in RESNETS:
+    return macs('teacher')
+  model = make_config(name).teacher.model
+  return _count(build.model(model, 10), image_shape(name))
+
+
+def _count(module, shape: tuple[int, ...]) -> int:
+  import jax
+
+  from kd_jax import build, costs
+
+  variables = build.init_variables(module, shape, jax.random.key(0))
+  forward = lambda images: build.apply_fn(module)(
+    variables, images, train=False, key=None
+  )[0]
+  return costs.count_macs(forward, jax.ShapeDtypeStruct((1, *shape), 'float32'))
+
+
+def training_work(name: str):
+  """Returns (case, system) -> operations and bytes of an example's training.
+
+  Bytes are none: what of a step's memory stays in caches is not known.
+  """
+  own, teacher = training_macs(name), teacher_macs(name)
+
+  def work(case: str, system: str) -> tuple[float, float]:
+    del case
+    is_live = 'live' in system or 'distiller' in system
+    return 2 * (own + teacher * is_live), 0
+
+  return work
+
+
 def make_module(name: str, **fields):
   """Returns a network of ours."""
   from kd_jax import models

@@ -6,22 +6,20 @@ Batches of 100 CIFAR-10-sized images, SGD with Nesterov momentum, cross-entropy
 and distillation, on stored teacher logits or with a live teacher: a ResNet-50
 that is called in every step, as the paper's program does. Plain Flax is the
 same network of layers as they come. PyTorch runs channels-last, in float32 and
-under bfloat16 autocast, as it is and compiled, and with the setting of the
-memory allocator that ours has, which helps it too. Keras' Distiller and
-torchdistill call the teacher in every step. Before any timing, all that compute
-in float32 take the same two steps, those on stored logits and those of a live
-teacher; but for Keras' Distiller, whose loss is its own.
+under bfloat16 autocast, as it is and compiled. Keras' Distiller and
+torchdistill call the teacher in every step. All have the setting of the memory
+allocator that ours has, which helps the others, too. Before any timing, all
+that compute in float32 take the same two steps, those on stored logits and
+those of a live teacher; but for Keras' Distiller, whose loss is its own.
 
 Where JAX has a GPU, all compute on that: ours with the loop over steps in the
 program, PyTorch also with its whole step as one CUDA graph, and compiled with
 mode='max-autotune'.
 
-Writes results/bench-training-NETWORK.json, or bench-gpu-training-NETWORK.json.
+Writes results/bench-MACHINE-training-NETWORK.json, for each network.
 """
 
-import argparse
 import functools
-import pathlib
 import time
 import types
 from collections.abc import Callable
@@ -100,9 +98,8 @@ def ours(
   import jax
   import jax.numpy as jnp
 
-  from kd_jax import build, host_memory, objectives, optim, steps
+  from kd_jax import build, objectives, optim, steps
 
-  host_memory.keep_freed_memory()
   live, dtype = 'live' in system, 'float32'
   if 'bfloat16' in system:
     dtype = 'bfloat16'
@@ -232,9 +229,6 @@ def torch(network: str, system: str) -> harness.System:
   import torch
   from torch.nn import functional as F
 
-  from kd_jax import host_memory
-
-  host_memory.keep_freed_memory()
   device = harness.torch_device()
   live, is_graph = 'live' in system, 'graph' in system
   student = networks.make_torch(network).to(device)
@@ -326,9 +320,6 @@ def torchdistill(network: str, system: str) -> harness.System:
   """A step of its box, in float32."""
   import toolkits
 
-  from kd_jax import host_memory
-
-  host_memory.keep_freed_memory()
   step = toolkits.torchdistill_step(
     networks.make_torch(network),
     networks.make_torch('teacher').eval(),
@@ -401,28 +392,10 @@ def systems() -> dict[str, tuple[str, int]]:
   return GPU_SYSTEMS if harness.on_gpu() else SYSTEMS
 
 
-def _macs(network: str) -> int:
-  """Returns the multiply-accumulates of an image, forward."""
-  import jax
-
-  from kd_jax import build, costs
-
-  apply = build.apply_fn(networks.make_module(network, arithmetic='flax'))
-  variables = networks.make_variables(network)
-  image = jax.ShapeDtypeStruct((1, *networks.image_shape(network)), 'float32')
-  forward = lambda images: apply(variables, images, train=False, key=None)[0]
-  return costs.count_macs(forward, image)
-
-
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=7)
+  parser = harness.parser(__doc__, rounds=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--systems', nargs='*', default=())
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out_dir', type=pathlib.Path, default=harness.ROOT / 'results'
-  )
   args = parser.parse_args()
   limits = {'ours': harness.jax_limits, 'torch-float32': harness.torch_limits}
   if args.worker:
@@ -452,16 +425,16 @@ def main() -> None:
       # On a GPU factors have ten bits each; the files have what they make.
       rtol=0.1 if harness.on_gpu() else 5e-3,
     )
-    kind = 'bench-gpu-training' if harness.on_gpu() else 'bench-training'
+    harness.add_shares(results, networks.training_work(network))
     harness.write(
-      args.out_dir / f'{kind}-{network}.json',
+      args.out_dir,
+      f'training-{network}',
       peers=('torch',)
       if harness.on_gpu()
       else ('keras', 'torch', 'torchdistill'),
       network=network,
       batch=BATCH,
       row_examples=networks.row_examples(network),
-      macs=_macs(network),
       about={name: about for name, (about, _) in compared.items()},
       **results,
     )

@@ -7,10 +7,9 @@ as a server has them. JAX's ways to call a program take turns with each other,
 with programs that compute nothing, and with ONNX Runtime: what a program that
 returns its first ten pixels takes is what a call costs whatever it computes.
 
-Writes results/bench-serving.json.
+Writes results/bench-MACHINE-serving.json.
 """
 
-import argparse
 import functools
 import pathlib
 from collections.abc import Callable
@@ -25,7 +24,6 @@ SYSTEMS = {
   'on_device': 'jit, of an image on the device',
   'compiled': 'ahead of time (lower, compile), of a NumPy image',
   'compiled_on_device': 'ahead of time, of an image on the device',
-  'donated': 'jit, the image donated',
   'synchronous': 'jit, without asynchronous dispatch',
   'synchronous_compiled': 'ahead of time, without asynchronous dispatch',
   'one_thread': 'jit, without asynchronous dispatch and a pool of threads',
@@ -61,16 +59,13 @@ def _jax(
   forward: Callable | None = None,
   ahead: bool = False,
   on_device: bool = False,
-  donate: bool = False,
   keep: bool = False,
   check: bool = True,
 ) -> harness.System:
   import jax
 
-  jitted = jax.jit(
-    forward or inference.deployed(_NETWORK),
-    donate_argnums=(0,) if donate else (),
-  )
+  # There is no donating the image: no output is of its size and type.
+  jitted = jax.jit(forward or inference.deployed(_NETWORK))
   image = inference.make_images(_NETWORK, 1)
   call = jitted.lower(image).compile() if ahead else jitted
   fetch = jax.block_until_ready if keep else np.asarray
@@ -117,7 +112,7 @@ def _onnxruntime(write: Callable) -> harness.System:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     write(_NETWORK, folder)
-    return _system(onnx.load(folder))
+    return _system(onnx.run((folder / onnx.NETWORK).read_bytes()))
 
 
 MAKERS: dict[str, Callable[[], harness.System]] = {
@@ -125,7 +120,6 @@ MAKERS: dict[str, Callable[[], harness.System]] = {
   'on_device': functools.partial(_jax, on_device=True),
   'compiled': functools.partial(_jax, ahead=True),
   'compiled_on_device': functools.partial(_jax, ahead=True, on_device=True),
-  'donated': functools.partial(_jax, donate=True),
   'synchronous': _jax,
   'synchronous_compiled': functools.partial(_jax, ahead=True),
   'one_thread': _jax,
@@ -141,15 +135,7 @@ MAKERS: dict[str, Callable[[], harness.System]] = {
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=7)
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-serving.json',
-  )
-  args = parser.parse_args()
+  args = harness.parser(__doc__, rounds=7).parse_args()
   if args.worker:
     harness.worker(MAKERS[args.worker], ['1'])
     return
@@ -168,7 +154,8 @@ def main() -> None:
   )
   del results['checks'], results['limits']
   harness.write(
-    args.out,
+    args.out_dir,
+    'serving',
     peers=('torch', 'onnxruntime', 'jax2onnx'),
     about=SYSTEMS,
     latency=results['cases']['1'],

@@ -7,10 +7,9 @@ by a worker for each core, in turns; each time by a run of launch.py. What is
 compared is the seconds of the epochs: all of them of one process, those of the
 slowest of workers. The teacher's outputs are there before.
 
-Writes results/bench-side_by_side.json.
+Writes results/bench-MACHINE-side_by_side.json.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -58,14 +57,8 @@ def measure(runs_dir: pathlib.Path, student: str, seeds: int, workers: int):
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=3)
+  parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--students', nargs='*', default=list(STUDENTS))
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-side_by_side.json',
-  )
   args = parser.parse_args()
   from kd_jax import records, timing
 
@@ -83,7 +76,8 @@ def main() -> None:
         own['side_by_side'].append(max(measure(runs_dir, name, seeds, seeds)))
         print(name, own, flush=True)
   harness.write(
-    args.out,
+    args.out_dir,
+    'side_by_side',
     seeds=seeds,
     side_by_side={
       name: {how: timing.quartiles(taken) for how, taken in own.items()}

@@ -1,84 +1,96 @@
-"""From the command to the first training step, first and second time.
+"""From the command to the end of the first epoch, first and second time.
 
   make bench
 
-A fresh process loads its data, builds a row's programs, compiles and takes a
-step. `cold` has an empty cache of compiled programs, `warm` has what an earlier
-process left there. Both take turns.
+`launch.py` trains one student for an epoch of one step, on teacher logits of a
+file and data made on the spot: all else is as in any run. What counts is when
+that step, and the evaluation of the student after it, are written down. `cold`
+has an empty cache of compiled programs, `warm` has what an earlier process left
+there. They take turns.
 
-Writes results/bench-start_up.json.
+Writes results/bench-MACHINE-start_up.json.
 """
 
-import argparse
 import json
 import os
 import pathlib
+import random
+import subprocess
+import sys
 import tempfile
 import time
 
 import harness
-import networks
+import numpy as np
 
 NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline')
+# Of the recipe that has it: its recipe, data, and a batch.
+RECIPES = {
+  'h300': ('mnist.py:h300', 'generated', 32),
+  'ideal_stem_2': ('cifar.py:ideal,stride_at=stem', 'generated_rgb', 100),
+  'ideal': ('cifar.py:ideal', 'generated_rgb', 100),
+  'baseline': ('cifar.py:baseline', 'generated_rgb', 100),
+}
 
 
-def first_step(network: str) -> dict[str, float]:
-  """Returns seconds from the start of the process to the end of each stage."""
-  began = time.time() - float(os.environ['STARTED'])
-  import jax
-
-  from kd_jax import benchmark, data, program_cache
-
-  program_cache.enable()
-  imported = time.time() - float(os.environ['STARTED'])
-  config = networks.make_config(network)
-  rgb = '_rgb' if network in networks.RESNETS else ''
-  dataset = data.load(f'generated{rgb}')
-  outputs = benchmark.random_outputs(config, dataset)
-  jax.block_until_ready(benchmark.training_step(config, dataset, outputs)())
-  return {
-    'python_s': began,
-    'imports_s': imported,
-    'first_step_s': time.time() - float(os.environ['STARTED']),
-  }
-
-
-def _run(network: str, cache: str) -> dict[str, float]:
-  return harness.in_process(
-    __file__,
-    f'--worker={network}',
-    environment={'XDG_CACHE_HOME': cache, 'STARTED': str(time.time())},
-  )
+def measure(network: str, cache: str) -> dict[str, float]:
+  """Returns seconds from the command to the end of the epoch, and of all."""
+  recipe, data, batch = RECIPES[network]
+  with tempfile.TemporaryDirectory() as folder:
+    logits = pathlib.Path(folder, 'logits.npz')
+    rng = np.random.default_rng(0)
+    np.savez(logits, train=rng.normal(size=(batch, 10)).astype('f'))
+    began = time.time()
+    subprocess.run(
+      [
+        *(sys.executable, 'launch.py', f'--config=configs/{recipe}'),
+        f'--config.data.name={data}',
+        f'--config.data.train_examples={batch}',
+        f'--config.data.test_examples={batch}',
+        f'--config.teacher.logits={logits}',
+        '--config.train.folds=0',
+        '--config.train.epochs=1',
+        f'--config.train.batch_size={batch}',
+        '--config.benchmark.enabled=false',
+        f'--workdir={folder}/run',
+      ],
+      cwd=harness.ROOT,
+      env=os.environ | {'TQDM_DISABLE': '1', 'XDG_CACHE_HOME': cache},
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      check=True,
+    )
+    ended = time.time()
+    log = pathlib.Path(folder, 'run/metrics.jsonl')
+    (epoch,) = map(json.loads, log.read_text().splitlines())
+    assert epoch['epoch'] == 0
+    return {
+      'first_epoch_s': log.stat().st_mtime - began,
+      'compile_s': epoch['time/compile_s'],
+      'run_s': ended - began,
+    }
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=5)
+  parser = harness.parser(__doc__, rounds=5)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
-  parser.add_argument('--worker', help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-start_up.json',
-  )
   args = parser.parse_args()
-  if args.worker:
-    print(json.dumps(first_step(args.worker)))
-    return
   from kd_jax import timing
 
   seconds = {network: {'cold': [], 'warm': []} for network in args.networks}
   with tempfile.TemporaryDirectory() as warm:
     for network in args.networks:
-      _run(network, warm)
-    for _ in range(args.rounds):
+      measure(network, warm)
+    for done in range(args.rounds):
       for network, own in seconds.items():
-        with tempfile.TemporaryDirectory() as cold:
-          own['cold'].append(_run(network, cold))
-        own['warm'].append(_run(network, warm))
+        for which in random.Random(done).sample(['cold', 'warm'], 2):
+          with tempfile.TemporaryDirectory() as cold:
+            cache = {'cold': cold, 'warm': warm}[which]
+            own[which].append(measure(network, cache))
         print(network, own['cold'][-1], own['warm'][-1], flush=True)
   harness.write(
-    args.out,
+    args.out_dir,
+    'start_up',
     start_up={
       network: {
         cache: {

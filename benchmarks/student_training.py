@@ -5,15 +5,15 @@
 Network 784-300-10, batch 32, Adam, MNIST, float32. Every system runs in a
 process of its own and they take turns, so that what else the machine does
 falls on all of them alike; medians and quartiles are over rounds, ratios are
-taken round by round. Before any timing, all systems train the same ten steps
-from the same weights, and their losses are compared.
+taken round by round. Before any timing, all that compute in float32 train the
+same ten steps from the same weights, those on stored outputs and those of a
+live teacher, and their losses are compared; but for Keras' Distiller, whose
+loss is its own.
 
-Writes results/bench-training-h300.json.
+Writes results/bench-MACHINE-training-h300.json.
 """
 
-import argparse
 import functools
-import pathlib
 import time
 
 import harness
@@ -31,8 +31,19 @@ SYSTEMS = {
   'torch': ('PyTorch, stored outputs', None, 60_000),
   'torch-compiled': ('PyTorch compiled, stored outputs', None, 60_000),
   'torch-bfloat16': ('PyTorch bfloat16, stored outputs', None, 30_016),
+  'torch-compiled-bfloat16': (
+    'PyTorch compiled bfloat16, stored outputs',
+    None,
+    30_016,
+  ),
   'torch-live': ('PyTorch, live teacher', None, 4_800),
   'torch-live-compiled': ('PyTorch compiled, live teacher', None, 4_800),
+  'torch-live-bfloat16': ('PyTorch bfloat16, live teacher', None, 1_600),
+  'torch-live-compiled-bfloat16': (
+    'PyTorch compiled bfloat16, live teacher',
+    None,
+    1_600,
+  ),
   'distiller-jax': ('Keras Distiller on JAX, live teacher', 'jax', 4_800),
   'distiller-torch': ('Keras Distiller on torch, live teacher', 'torch', 4_800),
   'torchdistill-live': ('torchdistill, live teacher', None, 4_800),
@@ -48,6 +59,21 @@ def make_weights() -> list[np.ndarray]:
     limit = np.sqrt(6 / (inputs + outputs))
     weights.append(rng.uniform(-limit, limit, (inputs, outputs)))
     weights.append(np.zeros(outputs))
+  return [array.astype(np.float32) for array in weights]
+
+
+def make_teacher_weights() -> list[np.ndarray]:
+  """Returns kernels and biases of the teacher, the same everywhere.
+
+  A convolution's kernel [H, W, C, F] and three products', of images in rows,
+  columns and channels.
+  """
+  rng = np.random.default_rng(2)
+  weights = []
+  for shape in ((3, 3, 1, 32), (26 * 26 * 32, 1200), (1200, 1200), (1200, 10)):
+    # By its inputs: sure enough to differ between images.
+    weights.append(rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[:-1])))
+    weights.append(np.zeros(shape[-1]))
   return [array.astype(np.float32) for array in weights]
 
 
@@ -97,11 +123,15 @@ def ours(*, live: bool = False):
   )
   arrays = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
   if live:
-    arrays['teacher'] = build.init_variables(
-      build.model(config.teacher.model, 10),
-      images.shape[1:],
-      jax.random.key(1),
+    own = list(map(jnp.asarray, make_teacher_weights()))
+    convolution, *products = (
+      {'kernel': kernel, 'bias': bias}
+      for kernel, bias in zip(own[::2], own[1::2], strict=True)
     )
+    names = ('hidden0', 'hidden1', 'logits')
+    head = dict(zip(names, products, strict=True))
+    params = {'conv0': convolution, 'head': head}
+    arrays['teacher'] = {'params': params, 'batch_stats': {}}
   else:
     arrays['teacher_logits'] = jnp.asarray(logits)
   settings = lambda epoch: build.settings(config.optim, config.distill, epoch)
@@ -137,7 +167,7 @@ def ours(*, live: bool = False):
     # The clock of `fit` leaves out nothing but the check that it is compiled.
     return result.train_s
 
-  return None if live else losses, run
+  return losses, run
 
 
 def _keras_student(keras):
@@ -221,7 +251,7 @@ def keras_distiller():
     distiller.fit(x[:examples], labels[:examples], batch_size=BATCH, verbose=0)
     return time.perf_counter() - began
 
-  return None, run  # Its teacher is live: it has no stored losses to match.
+  return None, run
 
 
 def torchdistill():
@@ -233,14 +263,30 @@ def torchdistill():
   x = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255)
   y = torch.from_numpy(labels.astype(np.int64))
   assert TEACHER_TEMPERATURE == TEMPERATURE  # Its loss has one for both.
-  step = toolkits.torchdistill_step(
-    _torch_student(),
-    torch.nn.Sequential(torch.nn.Unflatten(1, (1, 28, 28)), _torch_teacher()),
-    optimizer=('Adam', dict(lr=RATE, eps=1e-7)),
-    temperature=TEMPERATURE,
-    ce_weight=0.0,
-    kd_weight=TEMPERATURE**-2,
+  teacher = torch.nn.Sequential(
+    torch.nn.Unflatten(1, (1, 28, 28)), _torch_teacher()
   )
+
+  def make_step():
+    return toolkits.torchdistill_step(
+      _torch_student(),
+      teacher,
+      optimizer=('Adam', dict(lr=RATE, eps=1e-7)),
+      temperature=TEMPERATURE,
+      ce_weight=0.0,
+      kd_weight=TEMPERATURE**-2,
+    )
+
+  step, losses = make_step(), []
+  for i in range(CHECKED_STEPS):
+    part = slice(i * BATCH, (i + 1) * BATCH)
+    # The others' loss is the cross-entropy with the teacher, this one's the
+    # divergence from it, which is less by the teacher's own entropy.
+    with torch.no_grad():
+      told = torch.log_softmax(teacher(x[part]) / TEMPERATURE, dim=1)
+    entropy = -(told.exp() * told).sum(1).mean()
+    losses.append(float(step(x[part], y[part]) + entropy))
+  step = make_step()
 
   def run(examples):
     began = time.perf_counter()
@@ -248,7 +294,7 @@ def torchdistill():
       step(x[index], y[index])
     return time.perf_counter() - began
 
-  return None, run
+  return losses, run
 
 
 def torch_loop(
@@ -294,7 +340,7 @@ def torch_loop(
     for i in range(CHECKED_STEPS)
   ]
   student, optimizer = make()
-  if live or bfloat16:  # Other outputs, other arithmetic.
+  if bfloat16:  # Other arithmetic.
     losses = None
 
   def run(examples):
@@ -323,14 +369,27 @@ def _torch_student():
 
 
 def _torch_teacher():
+  import torch
   from torch import nn
 
-  return nn.Sequential(
+  teacher = nn.Sequential(
     *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Flatten()),
     *(nn.Linear(32 * 26 * 26, 1200), nn.ReLU(), nn.Dropout(0.5)),
     *(nn.Linear(1200, 1200), nn.ReLU(), nn.Dropout(0.5)),
     nn.Linear(1200, 10),
-  ).eval()
+  )
+  kernels, biases = make_teacher_weights()[::2], make_teacher_weights()[1::2]
+  kernels[0] = kernels[0].transpose(3, 2, 0, 1)
+  # Its features are flattened by channel first, and ours last.
+  first = kernels[1].reshape(26, 26, 32, 1200).transpose(3, 2, 0, 1)
+  kernels[1] = first.reshape(1200, -1)
+  kernels[2:] = [kernel.T for kernel in kernels[2:]]
+  layers = [own for own in teacher if isinstance(own, nn.Conv2d | nn.Linear)]
+  with torch.no_grad():
+    for layer, kernel, bias in zip(layers, kernels, biases, strict=True):
+      layer.weight.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
+      layer.bias.copy_(torch.from_numpy(bias))
+  return teacher.eval()
 
 
 MAKERS = {
@@ -341,9 +400,18 @@ MAKERS = {
   'torch': torch_loop,
   'torch-compiled': functools.partial(torch_loop, compiled=True),
   'torch-bfloat16': functools.partial(torch_loop, bfloat16=True),
+  'torch-compiled-bfloat16': functools.partial(
+    torch_loop, compiled=True, bfloat16=True
+  ),
   'torch-live': functools.partial(torch_loop, live=True),
   'torch-live-compiled': functools.partial(
     torch_loop, live=True, compiled=True
+  ),
+  'torch-live-bfloat16': functools.partial(
+    torch_loop, live=True, bfloat16=True
+  ),
+  'torch-live-compiled-bfloat16': functools.partial(
+    torch_loop, live=True, compiled=True, bfloat16=True
   ),
   'distiller-jax': keras_distiller,
   'distiller-torch': keras_distiller,
@@ -355,19 +423,13 @@ def make(system: str) -> harness.System:
   """Returns a system of the table."""
   losses, train = MAKERS[system]()
   examples = SYSTEMS[system][2]
-  return harness.System(lambda case: (examples, train(examples)), losses)
+  group = 'live' if 'live' in system else 'stored'
+  turn = lambda case: (examples, train(examples))
+  return harness.System(turn, losses, group)
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--rounds', type=int, default=9)
-  parser.add_argument('--worker', choices=SYSTEMS, help=argparse.SUPPRESS)
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    default=harness.ROOT / 'results/bench-training-h300.json',
-  )
-  args = parser.parse_args()
+  args = harness.parser(__doc__, rounds=9).parse_args()
   if args.worker:
     harness.worker(
       functools.partial(make, args.worker),
@@ -390,20 +452,15 @@ def main() -> None:
     limits_of=('ours',),
     rtol=2e-3,
   )
-  # Forward, and d/dw of both layers; d/dx of the second alone.
-  macs = 2 * (784 * HIDDEN + HIDDEN * 10) + HIDDEN * 10
-  ours = results['cases']['training']['ours']
-  gflops = 2 * macs * ours['examples_per_s']['median'] / 1e9
-  product_gflops = results['limits']['ours']['product_gflops']['median']
+  harness.add_shares(results, networks.training_work('h300'))
   harness.write(
-    args.out,
+    args.out_dir,
+    'training-h300',
     peers=('keras', 'torch', 'torchdistill'),
     network='h300',
     batch=BATCH,
     row_examples=networks.row_examples('h300'),
     about={name: about for name, (about, *_) in SYSTEMS.items()},
-    ours_gflops=gflops,
-    share_of_matrix_product_rate=gflops / product_gflops,
     **results,
   )
 

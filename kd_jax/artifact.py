@@ -41,6 +41,28 @@ class Artifact(NamedTuple):
   manifest: dict[str, Any]
 
 
+def read(
+  folder: str | os.PathLike, name: str = NETWORK
+) -> tuple[dict[str, Any], bytes]:
+  """Returns the manifest, and a file that is what the manifest says.
+
+  Raises:
+    ArtifactError: if one is not there, or damaged.
+  """
+  folder = pathlib.Path(folder)
+  try:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
+    content = (folder / name).read_bytes()
+    sha256 = manifest['sha256'][name]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise ArtifactError(f'{folder} holds no sound {name}: {error}') from error
+  if hashlib.sha256(content).hexdigest() != sha256:
+    raise ArtifactError(
+      f'{folder / name} is not what {MANIFEST} says: export it again'
+    )
+  return manifest, content
+
+
 def load(folder: str | os.PathLike) -> Artifact:
   """Loads an artifact, if it is what its manifest says.
 
@@ -48,23 +70,25 @@ def load(folder: str | os.PathLike) -> Artifact:
     ArtifactError: if it is not there, damaged, or for other platforms.
   """
   folder = pathlib.Path(folder)
-  try:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
-    network = (folder / NETWORK).read_bytes()
-    sha256 = manifest['sha256'][NETWORK]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f'{folder} holds no sound artifact: {error}') from error
-  if hashlib.sha256(network).hexdigest() != sha256:
-    raise ArtifactError(
-      f'{folder / NETWORK} is not what {MANIFEST} says: export it again'
-    )
+  manifest, network = read(folder)
   try:
     exported = jax.export.deserialize(bytearray(network))
   except Exception as error:  # Of flatbuffers, MLIR, or of JAX's own.
     raise ArtifactError(
       f'{folder / NETWORK} cannot be read by JAX {jax.__version__}: '
-      f'{error or type(error).__name__}'
+      f'{str(error) or type(error).__name__}'
     ) from error
+  (_, *shape), (_, classes) = (
+    aval[0].shape for aval in (exported.in_avals, exported.out_avals)
+  )
+  if (
+    manifest.get('image_shape') != shape
+    or len(manifest.get('classes', ())) != classes
+  ):
+    raise ArtifactError(
+      f'{folder / MANIFEST} is not of this network, which takes images '
+      f'{shape} and knows {classes} classes: export it again'
+    )
   platform = jax.default_backend()
   platform = {'gpu': 'cuda'}.get(platform, platform)
   if platform not in exported.platforms:

@@ -297,7 +297,7 @@ def training_step(
   """
   count = _num_timed(dataset)
   arrays = {
-    'images': dataset.train.images[:count],
+    'images': jnp.asarray(dataset.train.images[:count]),
     'labels': dataset.train.labels[:count],
     **teacher,
   }

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pathlib
-import shutil
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from kd_jax import errors, mesh, processes
+from kd_jax import errors, mesh, processes, records
 
 PyTree = Any
 
@@ -45,7 +44,7 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 class Checkpoints:
-  """The newest checkpoints of one training, by number of epochs done.
+  """The newest checkpoints of one training, by a number, as of epochs done.
 
   A save is whole or not at all (Orbax renames it into place). A checkpoint
   whose arrays do not have the digest that was saved with them is passed over,
@@ -83,7 +82,11 @@ class Checkpoints:
       UserError: the disk is full.
     """
     began = time.perf_counter()
-    processes.from_first(lambda: self._check_room(state))
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
+    # Orbax's threads, each with a traceback, would leave half of it there.
+    processes.from_first(
+      lambda: records.check_room(self._directory, needed, 'a checkpoint')
+    )
     for passed_over in self._manager.all_steps():
       if passed_over >= epoch:  # Orbax saves nothing before what it has.
         self._manager.delete(passed_over)
@@ -98,20 +101,6 @@ class Checkpoints:
     )
     self._saved_at = time.perf_counter()
     self._save_s = self._saved_at - began
-
-  def _check_room(self, state: PyTree) -> None:
-    """Refuses what the disk has no room for.
-
-    Orbax's threads, each with a traceback, would leave half of it there.
-    """
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
-    free = shutil.disk_usage(self._directory).free
-    if free < needed:
-      raise errors.UserError(
-        f'no space left for a checkpoint in {self._directory}: it may take '
-        f'{needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; with room '
-        'there, the same command goes on'
-      )
 
   def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
     """Returns (epochs done, state) of the newest sound checkpoint, or None.

@@ -415,6 +415,38 @@ def _validate_weights(distill: ConfigDict) -> None:
   _fraction('distill.label_smoothing', distill.label_smoothing)
 
 
+def check_scalings(config: ConfigDict, image_shape: tuple[int, ...]) -> None:
+  """Checks that a closed config's scalings are of images of such channels.
+
+  Raises:
+    UserError: names the field of one that is not.
+  """
+  teacher = config.teacher
+  fields = {'data.scaling': [config.data.scaling]}
+  if not _outputs_alone(teacher):
+    fields['teacher.outputs_scaling'] = [teacher.outputs_scaling]
+    fields['teacher.also_outputs'] = teacher.also_outputs
+    if not teacher.module and (teacher.retrain or not teacher.shipped):
+      fields['teacher.scaling'] = [teacher.scaling]
+  images = jax.ShapeDtypeStruct((2, *image_shape), jnp.uint8)
+
+  def fits(scale):
+    try:
+      return jax.eval_shape(scale, images).shape == images.shape
+    except (TypeError, ValueError):  # Its constants are of other channels.
+      return False
+
+  fitting = [name for name, own in preprocessing.SCALINGS.items() if fits(own)]
+  for field, scalings in fields.items():
+    for scaling in scalings:
+      _check(
+        scaling in fitting,
+        field,
+        scaling,
+        f'of images {list(image_shape)} one of {", ".join(fitting)}',
+      )
+
+
 def check_networks(
   config: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
 ) -> None:

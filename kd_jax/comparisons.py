@@ -12,6 +12,8 @@ from kd_jax import tables
 
 Record = dict[str, Any]
 
+# As the names of records have them: bench-avx2-inference-ideal.
+MACHINES = ('avx512', 'avx2', 'gpu')
 # The systems that ours is held against. Those of bfloat16 are not among them:
 # they compute something else.
 _GROUPS = {
@@ -26,6 +28,12 @@ def rates_table(record: Record) -> str:
   has_limit = any(
     'share_of_limit' in own for own in _systems(record['cases'].values())
   )
+  # Older records divide bfloat16 by float32's.
+  has_bfloat16 = any(
+    'product_bfloat16_gflops' in own
+    for own in record.get('limits', {}).values()
+  )
+  has_live = 'ours-live' in record['about']
   row = record.get('row_examples')
   lines = []
   for case, systems in record['cases'].items():
@@ -38,7 +46,12 @@ def rates_table(record: Record) -> str:
           *(f'{rate[key]:,.0f}' for key in ('median', 'lower', 'upper')),
           str(rate['n']),
           tables.quartiles(own['ours_over_it'], 2),
-          *([f'{100 * own["share_of_limit"]:.0f} %'] if has_limit else []),
+          *([_live_over(system, own, systems)] if has_live else []),
+          *(
+            [_share(own if has_bfloat16 or 'bfloat16' not in system else {})]
+            if has_limit
+            else []
+          ),
           *([_duration(row / rate['median'])] if row else []),
         )
       )
@@ -46,10 +59,27 @@ def rates_table(record: Record) -> str:
     'system',
     *(['batch'] * has_cases),
     *('examples/s', 'lower', 'upper', 'rounds', 'ours / it'),
+    *(['ours live / it'] * has_live),
     *(['of the limit'] * has_limit),
     *(['the row, at that rate'] if row else []),
   )
   return tables.markdown(headers, lines)
+
+
+def _live_over(system: str, own: Record, systems: dict[str, Record]) -> str:
+  """Returns what ours has over a system of a live teacher, with one itself."""
+  if not ('live' in system or 'distiller' in system):
+    return tables.NONE
+  if 'live_over_it' in own:
+    return tables.quartiles(own['live_over_it'], 2)
+  rates = (of['examples_per_s']['median'] for of in (systems['ours-live'], own))
+  ours, its = rates  # Older records have no more.
+  return f'{ours / its:.2f}'
+
+
+def _share(own: Record) -> str:
+  share = own.get('share_of_limit')
+  return tables.NONE if share is None else f'{100 * share:.0f} %'
 
 
 def _duration(seconds: float) -> str:
@@ -64,17 +94,16 @@ def _systems(cases: Iterable[dict[str, Record]]) -> list[Record]:
   return [own for systems in cases for own in systems.values()]
 
 
-def inference_table(
-  results: dict[str, Record], prefix: str = 'bench-inference-'
-) -> str:
+def inference_table(results: dict[str, Record], machine: str) -> str:
   """Ours at each batch, over the best of each group of others.
 
   Args:
     results: records by name.
-    prefix: of the names of those that are meant.
+    machine: of MACHINES, that they are of.
   """
   lines = []
-  for record in _of_kind(results, prefix):
+  for record in _inference(results, machine):
+    in_one_process = record.get('exported_over_live', {})
     for batch, systems in record['cases'].items():
       ours = systems['ours']
       lines.append(
@@ -86,30 +115,46 @@ def inference_table(
             tables.quartiles(_best(systems, names), 2)
             for names in _GROUPS.values()
           ),
-          tables.quartiles(systems['ours-exported']['ours_over_it'], 2),
-          *(
-            f'{100 * share:.0f} %'
-            for share in (
-              ours['share_of_limit'],
-              max(own['share_of_limit'] for own in _in_float32(systems)),
-            )
+          _onnx_over_torchs(systems),
+          tables.quartiles(
+            in_one_process.get(batch)
+            or systems['ours-exported']['ours_over_it'],
+            2,
+          ),
+          *map(
+            _share,
+            (
+              ours,
+              max(_in_float32(systems), key=lambda of: of['share_of_limit']),
+            ),
           ),
         )
       )
   headers = (
     *('network', 'batch', 'ours, ms'),
     *(f'ours / {group}' for group in _GROUPS),
+    "our ONNX / PyTorch's",
     *('ours / exported', 'ours, of the limit', 'best, of the limit'),
   )
   return tables.markdown(headers, lines)
+
+
+def _onnx_over_torchs(systems: dict[str, Record]) -> str:
+  """Returns the ratio of median rates, both in ONNX Runtime."""
+  names = 'onnxruntime', 'onnxruntime-torch'
+  if not set(names) <= set(systems):
+    return tables.NONE
+  ours, its = (systems[name]['examples_per_s']['median'] for name in names)
+  return f'{ours / its:.2f}'
 
 
 def _in_float32(systems: dict[str, Record]) -> list[Record]:
   return [own for name, own in systems.items() if 'bfloat16' not in name]
 
 
-def _of_kind(results: dict[str, Record], prefix: str) -> list[Record]:
-  """Returns the records of a benchmark, the small networks first."""
+def _inference(results: dict[str, Record], machine: str) -> list[Record]:
+  """Returns a machine's records of inference, the small networks first."""
+  prefix = f'bench-{machine}-inference-'
   records = [own for name, own in results.items() if name.startswith(prefix)]
   return sorted(records, key=lambda own: own['costs']['macs'])
 
@@ -129,18 +174,18 @@ def start_up_table(record: Record) -> str:
   """Seconds to the first step, without and with programs of before."""
   lines = []
   for network, caches in record['start_up'].items():
-    cold, warm = (caches[name]['first_step_s'] for name in ('cold', 'warm'))
+    cold, warm = (caches[name]['first_epoch_s'] for name in ('cold', 'warm'))
     lines.append(
       (
         network,
         *(
           tables.quartiles(own, 1)
-          for own in (caches['warm']['imports_s'], cold, warm)
+          for own in (cold, warm, caches['warm']['run_s'])
         ),
         f'{cold["median"] / warm["median"]:.1f}',
       )
     )
-  headers = ('network', 'imports s', 'cold s', 'warm s', 'cold / warm')
+  headers = ('network', 'cold s', 'warm s', 'whole run, warm s', 'cold / warm')
   return tables.markdown(headers, lines)
 
 
@@ -280,10 +325,8 @@ TABLES = {
   'faults': faults_table,
 }
 TABLES_OF_ALL = {
-  'inference': inference_table,
-  'inference_avx2': functools.partial(
-    inference_table, prefix='bench-avx2-inference-'
-  ),
+  f'inference_{machine}': functools.partial(inference_table, machine=machine)
+  for machine in MACHINES
 }
 
 
@@ -309,9 +352,9 @@ def draw_growth(axes, record: Record) -> None:
   axes.grid(alpha=0.3)
 
 
-def draw_roofline(axes, results: dict[str, Record]) -> None:
-  """Draws what ours and the fastest other reach, under the machine's limit."""
-  records = _of_kind(results, 'bench-inference-')
+def draw_roofline(axes, results: dict[str, Record], machine: str) -> None:
+  """Draws what ours and the fastest other reach, under a machine's limit."""
+  records = _inference(results, machine)
   limits = [own for record in records for own in record['limits'].values()]
   peak = max(own['product_gflops']['median'] for own in limits)
   bandwidth = max(own['memory_gb_per_s']['median'] for own in limits)

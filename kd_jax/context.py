@@ -6,11 +6,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from kd_jax import build, data, errors, jobs
+from kd_jax import build, data, errors, jobs, mesh, processes
 from kd_jax import train as train_lib
 
 _TOO_MANY_STEPS = 2**31
@@ -20,7 +21,7 @@ class Context(NamedTuple):
   """What the trainings of a run share.
 
   Attributes:
-    dataset: on the device.
+    dataset: on the device, or of several on the host.
     make_programs: `build.make_programs`, each key compiled once in a run.
     load: a data set by its name.
   """
@@ -55,16 +56,21 @@ def on_transfer_set(context: Context, name: str) -> Context:
       'config.data.memory_gib'
     )
   train = data.transfer_set(name, context.dataset, context.load)
-  train = data.Split(jnp.asarray(train.images), jnp.asarray(train.labels))
   return context._replace(
-    dataset=dataclasses.replace(context.dataset, train=train)
+    dataset=dataclasses.replace(context.dataset, train=_put(train))
   )
+
+
+def _put(split: data.Split) -> data.Split:
+  """Puts a split on the device; on several, each part of it when it is due."""
+  put = np.asarray if mesh.is_used() else jnp.asarray
+  return data.Split(put(split.images), put(split.labels))
 
 
 def load_data(
   config: ConfigDict, load: Callable[[str], data.Dataset] = data.load
 ) -> data.Dataset:
-  """Returns the config's part of its data set, on the device.
+  """Returns the config's part of its data set, on the device if there is one.
 
   Training images that are too large for memory stay on disk.
   """
@@ -88,9 +94,7 @@ def load_data(
         f'config.data.{field}={count}: {dataset.name} has {len(split.labels)}'
       )
     split = _first(split, count)
-    if data.is_on_disk(split):
-      return split
-    return data.Split(jnp.asarray(split.images), jnp.asarray(split.labels))
+    return split if data.is_on_disk(split) else _put(split)
 
   return dataclasses.replace(
     dataset,
@@ -121,6 +125,60 @@ def num_held_out(train: ConfigDict, dataset: data.Dataset) -> int:
   return num_examples - round(num_examples * (1 - train.holdout_fraction))
 
 
+class _Plan(NamedTuple):
+  """What a training sees: see `jobs.Job`."""
+
+  examples: np.ndarray | None
+  phases: list[train_lib.Phase]
+
+
+def _plan(train: ConfigDict, dataset: data.Dataset) -> _Plan:
+  examples = used_examples(train, dataset)
+  # All up to the held-out part are a mask on the arrays, and no copy of them.
+  kept = len(dataset.train.labels) - num_held_out(train, dataset)
+  masked = np.array_equal(examples, np.arange(kept))
+  used = (
+    np.arange(len(dataset.train.labels)) < kept
+    if masked
+    else np.ones(len(examples), bool)
+  )
+  phases = train_lib.make_phases(used, epochs=train.epochs, folds=train.folds)
+  return _Plan(None if masked else examples, phases)
+
+
+def check_training(
+  dataset: data.Dataset, model: ConfigDict, train: ConfigDict, section: str
+) -> None:
+  """Checks how a network is to be trained against the data.
+
+  Args:
+    dataset: it learns.
+    model: of the network.
+    train: the training.
+    section: its name in the config.
+  Raises:
+    DataError: if there is no such subset.
+    UserError: if batches and data do not go together.
+  """
+  phases = _plan(train, dataset).phases
+  _check_steps(phases, train, section)
+  if not train.drop_remainder and build.has_batch_norm(
+    model, *kind_of_data(dataset)
+  ):
+    _refuse_padding(phases, train.batch_size, section)
+  devices = jax.device_count()
+  if (
+    data.is_on_disk(dataset.train)
+    and processes.count() > 1
+    and train.batch_size % devices
+  ):
+    raise errors.UserError(
+      f'config.{section}.batch_size={train.batch_size}: images that several '
+      'processes read from disk are shared out evenly; expected a multiple of '
+      f'their {devices} devices'
+    )
+
+
 def make_job(
   config: ConfigDict,
   context: Context,
@@ -137,16 +195,10 @@ def make_job(
   live_teacher: bool = False,
 ) -> jobs.Job:
   dataset = context.dataset
-  examples = used_examples(train, dataset)
-  # All up to the held-out part are a mask on the arrays, and no copy of them.
-  kept = len(dataset.train.labels) - num_held_out(train, dataset)
-  masked = np.array_equal(examples, np.arange(kept))
-  used = (
-    np.arange(len(dataset.train.labels)) < kept
-    if masked
-    else np.ones(len(examples), bool)
+  check_training(
+    dataset, model, train, 'teacher.train' if label == 'teacher' else 'train'
   )
-  phases = train_lib.make_phases(used, epochs=train.epochs, folds=train.folds)
+  examples, phases = _plan(train, dataset)
   key = build.programs_key(
     config,
     model=model,
@@ -162,16 +214,10 @@ def make_job(
     num_seeds=len(seeds) if len(seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  section = 'teacher.train' if label == 'teacher' else 'train'
-  _check_steps(phases, train, section)
-  if not train.drop_remainder and build.has_batch_norm(
-    model, *kind_of_data(dataset)
-  ):
-    _refuse_padding(phases, train.batch_size, section)
   return jobs.Job(
     label=label,
     programs=context.make_programs(key),
-    examples=None if masked else examples,
+    examples=examples,
     phases=phases,
     carry_optimizer=train.carry_optimizer,
     settings=functools.partial(build.settings, optim, distill),

@@ -103,9 +103,20 @@ def run(
       ),
     )
     kind = context_lib.kind_of_data(context.dataset)
+    contexts = functools.cache(
+      functools.partial(context_lib.on_transfer_set, context)
+    )
     for row_config in rows.values():
+      checks.check_scalings(row_config, kind[1])
       checks.check_networks(row_config, *kind)
       checks.check_methods(row_config, *kind)
+      context_lib.check_training(
+        contexts(row_config.train.transfer_set).dataset,
+        row_config.student,
+        row_config.train,
+        'train',
+      )
+      _is_live(row_config, context.dataset)
     teacher = teachers.get(config, context, pathlib.Path(teachers_dir))
     record['teacher'] = teacher.record
     if not is_worker:
@@ -125,7 +136,7 @@ def run(
 
     @functools.cache
     def on_transfer_set(name: str) -> tuple[Context, Teacher]:
-      own = context_lib.on_transfer_set(context, name)
+      own = contexts(name)
       return own, teacher.on(name, own.dataset) if name else teacher
 
     def train_row(name: str) -> bool:
@@ -487,9 +498,11 @@ def _groups(
   another size a program is not the same to the last bit.
   """
   groups, left = [], list(missing)
-  for path in sorted(folder.glob('seed-*-*')):
-    seeds = tuple(map(int, path.name.split('-')[1:]))
-    begun = records.read_json(path / 'identity.json') == identity
+  for name in processes.from_first(
+    lambda: sorted(path.name for path in folder.glob('seed-*-*'))
+  ):
+    seeds = tuple(map(int, name.split('-')[1:]))
+    begun = records.read_json(folder / name / 'identity.json') == identity
     if begun and set(seeds) & set(left):
       groups.append(seeds)
       left = [seed for seed in left if seed not in seeds]

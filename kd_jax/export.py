@@ -15,12 +15,13 @@ and its like, too; `make onnx` installs what that needs.
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -51,6 +52,7 @@ PLATFORMS = ('cpu', 'cuda', 'tpu')
 # For latency: one image, and many.
 _BATCH_SIZES = (1, 100)
 _FILES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
+_AGREEMENT = 1e-3  # of probabilities with the student's, on average
 _BUDGET_S = 1.0  # of timed calls, for each of the two at each batch size
 
 
@@ -75,7 +77,8 @@ def export(
   Returns:
     The folder, and the manifest.
   Raises:
-    UserError: if there is no such student, or it cannot be written as ONNX.
+    UserError: if there is no such student, it cannot be written (as ONNX), or
+      what is loaded back computes something else.
   """
   config, student = _find(run_dir, row, seed)
   if with_onnx:
@@ -92,25 +95,29 @@ def export(
     network, variables, preprocessing.apart(config.data.scaling)
   )
   image_shape = dataset.train.images.shape[1:]
-  try:
+  with _naming_own(
+    config.student.kind,
+    'cannot be exported for batches of any size',
+    'where it needs that of a batch, it is x.shape[0], not len(x)',
+  ):
     files = {artifact.NETWORK: serialize(forward, image_shape)}
-  except Exception as error:  # Of a network of the user's, any kind.
-    if not models.own.is_name(config.student.kind):
-      raise
-    raise errors.UserError(
-      f'{config.student.kind} cannot be exported for batches of any size '
-      f'({error}): where it needs that of a batch, it is x.shape[0], not len(x)'
-    ) from error
   if with_onnx:
     plain = make_forward(
       onnx.convertible(network),
       variables,
       preprocessing.affine(config.data.scaling, image_shape),
     )
-    files[onnx.NETWORK] = onnx.convert(plain, image_shape)
+    with _naming_own(
+      config.student.kind,
+      'cannot be written as ONNX by jax2onnx',
+      'export it without --onnx',
+    ):
+      files[onnx.NETWORK] = onnx.convert(plain, image_shape)
   output = output or run_dir / 'export' / f'{row}-seed-{seed}'
   for name, content in files.items():
     records.write_bytes(output / name, content)
+  for name in set(_FILES.values()) - set(files):  # Of an earlier export.
+    (output / name).unlink(missing_ok=True)
   manifest = {
     'row': row,
     'seed': seed,
@@ -138,9 +145,35 @@ def export(
     dataset,
     config.eval.batch_size,
   )
+  _check_agreement(output, manifest['measured'])
   manifest['environment'] = records.environment()
   records.write_json(output / artifact.MANIFEST, manifest)
   return output, manifest
+
+
+@contextlib.contextmanager
+def _naming_own(kind: str, what: str, mend: str) -> Iterator[None]:
+  """Has what a network of the user's own breaks be told in a line."""
+  try:
+    yield
+  except Exception as error:  # Of a network of the user's, any kind.
+    if not models.own.is_name(kind):
+      raise
+    raise errors.UserError(f'{kind} {what} ({error}): {mend}') from error
+
+
+def _check_agreement(folder: pathlib.Path, measured: dict[str, Any]) -> None:
+  """Leaves no file that computes something else than the student."""
+  for name, own in measured.items():
+    # NaN is no agreement. Where numbers are of few bits, some round otherwise.
+    if not own['mean_difference'] < _AGREEMENT:
+      for file in (artifact.MANIFEST, *_FILES.values()):
+        (folder / file).unlink(missing_ok=True)
+      raise errors.UserError(
+        f'{_FILES[name]} computes something else than the student: its '
+        f'probabilities differ by {own["mean_difference"]:.2g} on average; '
+        'nothing was kept'
+      )
 
 
 def _find(
@@ -275,14 +308,14 @@ def _measure(
   }
   reference = next(iter(makers))
   for name, output in outputs.items():
-    difference = float(jnp.abs(output - outputs[reference]).max())
+    differences = jnp.abs(output - outputs[reference])
     results[name] |= {
       'test': evaluate.evaluate(jnp.log(output), labels),
-      'largest_difference': difference,
+      'mean_difference': float(differences.mean()),
+      'largest_difference': float(differences.max()),
     }
-  latency = {
-    str(size): _latency(networks, images[:size]) for size in _BATCH_SIZES
-  }
+  sizes = sorted({min(size, len(images)) for size in _BATCH_SIZES})
+  latency = {str(size): _latency(networks, images[:size]) for size in sizes}
   del results[reference]
   return {'measured': results, 'latency': latency}
 

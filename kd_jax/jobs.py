@@ -29,9 +29,7 @@ PyTree = Any
 
 # An epoch that takes longer is saved on the way, so that no more is lost.
 PARTIAL_EVERY_S = 300.0
-_PARTIAL = 'partial'
-# Of an epoch: what is saved of one goes by a number.
-_MOST_STEPS = 10**9
+_PARTIAL = 'within_epoch'
 
 
 class Job(NamedTuple):
@@ -123,6 +121,8 @@ def run(
   state = mesh.put_replicated(state)
   partial = _restore_partial(job, state, done_epochs)
   if partial:
+    # Perhaps of a later one, if saves take longer than epochs.
+    done_epochs = partial.epoch
     logging.info(
       '%s: resumed after step %d of epoch %d', label, partial.step, done_epochs
     )
@@ -246,8 +246,11 @@ def run(
 def _save_partial(job: Job, partial: train.Partial) -> None:
   saved = checkpoint.Checkpoints(job.folder / _PARTIAL, keep=1)
   saved.save(
-    partial.epoch * _MOST_STEPS + partial.step,
+    # The steps of all epochs: of seeds in one program the same for each.
+    int(np.max(partial.state.step)),
     {
+      'epoch': jnp.int32(partial.epoch),
+      'step': jnp.int32(partial.step),
       'state': partial.state,
       'sums': partial.sums,
       'train_s': jnp.float32(partial.train_s),
@@ -259,12 +262,15 @@ def _save_partial(job: Job, partial: train.Partial) -> None:
 def _restore_partial(
   job: Job, state: steps.TrainState, done_epochs: int
 ) -> train.Partial | None:
-  """Returns what is saved of the epoch after those that are done, if it is."""
+  """Returns what is saved within an epoch that is not done, if it is."""
   folder = job.folder / _PARTIAL
   if not processes.from_first(folder.exists):
     return None
   saved = checkpoint.Checkpoints(folder, keep=1)
+  whole_number = jax.ShapeDtypeStruct((), jnp.int32)
   like = {
+    'epoch': whole_number,
+    'step': whole_number,
     'state': state,
     'sums': jax.eval_shape(job.programs.epochs.zero_sums),
     'train_s': jax.ShapeDtypeStruct((), jnp.float32),
@@ -273,12 +279,14 @@ def _restore_partial(
   saved.close()
   if found is None:
     return None
-  epoch, step = divmod(found[0], _MOST_STEPS)
-  if epoch != done_epochs:
+  _, tree = found
+  if tree['epoch'] < done_epochs:
     return None
-  tree = mesh.put_replicated(found[1])
   return train.Partial(
-    epoch, step, tree['state'], tree['sums'], float(tree['train_s'])
+    int(tree['epoch']),
+    int(tree['step']),
+    *mesh.put_replicated((tree['state'], tree['sums'])),
+    float(tree['train_s']),
   )
 
 

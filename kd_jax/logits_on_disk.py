@@ -6,10 +6,11 @@ What was stopped goes on with the next shard; one that is damaged is computed
 again.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import tensorstore
 import tqdm
 from absl import logging
 
-from kd_jax import processes, records
+from kd_jax import errors, processes, records
 
 # Examples of a shard, which is a file, and of what is read of it at once.
 SHARD = 65_536
@@ -75,13 +76,18 @@ class Logits:
     ]
     if starts:
       logging.info('teacher outputs: computed, to be read from %s', folder)
+      needed = len(starts) * shard * num_classes * np.dtype('f').itemsize
+      processes.from_first(
+        lambda: records.check_room(folder, needed, 'the teacher outputs')
+      )
     for start in tqdm.tqdm(
       starts, 'teacher outputs', unit='shard', disable=None, leave=False
     ):
       stop = min(start + shard, num_examples)
       logits = np.asarray(compute(start, stop), np.float32)
       if processes.is_first():
-        self._store[start:stop].write(logits).result()
+        with _naming(folder):
+          self._store[start:stop].write(logits).result()
       whole[str(start)] = _digest(logits)
       manifest['sha256'] = whole
       records.write_json(folder / 'manifest.json', manifest)
@@ -91,26 +97,28 @@ class Logits:
   def _open(self, folder: pathlib.Path, shard: int):
     inner = {'chunk_shape': [min(_CHUNK, shard), self.shape[1]]}
     inner['codecs'] = [{'name': 'bytes', 'configuration': {'endian': 'little'}}]
-    return tensorstore.open(
-      {
-        'driver': 'zarr3',
-        'kvstore': {'driver': 'file', 'path': f'{folder.absolute()}/logits'},
-        'metadata': {
-          'shape': list(self.shape),
-          'data_type': 'float32',
-          'chunk_grid': {
-            'name': 'regular',
-            'configuration': {'chunk_shape': [shard, self.shape[1]]},
-          },
-          'codecs': [{'name': 'sharding_indexed', 'configuration': inner}],
+    spec = {
+      'driver': 'zarr3',
+      'kvstore': {'driver': 'file', 'path': f'{folder.absolute()}/logits'},
+      'metadata': {
+        'shape': list(self.shape),
+        'data_type': 'float32',
+        'chunk_grid': {
+          'name': 'regular',
+          'configuration': {'chunk_shape': [shard, self.shape[1]]},
         },
+        'codecs': [{'name': 'sharding_indexed', 'configuration': inner}],
       },
-      open=True,
-      create=processes.is_first(),
-      context=tensorstore.Context(
-        {'cache_pool': {'total_bytes_limit': _CACHE_BYTES}}
-      ),
-    ).result()
+    }
+    with _naming(folder):
+      return tensorstore.open(
+        spec,
+        open=True,
+        create=processes.is_first(),
+        context=tensorstore.Context(
+          {'cache_pool': {'total_bytes_limit': _CACHE_BYTES}}
+        ),
+      ).result()
 
   def _whole(self, manifest: dict[str, Any], shard: int) -> dict[str, str]:
     """Returns the digests of the shards that are done and sound, by start."""
@@ -138,6 +146,22 @@ class Logits:
   def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     """Reads logits float32 [M, K]."""
     return self._read(index)
+
+
+@contextlib.contextmanager
+def _naming(folder: pathlib.Path) -> Iterator[None]:
+  """Has what tensorstore cannot do told in a line.
+
+  Raises:
+    UserError: in the place of its ValueError, which it has for a full disk, a
+      folder that is not to be written, and all else.
+  """
+  try:
+    yield
+  except ValueError as error:
+    raise errors.UserError(
+      f'the teacher outputs cannot be kept in {folder}: {str(error)[:300]}'
+    ) from error
 
 
 def _digest(logits: np.ndarray) -> str:

@@ -56,6 +56,11 @@ def use(size: int) -> contextlib.AbstractContextManager:
   )
 
 
+def is_used() -> bool:
+  """Whether programs use several devices."""
+  return _size() > 1
+
+
 def _size() -> int:
   return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
 
@@ -143,8 +148,8 @@ def own_share(indices: np.ndarray, start: int, size: int) -> np.ndarray:
 def put_batch(batch: PyTree) -> PyTree:
   """Puts a batch's arrays [B, ...], of several processes their own shares.
 
-  They are shared out over the devices if these divide B, and of several
-  processes they must.
+  They are shared out over the devices if these divide B; of several processes
+  they do.
   """
   size = _size()
   if size == 1:
@@ -155,11 +160,6 @@ def put_batch(batch: PyTree) -> PyTree:
     return jax.tree.map(
       lambda array: jax.make_array_from_process_local_data(sharding, array),
       batch,
-    )
-  if jax.process_count() > 1:
-    raise errors.UserError(
-      f'a batch of {rows} examples that are read from disk is shared out over '
-      f'{size} devices of several processes: choose one that they divide'
     )
   return put_replicated(batch)
 

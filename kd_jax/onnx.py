@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import errors, models
+from kd_jax import artifact, errors, models
 
 NETWORK = 'network.onnx'
 _PACKAGES = ('jax2onnx', 'onnx_ir', 'onnxruntime')
@@ -36,6 +36,8 @@ def check(arithmetic: str) -> None:
 
 def convertible(network: nn.Module) -> nn.Module:
   """Returns a network in use with the convolutions that ONNX has."""
+  if isinstance(network, models.own.Own):  # Its layers are the user's.
+    return network
   return network.clone(arithmetic='flax')
 
 
@@ -72,7 +74,9 @@ def _simplify(graph) -> None:
       if before is not None and before.op_type == 'Reshape':
         node.input[0] = before.input[0]
     if node.op_type == 'Reshape' and node.input[1] not in constants:
-      parts = maker[node.input[1]].input
+      shape = maker.get(node.input[1])
+      # Whatever else computes a shape may stand for several sizes.
+      parts = shape.input if shape and shape.op_type == 'Concat' else ()
       sizes = [
         numpy_helper.to_array(constants[part]).tolist()
         if part in constants
@@ -154,11 +158,21 @@ def _drop_unused(graph) -> None:
 
 
 def load(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns an exported student's prediction, in ONNX Runtime on the CPU."""
+  """Returns an exported student's prediction, in ONNX Runtime on the CPU.
+
+  Raises:
+    ArtifactError: if it is not there, or not what its manifest says.
+  """
+  _, network = artifact.read(folder, NETWORK)
+  return run(network)
+
+
+def run(network: bytes) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the prediction of an ONNX model, in ONNX Runtime on the CPU."""
   import onnxruntime
 
   session = onnxruntime.InferenceSession(
-    folder / NETWORK, providers=['CPUExecutionProvider']
+    network, providers=['CPUExecutionProvider']
   )
   (images,) = session.get_inputs()
 

@@ -546,9 +546,11 @@ def _use_plain_numbers(axis) -> None:
 
 def write_benchmarks(folder: pathlib.Path, results: dict[str, Record]) -> None:
   """Writes the plots of benchmarks/, of those that there are."""
-  if any(name.startswith('bench-inference-') for name in results):
-    with _figure(folder / 'bench-roofline.png') as axes:
-      comparisons.draw_roofline(axes, results)
-  if 'bench-growth' in results:
-    with _figure(folder / 'bench-growth.png') as axes:
-      comparisons.draw_growth(axes, results['bench-growth'])
+  for machine in comparisons.MACHINES:
+    if any(name.startswith(f'bench-{machine}-inference-') for name in results):
+      with _figure(folder / f'bench-{machine}-roofline.png') as axes:
+        comparisons.draw_roofline(axes, results, machine)
+    growth = results.get(f'bench-{machine}-growth')
+    if growth is not None:
+      with _figure(folder / f'bench-{machine}-growth.png') as axes:
+        comparisons.draw_growth(axes, growth)

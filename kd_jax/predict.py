@@ -3,9 +3,9 @@
   python -m kd_jax.predict ARTIFACT IMAGE...
 
 A line for each: the file, the classes that are most likely, their
-probabilities. Images are PNG or whatever Pillow reads, of the size that the
-student was trained on, or of any if those were cropped and resized; color
-becomes gray, or gray color, as it needs.
+probabilities. Images are PNG or JPEG, of the size that the student was trained
+on, or of any if those were cropped and resized; color becomes gray, or gray
+color, as it needs.
 """
 
 import argparse
@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from kd_jax import artifact, errors, program_cache
-
-_MODES = {1: 'L', 3: 'RGB'}
+from kd_jax.data import own
 
 
 def read_image(
@@ -28,25 +26,22 @@ def read_image(
   """Returns an image file as uint8 [H, W, C], cropped and resized if need be.
 
   Raises:
-    UserError: if it is not there, no image, or of another size.
+    UserError: if it is not there, no such image, or of another size, or if the
+      student takes no images of files.
   """
   height, width, channels = shape
-  try:
-    with Image.open(path) as image:
-      if resize:
-        image = ImageOps.exif_transpose(image).convert(_MODES[channels])
-        image = ImageOps.fit(image, (width, height))
-      if image.size != (width, height):
-        raise errors.UserError(
-          f'{path} is of {image.width}×{image.height} pixels, and the student '
-          f'takes {width}×{height}: resize it first'
-        )
-      pixels = np.asarray(image.convert(_MODES[channels]))
-  except errors.UserError:
-    raise
-  except Exception as error:  # Pillow raises many kinds.
-    raise errors.UserError(f'{path} is no image file: {error}') from error
-  return pixels.reshape(height, width, channels)
+  if channels not in (1, 3):
+    raise errors.UserError(
+      f'the student takes images of {channels} channels, which no file has: '
+      'call artifact.load(FOLDER).predict with arrays'
+    )
+  image = own.open_image(str(path), path)
+  if not resize and image.size != (width, height):
+    raise errors.UserError(
+      f'{path} is of {image.width}×{image.height} pixels, and the student '
+      f'takes {width}×{height}: resize it first'
+    )
+  return own.as_array(image, height if resize else 0, channels == 1)
 
 
 def predict(
@@ -64,7 +59,7 @@ def predict(
   images = np.stack([read_image(path, shape, resize=resize) for path in paths])
   probabilities = np.asarray(loaded.predict(images), np.float64)
   classes = loaded.manifest['classes']
-  return [dict(zip(classes, own, strict=True)) for own in probabilities]
+  return [dict(zip(classes, of, strict=True)) for of in probabilities]
 
 
 def _line(path: str, probabilities: dict[str, Any], top: int) -> str:

@@ -44,6 +44,9 @@ def start(
       '--coordinator, --num_processes and --process_id go together: without '
       'them --distributed takes what the cluster announces'
     )
+  # It has a signal to end (SIGTERM) wait for a save that nobody takes, and
+  # Orbax ask it at each save. A process that ends is gone on with.
+  jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(
       coordinator,

@@ -45,11 +45,15 @@ def write_bytes(path: os.PathLike, content: bytes) -> None:
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'wb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, 'wb') as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError:  # Of a full disk, what is half there fills it further.
+    temporary.unlink(missing_ok=True)
+    raise
 
 
 def write_text(path: os.PathLike, text: str) -> None:
@@ -80,9 +84,29 @@ def remove(path: os.PathLike) -> None:
   if not processes.is_first():
     return
   if path.is_dir():
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):  # Another was there before.
+      shutil.rmtree(path)
   else:
     path.unlink(missing_ok=True)
+
+
+def check_room(folder: os.PathLike, needed: int, what: str) -> None:
+  """Refuses what a disk has no room for.
+
+  Args:
+    folder: where it is to be written.
+    needed: bytes.
+    what: for the error.
+  Raises:
+    UserError: if there are fewer free.
+  """
+  free = shutil.disk_usage(folder).free
+  if free < needed:
+    raise errors.UserError(
+      f'no space left for {what} in {folder}: it may take {needed / 1e6:.1f} '
+      f'MB, and {free / 1e6:.1f} MB are free; with room there, the same '
+      'command goes on'
+    )
 
 
 def digest(value: Any) -> str:
@@ -113,9 +137,11 @@ def locked(
   Raises:
     Busy: if another process holds it.
   """
+  # Of '.', too, the lock lies beside it.
+  path = pathlib.Path(os.path.abspath(folder))
   with contextlib.ExitStack() as held:
     processes.from_first(
-      lambda: held.enter_context(_locked(pathlib.Path(folder), wait, shared))
+      lambda: held.enter_context(_locked(path, wait, shared))
     )
     yield
 
@@ -211,6 +237,21 @@ def _is_shown(line: Any) -> bool:
 def accelerators() -> list[str]:
   """Returns the devices that this machine has beside its CPU, used or not."""
   return [path for path in _ACCELERATORS if os.path.exists(path)]
+
+
+def check_device() -> None:
+  """Has JAX start what computes.
+
+  Raises:
+    UserError: if it is not there, or another process has it.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:  # JAX has both.
+    raise errors.UserError(
+      f'JAX finds nothing to compute on ({str(error) or "no such device"}); '
+      f'JAX_PLATFORMS is {os.environ.get("JAX_PLATFORMS", "not set")}'
+    ) from None
 
 
 def log_device() -> None:

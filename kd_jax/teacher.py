@@ -416,7 +416,7 @@ def load_outputs(
   Raises:
     UserError: if the file cannot be read or does not fit the data.
   """
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   try:
     content = np.load(path, allow_pickle=False)
     if isinstance(content, np.ndarray):
@@ -431,7 +431,7 @@ def load_outputs(
   except Exception as error:  # Of NumPy, zipfile, zlib: each has its own.
     raise errors.UserError(
       f'config.teacher.logits: {path} is not a .npy or .npz file of numbers: '
-      f'{error or type(error).__name__}'
+      f'{str(error) or type(error).__name__}'
     ) from None
   if 'train' not in arrays or not arrays.keys() <= lengths.keys():
     raise errors.UserError(

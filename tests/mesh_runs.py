@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from configs import cifar, mnist
-from kd_jax import experiment, processes
+from kd_jax import experiment, jobs, processes
 from tests import large_toy
 
 
@@ -31,6 +31,8 @@ def resnet():
   # 54 steps. Rounding grows with the rate: at 0.01 two ways to compute them on
   # one device are 3e-4 apart by then.
   config.optim.learning_rate = 3e-4
+  # Saved within its epochs, too: of several processes by all of them.
+  jobs.PARTIAL_EVERY_S = 0.0
   return config
 
 

@@ -68,6 +68,33 @@ def test_fits_without_a_step_or_with_too_many_are_refused(
     experiment.run(config, workdir=tmp_path, teachers_dir=folder / 'teachers')
 
 
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    (
+      {'train.batch_size': 5000, 'train.drop_remainder': True},
+      r'config\.train: of 1333 examples there is no step',
+    ),
+    ({'train.subset': 'first500'}, r'there are no 500 examples'),
+    ({'train.transfer_set': 'generated_rgb'}, r'generated_rgb'),
+    (
+      {
+        'distill.method': 'kl+quantized',
+        'teacher.features_gib': 0.0,
+        'teacher.feature_bits': 4,
+      },
+      r'config\.teacher\.feature_bits=4',
+    ),
+  ],
+)
+def test_mistakes_are_told_before_a_teacher_is_trained(tmp_path, fields, said):
+  config = _config()
+  config.update_from_flattened_dict(fields)
+  with pytest.raises(errors.UserError, match=said):
+    experiment.run(config, workdir=tmp_path / 'run', teachers_dir=tmp_path)
+  assert not list(tmp_path.glob('generated-*'))
+
+
 def test_golden_numbers(folder):
   record = records.read_json(folder / 'run' / 'run.json')
   (student,) = record['students']

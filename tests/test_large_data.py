@@ -2,17 +2,20 @@
 
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from configs import mnist
 from kd_jax import (
+  checkpoint,
   errors,
   experiment,
   jobs,
   logits_on_disk,
   mesh,
+  records,
   train,
 )
 from tests import large_toy
@@ -96,9 +99,13 @@ def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
     _run(tmp_path, data_dir, 0.0, **{'train.transfer_set': 'noise'})
 
 
-@pytest.mark.parametrize('memory_gib', [0.0, 4.0], ids=['disk', 'memory'])
+@pytest.mark.parametrize(
+  'memory_gib, epochs_saved',
+  [(0.0, True), (4.0, True), (4.0, False)],
+  ids=['disk', 'memory', 'saves_are_slow'],
+)
 def test_a_run_stopped_within_an_epoch_goes_on_within_it(
-  tmp_path, data_dir, memory_gib, monkeypatch, caplog
+  tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = _run(tmp_path / 'whole', data_dir, memory_gib)
   save, saved = jobs._save_partial, []
@@ -112,16 +119,24 @@ def test_a_run_stopped_within_an_epoch_goes_on_within_it(
   monkeypatch.setattr(jobs, 'PARTIAL_EVERY_S', 0.0)
   monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
   monkeypatch.setattr(jobs, '_save_partial', stop)
+  if not epochs_saved:  # As where a save takes long beside an epoch.
+    monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
   monkeypatch.setattr(jobs, '_save_partial', save)
   epoch, step = saved[-1]
+  # Orbax has it as a number of 32 bits, of several processes.
+  (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')
+  assert step < int(number.name) < 100
   with caplog.at_level('INFO'):
     stopped = _run(tmp_path / 'stopped', data_dir, memory_gib)
   assert f'resumed after step {step} of epoch {epoch}' in caplog.text
   assert stopped['weights'] == whole['weights']
   assert stopped['test'] == whole['test']
-  assert not list((tmp_path / 'stopped').rglob('partial'))
+  assert not list((tmp_path / 'stopped').rglob('within_epoch'))
+  (log,) = (tmp_path / 'stopped').glob('*/metrics.jsonl')
+  lines = records.MetricsLog(log).read()
+  assert [line['epoch'] for line in lines] == [0, 1, 2]
 
 
 # --- Logits on disk. ---
@@ -186,6 +201,20 @@ def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
     open_store(stop)
   np.testing.assert_array_equal(_open(tmp_path / 'x', calls)[:], LOGITS)
   assert calls == [(512, 768), (768, 1000)]
+
+
+@pytest.mark.faults
+def test_logits_that_cannot_be_kept_are_told_in_a_line(tmp_path, monkeypatch):
+  # A file where a folder is to be: root writes into what is read-only.
+  _open(tmp_path / 'x', [])
+  shutil.rmtree(tmp_path / 'x' / 'logits')
+  (tmp_path / 'x' / 'logits').write_text('')
+  with pytest.raises(errors.UserError, match='cannot be kept in .*/x'):
+    _open(tmp_path / 'x', [])
+  full = lambda path: type('Usage', (), {'free': 11_000})
+  monkeypatch.setattr(shutil, 'disk_usage', full)
+  with pytest.raises(errors.UserError, match='no space left for the teacher'):
+    _open(tmp_path / 'y', [])
 
 
 @pytest.mark.faults

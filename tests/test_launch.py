@@ -12,6 +12,8 @@ import sys
 import numpy as np
 import pytest
 
+from kd_jax import records
+
 ROOT = pathlib.Path(__file__).parents[1]
 # Small, on generated data, with networks that train in seconds.
 QUICK = (
@@ -68,6 +70,39 @@ def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
   assert code == 1
   last = error.strip().splitlines()[-1]
   assert last.startswith('error: there is too little memory (')
+
+
+@pytest.mark.skipif(
+  bool(records.accelerators()), reason='this machine may have one'
+)
+def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
+  result = subprocess.run(
+    [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
+    + [f'--runs_dir={tmp_path}'],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cuda'},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1
+  assert 'Traceback' not in result.stderr
+  last = result.stderr.strip().splitlines()[-1]
+  assert last.startswith('error: JAX finds nothing to compute on (')
+  assert last.endswith('JAX_PLATFORMS is cuda')
+
+
+def test_a_folder_can_be_named_as_the_shell_does_not(tmp_path):
+  result = subprocess.run(
+    [sys.executable, ROOT / 'launch.py', '--workdir=.', '--runs_dir=~/runs']
+    + [f'--config={ROOT}/configs/theory.py:lemma1'],
+    cwd=tmp_path,
+    env=os.environ | {'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / 'run.json').exists()
+  assert not (tmp_path / '~').exists()
 
 
 def _record(workdir):
@@ -137,6 +172,30 @@ def test_recipes_are_listed_one_a_line():
       'config.data.train_examples=2001: generated has 2000',
     ),
     (('--config=configs/mnist.py:h300', '--workers=0'), '--workers'),
+    (
+      (
+        '--config=configs/mnist.py:h300',
+        '--config.data.name=generated',
+        '--config.data.scaling=cifar10',
+      ),
+      "config.data.scaling='cifar10': expected of images [28, 28, 1] one of "
+      'unit, symmetric',
+    ),
+    (
+      (
+        '--config=configs/mnist.py:h300',
+        '--config.student.kind=tests.breaks_on_import:student',
+      ),
+      'RuntimeError: half written',
+    ),
+    (
+      (
+        '--config=configs/mnist.py:h300',
+        '--config.data.name=generated',
+        '--config.teacher.logits=~/no_such.npz',
+      ),
+      f'there is no file {pathlib.Path.home()}/no_such.npz',
+    ),
     (
       ('--config=configs/theory.py:lemma1', '--workers=2'),
       'has no students to share out',

@@ -136,8 +136,19 @@ def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):
   assert 'error: process 0 of 2 cannot go on' in log
   assert 'test accuracy' not in log
   _wait(_start_two(tmp_path, 'resnet'))
-  assert 'resumed after epoch' in (tmp_path / 'log-0.txt').read_text()
+  assert 'resumed after ' in (tmp_path / 'log-0.txt').read_text()
   _assert_same_end(one_device, tmp_path)
+
+
+def test_one_process_that_is_told_to_end_does(tmp_path):
+  both = _start_two(tmp_path, 'mlp')
+  deadline = time.monotonic() + 300
+  while not (tmp_path / 'mlp/run.json').exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+  for process in both:
+    process.send_signal(signal.SIGTERM)
+  assert [process.wait(60) for process in both] == [-signal.SIGTERM] * 2
 
 
 def test_more_devices_than_there_are_is_an_error(tmp_path):

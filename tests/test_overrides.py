@@ -11,7 +11,18 @@ from ml_collections import config_flags
 
 import launch
 from configs import cifar, mnist, theory
-from kd_jax import build, checks, errors, experiment
+from kd_jax import (
+  augment,
+  build,
+  checks,
+  data,
+  errors,
+  experiment,
+  methods,
+  models,
+  optim,
+  preprocessing,
+)
 
 pytestmark = [
   pytest.mark.faults,
@@ -131,14 +142,17 @@ NUMBERS = st.sampled_from(
 @given(data=st.data(), value=NUMBERS | WORDS)
 def test_any_override_runs_or_a_line_says_why_not(recipe, data, value):
   """Whatever passes the checks can be run, or a line says why not."""
-  base = [
-    'launch.py',
-    f'--config={ROOT}/configs/{recipe}',
-    *_SMALL,
-    *SMALL[recipe],
-  ]
-  fields = sorted(set(_leaves(_config(base))) - set(_UNTRIED))
-  argv = [*base, f'--{data.draw(st.sampled_from(fields))}={value}']
+  fields = sorted(set(_leaves(_config(_small(recipe)))) - set(_UNTRIED))
+  field = data.draw(st.sampled_from(fields))
+  _run_or_say(_small(recipe, f'--{field}={value}'))
+
+
+def _small(recipe, *args):
+  source = f'--config={ROOT}/configs/{recipe}'
+  return ['launch.py', source, *_SMALL, *SMALL[recipe], *args]
+
+
+def _run_or_say(argv):
   if _why_not(argv):
     return
   with tempfile.TemporaryDirectory() as folder:
@@ -152,6 +166,30 @@ def test_any_override_runs_or_a_line_says_why_not(recipe, data, value):
       assert str(error)
     else:
       assert record['status'] == 'complete'
+
+
+# What each field may have by itself, and perhaps not beside the others.
+CHOICES = {
+  'data.name': ('generated', 'generated_rgb'),
+  'data.scaling': preprocessing.SCALINGS,
+  'teacher.scaling': preprocessing.SCALINGS,
+  'teacher.outputs_scaling': preprocessing.SCALINGS,
+  'train.augmentation': augment.AUGMENTATIONS,
+  'train.transfer_set': (*data.TRANSFER_SETS, 'generated', 'generated_rgb'),
+  'optim.schedule': optim.SCHEDULES,
+  'optim.name': optim.OPTIMIZERS,
+  'distill.method': methods.METHODS,
+  'student.arithmetic': models.quantized.ARITHMETICS,
+  'teacher.model.arithmetic': models.quantized.ARITHMETICS,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', SMALL)
+@pytest.mark.parametrize('field', CHOICES)
+def test_every_choice_of_a_field_runs_or_a_line_says_why_not(recipe, field):
+  for value in CHOICES[field]:
+    _run_or_say(_small(recipe, f'--config.{field}={value}'))
 
 
 @_SETTINGS

@@ -16,6 +16,7 @@ from kd_jax import (
   experiment,
   export,
   jobs,
+  onnx,
   preprocessing,
   records,
 )
@@ -118,9 +119,10 @@ def test_a_student_of_the_users_is_timed_restored_and_exported(run):
   assert timed['h50']['parameters'] == sum(
     leaf.size for leaf in jax.tree.leaves(weights['params'])
   )
-  _, manifest = export.export(folder / 'run')
-  accuracy = manifest['measured']['loaded']['test']['accuracy']
-  assert accuracy == record['students'][0]['test']['accuracy']
+  _, manifest = export.export(folder / 'run', with_onnx=True)
+  for exported in manifest['measured'].values():
+    accuracy = exported['test']['accuracy']
+    assert accuracy == record['students'][0]['test']['accuracy']
   artifact.load(folder / 'run/export/h50-seed-0')
 
 
@@ -138,6 +140,20 @@ def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
   records.write_json(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
     export.export(tmp_path / 'run')
+
+
+def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
+  run, monkeypatch
+):
+  def convert(forward, image_shape):
+    raise NotImplementedError('no such primitive')
+
+  monkeypatch.setattr(onnx, 'convert', convert)
+  expected = (
+    r'student cannot be written as ONNX by jax2onnx \(no such primitive'
+  )
+  with pytest.raises(errors.UserError, match=expected):
+    export.export(run[0] / 'run', with_onnx=True)
 
 
 @pytest.mark.parametrize(

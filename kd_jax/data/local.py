@@ -161,4 +161,4 @@ def _naming(name: str) -> Iterator[None]:
     yield
   except Exception as error:
     # Each packaging has its own ways to say that a file is damaged.
-    raise DataError(f'{name}: {error or type(error).__name__}') from error
+    raise DataError(f'{name}: {str(error) or type(error).__name__}') from error

@@ -10,9 +10,12 @@ from concurrent import futures
 
 import numpy as np
 
-# Batches that are being read while another is in use.
-_READ_AHEAD = 4
 _AT_ONCE = 256  # images, of a slice
+# Images of several batches that are read in one call, but for large ones. A
+# call asks each file by itself: of 100 images in 40 files one costs 0.2 ms of a
+# core, of 1600 0.05.
+_GROUP, _GROUP_BYTES = 1600, 2**24
+_READ_AHEAD = 2  # groups that are being read while another is in use
 
 
 class Images:
@@ -98,14 +101,18 @@ class Images:
 
     # The step computes on the other half of the cores.
     threads = max(1, (os.cpu_count() or 1) // 2)
-    parts = np.split(order, range(size, len(order), size))
-    yield from (
-      grain.MapDataset.source(parts)
+    largest = _GROUP_BYTES // int(np.prod(self._image_shape))
+    group = max(1, min(_GROUP, largest) // size) * size
+    groups = (
+      grain.MapDataset.source(np.split(order, range(group, len(order), group)))
       .map(self.read)
       .to_iter_dataset(
         grain.ReadOptions(
           num_threads=threads,
-          prefetch_buffer_size=_READ_AHEAD,
+          prefetch_buffer_size=max(threads, _READ_AHEAD),
         )
       )
     )
+    for images in groups:
+      for start in range(0, len(images), size):
+        yield images[start : start + size]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent import futures
 
 import numpy as np
+from absl import logging
 from PIL import Image, ImageOps
 
 from kd_jax.data import on_disk, progress, tfds_folder
@@ -26,11 +27,12 @@ from kd_jax.data.dataset import (
 
 _TFDS = 'tfds:'
 _SUFFIXES = ('.png', '.jpg', '.jpeg')
+_FORMATS = ('PNG', 'JPEG')
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
 # Splits that students are tested on, the first that is there.
 _TESTS = ('test', 'val', 'validation')
 _SPLITS = ('train', 'test')
-_GRAY = ('L', '1')  # Pillow's names for modes without color
+_GRAY = ('L', 'LA', '1')  # Pillow's names for modes without color
 
 
 def load(
@@ -64,36 +66,48 @@ def load(
       path = tfds_folder.prepare(name.removeprefix(_TFDS), data_dir)
     content = tfds_folder.open_folder(path, _TESTS)
     own_name, class_names = content.name, content.class_names
-    arrays = _read_tfds(content, image_size, memory_gib, data_dir)
-    if isinstance(arrays['train_images'], on_disk.Images):
-      digest = _digest_of_files(content, arrays, image_size)
+    arrays, digest = _read_tfds(content, image_size, memory_gib, data_dir)
   else:
     arrays, class_names = _read_folder(path, image_size)
   _check_labels(arrays, class_names, name)
   return make_dataset(
     own_name,
     arrays,
-    num_classes=len(class_names)
-    or 1 + int(max(arrays[f'{split}_labels'].max() for split in _SPLITS)),
+    num_classes=len(class_names) or 1 + int(arrays['train_labels'].max()),
     digest=digest or dataset_digest(map(array_digest, arrays.values())),
     class_names=class_names,
   )
 
 
 def _check_labels(arrays: Arrays, class_names, name: str) -> None:
+  """Refuses labels of no class, and classes that nobody can learn.
+
+  Without names of classes there are as many as the training labels have.
+  """
+  train = arrays['train_labels']
+  for split in _SPLITS:
+    if not len(arrays[f'{split}_labels']):
+      raise DataError(f'{name}: {split} holds no examples')
+  num_classes = len(class_names) or 1 + int(train.max())
   for split in _SPLITS:
     labels = arrays[f'{split}_labels']
-    if not len(labels):
-      raise DataError(f'{name}: {split} holds no examples')
-    wrong = labels < 0
-    if class_names:
-      wrong |= labels >= len(class_names)
+    wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
       first = int(np.argmax(wrong))
       raise DataError(
         f'{name}: {split}_labels[{first}] is {labels[first]}; expected whole '
-        'numbers from 0 on'
+        f'numbers from 0 to {num_classes - 1}, the largest to be trained on'
       )
+  if class_names:  # Where there may be more than there are examples of.
+    return
+  known = np.unique(train)
+  if len(known) < num_classes:
+    empty = int(np.argmax(known != np.arange(len(known))))
+    first = int(np.argmax(train > empty))
+    raise DataError(
+      f'{name}: train_labels[{first}] is {train[first]}, and none is {empty}; '
+      'expected whole numbers from 0 on, each class with an example'
+    )
 
 
 # --- Arrays. ---
@@ -115,7 +129,7 @@ def _read_npz(path: pathlib.Path) -> Arrays:
     raise
   except Exception as error:  # Of NumPy, zipfile, zlib: each has its own.
     raise DataError(
-      f'{path} is not a sound .npz file: {error or type(error).__name__}'
+      f'{path} is not a sound .npz file: {str(error) or type(error).__name__}'
     ) from None
   for split in _SPLITS:
     arrays[f'{split}_images'] = _as_images(
@@ -180,14 +194,40 @@ def _read_folder(
       if path.is_dir() and not path.name.startswith('.')
     )
   )
-  decode = functools.partial(_decode_all, image_size=image_size)
-  splits, like = [], None
-  for part in parts:
-    files, labels = _list_classes(part, class_names)
-    images = decode([str(file) for file in files], files, like=like)
-    like = images[:1]
+  listed = [_list_classes(part, class_names) for part in parts]
+  missing = sorted({*range(len(class_names))} - {*listed[0][1]})
+  if missing:
+    raise DataError(
+      f'{parts[0] / class_names[missing[0]]} holds no images: expected '
+      f'*{", *".join(_SUFFIXES)}, or no such folder'
+    )
+  is_gray = _are_gray([file for files, _ in listed for file in files])
+  splits, shape = [], None
+  for files, labels in listed:
+    images = _decode_all(
+      [str(file) for file in files],
+      files,
+      image_size=image_size,
+      is_gray=is_gray,
+      shape=shape,
+    )
+    shape = images.shape[1:]
     splits.append(Split(images, np.asarray(labels, np.int32)))
   return named_arrays(*splits), class_names
+
+
+def _are_gray(files: Sequence[pathlib.Path]) -> bool:
+  """Whether none of the images has colors, as their headers say."""
+
+  def is_gray(file: pathlib.Path) -> bool:
+    try:
+      with Image.open(file, formats=_FORMATS) as image:
+        return image.mode in _GRAY
+    except Exception:  # Said when it is decoded.
+      return True
+
+  with futures.ThreadPoolExecutor() as pool:
+    return all(pool.map(is_gray, files))
 
 
 def _list_classes(
@@ -205,18 +245,26 @@ def _list_classes(
     raise DataError(
       f'{part} has classes that train/ has not: {", ".join(unknown)}'
     )
-  files, labels = [], []
+  files, labels, others = [], [], []
   for label, name in enumerate(class_names):
-    found = sorted(
-      path
-      for path in (part / name).glob('*')
-      if path.suffix.lower() in _SUFFIXES
-    )
+    if not (part / name).is_dir():
+      continue
+    # Hidden ones are what systems leave beside them, as `._001.png`.
+    paths = [p for p in (part / name).iterdir() if not p.name.startswith('.')]
+    found = sorted(p for p in paths if p.suffix.lower() in _SUFFIXES)
+    others += sorted({*paths} - {*found})
     files += found
     labels += [label] * len(found)
   if not files:
     raise DataError(
       f'{part} holds no images: expected CLASS/*{", *".join(_SUFFIXES)}'
+    )
+  if others:
+    logging.warning(
+      '%s: %d files and folders are no PNG or JPEG, and left out, such as %s',
+      part,
+      len(others),
+      others[0],
     )
   return files, labels
 
@@ -226,40 +274,42 @@ def _read_tfds(
   image_size: int,
   memory_gib: float,
   data_dir: pathlib.Path,
-) -> Arrays:
+) -> tuple[Arrays, str]:
   """Returns the arrays of a prepared folder, the training images perhaps not.
 
-  What is read of those that are left on disk is their labels, once.
+  What is read of those that are left on disk is their labels, once. With them
+  comes the data's digest, which is that of its records, wherever they lie.
   """
   test = tfds_folder.read_encoded(content.test, content)
   test_images = _decode_all(
     test.names,
     [io.BytesIO(image) for image in test.images],
     image_size=image_size,
-    like=None,
+    is_gray=content.is_gray,
   )
   shape = test_images.shape[1:]
   size = content.train.num_examples * int(np.prod(shape))
   if size > memory_gib * 2**30:
-    train = Split(
-      on_disk.Images(
-        content.train.paths,
-        functools.partial(_decode_record, content, image_size, shape),
-        shape,
-      ),
-      tfds_folder.read_labels(content.train, content, data_dir),
+    images = on_disk.Images(
+      content.train.paths,
+      functools.partial(_decode_record, content, image_size, shape),
+      shape,
     )
+    labels, digest = tfds_folder.read_labels(content.train, content, data_dir)
   else:
     encoded = tfds_folder.read_encoded(content.train, content)
     images = _decode_all(
       encoded.names,
       [io.BytesIO(image) for image in encoded.images],
       image_size=image_size,
-      like=test_images,
+      is_gray=content.is_gray,
+      shape=shape,
     )
-    train = Split(images, np.asarray(encoded.labels, np.int32))
-  labels = np.asarray(test.labels, np.int32)
-  return named_arrays(train, Split(test_images, labels))
+    labels, digest = np.asarray(encoded.labels, np.int32), encoded.digest
+  arrays = named_arrays(
+    Split(images, labels), Split(test_images, np.asarray(test.labels, np.int32))
+  )
+  return arrays, dataset_digest([digest, test.digest, repr(image_size)])
 
 
 def _decode_record(
@@ -277,36 +327,21 @@ def _decode_record(
   return image
 
 
-def _digest_of_files(
-  content: tfds_folder.Content, arrays: Arrays, image_size: int
-) -> str:
-  """Returns what stands for the arrays of data that is too large to be read.
-
-  That is the training labels, the test split, and the names and sizes of files.
-  """
-  files = [(path.name, path.stat().st_size) for path in content.train.paths]
-  small = [arrays[name] for name in _NAMES if name != 'train_images']
-  return dataset_digest([repr((files, image_size)), *map(array_digest, small)])
-
-
 def _decode_all(
   names: Sequence[str],
   files: Sequence[pathlib.Path | io.BytesIO],
   *,
   image_size: int,
-  like: np.ndarray | None,
+  is_gray: bool,
+  shape: Sequence[int] | None = None,
 ) -> np.ndarray:
-  """Returns images uint8 [N, H, W, C], shaped as `like` or as the first.
-
-  All are gray if that one is.
-  """
-  is_gray = None if like is None else like.shape[-1] == 1
-  first = decode(names[0], files[0], image_size, is_gray)
-  shape = first.shape if like is None else like.shape[1:]
+  """Returns images uint8 [N, H, W, C], of a shape or of that of the first."""
+  if shape is None:
+    shape = decode(names[0], files[0], image_size, is_gray).shape
   images = np.empty((len(files), *shape), np.uint8)
 
   def put(index: int) -> None:
-    image = decode(names[index], files[index], image_size, shape[-1] == 1)
+    image = decode(names[index], files[index], image_size, is_gray)
     if image.shape != shape:
       raise _other_size(names[index], image.shape, shape)
     images[index] = image
@@ -335,7 +370,7 @@ def decode(
   name: str,
   file: pathlib.Path | io.BytesIO,
   image_size: int,
-  is_gray: bool | None,
+  is_gray: bool,
 ) -> np.ndarray:
   """Returns an image as uint8 [H, W, C].
 
@@ -343,24 +378,40 @@ def decode(
     name: of it, for errors.
     file: a PNG or JPEG.
     image_size: see `load`.
-    is_gray: whether C is to be 1, or 3; None for what the image has.
+    is_gray: whether C is to be 1, or 3.
+  """
+  image = open_image(name, file)
+  if is_gray and image.mode not in _GRAY:
+    raise DataError(f'{name}: has colors, which the data set says it has not')
+  return as_array(image, image_size, is_gray)
+
+
+def open_image(name: str, file: pathlib.Path | io.BytesIO) -> Image.Image:
+  """Returns a PNG or JPEG, turned as its camera was.
+
+  Raises:
+    DataError: naming it, if it is neither, too large, or of more than 8 bits.
   """
   try:
-    with Image.open(file, formats=('PNG', 'JPEG')) as image:
+    with Image.open(file, formats=_FORMATS) as image:
       # Pillow refuses what is twice as large, and only warns of this.
       if image.width * image.height > Image.MAX_IMAGE_PIXELS:
         raise DataError(f'is too large: {image.width} x {image.height} pixels')
       if image.mode.startswith(('I', 'F')):
         raise DataError('has more than 8 bits a pixel and color: convert it')
-      if is_gray is None:
-        is_gray = image.mode in _GRAY
-      if is_gray and image.mode not in _GRAY:
-        raise DataError('has colors, and the first image has none')
-      image = ImageOps.exif_transpose(image)
-      image = image.convert('L' if is_gray else 'RGB')
-      if image_size:
-        image = ImageOps.fit(image, (image_size, image_size))
-      array = np.asarray(image)
+      image.load()
+      ImageOps.exif_transpose(image, in_place=True)
+      return image
   except Exception as error:  # Pillow raises many kinds.
-    raise DataError(f'{name}: {error or type(error).__name__}') from None
+    raise DataError(f'{name}: {str(error) or type(error).__name__}') from None
+
+
+def as_array(image: Image.Image, image_size: int, is_gray: bool) -> np.ndarray:
+  """Returns uint8 [H, W, 1 or 3], cropped and resized to a side if not 0."""
+  mode = 'L' if is_gray else 'RGB'
+  if image.mode != mode:  # Else it would be copied.
+    image = image.convert(mode)
+  if image_size:
+    image = ImageOps.fit(image, (image_size, image_size))
+  array = np.asarray(image)
   return array[..., None] if is_gray else array

@@ -6,6 +6,7 @@ example's key, so the canonical order can be had back: from the `id` feature
 (`train_00042`), or else by hashing the keys 0 .. N-1 again.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -67,6 +68,7 @@ class Content(NamedTuple):
     image: name of the feature that is the image.
     label: likewise.
     class_names: in the order of the labels.
+    is_gray: whether images have one channel.
   """
 
   name: str
@@ -76,6 +78,7 @@ class Content(NamedTuple):
   image: str
   label: str
   class_names: tuple[str, ...]
+  is_gray: bool
 
 
 class Encoded(NamedTuple):
@@ -85,11 +88,13 @@ class Encoded(NamedTuple):
     names: of its examples, for errors.
     images: PNG or JPEG.
     labels: whole numbers.
+    digest: SHA-256 (hex) of its records.
   """
 
   names: list[str]
   images: list[bytes]
   labels: list[int]
+  digest: str
 
 
 def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -130,7 +135,9 @@ def open_folder(folder: pathlib.Path, tests: Sequence[str]) -> Content:
     with progress.quiet_tfds():
       info = tfds.builder_from_directory(folder).info
   except Exception as error:  # As in `read`.
-    raise DataError(f'{folder}: {error or type(error).__name__}') from error
+    raise DataError(
+      f'{folder}: {str(error) or type(error).__name__}'
+    ) from error
   image, label = _keys(folder, info)
   test = next((name for name in tests if name in info.splits), None)
   if 'train' not in info.splits or test is None:
@@ -146,8 +153,16 @@ def open_folder(folder: pathlib.Path, tests: Sequence[str]) -> Content:
     )
     for name in ('train', test)
   )
-  names = tuple(info.features[label].names)
-  return Content(info.name, folder, train, test, image, label, names)
+  return Content(
+    info.name,
+    folder,
+    train,
+    test,
+    image,
+    label,
+    tuple(info.features[label].names),
+    is_gray=info.features[image].shape[-1] == 1,
+  )
 
 
 def _keys(folder: pathlib.Path, info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -182,7 +197,7 @@ def read_encoded(split: SplitFiles, content: Content) -> Encoded:
   Raises:
     DataError: if a file is damaged.
   """
-  encoded = Encoded([], [], [])
+  encoded, digest = Encoded([], [], [], ''), _RecordsDigest()
   for path in split.paths:
     try:
       for index, record in enumerate(_read_records(path)):
@@ -190,18 +205,36 @@ def read_encoded(split: SplitFiles, content: Content) -> Encoded:
         encoded.names.append(f'{path}, record {index}')
         encoded.images.append(feature[content.image].bytes_list.value[0])
         encoded.labels.append(feature[content.label].int64_list.value[0])
+        digest.update(record)
     except Exception as error:  # As in `read`.
-      raise DataError(f'{path}: {error or type(error).__name__}') from error
-  return encoded
+      raise DataError(
+        f'{path}: {str(error) or type(error).__name__}'
+      ) from error
+  return encoded._replace(digest=digest.hex())
+
+
+class _RecordsDigest:
+  """The SHA-256 of records, in whatever files they lie."""
+
+  def __init__(self):
+    self._sha = hashlib.sha256()
+
+  def update(self, record: bytes) -> None:
+    self._sha.update(len(record).to_bytes(8))
+    self._sha.update(record)
+
+  def hex(self) -> str:
+    return self._sha.hexdigest()
 
 
 def read_labels(
   split: SplitFiles, content: Content, cache_dir: pathlib.Path
-) -> np.ndarray:
-  """Returns the labels int32 [N] of a split of array_record files.
+) -> tuple[np.ndarray, str]:
+  """Returns the labels int32 [N] of array_record files, and their digest.
 
-  They are kept in `cache_dir`, as all of the split has to be read for them, and
-  read again if a file is of another size or time.
+  The digest is that of `Encoded`. Both are kept in `cache_dir`, as all of the
+  split has to be read for them, and read again if a file is of another size or
+  time.
 
   Raises:
     DataError: if a file is damaged, or is no array_record.
@@ -214,12 +247,13 @@ def read_labels(
   cached = cache_dir / '.kd_jax' / f'{split.name}-labels-{digest[:16]}.npz'
   try:
     with np.load(cached, allow_pickle=False) as stored:
-      labels = stored['labels']  # Its checksum is the archive's.
+      # Their checksums are the archive's.
+      labels, digest = stored['labels'], str(stored['digest'])
     if labels.shape == (split.num_examples,):
-      return labels
+      return labels, digest
   except Exception:  # Of what is not there, cut or damaged: read again.
     pass
-  labels = np.empty(split.num_examples, np.int32)
+  labels, digest = np.empty(split.num_examples, np.int32), _RecordsDigest()
   filled = 0
   for path in progress.bar(split.paths, desc='Reading labels', unit='file'):
     if '.array_record' not in path.name:
@@ -232,18 +266,23 @@ def read_labels(
       for records in _read_in_parts(path):
         for record in records:
           labels[filled] = _feature(record)[content.label].int64_list.value[0]
+          digest.update(record)
           filled += 1
     except Exception as error:  # As in `read`.
-      raise DataError(f'{path}: {error or type(error).__name__}') from error
+      raise DataError(
+        f'{path}: {str(error) or type(error).__name__}'
+      ) from error
   part = cached.with_suffix(f'.{os.getpid()}.part')
   try:
     cached.parent.mkdir(parents=True, exist_ok=True)
     with open(part, 'wb') as file:
-      np.savez(file, labels=labels)
+      np.savez(file, labels=labels, digest=digest.hex())
     os.replace(part, cached)
   except OSError as error:
+    with contextlib.suppress(OSError):
+      part.unlink()
     logging.warning('labels are read once more next time: %s', error)
-  return labels
+  return labels, digest.hex()
 
 
 def _read_in_parts(

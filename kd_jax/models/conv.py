@@ -495,7 +495,7 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   """Returns the forms that are fastest on a CPU.
 
   Measured by benchmarks/convolutions.py for the networks of the paper's Table
-  2 and batches of 100; the results are in results/bench-convolutions.json.
+  2 and batches of 100; the results are in results/bench-avx2-convolutions.json.
 
   Args:
     images, kernel: arrays, or their shapes and types.

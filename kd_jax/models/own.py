@@ -9,6 +9,7 @@ that computes with JAX.
 import functools
 import hashlib
 import importlib
+import inspect
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,8 @@ def function(name: str) -> Callable[..., Any]:
       f'{error}; expected package.module:function, of a package that Python '
       'finds from here'
     ) from None
+  except Exception as error:  # It is the user's code.
+    raise NotFound(f'{type(error).__name__}: {error}') from error
   if not callable(found):
     raise NotFound(f'{attribute} is no function')
   return found
@@ -55,13 +58,14 @@ def function(name: str) -> Callable[..., Any]:
 def source(name: str) -> str:
   """Returns what the function that a name names is made of: a digest (hex).
 
-  It is of the file of the module, so that what was trained by an
-  earlier state of it is known to be.
+  It is of the file of the module, and of that where the function is defined, so
+  that what was trained by an earlier state of them is known to be.
   """
-  module = importlib.import_module(name.partition(':')[0])
-  path = getattr(module, '__file__', None)
-  content = pathlib.Path(path).read_bytes() if path else b''
-  return hashlib.sha256(content).hexdigest()
+  named = importlib.import_module(name.partition(':')[0])
+  defined = inspect.getmodule(function(name))
+  paths = [getattr(module, '__file__', None) for module in (named, defined)]
+  content = [pathlib.Path(path).read_bytes() for path in filter(None, paths)]
+  return hashlib.sha256(b''.join(dict.fromkeys(content))).hexdigest()
 
 
 def _with_features(output: Any) -> tuple[jax.Array, Features]:

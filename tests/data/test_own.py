@@ -83,6 +83,15 @@ def _other_size(arrays):
   arrays['test_images'] = arrays['test_images'][:, :3]
 
 
+def _from_one_on(arrays):
+  arrays['train_labels'] += 1
+  arrays['test_labels'] += 1
+
+
+def _never_trained(arrays):
+  arrays['test_labels'][2] = 255
+
+
 def _beyond_int32(arrays):
   arrays['train_labels'][2] = 2**32 + 1
 
@@ -98,6 +107,8 @@ def _objects(arrays):
     (_without_labels, 'lacks train_labels; it holds train_images'),
     (_floats, r'test_images are float64 \[3, 4, 5, 3\]; expected uint8'),
     (_negative, r'train_labels\[4\] is -1'),
+    (_from_one_on, r'train_labels\[0\] is 1, and none is 0; expected whole'),
+    (_never_trained, r'test_labels\[2\] is 255; expected whole .* 0 to 2'),
     (_beyond_int32, r'train_labels\[2\] is 4294967297; expected classes'),
     (_too_few, r'train_labels are int64 \[5\]; expected whole numbers \[6\]'),
     (_other_size, r'train_images are \(4, 5, 3\), test_images \(3, 5, 3\)'),
@@ -137,11 +148,41 @@ def test_a_folder_of_images_is_the_data_set(arrays, tmp_path):
   assert len(dataset.test.labels) == 3
 
 
-def test_a_hidden_folder_is_no_class(arrays, tmp_path):
+def test_what_is_hidden_is_no_class_and_no_image(arrays, tmp_path):
   folder = _save_folder(tmp_path / 'insects', arrays)
   for split in ('train', 'test'):
     (tmp_path / 'insects' / split / '.ipynb_checkpoints').mkdir()
-  assert data.load(folder).class_names == ('ant', 'bee', 'cat')
+    (tmp_path / 'insects' / split / 'ant' / '._000.png').write_text('mac')
+  dataset = data.load(folder)
+  assert dataset.class_names == ('ant', 'bee', 'cat')
+  assert len(dataset.train.labels) == 6
+
+
+def test_files_of_other_kinds_are_left_out_with_a_warning(
+  arrays, tmp_path, caplog
+):
+  folder = _save_folder(tmp_path / 'insects', arrays)
+  for name in ('1.webp', '0.bmp'):
+    (tmp_path / 'insects' / 'train' / 'bee' / name).write_text('')
+  assert len(data.load(folder).train.labels) == 6
+  expected = 'train: 2 files and folders are no PNG or JPEG, and left out, such'
+  assert expected in caplog.text and 'bee/0.bmp' in caplog.text
+
+
+@pytest.mark.parametrize('split', ['train', 'test'])
+def test_images_are_of_colors_if_any_is(tmp_path, split):
+  arrays = _arrays(np.random.default_rng(0), shape=(4, 5, 1))
+  folder = _save_folder(tmp_path / 'gray', arrays)
+  Image.new('LA', (5, 4)).save(tmp_path / 'gray' / 'train' / 'ant' / '000.png')
+  assert data.load(folder).train.images.shape == (6, 4, 5, 1)
+  (path,) = (tmp_path / 'gray' / split / 'cat').glob('*2.png')
+  Image.new('RGB', (5, 4), (9, 8, 7)).save(path)
+  dataset = data.load(folder)
+  assert dataset.train.images.shape == (6, 4, 5, 3)
+  gray = dataset.train.images[2]  # The first bee.
+  np.testing.assert_array_equal(
+    gray, np.repeat(arrays['train_images'][1], 3, -1)
+  )
 
 
 def test_gray_files_have_one_channel(tmp_path):
@@ -181,11 +222,9 @@ def _damaged(folder):
   path.write_bytes(path.read_bytes()[:40])
 
 
-def _colored(folder):
-  Image.new('RGB', (5, 4)).save(folder / 'train' / 'cat' / '000.png')
-  for path in folder.rglob('*.png'):
-    if path.parent.name != 'cat':
-      Image.new('L', (5, 4)).save(path)
+def _no_bees(folder):
+  for path in (folder / 'train' / 'bee').iterdir():
+    path.unlink()
 
 
 def _deep(folder):
@@ -205,7 +244,7 @@ def _bomb(folder):
     (_no_images, 'test holds no images'),
     (_new_class, 'test has classes that train/ has not: dog'),
     (_damaged, 'bee/001.png: '),
-    (_colored, 'cat/000.png: has colors'),
+    (_no_bees, r'train/bee holds no images: expected \*.png'),
     (_deep, 'cat/000.png: has more than 8 bits'),
     (_bomb, 'cat/999.png: .*decompression bomb'),
   ],
@@ -277,6 +316,8 @@ def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
   load = lambda **options: data.load(
     'tfds:toy_insects', data_dir=tmp_path, **options
   )
+  assert load().digest == load(memory_gib=0.0).digest
+  assert load().digest != load(image_size=4).digest
   memory, disk = load().train, load(memory_gib=0.0).train
   assert isinstance(memory.images, np.ndarray)
   assert not isinstance(disk.images, np.ndarray)
@@ -292,7 +333,9 @@ def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
   np.testing.assert_array_equal(disk.images.part(1, 3)[:], memory.images[1:3])
   # Labels are read once.
   (cached,) = (tmp_path / '.kd_jax').glob('train-labels-*.npz')
-  np.savez(cached, labels=memory.labels[::-1])
+  with np.load(cached) as stored:
+    digest = stored['digest']
+  np.savez(cached, labels=memory.labels[::-1], digest=digest)
   assert (load(memory_gib=0.0).train.labels == memory.labels[::-1]).all()
   # And again if what is kept is damaged, or the files are not those they were.
   damaged = bytearray(cached.read_bytes())
@@ -302,7 +345,7 @@ def test_images_that_are_left_on_disk_are_those_of_memory(tmp_path):
     np.testing.assert_array_equal(
       load(memory_gib=0.0).train.labels, memory.labels
     )
-  np.savez(cached, labels=memory.labels[::-1])
+  np.savez(cached, labels=memory.labels[::-1], digest=digest)
   os.utime(next(tmp_path.rglob('*train.array_record*')), (0, 0))
   np.testing.assert_array_equal(
     load(memory_gib=0.0).train.labels, memory.labels
