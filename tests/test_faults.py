@@ -201,7 +201,7 @@ def _kill(process, folder, pattern, look_on_s, rng):
 def test_killed_at_any_moment_a_run_ends_bit_for_bit(
   tmp_path, mnist_files, slow_download
 ):
-  """SIGKILL at 24 random moments, four in each phase."""
+  """SIGKILL at 24 random moments, four from each phase's start on."""
   args = (f'--source_dir={mnist_files}',)
   reference = tmp_path / 'reference'
   code, log = _launch(reference, *args, f'--data_dir={reference}/data')
@@ -295,6 +295,25 @@ def _end_of_seed_0(folder):
     (_workdir(folder) / 'students/h50/seed-0/result.json').read_text()
   )
   return [(student['weights'], student['test'], student['by_class'])]
+
+
+def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
+  """The disk read-only, with a run on it: its results stay."""
+  disk = tmp_path / 'disk'
+  with _small_disk(disk, '16m'):
+    shutil.copytree(whole, disk, dirs_exist_ok=True)
+    again = GENERATED, '--config.seeds=2'
+    remount = lambda how: subprocess.run(
+      ['mount', '-o', f'remount,{how}', disk], check=True
+    )
+    remount('ro')
+    code, log = _launch(disk, *again)
+    _assert_clear(code, log, 'Read-only file system')
+    assert _end(disk) == _end(whole)
+    remount('rw')
+    code, log = _launch(disk, *again)
+    assert code == 0, log
+    assert _end(disk)['students'][:1] == _end(whole)['students']
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
