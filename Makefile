@@ -55,6 +55,7 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/growth.py
 	$(BENCH)/bin/python benchmarks/side_by_side.py
 	$(BENCH)/bin/python benchmarks/large_data.py
+	$(BENCH)/bin/python -m kd_jax.report results
 
 clean:  ## Remove the environment and the caches; runs/ and data stay.
 	rm -rf $(VENV) $(BENCH) $(LOCK) .pytest_cache .ruff_cache .hypothesis
