@@ -101,7 +101,7 @@ def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
 
 @pytest.mark.parametrize(
   'memory_gib, epochs_saved',
-  [(0.0, True), (4.0, True), (4.0, False)],
+  [(0.0, True), (4.0, True), pytest.param(4.0, False, marks=SLOW)],
   ids=['disk', 'memory', 'saves_are_slow'],
 )
 def test_a_run_stopped_within_an_epoch_goes_on_within_it(

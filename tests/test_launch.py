@@ -91,18 +91,17 @@ def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
   assert last.endswith('JAX_PLATFORMS is cuda')
 
 
-def test_a_folder_can_be_named_as_the_shell_does_not(tmp_path):
+def test_the_home_folder_can_be_named_as_the_shell_does(tmp_path):
+  (tmp_path / 'run' / 'students').mkdir(parents=True)
   result = subprocess.run(
-    [sys.executable, ROOT / 'launch.py', '--workdir=.', '--runs_dir=~/runs']
-    + [f'--config={ROOT}/configs/theory.py:lemma1'],
-    cwd=tmp_path,
-    env=os.environ | {'HOME': str(tmp_path), 'PYTHONPATH': str(ROOT)},
+    [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
+    + ['--workdir=~/run', '--config.data.name=generated'],
+    cwd=ROOT,
+    env=os.environ | {'HOME': str(tmp_path)},
     capture_output=True,
     text=True,
   )
-  assert result.returncode == 0, result.stderr
-  assert (tmp_path / 'run.json').exists()
-  assert not (tmp_path / '~').exists()
+  assert f'error: {tmp_path}/run holds students but no sound' in result.stderr
 
 
 def _record(workdir):

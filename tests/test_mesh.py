@@ -140,7 +140,9 @@ def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):
   _assert_same_end(one_device, tmp_path)
 
 
-def test_one_process_that_is_told_to_end_does(tmp_path):
+@pytest.mark.faults
+@pytest.mark.slow
+def test_processes_that_are_told_to_end_do(tmp_path):
   both = _start_two(tmp_path, 'mlp')
   deadline = time.monotonic() + 300
   while not (tmp_path / 'mlp/run.json').exists():

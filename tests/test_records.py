@@ -87,6 +87,13 @@ with records.locked(sys.argv[1]):
 """
 
 
+def test_the_folder_one_is_in_is_locked_by_its_name(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with records.locked('.'):
+    with pytest.raises(records.Busy), records.locked(tmp_path):
+      pass
+
+
 def test_a_folder_is_shared_by_those_who_share_it(tmp_path):
   with records.locked(tmp_path, shared=True):
     with records.locked(tmp_path, shared=True):
