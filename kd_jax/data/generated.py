@@ -6,6 +6,8 @@ Integers throughout, and a random stream that NumPy has frozen, so that every
 platform and version makes the same arrays.
 """
 
+import functools
+
 import numpy as np
 
 from kd_jax.data.dataset import (
@@ -28,8 +30,9 @@ _MAX_MIX = 120  # of 256: how much of the other class shows
 _NOISE = 80  # each pixel's noise is the sum of two uniform in +-_NOISE
 
 
+@functools.cache
 def load(name: str) -> Dataset:
-  """Generates a data set of SHAPES."""
+  """Generates a data set of SHAPES, once: its arrays are read-only."""
   rng = np.random.RandomState(list(name.encode()))
   classes = _class_images(rng, SHAPES[name])
   arrays = named_arrays(
