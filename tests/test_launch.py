@@ -59,11 +59,13 @@ def _run(workdir, *args, recipe='h300'):
 
 
 def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
+  np.save(tmp_path / 'logits.npy', np.zeros((64, 10), np.float32))
   code, _, error = _launch(
     '--config=configs/mnist.py:h300',
     *QUICK,
     f'--workdir={tmp_path / "run"}',
     f'--runs_dir={tmp_path}',
+    f'--config.teacher.logits={tmp_path / "logits.npy"}',
     '--config.data.train_examples=64',
     '--config.student.hidden=(2000000000,)',
   )
