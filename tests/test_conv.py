@@ -166,7 +166,7 @@ def test_forms_are_equal_wherever_they_apply(size, geometry):
       scale = np.abs(expected).max()
       np.testing.assert_allclose(own, expected, atol=2e-5 * scale, rtol=0)
     compared += 1
-  expected = 4 if geometry.strides == (1, 1) else 2
+  expected = 5 if geometry.strides == (1, 1) else 3
   assert compared == expected + (size == (2, 2))
 
 
@@ -191,6 +191,18 @@ def test_a_form_is_refused_where_it_does_not_apply(form, yes, no):
 
   assert applies() and all(applies(**kwargs) for kwargs in yes)
   assert not any(applies(**kwargs) for kwargs in no)
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+def test_a_stem_whose_patches_are_no_wider_than_its_output(stride):
+  def chosen(channels, features):
+    images, weights = _problem(2, (8, 8), (3, 3), channels, features)
+    kwargs = dict(window_strides=(stride, stride), padding=((1, 1), (1, 1)))
+    _assert_same(images, weights, dimension_numbers=LAYOUT, **kwargs)
+    return conv.cpu_forms(images, weights, conv.Geometry(*kwargs.values()))
+
+  assert chosen(3, 27) == ('native', 'native', 'patches')
+  assert chosen(3, 26) == ('native', 'native', 'native')
 
 
 @pytest.mark.parametrize('size, form', [(4, 'winograd'), (2, 'karatsuba')])

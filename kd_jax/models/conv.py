@@ -427,6 +427,26 @@ def _bands_kernel(images, kernel, cotangent, geometry: Geometry):
   return product.reshape(cols, channels, rows, features).transpose(2, 0, 1, 3)
 
 
+def _patches_kernel(images, kernel, cotangent, geometry: Geometry):
+  """One matrix product of (h w C) x D, of patches: for few channels."""
+  height, width = cotangent.shape[1:3]
+  down, right = geometry.strides
+  padded = jnp.pad(images, ((0, 0), *geometry.padding, (0, 0)))
+  patches = jnp.concatenate(
+    [
+      padded[
+        :,
+        i : i + down * (height - 1) + 1 : down,
+        j : j + right * (width - 1) + 1 : right,
+      ]
+      for i in range(kernel.shape[0])
+      for j in range(kernel.shape[1])
+    ],
+    axis=-1,
+  )
+  return _pair(patches, cotangent).reshape(kernel.shape)
+
+
 def _winograd_kernel(images, kernel, cotangent, geometry: Geometry):
   """The transpose of `winograd`, with the images as transformed there."""
   counts = [_num_tiles(size) for size in cotangent.shape[1:3]]
@@ -452,6 +472,7 @@ KERNEL_GRADIENTS = {
   'native': _native_kernel,
   'shifts': _shifts_kernel,
   'bands': _bands_kernel,
+  'patches': _patches_kernel,
   'winograd': _winograd_kernel,
   'karatsuba': _karatsuba_kernel,
 }
@@ -475,7 +496,7 @@ _LEAST_ROWS = 64
 
 def applies(form: str, images, kernel, geometry: Geometry) -> bool:
   """Whether a form computes the convolution of such images with a kernel."""
-  if form in ('native', 'shifts'):
+  if form in ('native', 'shifts', 'patches'):
     return True
   if geometry.strides != (1, 1):
     return False
@@ -505,7 +526,9 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   if min(height, width) < 1:  # There is nothing to compute.
     return Forms('native', 'native', 'native')
   if kernel.shape[2] < 16:  # The stem: products with so short a side are slow.
-    return Forms('native', 'native', 'native')
+    is_narrow = np.prod(kernel.shape[:3]) <= kernel.shape[3]
+    # Patches take no more memory then than the gradient of the output.
+    return Forms('native', 'native', 'patches' if is_narrow else 'native')
   if _is_whole(images):  # They are of networks in use, and have no gradient.
     is_small = height * width <= 4 or kernel.shape[:2] == (1, 1)
     return Forms('shifts' if is_small else 'native', 'native', 'native')
