@@ -13,7 +13,7 @@ from absl import app, flags
 from ml_collections import config_flags
 from ml_collections.config_flags import config_path
 
-from kd_jax import errors, host_memory
+from kd_jax.runtime import errors, host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE,ARGUMENT=VALUE,... of the run.'
@@ -111,7 +111,8 @@ def _unknown_field(argv: list[str]) -> str | None:
 
 def _workdir(config) -> pathlib.Path:
   """Returns the run's folder: its name, marked if fields were overridden."""
-  from kd_jax import experiment, records
+  from kd_jax.experiments import experiment
+  from kd_jax.runtime import files
 
   if _WORKDIR.value:
     return pathlib.Path(_WORKDIR.value).expanduser()
@@ -122,7 +123,7 @@ def _workdir(config) -> pathlib.Path:
     ).items()
     if field.partition('.')[0] not in experiment.FREE_FIELDS
   }
-  mark = f'+{records.digest(overrides)[:8]}' if overrides else ''
+  mark = f'+{files.digest(overrides)[:8]}' if overrides else ''
   return _runs_dir() / f'{config.name}{mark}'
 
 
@@ -135,7 +136,7 @@ def _join_processes() -> None:
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if not _DISTRIBUTED.value and given == (None, None, None):
     return
-  from kd_jax import processes
+  from kd_jax.runtime import processes
 
   processes.start(*given)
   if not processes.is_first():
@@ -147,7 +148,7 @@ def _share_machine() -> bool:
 
   Returns whether this process is only a part of the run.
   """
-  from kd_jax import workers
+  from kd_jax.runtime import workers
 
   if workers.begin():
     return True
@@ -182,18 +183,19 @@ def main(argv: list[str]) -> None:
     is_part = _share_machine()
     _join_processes()
     # Imported late, so that --list, --help and a mistyped flag answer at once.
-    from kd_jax import (
-      experiment,
+    from kd_jax.experiments import experiment
+    from kd_jax.report import report
+    from kd_jax.runtime import (
+      compilation_cache,
+      environment,
+      logs,
       processes,
-      program_cache,
-      records,
-      report,
-      theory,
     )
+    from kd_jax.theory import theory
 
-    records.check_device()
-    records.log_own_lines()
-    program_cache.enable()
+    environment.check_device()
+    logs.log_own_lines()
+    compilation_cache.enable()
     workdir = _workdir(_CONFIG.value)
     with processes.guard(), errors.naming_memory():
       if 'experiment' in _CONFIG.value:

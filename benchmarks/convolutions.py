@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import host_memory, timing
-from kd_jax.models import conv
+from kd_jax.benchmark import timing
+from kd_jax.models import convolution
+from kd_jax.runtime import host_memory
 
 BATCH = 100
 # (size of the map, channels, kernel, features, stride), by where they are.
@@ -71,8 +72,8 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     keys[1], (kernel_size, kernel_size, channels, features)
   ) / np.sqrt(kernel_size**2 * channels)
   padding = (kernel_size // 2,) * 2
-  geometry = conv.Geometry((stride, stride), (padding, padding))
-  cotangent = jnp.cos(conv.native(images, kernel, geometry))
+  geometry = convolution.Geometry((stride, stride), (padding, padding))
+  cotangent = jnp.cos(convolution.native(images, kernel, geometry))
 
   def compiled(fn, *args):
     return functools.partial(jax.jit(fn).lower(*args).compile(), *args)
@@ -80,22 +81,22 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
   calls = {
     'forward': {
       form: compiled(lambda x, w, fn=fn: fn(x, w, geometry), images, kernel)
-      for form, fn in conv.FORMS.items()
-      if conv.applies(form, images, kernel, geometry)
+      for form, fn in convolution.FORMS.items()
+      if convolution.applies(form, images, kernel, geometry)
     },
     'images': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
-      for form, fn in conv.IMAGES_GRADIENTS.items()
-      if conv.applies(form, images, kernel, geometry)
+      for form, fn in convolution.IMAGES_GRADIENTS.items()
+      if convolution.applies(form, images, kernel, geometry)
     },
     'kernel': {
       form: compiled(
         lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
       )
-      for form, fn in conv.KERNEL_GRADIENTS.items()
-      if conv.applies(form, images, kernel, geometry)
+      for form, fn in convolution.KERNEL_GRADIENTS.items()
+      if convolution.applies(form, images, kernel, geometry)
     },
   }
   return {
@@ -103,7 +104,7 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     'kernel': kernel.shape,
     'stride': stride,
     'gflop': 2 * cotangent.size * kernel_size**2 * channels / 1e9,
-    'chosen': conv.cpu_forms(images, kernel, geometry)._asdict(),
+    'chosen': convolution.cpu_forms(images, kernel, geometry)._asdict(),
     'seconds': {what: _time(own, rounds) for what, own in calls.items()},
   }
 

@@ -45,7 +45,8 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   import numpy as np
 
   from configs import cifar, mnist
-  from kd_jax import build, host_memory, train
+  from kd_jax.runtime import host_memory
+  from kd_jax.training import build, train
 
   host_memory.keep_freed_memory()
   if network == 'h300':
@@ -104,7 +105,7 @@ def main() -> None:
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
     return
-  from kd_jax import timing
+  from kd_jax.benchmark import timing
 
   runs = {
     (network, axis, value): []

@@ -218,7 +218,7 @@ def compare(
     `limits_of` measured, in the same rounds. 'checks': of each system, as
     compared.
   """
-  from kd_jax import timing
+  from kd_jax.benchmark import timing
 
   ours = next(iter(starters))
   workers, checks, first_of = {}, {}, {}
@@ -306,13 +306,13 @@ def write(
     peers: packages whose versions count, too.
     fields: of the record.
   """
-  from kd_jax import records
+  from kd_jax.runtime import environment, files
 
   own = environment(peers)
   width = own['instructions'].partition(',')[0].replace('-', '').lower()
   name = f'bench-{"gpu" if on_gpu() else width or "cpu"}-{what}'
   record = {'name': name, 'command': _command(sys.argv), 'environment': own}
-  records.write_json(out_dir / f'{name}.json', record | fields)
+  files.write_json(out_dir / f'{name}.json', record | fields)
 
 
 def add_shares(
@@ -364,10 +364,10 @@ def environment(peers: Sequence[str]) -> dict[str, Any]:
   """Returns where this runs, and the versions of the peers."""
   from importlib import metadata
 
-  from kd_jax import records
+  from kd_jax.runtime import environment
 
   versions = {name: metadata.version(name) for name in peers}
-  return records.environment() | {'peers': versions}
+  return environment.describe() | {'peers': versions}
 
 
 _SIZE, _GPU_SIZE = 2048, 8192  # of a matrix
@@ -393,10 +393,10 @@ def _limits(size: int, products_s: dict[str, float], copy_s: float):
 
 def _kinds() -> dict[str, str]:
   """Returns the types whose products are measured, by how they are named."""
-  from kd_jax import records
+  from kd_jax.runtime import environment
 
   kinds = {'': 'float32'}
-  if on_gpu() or 'bfloat16' in records.environment()['instructions']:
+  if on_gpu() or 'bfloat16' in environment.describe()['instructions']:
     kinds['_bfloat16'] = 'bfloat16'
   return kinds
 

@@ -92,7 +92,9 @@ def make_system(
 
 def deployed(name: str, preprocess=None, **fields):
   """Returns images -> probabilities of our network, as it is in use."""
-  from kd_jax import export, models, preprocessing
+  from kd_jax import models
+  from kd_jax.data import preprocessing
+  from kd_jax.export import export
 
   module, variables = models.folding.fold(
     networks.make_module(name, **fields), networks.make_variables(name)
@@ -131,7 +133,7 @@ def ours_exported(name: str) -> harness.System:
 def _loaded(name: str) -> Callable:
   import jax
 
-  from kd_jax import export
+  from kd_jax.export import export
 
   exported = jax.export.deserialize(
     bytearray(export.serialize(deployed(name), networks.image_shape(name)))
@@ -146,7 +148,7 @@ def exported_over_live(name: str) -> dict[str, dict[str, float]]:
   """
   import jax
 
-  from kd_jax import timing
+  from kd_jax.benchmark import timing
 
   calls = {'live': jax.jit(deployed(name)), 'exported': _loaded(name)}
   ratios = {}
@@ -210,7 +212,8 @@ def torch_eager(
 
 
 def write_our_onnx(name: str, folder: pathlib.Path) -> None:
-  from kd_jax import onnx, preprocessing
+  from kd_jax.data import preprocessing
+  from kd_jax.export import onnx
 
   shape = networks.image_shape(name)
   forward = deployed(
@@ -223,7 +226,7 @@ def write_our_onnx(name: str, folder: pathlib.Path) -> None:
 def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
   import torch
 
-  from kd_jax import onnx
+  from kd_jax.export import onnx
 
   torch.onnx.export(
     _torch_forward(name),
@@ -237,7 +240,7 @@ def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
 
 def onnxruntime(name: str, write: Callable) -> harness.System:
   """ONNX Runtime, with its own defaults."""
-  from kd_jax import onnx
+  from kd_jax.export import onnx
 
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
@@ -249,7 +252,7 @@ def openvino(name: str) -> harness.System:
   """OpenVINO in float32, told to answer soon and not to serve many callers."""
   import openvino
 
-  from kd_jax import onnx
+  from kd_jax.export import onnx
 
   with tempfile.TemporaryDirectory() as folder:
     write_our_onnx(name, pathlib.Path(folder))
@@ -282,7 +285,7 @@ LIMITS = {'ours': harness.jax_limits, 'torch': harness.torch_limits}
 
 def _costs(name: str) -> dict[str, int]:
   """Returns multiply-accumulates and bytes of an image, and of parameters."""
-  from kd_jax import costs
+  from kd_jax.models import costs
 
   parameters = costs.count_parameters(networks.make_variables(name)['params'])
   return {

@@ -122,15 +122,10 @@ def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
   import numpy as np
 
   from configs import cifar
-  from kd_jax import (
-    build,
-    context,
-    data,
-    host_memory,
-    jobs,
-    logits_on_disk,
-    train,
-  )
+  from kd_jax import data
+  from kd_jax.runtime import host_memory
+  from kd_jax.teachers import outputs_on_disk
+  from kd_jax.training import build, context, jobs, train
 
   if place == 'disk':
     # What the process may allocate: with more it would end.
@@ -155,7 +150,7 @@ def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
     return np.sin(codes * np.arange(1, 11, dtype=np.float32))
 
   if place == 'disk':
-    outputs = logits_on_disk.Logits(
+    outputs = outputs_on_disk.Logits(
       folder.parent / 'logits',
       {'count': count},
       logits,
@@ -213,7 +208,7 @@ def main() -> None:
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
     return
-  from kd_jax import timing
+  from kd_jax.benchmark import timing
 
   with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
     homes = {}

@@ -35,7 +35,7 @@ FILES = {'onnxruntime': 'network.onnx'}
 
 def write(name: str, folder: pathlib.Path) -> None:
   """Writes a network as `kd_jax.export` does, without what it measures."""
-  from kd_jax import artifact, export
+  from kd_jax.export import artifact, export
 
   content = export.serialize(
     inference.deployed(name), networks.image_shape(name)
@@ -71,7 +71,7 @@ def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
     import jax  # noqa: F401
 
     end('import_s')
-    from kd_jax import artifact
+    from kd_jax.export import artifact
 
     predict = artifact.load(folder).predict
   end('load_s')
@@ -103,7 +103,8 @@ def main() -> None:
     name, system = args.worker.split(':')
     print(json.dumps(measure(name, system, args.folder)))
     return
-  from kd_jax import artifact, timing
+  from kd_jax.benchmark import timing
+  from kd_jax.export import artifact
 
   loading = {}
   for name in args.networks:

@@ -23,7 +23,7 @@ def image_shape(name: str) -> tuple[int, int, int]:
 def make_config(name: str):
   """Returns the config of the row that trains a student, closed."""
   from configs import cifar, mnist
-  from kd_jax import build
+  from kd_jax.training import build
 
   if name in MLPS:
     return build.close_row(mnist.get_config(name), name)
@@ -34,7 +34,7 @@ def make_config(name: str):
 
 def row_examples(name: str) -> int:
   """Returns the examples of a student's row, all its epochs together."""
-  from kd_jax import train
+  from kd_jax.training import train
 
   section = make_config(name).train
   used = np.ones(60_000 if name in MLPS else 50_000, bool)
@@ -64,7 +64,7 @@ def training_macs(name: str) -> int:
 
 def teacher_macs(name: str) -> int:
   """Returns those of an image in the teacher that a student is trained by."""
-  from kd_jax import build
+  from kd_jax.training import build
 
   if name in RESNETS:
     return macs('teacher')
@@ -75,7 +75,8 @@ def teacher_macs(name: str) -> int:
 def _count(module, shape: tuple[int, ...]) -> int:
   import jax
 
-  from kd_jax import build, costs
+  from kd_jax.models import costs
+  from kd_jax.training import build
 
   variables = build.init_variables(module, shape, jax.random.key(0))
   forward = lambda images: build.apply_fn(module)(
@@ -116,7 +117,7 @@ def make_variables(name: str):
   """
   import jax
 
-  from kd_jax import build
+  from kd_jax.training import build
 
   rng = np.random.default_rng(0)
 

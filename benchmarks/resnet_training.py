@@ -98,12 +98,12 @@ def ours(
   import jax
   import jax.numpy as jnp
 
-  from kd_jax import build, objectives, optim, steps
+  from kd_jax.training import build, objectives, optimizers, steps
 
   live, dtype = 'live' in system, 'float32'
   if 'bfloat16' in system:
     dtype = 'bfloat16'
-  optimizer = optim.make_optimizer(
+  optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.9, nesterov=True, weight_decay=5e-4
   )
   module = networks.make_module(network, arithmetic=arithmetic, dtype=dtype)
@@ -343,7 +343,7 @@ def keras_distiller(network: str, system: str) -> harness.System:
   import keras
   from keras.distillation import Distiller, LogitsDistillation
 
-  from kd_jax import costs
+  from kd_jax.models import costs
 
   student, teacher = (
     networks.make_keras(name) for name in (network, 'teacher')

@@ -107,7 +107,7 @@ def _numpy() -> harness.System:
 def _onnxruntime(write: Callable) -> harness.System:
   import tempfile
 
-  from kd_jax import onnx
+  from kd_jax.export import onnx
 
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)

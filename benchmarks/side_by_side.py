@@ -60,9 +60,10 @@ def main() -> None:
   parser = harness.parser(__doc__, rounds=3)
   parser.add_argument('--students', nargs='*', default=list(STUDENTS))
   args = parser.parse_args()
-  from kd_jax import records, timing
+  from kd_jax.benchmark import timing
+  from kd_jax.runtime import environment
 
-  seeds = records.environment()['cores']
+  seeds = environment.describe()['cores']
   seconds = {
     name: {'one_by_one': [], 'side_by_side': []} for name in args.students
   }

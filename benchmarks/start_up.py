@@ -75,7 +75,7 @@ def main() -> None:
   parser = harness.parser(__doc__, rounds=5)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   args = parser.parse_args()
-  from kd_jax import timing
+  from kd_jax.benchmark import timing
 
   seconds = {network: {'cold': [], 'warm': []} for network in args.networks}
   with tempfile.TemporaryDirectory() as warm:

@@ -105,7 +105,7 @@ def ours(*, live: bool = False):
   import jax.numpy as jnp
 
   from configs import mnist
-  from kd_jax import build, train
+  from kd_jax.training import build, train
 
   config = build.close_row(mnist.get_config('h300'), 'h300')
   images, labels, logits = load_arrays()

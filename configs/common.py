@@ -16,7 +16,8 @@ from typing import Any
 from ml_collections import config_dict
 from ml_collections.config_flags import config_path
 
-from kd_jax import errors, methods
+from kd_jax import methods
+from kd_jax.runtime import errors
 
 
 class ConfigError(errors.UserError):

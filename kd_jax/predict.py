@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax import artifact, errors, program_cache
-from kd_jax.data import own
+from kd_jax.data import user_files
+from kd_jax.export import artifact
+from kd_jax.runtime import compilation_cache, errors
 
 
 def read_image(
@@ -35,13 +36,13 @@ def read_image(
       f'the student takes images of {channels} channels, which no file has: '
       'call artifact.load(FOLDER).predict with arrays'
     )
-  image = own.open_image(str(path), path)
+  image = user_files.open_image(str(path), path)
   if not resize and image.size != (width, height):
     raise errors.UserError(
       f'{path} is of {image.width}×{image.height} pixels, and the student '
       f'takes {width}×{height}: resize it first'
     )
-  return own.as_array(image, height if resize else 0, channels == 1)
+  return user_files.as_array(image, height if resize else 0, channels == 1)
 
 
 def predict(
@@ -82,7 +83,7 @@ def main() -> None:
     '--top', type=int, default=3, help='how many classes of each; 3'
   )
   args = parser.parse_args()
-  program_cache.enable()
+  compilation_cache.enable()
   try:
     results = predict(args.artifact, [pathlib.Path(p) for p in args.images])
   except (errors.UserError, artifact.ArtifactError) as error:

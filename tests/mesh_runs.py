@@ -10,7 +10,9 @@ import numpy as np
 from absl import logging
 
 from configs import cifar, mnist
-from kd_jax import experiment, jobs, processes
+from kd_jax.experiments import experiment
+from kd_jax.runtime import processes
+from kd_jax.training import jobs
 from tests import large_toy
 
 

@@ -41,7 +41,7 @@ def once(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
 
 
 def main() -> None:
-  from kd_jax import records
+  from kd_jax.runtime import environment, files
 
   with tempfile.TemporaryDirectory() as folder:
     runs = [once(pathlib.Path(folder) / f'{i}.xml') for i in range(TIMES)]
@@ -49,12 +49,12 @@ def main() -> None:
     name: {what: [run[name][what] for run in runs] for what in own}
     for name, own in runs[0].items()
   }
-  records.write_json(
+  files.write_json(
     ROOT / 'results/faults.json',
     {
       'name': 'faults',
       'command': 'tests/run_faults.py',
-      'environment': records.environment(),
+      'environment': environment.describe(),
       'faults': faults,
     },
   )

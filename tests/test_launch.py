@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from kd_jax import records
+from kd_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Small, on generated data, with networks that train in seconds.
@@ -75,7 +75,7 @@ def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
 
 
 @pytest.mark.skipif(
-  bool(records.accelerators()), reason='this machine may have one'
+  bool(environment.accelerators()), reason='this machine may have one'
 )
 def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
   result = subprocess.run(

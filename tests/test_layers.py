@@ -1,4 +1,4 @@
-"""Arrows point down: each module imports its own layer or a lower one."""
+"""Arrows between the folders of kd_jax run down one list, and never back up."""
 
 import ast
 import pathlib
@@ -6,86 +6,126 @@ import pathlib
 import kd_jax
 
 ROOT = pathlib.Path(kd_jax.__file__).parent
+# From the top down. A folder (or a module of kd_jax itself) imports those
+# below it, and none above it.
 LAYERS = (
-  ('errors', 'losses', 'metrics', 'costs', 'preprocessing', 'optim', 'models')
-  + ('attacks', 'augment', 'host_memory', 'mesh', 'processes', 'risk'),
-  ('methods', 'objectives', 'steps'),
-  ('records', 'workers', 'data', 'checkpoint', 'train', 'evaluate', 'teacher')
-  + ('timing',)
-  + ('logits_on_disk',)
-  + ('program_cache', 'tables', 'comparisons', 'plots', 'report'),
-  ('build', 'checks'),
-  ('jobs', 'context', 'teachers', 'cold_calls', 'benchmark', 'experiment')
-  + ('theory', 'artifact', 'export', 'onnx', 'predict'),
+  'predict',
+  'theory',
+  'experiments',
+  'export',
+  'benchmark',
+  'validation',
+  'teachers',
+  'training',
+  'evaluation',
+  'methods',
+  'data',
+  'models',
+  'losses',
+  'report',
+  'runtime',
 )
-# What a layer and those below may import from outside, besides the standard
-# library. Only `models` imports flax to define networks.
-LEAF_IMPORTS = {'jax', 'numpy', 'optax'}
+# Pure mathematics imports these alone, besides the standard library and what
+# is pure itself.
+PURE = ('losses.py', 'methods', 'evaluation/metrics.py', 'training/step.py')
+PURE_IMPORTS = {'jax', 'numpy', 'optax'}
+# Imports of half a second or more that few parts of a run need.
+IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}
 
 
-def _imports(path: pathlib.Path) -> set[str]:
-  """Names imported: 'kd_jax.x' as 'kd_jax.x', others by their first part."""
-  names = set()
-  for node in ast.walk(ast.parse(path.read_text())):
-    if isinstance(node, ast.Import):
-      names |= {alias.name for alias in node.names}
-    elif isinstance(node, ast.ImportFrom):
-      if node.module == 'kd_jax':
-        names |= {f'kd_jax.{alias.name}' for alias in node.names}
-      else:
-        names.add(node.module)
-  return names
-
-
-def _layer_of(module: str) -> int:
-  return next(i for i, layer in enumerate(LAYERS) if module in layer)
-
-
-def _modules():
+def _modules() -> list[tuple[str, pathlib.Path]]:
+  """Returns the dotted name, less `kd_jax.`, and the path of each module."""
+  found = []
   for path in sorted(ROOT.rglob('*.py')):
     parts = path.relative_to(ROOT).with_suffix('').parts
-    if parts[0] != '__init__':
-      yield parts[0], path
-
-
-def test_every_module_has_a_layer():
-  assert {name for name, _ in _modules()} == {n for la in LAYERS for n in la}
-
-
-def test_arrows_point_down():
-  for module, path in _modules():
-    for name in _imports(path):
-      if name.startswith('kd_jax.'):
-        imported = name.split('.')[1]
-        assert _layer_of(imported) <= _layer_of(module), f'{path}: {name}'
-
-
-def test_leaves_are_pure():
-  standard = {
-    'collections.abc',
-    'contextlib',
-    'ctypes',
-    'functools',
-    'inspect',
-    'json',
-    'math',
-    'os',
-    'sys',
-    'typing',
-  }
-  for module, path in _modules():
-    if _layer_of(module) > 1 or module == 'models':
+    if parts[-1] == '__main__':  # A command line may use all there is.
       continue
-    outside = {
-      name.split('.')[0]
-      for name in _imports(path) - standard
-      if not name.startswith('kd_jax')
+    if parts[-1] == '__init__':
+      parts = parts[:-1]
+    if parts:
+      found.append(('.'.join(parts), path))
+  return found
+
+
+NAMES = {name for name, _ in _modules()}
+
+
+def _imported_modules(path: pathlib.Path) -> set[str]:
+  """Returns the modules of kd_jax that a file imports, by dotted name."""
+  modules = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      modules |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      for alias in node.names:
+        name = f'{node.module}.{alias.name}'
+        is_module = name.removeprefix('kd_jax.') in NAMES
+        modules.add(name if is_module else node.module)
+  return {
+    name.removeprefix('kd_jax.')
+    for name in modules
+    if name.startswith('kd_jax.')
+  }
+
+
+def _imported_packages(path: pathlib.Path) -> set[str]:
+  """Returns the first parts of all names that a file imports."""
+  packages = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      packages |= {alias.name.split('.')[0] for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      packages.add(node.module.split('.')[0])
+  return packages
+
+
+def _folder(module: str) -> str:
+  return module.split('.')[0]
+
+
+def test_every_folder_is_in_the_list():
+  assert {_folder(name) for name in NAMES} == set(LAYERS)
+
+
+def test_arrows_between_folders_run_down():
+  for module, path in _modules():
+    for imported in _imported_modules(path):
+      above = LAYERS.index(_folder(module)) > LAYERS.index(_folder(imported))
+      assert not above, f'{module} imports {imported}, which is above it'
+
+
+def test_there_are_no_circles_inside_a_folder():
+  arrows = {
+    module: {
+      other
+      for other in _imported_modules(path)
+      if _folder(other) == _folder(module) and other != module
     }
-    assert outside <= LEAF_IMPORTS, path
+    for module, path in _modules()
+  }
+  # A folder's face imports its modules; they do not import it.
+  while arrows:
+    leaves = {name for name, others in arrows.items() if not others}
+    assert leaves, f'these import each other in a circle: {sorted(arrows)}'
+    arrows = {
+      name: others - leaves
+      for name, others in arrows.items()
+      if name not in leaves
+    }
 
 
-# What takes half a second or more to import, and few parts of a run need.
-IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}
+def test_no_two_modules_have_one_name():
+  names = [module.split('.')[-1] for module, _ in _modules()]
+  assert len(names) == len(set(names)), sorted(names)
+
+
+def test_mathematics_is_pure():
+  standard = {'collections', 'functools', 'inspect', 'math', 'typing'}
+  for part in PURE:
+    path = ROOT / part
+    for file in [path] if path.suffix else path.rglob('*.py'):
+      outside = _imported_packages(file) - standard - {'kd_jax'}
+      assert outside <= PURE_IMPORTS, file
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():

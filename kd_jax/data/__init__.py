@@ -15,6 +15,7 @@ from kd_jax.data.dataset import DataError, Dataset, Split
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer import TRANSFER_SETS, transfer_set
+from kd_jax.runtime import files
 
 __all__ = [
   'PATTERNS',
@@ -34,8 +35,7 @@ __all__ = [
 
 def default_data_dir() -> pathlib.Path:
   """The per-user cache: $XDG_CACHE_HOME or ~/.cache, then kd_jax/data."""
-  cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(cache).expanduser() / 'kd_jax' / 'data'
+  return files.cache_dir() / 'data'
 
 
 def names() -> tuple[str, ...]:
@@ -83,10 +83,10 @@ def load(
   if name in generated.SHAPES:
     return generated.load(name)
   if is_own:
-    from kd_jax.data import own  # Its libraries are slow to import.
+    from kd_jax.data import user_files
 
     folder = _path(data_dir) or default_data_dir()
-    return own.load(name, folder, image_size, memory_gib)
+    return user_files.load(name, folder, image_size, memory_gib)
   if name not in SPECS:
     raise DataError(
       f'there is no data set {name!r}; there are: {", ".join(names())}, and of '

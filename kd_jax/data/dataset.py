@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from kd_jax import errors
+from kd_jax.runtime import errors
 
 # The arrays of a data set by name, in this order: train_images, train_labels,
 # test_images, test_labels.

@@ -13,7 +13,13 @@ in the file of your config, which is then run with
 `--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
 """
 
-from kd_jax.methods import adversarial, features, quantized, relations, response
+from kd_jax.methods import (
+  adversarial,
+  features,
+  quantization_mimic,
+  relations,
+  response,
+)
 from kd_jax.methods.method import (
   INPUTS,
   Method,
@@ -28,7 +34,7 @@ METHODS: dict[str, Method] = {
   **features.METHODS,
   **relations.METHODS,
   **adversarial.METHODS,
-  **quantized.METHODS,
+  **quantization_mimic.METHODS,
 }
 
 __all__ = [

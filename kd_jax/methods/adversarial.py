@@ -11,7 +11,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kd_jax import attacks, losses
+from kd_jax import losses
+from kd_jax.methods import attacks
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import flatten
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import TINY, flatten, match_sizes, pool, unit
-from kd_jax.models import conv
+from kd_jax.models import convolution
 
 Features = tuple[jax.Array, ...]
 
@@ -266,7 +266,7 @@ def review(
       share = jax.nn.sigmoid(_linear(jnp.concatenate([x, y], -1), own['fuse']))
       x = x * share[..., :1] + y * share[..., 1:]
     behind = x
-    y = conv.conv_general_dilated(
+    y = convolution.conv_general_dilated(
       x, own['out'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
     y = _normalize(y, own['out_norm'], mask)

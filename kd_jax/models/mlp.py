@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kd_jax.models import quantized
+from kd_jax.models import quantization
 
 Features = dict[str, jax.Array]
 
@@ -45,7 +45,7 @@ class MLP(nn.Module):
   ) -> tuple[jax.Array, Features]:
     """Args: images [B, ...] float. Returns: logits [B, K] and features."""
     features: Features = {}
-    dot_general = quantized.ARITHMETICS[self.arithmetic].dot_general
+    dot_general = quantization.ARITHMETICS[self.arithmetic].dot_general
     x = images.reshape(images.shape[0], -1).astype(self.dtype)
     for i, width in enumerate(self.hidden):
       x = nn.Dense(
@@ -102,7 +102,7 @@ class ConvNet(nn.Module):
   ) -> tuple[jax.Array, Features]:
     """Args: images [B, H, W, C] float. Returns: logits [B, K], features."""
     features: Features = {}
-    arithmetic = quantized.ARITHMETICS[self.arithmetic]
+    arithmetic = quantization.ARITHMETICS[self.arithmetic]
     x = images.astype(self.dtype)
     for i, channels in enumerate(self.filters):
       x = nn.Conv(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kd_jax.models import folding, layers, quantized
+from kd_jax.models import folding, layers, quantization
 from kd_jax.models.mlp import Features
 
 # Kaiming normal over fan_out for convolutions; dense layers uniform in
@@ -46,7 +46,7 @@ def _conv_norm(
     use_bias=net.folded,
     dtype=net.dtype,
     kernel_init=_CONV_INIT,
-    conv_general_dilated=quantized.ARITHMETICS[
+    conv_general_dilated=quantization.ARITHMETICS[
       net.arithmetic
     ].conv_general_dilated,
     name=name,
@@ -212,7 +212,7 @@ class ResNet(nn.Module):
       self.num_classes,
       kernel_init=_DENSE_INIT,
       bias_init=_bias_init(x.shape[-1]),
-      dot_general=quantized.ARITHMETICS[self.arithmetic].dot_general,
+      dot_general=quantization.ARITHMETICS[self.arithmetic].dot_general,
       name='logits',
     )(x)
     return logits / self.temperature, features

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from kd_jax import data, errors
+from kd_jax import data
+from kd_jax.runtime import errors
 
 
 def _imported_after(code: str) -> set[str]:

@@ -9,8 +9,9 @@ import pytest
 import references
 
 from configs import common
-from kd_jax import attacks, build, losses, models, objectives, optim, steps
-from kd_jax.methods import adversarial
+from kd_jax import losses, models
+from kd_jax.methods import adversarial, attacks
+from kd_jax.training import build, objectives, optimizers, steps
 
 RANGE = (jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1)))
 
@@ -73,7 +74,7 @@ def _step(method, options=None):
   module = build.model(section, 4)
   task = build.task(section, section, 'unit', 4, (3, 3, 1))
   objective = objectives.make_objective({method: options or {}}, task=task)
-  optimizer = optim.make_optimizer(
+  optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.0, nesterov=False, weight_decay=0.0
   )
   variables = build.init_variables(module, (3, 3, 1), jax.random.key(0))

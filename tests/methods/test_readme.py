@@ -7,7 +7,8 @@ import textwrap
 import pytest
 
 import launch
-from kd_jax import experiment, methods
+from kd_jax import methods
+from kd_jax.experiments import experiment
 
 README = pathlib.Path(launch.__file__).parent / 'README.md'
 

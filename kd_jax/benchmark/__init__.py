@@ -1,0 +1,1 @@
+"""Times forward passes and training steps: compiled, warm, interleaved."""

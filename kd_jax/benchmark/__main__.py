@@ -1,0 +1,59 @@
+"""Times the networks of a config, with random weights, on any backend.
+
+  python -m kd_jax.benchmark --config=configs/mnist.py:table1 [--out=FILE.json]
+
+A run (launch.py) times the networks that it trained in the same way.
+"""
+
+from collections.abc import Sequence
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from kd_jax import data, validation
+from kd_jax.benchmark import latency
+from kd_jax.report import report
+from kd_jax.runtime import compilation_cache, environment, files
+from kd_jax.training import build
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'FILE.py:RECIPE whose networks are timed.'
+)
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in launch.py.')
+_OUT = flags.DEFINE_string('out', None, 'JSON file for the measurements.')
+
+
+def main(argv: Sequence[str]) -> None:
+  """The command line; see the module's docstring."""
+  if len(argv) > 1:
+    raise app.UsageError(f'{argv[1]!r} is no flag')
+  compilation_cache.enable()
+  config = _CONFIG.value
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  first = next(iter(rows.values()))
+  for row in rows.values():
+    validation.validate(row)
+  dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
+  students, network_of = latency.distinct_models(rows)
+  models = {'teacher': first.teacher.model} | students
+  variables = {
+    name: build.init_variables(
+      build.model(model, dataset.num_classes),
+      dataset.test.images.shape[1:],
+      jax.random.key(0),
+    )
+    for name, model in models.items()
+  }
+  record = {
+    'environment': environment.describe(),
+    'benchmark': latency.run(first, models, network_of, variables, dataset),
+  }
+  if _OUT.value:
+    files.write_json(_OUT.value, record)
+  print(report.latency_table(record))
+
+
+if __name__ == '__main__':
+  flags.mark_flag_as_required('config')
+  app.run(main)

@@ -1,0 +1,1 @@
+"""Scores a trained network: accuracy, calibration, agreement, robustness."""

@@ -1,0 +1,1 @@
+"""Runs a config: teacher, students, timing and report in one folder."""

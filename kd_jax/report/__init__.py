@@ -1,0 +1,1 @@
+"""Makes tables and plots from the files that runs wrote."""

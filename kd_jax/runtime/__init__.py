@@ -1,0 +1,1 @@
+"""Files, devices, processes and errors: what all other folders stand on."""

@@ -1,0 +1,55 @@
+"""What a run writes down line by line, and how its students are found again."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from kd_jax.runtime import files, processes
+
+
+def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+  """Returns the students of each row of a run.json, in the run's order."""
+  rows: dict[str, list[dict[str, Any]]] = {}
+  for student in record.get('students', []):
+    rows.setdefault(student['row'], []).append(student)
+  return rows
+
+
+class MetricsLog:
+  """A file of JSON lines that a resumed run continues without a seam."""
+
+  def __init__(self, path: os.PathLike):
+    self.path = pathlib.Path(path)
+
+  def read(self) -> list[dict[str, Any]]:
+    """Returns the records; a line cut short by a kill is left out."""
+    return processes.from_first(self._read)
+
+  def _read(self) -> list[dict[str, Any]]:
+    if not self.path.exists():
+      return []
+    records = []
+    for line in self.path.read_text(encoding='utf-8').splitlines():
+      try:
+        records.append(json.loads(line))
+      except json.JSONDecodeError:
+        continue
+    return records
+
+  def append(self, record: dict[str, Any]) -> None:
+    """Adds a line."""
+    if not processes.is_first():
+      return
+    with (
+      files._locked(self.path, wait=True),
+      open(self.path, 'a', encoding='utf-8') as file,
+    ):
+      file.write(json.dumps(record) + '\n')
+
+  def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Removes the records of work that is going to be done again."""
+    with files.locked(self.path, wait=True):
+      kept = [record for record in self.read() if not unwanted(record)]
+      files.write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))

@@ -1,0 +1,1 @@
+"""A teacher and its outputs, computed once per data set and stored."""

@@ -1,0 +1,1 @@
+"""Trains a network: objective, step, epoch, fit, job."""

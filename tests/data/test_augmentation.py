@@ -1,0 +1,65 @@
+"""Random crops and flips: each a view of its image, each about as likely."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax.data import augmentation
+
+CROP_AND_FLIP = augmentation.AUGMENTATIONS['crop_and_flip']
+
+
+def test_views_are_the_crops_and_their_flips():
+  image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+  padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+  crops = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
+  expected = np.stack([v for crop in crops for v in (crop, crop[:, ::-1])])
+  count = CROP_AND_FLIP.num_views
+  images = jnp.broadcast_to(image, (count, *image.shape))
+  views = CROP_AND_FLIP.apply(images, jnp.arange(count))
+  assert count == 162 and views.dtype == np.uint8
+  np.testing.assert_array_equal(views, expected)
+  np.testing.assert_array_equal(views[80], image)
+
+
+def test_jitter_moves_an_image_by_up_to_two_pixels():
+  image = np.random.default_rng(0).integers(1, 256, (6, 6, 1), np.uint8)
+  padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
+  expected = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
+  jitter = augmentation.AUGMENTATIONS['jitter']
+  views = jitter.apply(
+    jnp.broadcast_to(image, (25, *image.shape)), jnp.arange(jitter.num_views)
+  )
+  np.testing.assert_array_equal(views, np.stack(expected))
+
+
+@pytest.mark.parametrize(
+  'name, limit', [('crop_and_flip', 230), ('jitter', 52)]
+)
+def test_views_are_equally_likely(name, limit):
+  own = augmentation.AUGMENTATIONS[name]
+  keys = jax.random.split(jax.random.key(0), 100 * own.num_views)
+  counts = np.bincount(own.choose(keys), minlength=own.num_views)
+  # 100 of each are expected: chi-squared, of one degree less than views.
+  assert len(counts) == own.num_views
+  assert np.sum((counts - 100) ** 2 / 100) < limit
+
+
+def test_a_view_depends_on_its_key_alone():
+  keys = jax.random.split(jax.random.key(0), 5)
+  together = CROP_AND_FLIP.choose(keys)
+  np.testing.assert_array_equal(together[3:4], CROP_AND_FLIP.choose(keys[3:4]))
+
+
+def test_mixup_is_a_share_of_each_image_and_the_rest_of_the_one_before():
+  images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), np.uint8)
+  shares = []
+  for seed in range(200):
+    mixed, share = augmentation.mixup(images, jax.random.key(seed), alpha=2.0)
+    shares.append(float(share))
+  expected = share * images + (1 - share) * images[[2, 0, 1]]
+  np.testing.assert_allclose(mixed, expected, rtol=1e-5)
+  # Beta(2, 2): mean 1/2, standard deviation 0.2236.
+  assert abs(np.mean(shares) - 0.5) < 4 * 0.2236 / np.sqrt(200)
+  assert abs(np.std(shares) - 0.2236) < 0.04

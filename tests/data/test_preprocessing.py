@@ -1,0 +1,55 @@
+"""Pixel scalings: values by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax.data import preprocessing
+
+PIXELS = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 3, 1)
+
+
+def test_unit():
+  scaled = preprocessing.unit(PIXELS)
+  assert scaled.dtype == jnp.float32
+  np.testing.assert_allclose(scaled.ravel(), [0, 0.2, 1], rtol=1e-6)
+
+
+def test_symmetric():
+  scaled = preprocessing.symmetric(PIXELS)
+  np.testing.assert_allclose(scaled.ravel(), [-1, -0.6, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name, channels',
+  [('unit', 1), ('unit', 3), ('symmetric', 1), ('cifar10', 3)],
+)
+def test_a_scaling_as_factor_and_offset_is_the_same(name, channels):
+  images = np.random.default_rng(0).integers(
+    0, 256, (5, 4, 3, channels), np.uint8
+  )
+  np.testing.assert_allclose(
+    preprocessing.affine(name, images.shape[1:])(images),
+    preprocessing.SCALINGS[name](images),
+    atol=1e-6,
+  )
+
+
+def test_what_is_no_factor_and_offset_is_refused(monkeypatch):
+  monkeypatch.setitem(
+    preprocessing.SCALINGS, 'squared', lambda x: preprocessing.unit(x) ** 2
+  )
+  with pytest.raises(ValueError, match='squared is no factor and offset'):
+    preprocessing.affine('squared', (4, 4, 1))
+
+
+@pytest.mark.parametrize('scaling', preprocessing.SCALINGS)
+def test_a_scaling_that_is_kept_apart_is_the_same(scaling):
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (5, 4, 4, 3), np.uint8)
+  apart = jax.jit(preprocessing.apart(scaling))
+  np.testing.assert_array_equal(
+    apart(images), jax.jit(preprocessing.SCALINGS[scaling])(images)
+  )
+  assert 'gather' in apart.lower(images).compile().as_text()

@@ -1,0 +1,248 @@
+"""Training images on disk: read in the same order, to the same end."""
+
+import functools
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from configs import mnist
+from kd_jax.experiments import experiment
+from kd_jax.runtime import errors, mesh, run_records
+from kd_jax.teachers import outputs_on_disk
+from kd_jax.training import checkpoint, jobs, train
+from tests import large_toy
+
+
+def _config(memory_gib, **fields):
+  config = mnist.get_config('h50')
+  config.data.update(name=large_toy.NAME, memory_gib=memory_gib)
+  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.train.update(folds=2, epochs=1, batch_size=32)
+  config.student.dropout_rate = 0.1
+  config.benchmark.enabled = False
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+@pytest.fixture(scope='module')
+def data_dir(tmp_path_factory):
+  return tmp_path_factory.mktemp('data')
+
+
+def _run(folder, data_dir, memory_gib, **fields):
+  record = experiment.run(
+    _config(memory_gib, **fields),
+    workdir=folder / f'run-{memory_gib}',
+    teachers_dir=folder / f'teachers-{memory_gib}',
+    data_dir=data_dir,
+  )
+  return record['students'][0]
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+  'fields',
+  [
+    {},
+    pytest.param(
+      {'train.drop_remainder': True, 'train.holdout_fraction': 0.1}, marks=SLOW
+    ),
+    pytest.param(
+      {'train.subset': 'first10', 'data.train_examples': 250}, marks=SLOW
+    ),
+    {'train.augmentation': 'jitter', 'teacher.live': True},
+    pytest.param(
+      {
+        'train.augmentation': 'jitter',
+        'distill.ce_weight': 1.0,
+        'distill.kd_weight': 0.0,
+      },
+      marks=SLOW,
+    ),
+  ],
+  ids=['plain', 'held_out', 'subset', 'augmented', 'labels'],
+)
+def test_students_of_images_on_disk_are_those_of_memory(
+  tmp_path, data_dir, fields
+):
+  memory, disk = (_run(tmp_path, data_dir, gib, **fields) for gib in (4.0, 0.0))
+  assert disk['weights'] == memory['weights']
+  assert disk['test'] == memory['test']
+  assert disk['by_class'] == memory['by_class']
+
+
+def test_what_is_augmented_on_disk_has_a_live_teacher(tmp_path, data_dir):
+  disk = _run(tmp_path, data_dir, 0.0, **{'train.augmentation': 'jitter'})
+  live = _run(
+    tmp_path,
+    data_dir,
+    4.0,
+    **{'train.augmentation': 'jitter', 'teacher.live': True},
+  )
+  assert disk['weights'] == live['weights']
+
+
+def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
+  tmp_path, data_dir
+):
+  with pytest.raises(errors.UserError, match='left on disk, and not replaced'):
+    _run(tmp_path, data_dir, 0.0, **{'train.transfer_set': 'noise'})
+
+
+@pytest.mark.parametrize(
+  'memory_gib, epochs_saved',
+  [(0.0, True), (4.0, True), pytest.param(4.0, False, marks=SLOW)],
+  ids=['disk', 'memory', 'saves_are_slow'],
+)
+def test_a_run_stopped_within_an_epoch_goes_on_within_it(
+  tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
+):
+  whole = _run(tmp_path / 'whole', data_dir, memory_gib)
+  save, saved = jobs._save_partial, []
+
+  def stop(job, partial):
+    save(job, partial)
+    saved.append((partial.epoch, partial.step))
+    if (partial.epoch, partial.step) == (1, 2):
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(jobs, 'PARTIAL_EVERY_S', 0.0)
+  monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
+  monkeypatch.setattr(jobs, '_save_partial', stop)
+  if not epochs_saved:  # As where a save takes long beside an epoch.
+    monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
+  with pytest.raises(KeyboardInterrupt):
+    _run(tmp_path / 'stopped', data_dir, memory_gib)
+  monkeypatch.setattr(jobs, '_save_partial', save)
+  epoch, step = saved[-1]
+  # Orbax has it as a number of 32 bits, of several processes.
+  (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')
+  assert step < int(number.name) < 100
+  with caplog.at_level('INFO'):
+    stopped = _run(tmp_path / 'stopped', data_dir, memory_gib)
+  assert f'resumed after step {step} of epoch {epoch}' in caplog.text
+  assert stopped['weights'] == whole['weights']
+  assert stopped['test'] == whole['test']
+  assert not list((tmp_path / 'stopped').rglob('within_epoch'))
+  (log,) = (tmp_path / 'stopped').glob('*/metrics.jsonl')
+  lines = run_records.MetricsLog(log).read()
+  assert [line['epoch'] for line in lines] == [0, 1, 2]
+
+
+# --- Logits on disk. ---
+
+LOGITS = np.random.default_rng(0).normal(size=(1000, 3)).astype('f')
+
+
+def _open(folder, calls, logits=LOGITS, fingerprint=0):
+  def compute(start, stop):
+    calls.append((start, stop))
+    return logits[start:stop]
+
+  return outputs_on_disk.Logits(
+    folder,
+    {'of': fingerprint},
+    compute,
+    num_examples=len(logits),
+    num_classes=3,
+    shard=256,
+  )
+
+
+def test_logits_on_disk_are_computed_once_and_read_by_index(tmp_path):
+  calls = []
+  stored = _open(tmp_path / 'x', calls)
+  assert calls == [(0, 256), (256, 512), (512, 768), (768, 1000)]
+  index = np.array([999, 3, 3, 500])
+  np.testing.assert_array_equal(stored[index], LOGITS[index])
+  np.testing.assert_array_equal(stored[-5:], LOGITS[-5:])
+  assert len(stored) == 1000
+  again = _open(tmp_path / 'x', calls)
+  assert len(calls) == 4 and again.digest == stored.digest
+  np.testing.assert_array_equal(again[:], LOGITS)
+
+
+def test_logits_of_another_teacher_are_computed_anew(tmp_path):
+  first = _open(tmp_path / 'x', [])
+  calls = []
+  other = _open(tmp_path / 'x', calls, logits=-LOGITS, fingerprint=1)
+  assert len(calls) == 4 and other.digest != first.digest
+  np.testing.assert_array_equal(other[:], -LOGITS)
+
+
+@pytest.mark.faults
+def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
+  calls = []
+
+  def stop(start, stop):
+    if start == 512:
+      raise KeyboardInterrupt
+    return LOGITS[start:stop]
+
+  open_store = functools.partial(
+    outputs_on_disk.Logits,
+    tmp_path / 'x',
+    {'of': 0},
+    num_examples=1000,
+    num_classes=3,
+    shard=256,
+  )
+  with pytest.raises(KeyboardInterrupt):
+    open_store(stop)
+  np.testing.assert_array_equal(_open(tmp_path / 'x', calls)[:], LOGITS)
+  assert calls == [(512, 768), (768, 1000)]
+
+
+@pytest.mark.faults
+def test_logits_that_cannot_be_kept_are_told_in_a_line(tmp_path, monkeypatch):
+  # A file where a folder is to be: root writes into what is read-only.
+  _open(tmp_path / 'x', [])
+  shutil.rmtree(tmp_path / 'x' / 'logits')
+  (tmp_path / 'x' / 'logits').write_text('')
+  with pytest.raises(errors.UserError, match='cannot be kept in .*/x'):
+    _open(tmp_path / 'x', [])
+  full = lambda path: type('Usage', (), {'free': 11_000})
+  monkeypatch.setattr(shutil, 'disk_usage', full)
+  with pytest.raises(errors.UserError, match='no space left for the teacher'):
+    _open(tmp_path / 'y', [])
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('damage', ['cut', 'flipped', 'missing'])
+def test_a_damaged_shard_is_computed_again(tmp_path, damage):
+  _open(tmp_path / 'x', [])
+  files = sorted(
+    path
+    for path in (tmp_path / 'x' / 'logits').rglob('*')
+    if path.is_file() and path.name != 'zarr.json'
+  )
+  assert len(files) == 4
+  content = files[1].read_bytes()
+  if damage == 'cut':
+    files[1].write_bytes(content[:100])
+  elif damage == 'flipped':
+    files[1].write_bytes(bytes([content[0] ^ 1]) + content[1:])
+  else:
+    files[1].unlink()
+  calls = []
+  np.testing.assert_array_equal(_open(tmp_path / 'x', calls)[:], LOGITS)
+  assert calls == [(256, 512)]
+  manifest = json.loads((tmp_path / 'x' / 'manifest.json').read_text())
+  assert len(manifest['sha256']) == 4
+
+
+def test_the_shares_of_processes_are_a_batch(monkeypatch):
+  indices = np.arange(24)
+  batches = indices.reshape(3, 8)
+  shares = []
+  for process in range(2):
+    monkeypatch.setattr('jax.process_count', lambda: 2)
+    monkeypatch.setattr('jax.process_index', lambda process=process: process)
+    shares.append(
+      [mesh.own_share(indices, start, 4) for start in range(0, 12, 4)]
+    )
+  np.testing.assert_array_equal(np.concatenate(shares, axis=1), batches)

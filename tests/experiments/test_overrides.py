@@ -1,0 +1,209 @@
+"""Any recipe and any override: it can be run, or one line says why not."""
+
+import pathlib
+import tempfile
+
+import pytest
+from absl import flags
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ml_collections import config_flags
+
+import launch
+from configs import cifar, mnist, theory
+from kd_jax import data, methods, models, validation
+from kd_jax.data import augmentation, preprocessing
+from kd_jax.experiments import experiment
+from kd_jax.runtime import errors
+from kd_jax.training import build, optimizers
+
+pytestmark = [
+  pytest.mark.faults,
+  # Of ml_collections, which loads a config's file so.
+  pytest.mark.filterwarnings('ignore:the load_module'),
+]
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _leaves(section, prefix='config'):
+  for key, value in section.items():
+    if hasattr(value, 'items'):
+      yield from _leaves(value, f'{prefix}.{key}')
+    else:
+      yield f'{prefix}.{key}'
+
+
+FIELDS = sorted(set(_leaves(mnist.get_config('h300'))) | {'config.none'})
+WORDS = st.sampled_from(
+  ['', '0', '1', '-1', '1e400', 'nan', 'true', 'None', '()', '(1,)', '(0, 2)']
+  + ['kl+dkd', 'sgd', 'resnet', 'int8', 'first500', 'x' * 50, '../..', 'ü']
+)
+_SETTINGS = settings(
+  deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
+)
+RECIPES = st.sampled_from(
+  ['mnist.py:h300', 'cifar.py:ideal', 'mnist.py:table1']
+)
+VALUES = WORDS | st.integers().map(str) | st.floats().map(str) | st.text()
+ARGUMENTS = st.sampled_from(
+  ['seeds', 'epochs', 'protocol', 'smoke', 'method', 'stride_at', 'none', '']
+)
+
+
+def _config(argv):
+  """Returns the config of a command line."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', None, '', flag_values=values, sys_argv=argv
+  )
+  launch.parse_flags(argv, values)
+  return values.config
+
+
+def _why_not(argv):
+  """Returns the line that a command line ends with; '' if it can be run."""
+  try:
+    config = _config(argv)
+    if config is None or 'experiment' in config:
+      return ''
+    config = build.with_own_teacher(config)
+    for row in [build.close_row(config, row) for row in config.rows]:
+      validation.validate(row)
+    if not config.rows:
+      validation.validate(config)
+  except flags.Error as error:  # Which absl ends a program with, in a line.
+    return f'error: {error}'
+  except errors.UserError as error:
+    return f'error: {error}'
+  except SystemExit as error:
+    return str(error.code)
+  return ''
+
+
+@_SETTINGS
+@given(
+  field=st.sampled_from(FIELDS),
+  value=VALUES,
+  recipe=st.sampled_from(
+    ['mnist.py:h300', 'cifar.py:ideal', 'mnist.py:table1']
+  ),
+)
+def test_any_override(field, value, recipe):
+  """Any value of any field."""
+  why_not = _why_not(
+    ['launch.py', f'--config={ROOT}/configs/{recipe}', f'--{field}={value}']
+  )
+  assert not why_not or len(why_not) > len('error: ')
+  assert not why_not or why_not.startswith('error: ')
+
+
+# Of these a run would go on for long, or write where it was told to.
+_UNTRIED = ('config.seeds', 'config.name', 'config.experiment')
+# On 64 images, with networks that train in a second.
+_SMALL = (
+  *('--config.data.train_examples=64', '--config.data.test_examples=32'),
+  *('--config.train.epochs=1', '--config.train.batch_size=16'),
+  *('--config.teacher.train.epochs=1', '--config.teacher.train.batch_size=16'),
+  '--noconfig.benchmark.enabled',
+)
+_RESNETS = tuple(
+  f'--config.{network}.{field}'
+  for network in ('student', 'teacher.model')
+  for field in ('blocks=(1,)', 'widths=(8,)', 'strides=(2,)')
+)
+SMALL = {
+  'mnist.py:h50': (
+    '--config.data.name=generated',
+    '--config.teacher.model.filters=(2,)',
+    '--config.teacher.model.hidden=(8,)',
+  ),
+  'cifar.py:ideal': (
+    '--config.data.name=generated_rgb',
+    '--config.teacher.retrain',
+    *_RESNETS,
+  ),
+}
+NUMBERS = st.sampled_from(
+  ['0', '1', '2', '3', '7', '64', '65', '-1', '-7', '0.5', '0.999', '1e-30']
+  + ['1e30', 'inf', 'nan', str(2**31), str(2**32), str(2**63), str(10**30)]
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', SMALL)
+@settings(_SETTINGS, max_examples=40)
+@given(data=st.data(), value=NUMBERS | WORDS)
+def test_any_override_runs_or_a_line_says_why_not(recipe, data, value):
+  """Whatever passes the checks can be run, or a line says why not."""
+  fields = sorted(set(_leaves(_config(_small(recipe)))) - set(_UNTRIED))
+  field = data.draw(st.sampled_from(fields))
+  _run_or_say(_small(recipe, f'--{field}={value}'))
+
+
+def _small(recipe, *args):
+  source = f'--config={ROOT}/configs/{recipe}'
+  return ['launch.py', source, *_SMALL, *SMALL[recipe], *args]
+
+
+def _run_or_say(argv):
+  """Whether it runs: else a line has said why not."""
+  if _why_not(argv):
+    return False
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      record = experiment.run(
+        _config(argv),
+        workdir=pathlib.Path(folder) / 'run',
+        teachers_dir=pathlib.Path(folder) / 'teachers',
+      )
+    except errors.UserError as error:
+      assert str(error)
+      return False
+  assert record['status'] == 'complete'
+  return True
+
+
+# What each field may have by itself, and perhaps not beside the others.
+CHOICES = {
+  'data.name': ('generated', 'generated_rgb'),
+  'data.scaling': preprocessing.SCALINGS,
+  'teacher.scaling': preprocessing.SCALINGS,
+  'teacher.outputs_scaling': preprocessing.SCALINGS,
+  'train.augmentation': augmentation.AUGMENTATIONS,
+  'train.transfer_set': (*data.TRANSFER_SETS, 'generated', 'generated_rgb'),
+  'optim.schedule': optimizers.SCHEDULES,
+  'optim.name': optimizers.OPTIMIZERS,
+  'distill.method': methods.METHODS,
+  'student.arithmetic': models.quantization.ARITHMETICS,
+  'teacher.model.arithmetic': models.quantization.ARITHMETICS,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('recipe', SMALL)
+@pytest.mark.parametrize('field', CHOICES)
+def test_every_choice_of_a_field_runs_or_a_line_says_why_not(recipe, field):
+  assert any(
+    [
+      _run_or_say(_small(recipe, f'--config.{field}={value}'))
+      for value in CHOICES[field]
+    ]
+  )
+
+
+@_SETTINGS
+@given(
+  file=st.sampled_from(['mnist', 'cifar', 'theory']),
+  recipe=st.sampled_from(
+    [*mnist.RECIPES, *cifar.RECIPES, *theory.RECIPES, 'none', '']
+  )
+  | st.text(),
+  arguments=st.lists(st.tuples(ARGUMENTS, VALUES), max_size=3),
+)
+def test_any_recipe(file, recipe, arguments):
+  """Any recipe with any arguments."""
+  given_arguments = ','.join(f'{name}={value}' for name, value in arguments)
+  text = f'{recipe},{given_arguments}' if arguments else recipe
+  why_not = _why_not(['launch.py', f'--config={ROOT}/configs/{file}.py:{text}'])
+  assert not why_not or len(why_not) > len('error: ')
+  assert not why_not or why_not.startswith('error: ')

@@ -1,0 +1,224 @@
+"""Runs whose students see other images, other classes, or a wrong teacher."""
+
+import os
+
+import numpy as np
+import pytest
+
+from configs import common, theory
+from kd_jax import data, validation
+from kd_jax.experiments import experiment
+from kd_jax.report import plots, report
+from kd_jax.runtime import errors, files, run_records
+from kd_jax.teachers import teachers
+from kd_jax.training import build
+
+EPOCHS = 15
+
+
+def _config(rows):
+  config = theory.get_config('missing_digit,smoke')
+  config.rows = {}
+  config.data.update(name='generated', test_examples=0)
+  config.train.update(
+    holdout_fraction=0.2, subset='all', epochs=EPOCHS, batch_size=32
+  )
+  config.eval.bias_classes = ()
+  config.distill.update(ce_weight=1.0, kd_weight=1.0, temperature=4.0)
+  config.student.hidden = (32,)
+  config.teacher.model.dropout_rate = 0.0
+  config.teacher.train.update(epochs=15, augmentation='none', batch_size=32)
+  config = common.table(config, rows)
+  config.paper = {'without_3': {'accuracy': 97.94, 'errors': '206 (133)'}}
+  config.lock()
+  return config
+
+
+ROWS = {
+  'all': {},
+  'without_3': {
+    'distill.ce_weight': 0.0,
+    'train.subset': 'without3',
+    'eval.bias_classes': (3,),
+  },
+  'kd': {'distill.ce_weight': 0.0},
+  'shifted_kd': {'distill.ce_weight': 0.0, 'teacher.class_shift': 1},
+  'noise_kd': {'distill.ce_weight': 0.0, 'train.transfer_set': 'noise'},
+  'by_all': {'teacher.rows': ('all',), 'train.transfer_set': 'noise'},
+  'noise_labels': {'distill.kd_weight': 0.0, 'train.transfer_set': 'noise'},
+  'noise_both': {'train.transfer_set': 'noise'},
+  'noise_more': {'train.transfer_set': 'noise', 'distill.kd_weight': 3.0},
+}
+
+
+def _run(folder, config, name='run'):
+  return experiment.run(
+    config, workdir=folder / name, teachers_dir=folder / 'teachers'
+  )
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('transfer')
+  _run(folder, _config(ROWS))
+  return folder
+
+
+@pytest.fixture(name='students', scope='module')
+def _students(folder):
+  record = files.read_json(folder / 'run' / 'run.json')
+  return {student['row']: student for student in record['students']}
+
+
+def test_what_is_held_out_or_left_out_is_not_trained_on(students):
+  labels = np.array(students['all']['by_class']['trained_on'])
+  assert labels.sum() == round(1024 * 0.8)
+  without = np.array(students['without_3']['by_class']['trained_on'])
+  expected = np.where(np.arange(10) == 3, 0, labels)
+  np.testing.assert_array_equal(without, expected)
+  per_epoch = -(-expected.sum() // 32)
+  assert students['without_3']['steps'] == EPOCHS * per_epoch
+
+
+def test_errors_by_class_add_up(students):
+  for student in students.values():
+    assert sum(student['by_class']['errors']) == student['test']['errors']
+    assert sum(student['by_class']['examples']) == 500
+
+
+def test_a_bias_brings_the_missing_class_back(students):
+  student = students['without_3']
+  errors_of_3 = lambda part: part['by_class']['errors'][3]
+  assert errors_of_3(student) > 0.5 * student['by_class']['examples'][3]
+  assert student['bias']['classes'] == [3]
+  for own in student['bias']['by'].values():
+    assert own['bias'] > 0
+    assert errors_of_3(own) < errors_of_3(student)
+    assert own['test']['errors'] < student['test']['errors']
+    assert sum(own['by_class']['errors']) == own['test']['errors']
+  assert 'bias' not in students['all']
+
+
+def test_a_student_learns_its_teachers_wrong_classes(students):
+  right, wrong = students['kd']['test'], students['shifted_kd']['test']
+  # The same decisions, said to be of the next class.
+  assert wrong['teacher_agreement'] == pytest.approx(
+    right['teacher_agreement'], abs=0.1
+  )
+  assert right['accuracy'] > 0.5 > 0.2 > wrong['accuracy']
+
+
+def test_noise_teaches_less_than_the_digits(students):
+  noise, digits = students['noise_kd']['test'], students['kd']['test']
+  assert noise['teacher_kl'] > digits['teacher_kl']
+  assert noise['accuracy'] < digits['accuracy']
+  # Labels of noise say nothing at all.
+  assert students['noise_labels']['test']['accuracy'] < 0.25
+
+
+def test_outputs_of_each_transfer_set_are_stored_and_used_again(
+  folder, caplog, monkeypatch
+):
+  (teacher,) = (folder / 'teachers').glob('generated-mlp-*')
+  stores = {path.name for path in teacher.glob('outputs-*')}
+  assert stores == {'outputs-unit', 'outputs-unit-noise'}
+  of_student = folder / 'run' / 'students' / 'all' / 'seed-0'
+  assert (of_student / 'outputs-noise' / 'manifest.json').exists()
+  config = _config(ROWS)
+  config.seeds = 2
+  with caplog.at_level('INFO'):
+    record = _run(folder, config)
+  assert 'outputs: computed' in caplog.text  # of the second seed of `all`
+  assert f'read from {teacher / "outputs-unit-noise"}' in caplog.text
+  assert f'those in {teacher}' not in caplog.text
+  assert len(record['students']) == 2 * len(ROWS)
+
+
+def test_its_report_has_what_the_classes_cost(folder):
+  record = files.read_json(folder / 'run' / 'run.json')
+  table = report.unseen_table(record)
+  line = next(x for x in table.splitlines() if x.startswith('| without_3'))
+  student = next(s for s in record['students'] if s['row'] == 'without_3')
+  cells = [cell.strip() for cell in line.strip('|').split('|')]
+  assert cells[2] == str(sum(student['by_class']['trained_on']))
+  assert cells[3] == str(student['by_class']['examples'][3])
+  assert cells[-1] == '206 (133)'
+  assert '(' in cells[4] and '(' in cells[6]
+  of_all = next(x for x in table.splitlines() if x.startswith('| all'))
+  assert '(' not in of_all
+  names = plots.names(record)
+  assert {'errors_bias', 'accuracy_kd_share'} <= set(names)
+  assert 'accuracy_temperature' not in names
+  assert (folder / 'run' / 'errors_bias.png').stat().st_size > 5_000
+
+
+def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
+  """Its students are those of the network that it was."""
+  trained = _config({'row': {}})
+  trained.unlock()
+  trained.rows = {}
+  trained.teacher.ship_weights = True
+  record = _run(folder, trained, 'teacher')
+  rows = {row: ROWS[row] for row in ('kd', 'noise_kd')}
+  config = _config(rows)
+  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  assert not build.close_row(config, 'kd').teacher.retrain
+  own = experiment.run(
+    config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
+  )
+  for split in ('train', 'test'):
+    assert own['teacher'][split] == record['teacher'][split]
+  before = run_records.by_row(files.read_json(folder / 'run' / 'run.json'))
+  for row, (student,) in run_records.by_row(own).items():
+    # The same but for weights rounded to half floats.
+    assert student['test']['accuracy'] == pytest.approx(
+      before[row][0]['test']['accuracy'], abs=0.05
+    )
+  (home,) = filter(os.path.isdir, (tmp_path / 'teachers').iterdir())
+  assert {p.name for p in home.glob('outputs-*')} == {
+    'outputs-unit',
+    'outputs-unit-noise',
+  }
+
+
+@pytest.mark.parametrize(
+  'fields, message',
+  [
+    ({'train.transfer_set': 'nois'}, "'nois'.*noise, shuffled_pixels"),
+    ({'teacher.train.transfer_set': 'noise'}, 'the teacher learns its data'),
+    (
+      {'train.transfer_set': 'noise', 'teacher.logits': 'x.npy'},
+      'a teacher that is trained here',
+    ),
+    ({'teacher.class_shift': 1, 'teacher.live': True}, 'class_shift=1'),
+    (
+      {'eval.bias_classes': (3,), 'train.holdout_fraction': 0.0},
+      'to choose a bias on',
+    ),
+    ({'train.subset': 'without'}, 'withoutA_B'),
+  ],
+)
+def test_mistakes_are_named_before_any_work(fields, message):
+  config = _config({'row': fields})
+  with pytest.raises(errors.UserError, match=message):
+    validation.validate(build.close_row(config, 'row'))
+
+
+def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
+  record = files.read_json(folder / 'run' / 'run.json')
+  (line,) = plots._of_kd_share(record).items()
+  name, points = line
+  assert name == 'noise'
+  assert [x for x, _ in points] == [0, 0.5, 0.75, 1]
+
+
+def test_rows_that_differ_in_their_bias_alone_have_a_record_each():
+  config = _config({'without': {}, 'with': {'eval.bias_classes': (3,)}})
+  teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
+  identities = {
+    row: experiment._row_identity(
+      build.close_row(config, row), data.load('generated'), teacher, {}
+    )
+    for row in config.rows
+  }
+  assert experiment._same_as(identities)['with'] == 'with'

@@ -1,0 +1,91 @@
+"""Networks: shapes, parameter counts, dropout, the temperature inside."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import models
+from kd_jax.models import costs
+
+
+def _init(module, shape=(2, 28, 28, 1)):
+  return module.init(jax.random.key(0), jnp.zeros(shape), train=False)
+
+
+@pytest.mark.parametrize('hidden', [(), (7,), (50,), (300,), (600,), (30, 20)])
+def test_mlp_parameters_and_features(hidden):
+  module = models.MLP(hidden=hidden, num_classes=10)
+  variables = _init(module)
+  widths = [784, *hidden, 10]
+  expected = sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+  assert costs.count_parameters(variables) == expected
+  if len(hidden) == 1:
+    assert expected == 795 * hidden[0] + 10
+  logits, features = module.apply(
+    variables, jnp.ones((2, 28, 28, 1)), train=False
+  )
+  assert logits.shape == (2, 10)
+  assert [f.shape for f in features.values()] == [(2, w) for w in hidden]
+
+
+def test_the_teacher_is_the_papers():
+  module = models.ConvNet(num_classes=10)
+  variables = jax.eval_shape(lambda: _init(module))
+  assert costs.count_parameters(variables) == 27_413_130
+  logits, features = jax.eval_shape(
+    lambda v: module.apply(v, jnp.ones((2, 28, 28, 1)), train=False), variables
+  )
+  assert logits.shape == (2, 10)
+  assert {name: f.shape for name, f in features.items()} == {
+    'conv0': (2, 26, 26, 32),
+    'hidden0': (2, 1200),
+    'hidden1': (2, 1200),
+  }
+
+
+def test_glorot_uniform_kernels_and_zero_biases():
+  params = _init(models.MLP(hidden=(300,), num_classes=10))['params']
+  kernel = params['hidden0']['kernel']
+  limit = np.sqrt(6 / (784 + 300))
+  assert np.abs(kernel).max() <= limit
+  assert np.abs(kernel).max() > 0.99 * limit
+  np.testing.assert_allclose(np.std(kernel), limit / np.sqrt(3), rtol=0.02)
+  assert (params['hidden0']['bias'] == 0).all()
+
+
+def test_temperature_divides_the_logits():
+  variables = _init(models.MLP(hidden=(5,), num_classes=3))
+  images = jax.random.normal(jax.random.key(1), (2, 28, 28, 1))
+  plain, _ = models.MLP(hidden=(5,), num_classes=3).apply(
+    variables, images, train=False
+  )
+  cooled, _ = models.MLP(hidden=(5,), num_classes=3, temperature=3.5).apply(
+    variables, images, train=False
+  )
+  np.testing.assert_allclose(cooled * 3.5, plain, rtol=1e-6)
+
+
+def test_dropout_is_for_training_and_follows_the_key():
+  module = models.MLP(hidden=(200,), num_classes=3, dropout_rate=0.5)
+  variables = _init(module)
+  images = jnp.ones((2, 28, 28, 1))
+
+  def logits(train, seed):
+    rngs = {'dropout': jax.random.key(seed)}
+    return module.apply(variables, images, train=train, rngs=rngs)[0]
+
+  np.testing.assert_array_equal(logits(False, 0), logits(False, 1))
+  np.testing.assert_array_equal(logits(True, 0), logits(True, 0))
+  assert not np.allclose(logits(True, 0), logits(True, 1))
+
+
+def test_bfloat16_computes_in_it_and_returns_float32():
+  module = models.MLP(hidden=(5,), num_classes=3, dtype='bfloat16')
+  variables = _init(module)
+  assert variables['params']['hidden0']['kernel'].dtype == jnp.float32
+  logits, features = module.apply(
+    variables, jnp.ones((2, 28, 28, 1)), train=False
+  )
+  assert logits.dtype == jnp.float32
+  assert features['hidden0'].dtype == jnp.bfloat16

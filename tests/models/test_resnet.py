@@ -1,0 +1,178 @@
+"""ResNets: the costs of protocol.md's table, initialization, features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import models
+from kd_jax.models import costs
+
+RESNET50 = dict(block='bottleneck', blocks=(3, 4, 6, 3))
+SMALL = dict(num_classes=10, blocks=(1, 1), widths=(8, 16), strides=(1, 2))
+
+
+def _dropped(*blocks):
+  return dict(blocks=(*blocks, *[0] * (4 - len(blocks))))
+
+
+# The networks of Table 2 in all readings: parameters, and millions of
+# multiply-accumulates of a 32x32 image.
+COSTS = {
+  'resnet50': (RESNET50, 23_520_842, 325.8),
+  '2222': (dict(blocks=(2, 2, 2, 2)), 11_173_962, 140.2),
+  '1111': (dict(blocks=(1, 1, 1, 1)), 4_903_242, 64.7),
+  '2211': (dict(blocks=(2, 2, 0, 0), min_blocks=1), 5_272_650, 102.4),
+  '22': (_dropped(2, 2), 676_682, 73.1),
+  '11': (_dropped(1, 1), 307_274, 35.3),
+  'stem 2': (dict(blocks=(1, 1, 1, 1), stem_stride=2), 4_903_242, 16.2),
+  'stem 4': (dict(blocks=(1, 1, 1, 1), stem_stride=4), 4_903_242, 6.8),
+  'stage1 2': (
+    dict(blocks=(1, 1, 1, 1), strides=(2, 2, 2, 2)), 4_907_466, 17.8,
+  ),
+  'stage1 4': (
+    dict(blocks=(1, 1, 1, 1), strides=(4, 2, 2, 2)), 4_907_466, 8.5,
+  ),
+}  # fmt: skip
+
+
+def _init(module, image_shape=(32, 32, 3)):
+  init = jax.jit(lambda key, x: module.init(key, x, train=False))
+  return init(jax.random.key(0), jnp.zeros((1, *image_shape)))
+
+
+@pytest.mark.parametrize('name', COSTS)
+def test_parameters_and_multiply_accumulates(name):
+  fields, parameters, mega_macs = COSTS[name]
+  module = models.ResNet(num_classes=10, **fields)
+  variables = jax.eval_shape(lambda: _init(module))
+  assert costs.count_parameters(variables['params']) == parameters
+  forward = lambda variables, images: module.apply(
+    variables, images, train=False
+  )
+  image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  macs = costs.count_macs(forward, variables, image)
+  assert round(macs / 1e6, 1) == mega_macs
+
+
+def test_zero_blocks_count_as_one_or_drop_the_stage():
+  shapes = lambda **fields: jax.eval_shape(
+    lambda: _init(models.ResNet(num_classes=10, **fields))
+  )
+  assert shapes(blocks=(1, 1, 0, 0), min_blocks=1) == shapes(
+    blocks=(1, 1, 1, 1)
+  )
+  dropped = shapes(blocks=(1, 1, 0, 0))['params']
+  assert not any(name.startswith(('stage3', 'stage4')) for name in dropped)
+
+
+def test_features_are_the_maps_of_every_stage():
+  module = models.ResNet(num_classes=7)
+  variables = jax.eval_shape(lambda: _init(module))
+  logits, features = jax.eval_shape(
+    lambda v: module.apply(v, jnp.zeros((2, 32, 32, 3)), train=False), variables
+  )
+  assert logits.shape == (2, 7)
+  assert {name: f.shape for name, f in features.items()} == {
+    'stem': (2, 16, 16, 64),
+    'stage1': (2, 16, 16, 64),
+    'stage2': (2, 8, 8, 128),
+    'stage3': (2, 4, 4, 256),
+    'stage4': (2, 2, 2, 512),
+    'pooled': (2, 512),
+  }
+
+
+def test_stem_without_pool_and_other_images():
+  module = models.ResNet(**SMALL, stem_pool=False)
+  variables = jax.eval_shape(lambda: _init(module, (28, 20, 1)))
+  _, features = jax.eval_shape(
+    lambda v: module.apply(v, jnp.zeros((2, 28, 20, 1)), train=False), variables
+  )
+  assert features['stem'].shape == (2, 28, 20, 8)
+  assert features['stage2'].shape == (2, 14, 10, 16)
+
+
+def test_initialization_is_pytorchs():
+  params = _init(models.ResNet(num_classes=10, blocks=(1, 1, 1, 1)))['params']
+  kernel = params['stage3_block0']['conv0']['kernel']
+  fan_out = 3 * 3 * 256
+  np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / fan_out), rtol=0.01)
+  assert abs(np.mean(kernel)) < 1e-4
+  # A normal distribution, not a truncated one: 0.27 % beyond three sigma.
+  beyond = np.mean(np.abs(kernel) > 3 * np.sqrt(2 / fan_out))
+  np.testing.assert_allclose(beyond, 0.0027, rtol=0.2)
+  assert (params['stem_norm']['scale'] == 1).all()
+  assert (params['stem_norm']['bias'] == 0).all()
+  limit = 512**-0.5
+  for leaf in ('kernel', 'bias'):
+    values = np.abs(params['logits'][leaf])
+    assert values.max() <= limit
+    assert values.max() > 0.5 * limit
+  np.testing.assert_allclose(
+    np.std(params['logits']['kernel']), limit / np.sqrt(3), rtol=0.03
+  )
+
+
+def test_zero_init_starts_each_block_as_its_shortcut():
+  module = models.ResNet(**SMALL, zero_init=True)
+  variables = _init(module)
+  plain = _init(models.ResNet(**SMALL))
+  assert jax.tree.structure(variables) == jax.tree.structure(plain)
+  for stage in ('stage1', 'stage2'):
+    block = variables['params'][f'{stage}_block0']
+    assert (block['norm1']['scale'] == 0).all()
+    assert (block['norm0']['scale'] == 1).all()
+  # Stage 1 has no convolution in its shortcut: it gives what it is given.
+  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  _, features = module.apply(variables, images, train=False)
+  np.testing.assert_array_equal(features['stage1'], features['stem'])
+
+
+def test_training_updates_statistics_and_use_does_not():
+  module = models.ResNet(**SMALL)
+  variables = _init(module)
+  images = 3 + jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+  (_, _), updates = module.apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )
+  before = variables['batch_stats']['stem_norm']
+  after = updates['batch_stats']['stem_norm']
+  assert (after['mean'] != before['mean']).all()
+  (_, _), unchanged = module.apply(
+    variables, images, train=False, mutable=['batch_stats']
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    unchanged['batch_stats'],
+    variables['batch_stats'],
+  )
+
+
+def test_bfloat16_computes_in_it_with_float32_statistics_and_logits():
+  variables = _init(models.ResNet(**SMALL))
+  half = models.ResNet(**SMALL, dtype='bfloat16')
+  images = jax.random.normal(jax.random.key(1), (16, 32, 32, 3))
+  (logits, features), updates = half.apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )
+  assert logits.dtype == jnp.float32
+  assert features['stage2'].dtype == jnp.bfloat16
+  leaves = jax.tree.leaves((variables, updates))
+  assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
+  expected, _ = models.ResNet(**SMALL).apply(
+    variables, images, train=True, mutable=['batch_stats']
+  )[0]
+  np.testing.assert_allclose(logits, expected, atol=0.05)
+
+
+def test_temperature_divides_the_logits():
+  variables = _init(models.ResNet(**SMALL))
+  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  plain, cooled = (
+    models.ResNet(**SMALL, temperature=t).apply(variables, images, train=False)[
+      0
+    ]
+    for t in (1.0, 4.0)
+  )
+  np.testing.assert_allclose(4 * cooled, plain, rtol=1e-6)

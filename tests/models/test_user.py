@@ -1,0 +1,185 @@
+"""A teacher and a student of the user's own, by the name of a function."""
+
+import importlib
+import shutil
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from configs import mnist
+from kd_jax import data
+from kd_jax.data import preprocessing
+from kd_jax.experiments import experiment
+from kd_jax.export import artifact, export, onnx
+from kd_jax.models import user
+from kd_jax.runtime import errors, files
+from kd_jax.training import jobs
+from tests import own_networks
+
+
+def _config(**fields):
+  config = mnist.get_config('h50')
+  config.data.update(name='generated', train_examples=320, test_examples=64)
+  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.train.update(folds=0, epochs=1)
+  config.benchmark.update(batch_sizes=(1,), budget_s=0.01, cold_calls=0)
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+def _run(folder, **fields):
+  return experiment.run(
+    _config(**fields), workdir=folder / 'run', teachers_dir=folder
+  )
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+  """A student and a teacher of the user's; the folder, and the record."""
+  folder = tmp_path_factory.mktemp('own')
+  fields = {
+    'student.kind': 'tests.own_networks:student',
+    'train.drop_remainder': True,
+  }
+  return folder, _run(folder, **fields)
+
+
+def test_students_learn_from_a_network_of_the_users(run):
+  folder, record = run
+  (stored,) = folder.glob('generated-tests.own_networks.linear_teacher-*')
+  logits = np.load(stored / 'outputs-unit' / 'train.npy')
+  images = data.load('generated').train.images[:320]
+  apply, weights = own_networks.linear_teacher()
+  expected = apply(weights, preprocessing.unit(images))
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+  assert record['teacher']['source'] == 'tests.own_networks:linear_teacher'
+  assert record['students'][0]['test']['teacher_kl'] > 0
+
+
+def test_what_an_edited_file_gave_before_is_not_taken_for_its_own(
+  tmp_path, monkeypatch
+):
+  monkeypatch.syspath_prepend(tmp_path)
+  # Which two states of one second, of one length, would share.
+  monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+  path = tmp_path / 'mine_to_edit.py'
+  text = """
+import flax.linen as nn
+import jax.numpy as jnp
+
+class Student(nn.Module):
+  @nn.compact
+  def __call__(self, images, *, train):
+    return {}(nn.Dense(10)(images.reshape(images.shape[0], -1)))
+
+def student(num_classes):
+  return Student()
+
+def teacher():
+  return lambda w, images: {}(images.reshape(images.shape[0], -1) @ w), W
+
+W = jnp.ones((784, 10))
+"""
+  weights, stored = [], []
+  for activation in ('jnp.sin', 'jnp.cos'):
+    path.write_text(text.format(activation, activation))
+    for cached in (user.function, user.trained):
+      cached.cache_clear()
+    sys.modules.pop('mine_to_edit', None)
+    importlib.invalidate_caches()
+    record = _run(
+      tmp_path,
+      **{
+        'student.kind': 'mine_to_edit:student',
+        'teacher.module': 'mine_to_edit:teacher',
+      },
+    )
+    weights.append(record['students'][0]['weights'])
+    stored.append(record['teacher']['outputs'])
+  assert len(set(weights)) == len({str(user) for own in stored}) == 2
+
+
+def test_a_student_of_the_users_is_timed_restored_and_exported(run):
+  folder, record = run
+  timed = record['benchmark']['networks']
+  assert timed.keys() == {'teacher', 'h50'}
+  weights = jobs.restore(
+    folder / 'run/students/h50/seed-0',
+    user.module('tests.own_networks:student', 10),
+    data.load('generated').train.images,
+  )
+  assert weights['batch_stats']
+  assert timed['h50']['parameters'] == sum(
+    leaf.size for leaf in jax.tree.leaves(weights['params'])
+  )
+  _, manifest = export.export(folder / 'run', with_onnx=True)
+  for exported in manifest['measured'].values():
+    accuracy = exported['test']['accuracy']
+    assert accuracy == record['students'][0]['test']['accuracy']
+  artifact.load(folder / 'run/export/h50-seed-0')
+
+
+def test_a_network_of_the_users_can_be_called_in_every_step(tmp_path):
+  live = _run(tmp_path / 'live', **{'teacher.live': True})
+  stored = _run(tmp_path / 'stored')
+  live, stored = (run['students'][0]['test'] for run in (live, stored))
+  assert live['nll'] == pytest.approx(stored['nll'], rel=1e-4)
+
+
+def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
+  shutil.copytree(run[0] / 'run', tmp_path / 'run')
+  record = files.read_json(tmp_path / 'run' / 'run.json')
+  record['config']['student']['kind'] = 'tests.own_networks:not_of_any_batch'
+  files.write_json(tmp_path / 'run' / 'run.json', record)
+  with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
+    export.export(tmp_path / 'run')
+
+
+def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
+  run, monkeypatch
+):
+  def convert(forward, image_shape):
+    raise NotImplementedError('no such primitive')
+
+  monkeypatch.setattr(onnx, 'convert', convert)
+  expected = (
+    r'student cannot be written as ONNX by jax2onnx \(no such primitive'
+  )
+  with pytest.raises(errors.UserError, match=expected):
+    export.export(run[0] / 'run', with_onnx=True)
+
+
+@pytest.mark.parametrize(
+  'field, name, message',
+  [
+    ('teacher.module', 'linear_teacher', 'expected package.module:function'),
+    ('teacher.module', '../..', "'../..' is no package"),
+    ('teacher.module', 'tests.none:x', "No module named 'tests.none'"),
+    ('teacher.module', 'tests.own_networks:x', "no attribute 'x'"),
+    ('teacher.module', 'tests.own_networks:NUMBER', 'NUMBER is no function'),
+    ('teacher.module', 'tests.own_networks:not_a_pair', r'\(apply, variables'),
+    (
+      'teacher.module',
+      'tests.own_networks:of_seven_classes',
+      r'logits \[2, 10\]',
+    ),
+    ('student.kind', 'tests.own_networks:breaks', 'no such checkpoint'),
+    ('student.kind', 'tests.own_networks:not_a_pair', 'takes 0 positional'),
+    ('student.kind', 'mpl', "kind='mpl': expected one of conv_net, mlp"),
+    ('student.kind', 'tests.own_networks:student', 'needs whole batches'),
+  ],
+)
+def test_what_is_wrong_is_named(tmp_path, field, name, message):
+  with pytest.raises(errors.UserError, match=message):
+    _run(tmp_path, **{field: name, 'train.batch_size': 30})
+
+
+def test_a_quantized_network_of_the_users_is_refused(tmp_path):
+  fields = {
+    'student.kind': 'tests.own_networks:student',
+    'student.arithmetic': 'int8',
+  }
+  with pytest.raises(errors.UserError, match='arithmetic.*float with'):
+    _run(tmp_path, **fields)

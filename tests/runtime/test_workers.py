@@ -1,0 +1,185 @@
+"""Workers: their shares, their end, and what one leaves to the others."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+from configs import common, mnist
+from kd_jax.experiments import experiment
+from kd_jax.runtime import errors, files, workers
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 8])
+def test_cores_are_shared_out_to_the_last(count):
+  cores = [0, 1, 4, 5, 6, 7, 9, 11]
+  shares = [
+    workers.cores_of(workers.Share(index, count), cores)
+    for index in range(count)
+  ]
+  assert sorted(sum(shares, [])) == cores
+  sizes = [len(share) for share in shares]
+  assert max(sizes) - min(sizes) <= 1
+
+
+def test_more_workers_than_cores_have_one_each():
+  shares = [workers.cores_of(workers.Share(i, 5), [3, 4]) for i in range(5)]
+  assert all(len(share) == 1 for share in shares)
+  assert {core for (core,) in shares} == {3, 4}
+
+
+def test_each_worker_has_a_gpu_of_its_own_or_a_part_of_one():
+  gpus = ['0', '2']
+  alone = [workers.gpu_of(workers.Share(i, 2), gpus) for i in range(2)]
+  assert alone == [{'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus]
+  third = workers.gpu_of(workers.Share(2, 3), gpus)
+  assert third['CUDA_VISIBLE_DEVICES'] == '0'
+  # Two of them on that one.
+  assert 0.4 <= float(third['XLA_PYTHON_CLIENT_MEM_FRACTION']) <= 0.5
+  assert workers.gpu_of(workers.Share(0, 2), []) == {}
+
+
+def test_a_tpu_is_not_shared(tmp_path, monkeypatch):
+  monkeypatch.setattr(workers, 'TPUS', (str(tmp_path),))
+  monkeypatch.delenv('JAX_PLATFORMS', raising=False)
+  with pytest.raises(errors.UserError, match='--workers=2: a TPU serves one'):
+    workers.run(['-c', 'raise SystemExit(1)'], 2)
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  with pytest.raises(SystemExit):
+    workers.run(['-c', 'raise SystemExit(1)'], 2)
+
+
+_SCRIPT = """
+import os, pathlib, signal, sys, time
+from kd_jax import workers
+assert workers.begin()
+folder = pathlib.Path(sys.argv[1])
+own = workers.share()
+if own is None:
+  assert workers.is_preparing()
+  (folder / 'prepared').touch()
+  sys.exit()
+assert (folder / 'prepared').exists()
+(folder / str(own.index)).write_text(str(os.getpid()))
+if own.index == 1:
+  while not (folder / '0').exists():
+    time.sleep(0.01)
+  exec(sys.argv[2])
+"""
+_SLEEP = 'time.sleep(60)'
+
+
+def _command(folder, of_first, of_second=_SLEEP):
+  script = _SCRIPT + f'else:\n  {of_first}\n'
+  return ['-c', script, str(folder), of_second]
+
+
+def _is_alive(pid):
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  return True
+
+
+def test_workers_come_after_the_preparation(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  workers.run(_command(tmp_path, 'pass', 'pass'), 2)
+  assert {path.name for path in tmp_path.iterdir()} == {'prepared', '0', '1'}
+
+
+def test_one_that_fails_ends_all(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  with pytest.raises(SystemExit) as raised:
+    workers.run(_command(tmp_path, _SLEEP, 'sys.exit(3)'), 2)
+  assert raised.value.code == 3
+  assert not _is_alive(int((tmp_path / '0').read_text()))
+
+
+def test_one_that_is_killed_ends_all_and_is_told(tmp_path, monkeypatch):
+  monkeypatch.chdir(ROOT)
+  with pytest.raises(errors.UserError, match='killed .signal 9.*fewer'):
+    workers.run(
+      _command(tmp_path, _SLEEP, 'os.kill(os.getpid(), signal.SIGKILL)'), 2
+    )
+  assert not _is_alive(int((tmp_path / '0').read_text()))
+
+
+def test_none_outlives_the_command(tmp_path):
+  code = 'import sys\nfrom kd_jax import workers\nworkers.run(sys.argv[1:], 2)'
+  command = subprocess.Popen(
+    [sys.executable, '-c', code, *_command(tmp_path, _SLEEP)], cwd=ROOT
+  )
+  pids = [tmp_path / str(index) for index in range(2)]
+  assert _becomes(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+  command.kill()
+  command.wait()
+  assert _becomes(lambda: not any(_is_alive(int(p.read_text())) for p in pids))
+
+
+def _becomes(condition):
+  end = time.monotonic() + 30
+  while not condition() and time.monotonic() < end:
+    time.sleep(0.02)
+  return condition()
+
+
+def _config():
+  config = mnist.get_config('h50')
+  config.data.name = 'generated'
+  config.teacher.model.update(hidden=(32,), filters=(2,))
+  config.teacher.model.dropout_rate = 0.0
+  config.teacher.train.epochs = config.train.epochs = 1
+  config.benchmark.enabled = False
+  common.table(
+    config,
+    {
+      'first': {'teacher.rows': ('teacher',)},
+      'taught_by_it': {'teacher.rows': ('first',)},
+      'apart': {'teacher.rows': ('teacher',), 'optim.learning_rate': 2e-3},
+    },
+  )
+  return config
+
+
+def test_a_worker_leaves_out_what_another_is_at(tmp_path, monkeypatch):
+  """It trains the rest, but none that the other's student is to teach."""
+  run = lambda: experiment.run(
+    _config(), workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
+  )
+  students = tmp_path / 'run' / 'students'
+  trained = lambda: {
+    path.parts[-3] for path in students.glob('*/*/result.json')
+  }
+
+  monkeypatch.setenv('KD_JAX_WORKER', 'prepare')
+  run()
+  assert (tmp_path / 'run' / 'run.json').exists() and not trained()
+
+  monkeypatch.setenv('KD_JAX_WORKER', '0/2')
+  other = contextlib.ExitStack()
+  other.enter_context(files.locked(students / 'first' / 'seed-0'))
+  seen = []
+
+  def other_is_gone(_):
+    seen.append(trained())
+    other.close()
+
+  clock = types.SimpleNamespace(sleep=other_is_gone)
+  monkeypatch.setattr(experiment, 'time', clock)
+  run()
+  assert seen == [{'apart'}]
+  assert trained() == {'first', 'taught_by_it', 'apart'}
+  assert not (tmp_path / 'run' / 'report.md').exists()
+
+  monkeypatch.delenv('KD_JAX_WORKER')
+  record = run()
+  assert record['status'] == 'complete'
+  assert {s['environment']['workers'] for s in record['students']} == {2}

@@ -1,0 +1,113 @@
+"""The teachers whose outputs come with the project are what they say."""
+
+import functools
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import cifar, theory
+from kd_jax import data
+from kd_jax.evaluation import evaluate
+from kd_jax.runtime import files
+from kd_jax.teachers import stored_outputs, teachers
+from kd_jax.training import build
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDERS = sorted(path.parent for path in ROOT.glob('teachers/*/manifest.json'))
+OF_OUTPUTS = [f for f in FOLDERS if not stored_outputs.has_weights(f)]
+OF_WEIGHTS = [f for f in FOLDERS if stored_outputs.has_weights(f)]
+each = functools.partial(
+  pytest.mark.parametrize, 'folder', ids=lambda path: path.name
+)
+
+
+def test_there_are_some():
+  assert ROOT / cifar.TEACHER in OF_OUTPUTS
+  assert ROOT / theory.TEACHER in OF_WEIGHTS
+  folder, _ = cifar.BEST_TEACHERS['pool']
+  assert ROOT / folder in OF_WEIGHTS
+
+
+@each(argvalues=OF_OUTPUTS)
+def test_outputs_are_whole(folder):
+  """Digests are right, and a network that knows something made them."""
+  manifest = files.read_json(folder / 'manifest.json')
+  assert manifest['accuracy'].keys() >= {'cifar10', 'symmetric'}
+  for scaling, accuracy in manifest['accuracy'].items():
+    logits = stored_outputs.shipped_logits(folder, manifest, scaling)
+    for split, array in logits.items():
+      assert array.shape == ({'train': 50_000, 'test': 10_000}[split], 10)
+      assert np.isfinite(array).all()
+      assert 0.5 < accuracy[split]['accuracy'] < 1
+
+
+def _dataset(manifest):
+  if not (data.default_data_dir() / manifest['data']).exists():
+    pytest.skip(f'{manifest["data"]} is not prepared on this machine')
+  dataset = data.load(manifest['data'])
+  assert dataset.digest == manifest['data_digest']
+  return dataset
+
+
+@each(argvalues=OF_OUTPUTS)
+def test_outputs_have_the_stated_accuracy_on_the_real_labels(folder):
+  manifest = files.read_json(folder / 'manifest.json')
+  dataset = _dataset(manifest)
+  for scaling, stated in manifest['accuracy'].items():
+    logits = stored_outputs.shipped_logits(folder, manifest, scaling)
+    for split in ('train', 'test'):
+      _check_accuracy(
+        logits[split], getattr(dataset, split).labels, stated[split]
+      )
+
+
+@each(
+  argvalues=[
+    pytest.param(folder, marks=pytest.mark.slow)
+    if 'resnet' in folder.name
+    else folder
+    for folder in OF_WEIGHTS
+  ]
+)
+def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
+  manifest = files.read_json(folder / 'manifest.json')
+  dataset = _dataset(manifest)
+  model = ConfigDict(manifest['teacher']['model'])
+  variables = stored_outputs.shipped_weights(
+    folder,
+    manifest,
+    build.variables_like(
+      build.model(model, dataset.num_classes), dataset.train.images.shape[1:]
+    ),
+  )
+  for scaling, stated in manifest['accuracy'].items():
+    predict = build.predict_fn(model, dataset.num_classes, scaling, 1000)
+    logits = predict(variables, jnp.asarray(dataset.test.images))
+    _check_accuracy(logits, dataset.test.labels, stated['test'])
+
+
+def _check_accuracy(logits, labels, stated) -> None:
+  found = evaluate.evaluate(logits, labels)
+  # Half floats may turn a tie, and round the others.
+  assert abs(found['errors'] - stated['errors']) <= 5
+  assert found['nll'] == pytest.approx(stated['nll'], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  'recipe',
+  [r for r in cifar.RECIPES if not cifar.get_config(r).teacher.retrain],
+)
+def test_every_recipe_that_trains_no_teacher_takes_them(recipe):
+  """A recipe's teacher is the network that the outputs are of."""
+  config = cifar.get_config(recipe)
+  manifest = files.read_json(ROOT / config.teacher.shipped / 'manifest.json')
+  assert teachers.same_network(
+    manifest['teacher']['model'], build.plain(config.teacher.model)
+  )
+  assert (
+    stored_outputs.has_weights(config.teacher.shipped)
+    or f'{config.teacher.outputs_scaling}-train.npy' in manifest['sha256']
+  )

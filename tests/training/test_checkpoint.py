@@ -1,0 +1,151 @@
+"""Checkpoints: round trip, damage, digest."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax.runtime import errors
+from kd_jax.training import checkpoint
+
+
+def _state(value):
+  return {
+    'params': {'w': jnp.full((3, 2), value), 'b': jnp.arange(2.0)},
+    'step': jnp.int32(value),
+  }
+
+
+@pytest.fixture(name='checkpoints')
+def _checkpoints(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path / 'checkpoints')
+  yield checkpoints
+  checkpoints.close()
+
+
+def _damage(folder):
+  """Flips a byte in the middle of every file that holds array data."""
+  damaged = 0
+  for path in folder.rglob('d/*'):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    damaged += 1
+  assert damaged
+
+
+def test_round_trip_of_the_newest(checkpoints):
+  for epoch in (1, 2, 3):
+    checkpoints.save(epoch, _state(epoch))
+  epoch, state = checkpoints.restore(jax.eval_shape(lambda: _state(0)))
+  assert epoch == 3
+  jax.tree.map(np.testing.assert_array_equal, state, _state(3))
+  jax.tree.map(
+    lambda a, b: a.dtype == b.dtype or pytest.fail(), state, _state(3)
+  )
+
+
+def test_nothing_to_restore(checkpoints):
+  assert checkpoints.restore(_state(0)) is None
+
+
+# Orbax's failed read leaves tasks behind that outlive their event loop.
+@pytest.mark.faults
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
+  for epoch in (1, 2):
+    checkpoints.save(epoch, _state(epoch))
+  _damage(tmp_path / 'checkpoints' / '2')
+  epoch, state = checkpoints.restore(_state(0))
+  assert epoch == 1
+  jax.tree.map(np.testing.assert_array_equal, state, _state(1))
+  assert 'checkpoints/2 is damaged' in caplog.text
+  # Until what it was is there again.
+  assert (tmp_path / 'checkpoints' / '2').exists()
+  checkpoints.save(2, _state(5))
+  epoch, state = checkpoints.restore(_state(0))
+  assert epoch == 2
+  jax.tree.map(np.testing.assert_array_equal, state, _state(5))
+
+
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_damaged_checkpoint_is_not_in_the_way_of_an_earlier_one(
+  checkpoints, tmp_path
+):
+  checkpoints.save(9, _state(9))
+  _damage(tmp_path / 'checkpoints' / '9')
+  assert checkpoints.restore(_state(0)) is None
+  checkpoints.save(4, _state(4))
+  assert checkpoints.restore(_state(0))[0] == 4
+
+
+def test_a_sound_checkpoint_of_another_network_is_refused_and_kept(
+  checkpoints,
+):
+  checkpoints.save(1, _state(1))
+  other = _state(0)
+  other['params']['w'] = jnp.zeros((3, 4))
+  with pytest.raises(
+    errors.UserError,
+    match=r"another network.*'w'.*int32\[3, 2\], and.*float32\[3, 4\]",
+  ):
+    checkpoints.restore(other)
+  more = _state(0) | {'more': jnp.zeros(1)}
+  with pytest.raises(errors.UserError, match="'more'.* not at all, and this"):
+    checkpoints.restore(more)
+  assert checkpoints.restore(_state(0))[0] == 1
+
+
+def test_arrays_without_their_digest_are_passed_over(
+  checkpoints, monkeypatch, caplog
+):
+  checkpoints.save(1, _state(1))
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint, 'tree_digest', lambda tree: 'of something else')
+    checkpoints.save(2, _state(2))
+  epoch, _ = checkpoints.restore(_state(0))
+  assert epoch == 1
+  assert 'do not have their digest' in caplog.text
+
+
+def test_saves_take_a_tenth_of_the_time_at_most(checkpoints, monkeypatch):
+  clock = [1e9]
+  clocks = types.SimpleNamespace(perf_counter=lambda: clock[0])
+  monkeypatch.setattr(checkpoint, 'time', clocks)
+  assert checkpoints.is_due()  # It is not known yet what a save takes.
+  save = checkpoints._manager.save
+
+  def slow_save(*args, **kwargs):
+    save(*args, **kwargs)
+    clock[0] += 3
+
+  monkeypatch.setattr(checkpoints._manager, 'save', slow_save)
+  checkpoints.save(1, _state(1))
+  clock[0] += 29
+  assert not checkpoints.is_due()
+  clock[0] += 1
+  assert checkpoints.is_due()
+
+
+def test_only_the_newest_are_kept(checkpoints, tmp_path):
+  for epoch in range(5):
+    checkpoints.save(epoch, _state(epoch))
+  kept = {p.name for p in (tmp_path / 'checkpoints').iterdir()}
+  assert kept == {'3', '4'}
+
+
+def test_the_digest_sees_names_types_shapes_and_values():
+  base = {'a': np.zeros(4, np.float32)}
+  others = [
+    {'b': np.zeros(4, np.float32)},
+    {'a': np.zeros(4, np.int32)},
+    {'a': np.zeros((2, 2), np.float32)},
+    {'a': np.array([0, 0, 0, 1e-30], np.float32)},
+  ]
+  digests = {checkpoint.tree_digest(tree) for tree in (base, *others)}
+  assert len(digests) == 5
+  assert checkpoint.tree_digest(base) == checkpoint.tree_digest(
+    {'a': jnp.zeros(4)}
+  )

@@ -1,0 +1,212 @@
+"""Objectives: weights by name, masks, schedules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import losses, methods
+from kd_jax.training import objectives
+
+LOGITS = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
+BATCH = {
+  'labels': jnp.array([0, 1, 2]),
+  'mask': jnp.ones(3),
+  'teacher_logits': jnp.array(
+    [[0.0, 1.0, 2.0], [3.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+  ),
+}
+ONES = jnp.ones(3)
+LEARNED = objectives.Learned({}, {})
+
+
+def _weights(ce_weight, kd_weight, temperature=2.0):
+  return objectives.Weights(ce_weight, kd_weight, temperature)
+
+
+def _outputs(logits):
+  return objectives.Outputs(logits, {})
+
+
+def test_weights_do_what_their_names_say():
+  ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
+  kd = jnp.mean(losses.kl(LOGITS, BATCH['teacher_logits'], temperature=2.0))
+  objective = objectives.make_objective({'kl': {}})
+  for ce_weight, kd_weight in ((1, 0), (0, 1), (0.3, 0.9)):
+    weights = _weights(ce_weight, kd_weight)
+    terms = objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights)
+    loss, means = objectives.combine(terms, weights, ONES)
+    np.testing.assert_allclose(loss, ce_weight * ce + kd_weight * kd, rtol=1e-6)
+    np.testing.assert_allclose(means['ce'], ce, rtol=1e-6)
+    np.testing.assert_allclose(means['kl'], kd, rtol=1e-6)
+
+
+def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
+  objective = objectives.make_objective({'kl': {}})
+  weights = _weights(0.5, 0.5)
+  subset = {name: value[:2] for name, value in BATCH.items()}
+  expected, _ = objectives.combine(
+    objective.fn(LEARNED, _outputs(LOGITS[:2]), subset, weights),
+    weights,
+    jnp.ones(2),
+  )
+  terms = objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights)
+  terms['kl'] = terms['kl'].at[2].set(jnp.nan)
+  loss, _ = objectives.combine(terms, weights, jnp.array([1.0, 1.0, 0.0]))
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_an_objective_without_a_teacher_is_cross_entropy():
+  objective = objectives.make_objective({})
+  weights = _weights(1.0, 5.0)
+  terms = objective.fn(
+    {}, _outputs(LOGITS), {'labels': BATCH['labels']}, weights
+  )
+  assert tuple(terms) == objective.names == ('ce',)
+  loss, _ = objectives.combine(terms, weights, ONES)
+  expected = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
+  np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
+  objective = objectives.make_objective({'kl': {}}, mixed=True)
+  partner = {name: jnp.roll(value, 1, axis=0) for name, value in BATCH.items()}
+  batch = BATCH | {'partner': partner, 'share': jnp.float32(0.3)}
+  weights = _weights(0.4, 0.6)
+
+  def mixed(logits):
+    terms = objective.fn(LEARNED, _outputs(logits), batch, weights)
+    return objectives.combine(terms, weights, ONES)[0]
+
+  def on_mixture(logits):
+    own, other = (
+      jax.nn.softmax(b['teacher_logits'] / 2.0) for b in (BATCH, partner)
+    )
+    log_mixture = 2.0 * jnp.log(0.3 * own + 0.7 * other)
+    labels = 0.3 * jax.nn.one_hot(BATCH['labels'], 3)
+    labels += 0.7 * jax.nn.one_hot(partner['labels'], 3)
+    ce = losses.soft_cross_entropy(logits, labels)
+    kd = losses.kl(logits, log_mixture, temperature=2.0)
+    return jnp.mean(0.4 * ce + 0.6 * kd)
+
+  np.testing.assert_allclose(
+    jax.grad(mixed)(LOGITS), jax.grad(on_mixture)(LOGITS), atol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    for name, method in methods.METHODS.items()
+    if 'temperature' in method.inputs
+    and method.inputs <= BATCH.keys() | {'student_logits', 'temperature'}
+  ],
+)
+def test_every_method_traces_its_temperature(name):
+  objective = objectives.make_objective({name: {}})
+  traces = []
+
+  @jax.jit
+  def loss(temperature):
+    traces.append(name)
+    weights = _weights(0.0, 1.0, temperature)
+    return objectives.combine(
+      objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights), weights, ONES
+    )[0]
+
+  values = [float(loss(jnp.float32(t))) for t in (1.0, 2.0, 4.0)]
+  assert len(traces) == 1
+  assert np.isfinite(values).all()
+  assert len(set(values)) == 3
+
+
+def _of_features(names, batch_features):
+  """Returns the terms of methods of one layer's features, and their gradient.
+
+  The gradient is by the teacher's, of the sum of all terms.
+  """
+  task = objectives.Task(
+    num_classes=3,
+    student_shapes={'own': (2, 2, 4)},
+    teacher_shapes={'other': (4, 4, 5)},
+    feature_levels=3,
+    image_range=(),
+    init_peer=None,
+    peer_fn=None,
+    unroll=False,
+  )
+  objective = objectives.make_objective(
+    {
+      name: methods.split_options(methods.METHODS[name].options)[1]
+      | {'layers': 'last'}
+      for name in names
+    },
+    task=task,
+  )
+  own = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
+  learned = objective.init(jax.random.key(1))
+
+  def terms(teacher_features):
+    values = objective.fn(
+      learned,
+      objectives.Outputs(LOGITS, {'own': own}),
+      BATCH | {'teacher_features': teacher_features},
+      _weights(0.0, 1.0),
+    )
+    return sum(map(jnp.sum, values.values())), values
+
+  gradient, values = jax.grad(terms, has_aux=True)(batch_features)
+  return values, gradient
+
+
+@pytest.mark.parametrize(
+  'name', [name for name, own in methods.METHODS.items() if own.uses_features]
+)
+def test_nothing_flows_into_the_teachers_features(name):
+  features = jax.random.uniform(jax.random.key(2), (3, 4, 4, 5), maxval=3)
+  layer = methods.stored_layer('other', methods.METHODS[name].uses_rounded)
+  values, gradient = _of_features((name,), {layer: features})
+  assert np.all(values[name] > 0)
+  np.testing.assert_array_equal(gradient[layer], 0)
+
+
+def test_together_some_take_features_rounded_and_others_as_they_are():
+  features = {
+    'other': jax.random.uniform(jax.random.key(2), (3, 4, 4, 5)),
+    'other_rounded': jnp.round(
+      jax.random.uniform(jax.random.key(3), (3, 4, 4, 5), maxval=3)
+    ),
+  }
+  values, _ = _of_features(('attention', 'quantized'), features)
+  takes = {'other': 'attention', 'other_rounded': 'quantized'}
+  for change, changed in takes.items():
+    others, _ = _of_features(
+      ('attention', 'quantized'),
+      features | {change: features[change][::-1]},
+    )
+    for name in ('attention', 'quantized'):
+      assert np.allclose(values[name], others[name]) == (name != changed)
+
+
+def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
+  objective = objectives.make_objective({'soft_cross_entropy': {}})
+  terms = objective.fn(
+    LEARNED, _outputs(LOGITS), BATCH, _weights(0.0, 1.0, 3.0)
+  )
+  log_s = jax.nn.log_softmax(LOGITS / 3)
+  probs = jax.nn.softmax(BATCH['teacher_logits'] / 3)
+  np.testing.assert_allclose(
+    terms['soft_cross_entropy'], -jnp.sum(probs * log_s, axis=-1), rtol=1e-6
+  )
+
+
+def test_warmup_of_the_papers_cifar_code():
+  factors = [objectives.kd_warmup(e, warmup_epochs=10) for e in range(12)]
+  np.testing.assert_allclose(factors, [*np.arange(10) / 10, 1, 1])
+  assert objectives.kd_warmup(0, warmup_epochs=0) == 1
+
+
+def test_unknown_losses_are_named():
+  with pytest.raises(ValueError, match="'kk'.*'kl'"):
+    objectives.make_objective({'kk': {}})

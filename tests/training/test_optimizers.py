@@ -1,0 +1,71 @@
+"""Optimizers against their definitions, written out in numpy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax.training import optimizers
+
+GRADS = np.array([[1.0, -2.0], [0.5, 0.0], [0.25, 4.0]], np.float32)
+
+
+def _run(optimizer, params, learning_rate=0.1):
+  params = jnp.asarray(params, jnp.float32)
+  state = optimizer.init(params)
+  for grad in GRADS:
+    direction, state = optimizer.update(jnp.asarray(grad), state, params)
+    params = params - learning_rate * direction
+  return np.asarray(params)
+
+
+def _make(name, momentum=0.0, nesterov=False, weight_decay=0.0):
+  return optimizers.make_optimizer(
+    name, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
+  )
+
+
+def test_adam_is_keras_adam():
+  params, m, v = np.array([1.0, 1.0]), 0.0, 0.0
+  for step, grad in enumerate(GRADS.astype(np.float64), start=1):
+    m = 0.9 * m + 0.1 * grad
+    v = 0.999 * v + 0.001 * grad**2
+    rate = 0.1 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+    params = params - rate * m / (np.sqrt(v) + 1e-7)
+  np.testing.assert_allclose(_run(_make('adam'), [1, 1]), params, rtol=1e-5)
+
+
+def test_sgd_is_pytorch_nesterov_with_coupled_weight_decay():
+  params, buffer = np.array([1.0, 1.0]), 0.0
+  for grad in GRADS.astype(np.float64):
+    grad = grad + 5e-4 * params
+    buffer = 0.9 * buffer + grad
+    params = params - 0.1 * (grad + 0.9 * buffer)
+  ours = _run(_make('sgd', 0.9, True, 5e-4), [1, 1])
+  np.testing.assert_allclose(ours, params, rtol=1e-6)
+
+
+def test_plain_sgd():
+  expected = 1 - 0.1 * GRADS.sum(axis=0)
+  np.testing.assert_allclose(_run(_make('sgd'), [1, 1]), expected, rtol=1e-6)
+
+
+def test_schedules():
+  constant = optimizers.make_schedule(
+    'constant', total_steps=100, warmup_fraction=0.0
+  )
+  assert constant(jnp.int32(7)) == 1
+  cosine = optimizers.make_schedule(
+    'cosine', total_steps=100, warmup_fraction=0.3
+  )
+  np.testing.assert_allclose(
+    [cosine(jnp.int32(s)) for s in (0, 15, 30, 65, 100)],
+    [0, 0.5, 1, 0.5, 0],
+    atol=1e-6,
+  )
+
+
+def test_unknown_names_are_named():
+  with pytest.raises(ValueError, match="'lion'.*'adam'"):
+    _make('lion')
+  with pytest.raises(ValueError, match="'step'.*'cosine'"):
+    optimizers.make_schedule('step', total_steps=1, warmup_fraction=0)
