@@ -11,7 +11,14 @@ import os
 import pathlib
 
 from kd_jax.data import generated, store
-from kd_jax.data.dataset import DataError, Dataset, Split
+from kd_jax.data.dataset import (
+  DataError,
+  Dataset,
+  Problem,
+  Split,
+  is_on_disk,
+)
+from kd_jax.data.selection import select
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer import TRANSFER_SETS, transfer_set
@@ -23,12 +30,14 @@ __all__ = [
   'TRANSFER_SETS',
   'DataError',
   'Dataset',
+  'Problem',
   'Split',
   'default_data_dir',
   'find_subset',
   'is_on_disk',
   'load',
   'names',
+  'select',
   'transfer_set',
 ]
 
@@ -41,11 +50,6 @@ def default_data_dir() -> pathlib.Path:
 def names() -> tuple[str, ...]:
   """The names that `load` knows."""
   return (*SPECS, *generated.SHAPES)
-
-
-def is_on_disk(split: Split) -> bool:
-  """Whether a split's images are an `on_disk.Images`, and no array."""
-  return hasattr(split.images, 'batches')
 
 
 def load(

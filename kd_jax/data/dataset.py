@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,23 @@ class Split:
   labels: np.ndarray
 
 
+def is_on_disk(split: Split) -> bool:
+  """Whether a split's images are read from disk, and are no array."""
+  return hasattr(split.images, 'batches')
+
+
+class Problem(NamedTuple):
+  """The shapes that a network has to fit.
+
+  Attributes:
+    num_classes: K.
+    image_shape: (H, W, C).
+  """
+
+  num_classes: int
+  image_shape: tuple[int, ...]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
   """A data set as read-only arrays.
@@ -51,6 +69,11 @@ class Dataset:
   num_classes: int
   digest: str
   class_names: tuple[str, ...] = ()
+
+  @property
+  def problem(self) -> Problem:
+    """The shapes that a network has to fit."""
+    return Problem(self.num_classes, tuple(self.train.images.shape[1:]))
 
 
 def named_arrays(train: Split, test: Split) -> Arrays:

@@ -1,8 +1,8 @@
 """Metrics of a classifier over a whole split, from its logits.
 
-Pure functions on arrays: logits [N, K] of every example in, a float32 scalar
-(or a small array) out. A split's logits take a few MB, so nothing is streamed
-and nothing is dropped.
+Pure functions on arrays: they take the logits [N, K] of every example and
+return a float32 scalar or a small array. A split's logits take a few MB, so
+metrics need no streaming, and no example is dropped.
 """
 
 import jax
@@ -14,22 +14,24 @@ NUM_BINS = 15  # of the reliability diagram and ECE, as in Guo et al. 2017
 
 
 def errors(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Number of misclassified examples: [N, K], [N] -> int32."""
+  """Returns the number of misclassified examples: [N, K], [N] -> int32."""
   return jnp.sum(jnp.argmax(logits, axis=-1) != labels)
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Top-1 accuracy in [0, 1]: [N, K], [N] -> float32."""
+  """Returns the top-1 accuracy in [0, 1]: [N, K], [N] -> float32."""
   return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 
 
 def nll(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Mean negative log-likelihood of the labels, nats."""
+  """Returns the mean negative log-likelihood of the labels, in nats."""
   return jnp.mean(losses.cross_entropy(logits, labels))
 
 
 def brier(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Mean Brier score, in [0, 2]: sum over classes of (p_k - onehot_k)^2.
+  """Returns the mean Brier score, in [0, 2].
+
+  The score of an example is sum_k (p_k - onehot_k)^2.
 
   Reference: Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2.
   """
@@ -41,7 +43,7 @@ def brier(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def reliability(
   logits: jax.Array, labels: jax.Array, *, num_bins: int = NUM_BINS
 ) -> dict[str, jax.Array]:
-  """Accuracy against confidence, in equal-width bins of confidence.
+  """Returns accuracy against confidence, in equal-width bins of confidence.
 
   Bin i holds confidences in (i / num_bins, (i + 1) / num_bins].
 
@@ -71,7 +73,7 @@ def reliability(
 def ece(
   logits: jax.Array, labels: jax.Array, *, num_bins: int = NUM_BINS
 ) -> jax.Array:
-  """Expected calibration error, in [0, 1].
+  """Returns the expected calibration error, in [0, 1].
 
   sum_b (n_b / N) |accuracy_b - confidence_b| over the bins of `reliability`.
 
@@ -83,20 +85,20 @@ def ece(
 
 
 def agreement(student_logits: jax.Array, teacher_logits: jax.Array):
-  """Share of examples on which both predict the same class, in [0, 1]."""
+  """Returns the share of examples on which both predict the same class."""
   same = jnp.argmax(student_logits, -1) == jnp.argmax(teacher_logits, -1)
   return jnp.mean(same)
 
 
 def teacher_kl(student_logits: jax.Array, teacher_logits: jax.Array):
-  """Mean KL(teacher || student) at temperature 1, nats."""
+  """Returns the mean KL(teacher || student) at temperature 1, in nats."""
   return jnp.mean(losses.kl(student_logits, teacher_logits, temperature=1.0))
 
 
 def classification(
   logits: jax.Array, labels: jax.Array
 ) -> dict[str, jax.Array]:
-  """All the metrics that need labels only, by name."""
+  """Returns the metrics that compare logits with labels, by name."""
   return {
     'accuracy': accuracy(logits, labels),
     'errors': errors(logits, labels),
@@ -109,7 +111,7 @@ def classification(
 def fidelity(
   student_logits: jax.Array, teacher_logits: jax.Array
 ) -> dict[str, jax.Array]:
-  """How far the student does what the teacher does, by name."""
+  """Returns the metrics that compare student and teacher, by name."""
   return {
     'teacher_agreement': agreement(student_logits, teacher_logits),
     'teacher_kl': teacher_kl(student_logits, teacher_logits),

@@ -1,9 +1,8 @@
 """A teacher's logits for data that is larger than memory: a sharded array.
 
-It is a folder with an array of tensorstore's and a `manifest.json` that holds
-what the logits were computed from and the digest of each shard that is done.
-What was stopped goes on with the next shard; one that is damaged is computed
-again.
+The store is a folder with a tensorstore array and a `manifest.json` that holds
+the identity of the logits and the digest of each finished shard. An interrupted
+computation goes on with the next shard; a damaged shard is computed again.
 """
 
 import contextlib
@@ -20,18 +19,20 @@ from absl import logging
 
 from kd_jax.runtime import errors, files, processes
 
-# Examples of a shard, which is a file, and of what is read of it at once.
+# Examples in a shard, which is one file, and in a chunk, which is read at once.
 SHARD = 65_536
 _CHUNK = 256
 _CACHE_BYTES = 64 * 2**20
+# The manifest's name for an identity, kept since its first version.
+_IDENTITY = 'fingerprint'
 
 
-class Logits:
+class OutputsOnDisk:
   """Logits float32 [N, K] in files, read by index.
 
   Attributes:
     shape: (N, K).
-    digest: of what they were computed from; they stand for it.
+    digest: of their identity; it stands for the logits.
   """
 
   ndim = 2
@@ -39,40 +40,49 @@ class Logits:
   def __init__(
     self,
     folder: os.PathLike,
-    fingerprint: Mapping[str, Any],
+    identity: Mapping[str, Any],
     compute: Callable[[int, int], np.ndarray],
     *,
-    num_examples: int,
-    num_classes: int,
+    shape: tuple[int, int],
     shard: int = SHARD,
   ):
-    """Opens a store, or makes one, and computes what is missing of it.
+    """Opens a store, or makes one, and computes the shards that it lacks.
 
     Args:
-      folder: of the store; emptied if it is of another fingerprint.
-      fingerprint: JSON values that determine the logits.
-      compute: (start, stop) -> float32 [stop - start, K] of those examples.
-      num_examples: N.
-      num_classes: K.
-      shard: examples of a file; a multiple of 256.
+      folder: of the store; emptied if it has another identity.
+      identity: JSON values that determine the logits.
+      compute: maps (start, stop) to float32 logits [stop - start, K].
+      shape: (N, K): examples and classes.
+      shard: examples in a file; a multiple of 256.
     """
     folder = pathlib.Path(folder)
-    self.shape = (num_examples, num_classes)
-    fingerprint = {**fingerprint, 'shape': list(self.shape), 'shard': shard}
-    self.digest = files.digest(fingerprint)
+    self.shape = shape
+    identity = {**identity, 'shape': list(shape), 'shard': shard}
+    self.digest = files.digest(identity)
     manifest = files.read_json(folder / 'manifest.json')
-    if manifest is None or manifest['fingerprint'] != fingerprint:
+    if manifest is None or manifest[_IDENTITY] != identity:
       files.remove(folder)
-      manifest = {'fingerprint': fingerprint, 'sha256': {}}
+      manifest = {_IDENTITY: identity, 'sha256': {}}
       files.write_json(folder / 'manifest.json', manifest)
-      # All wait for it, in whatever order they come here.
+      # The other processes wait here until the first has made the array.
       processes.from_first(lambda: self._open(folder, shard) and None)
     self._store = self._open(folder, shard)
-    whole = processes.from_first(lambda: self._whole(manifest, shard))
+    self._compute_missing(folder, manifest, compute, shard)
+
+  def _compute_missing(
+    self,
+    folder: pathlib.Path,
+    manifest: dict[str, Any],
+    compute: Callable[[int, int], np.ndarray],
+    shard: int,
+  ) -> None:
+    """Computes the shards that are not stored, or damaged."""
+    num_examples, num_classes = self.shape
+    sound = processes.from_first(lambda: self._sound_shards(manifest, shard))
     starts = [
       start
       for start in range(0, num_examples, shard)
-      if str(start) not in whole
+      if str(start) not in sound
     ]
     if starts:
       logging.info('teacher outputs: computed, to be read from %s', folder)
@@ -86,17 +96,20 @@ class Logits:
       stop = min(start + shard, num_examples)
       logits = np.asarray(compute(start, stop), np.float32)
       if processes.is_first():
-        with _naming(folder):
+        with _one_line_errors(folder):
           self._store[start:stop].write(logits).result()
-      whole[str(start)] = _digest(logits)
-      manifest['sha256'] = whole
+      sound[str(start)] = _digest(logits)
+      manifest['sha256'] = sound
       files.write_json(folder / 'manifest.json', manifest)
-    # Others read what the first has written.
+    # The other processes read only after the first has written everything.
     processes.from_first(lambda: None)
 
   def _open(self, folder: pathlib.Path, shard: int):
-    inner = {'chunk_shape': [min(_CHUNK, shard), self.shape[1]]}
-    inner['codecs'] = [{'name': 'bytes', 'configuration': {'endian': 'little'}}]
+    """Opens the array; the first process makes it if need be."""
+    inner = {
+      'chunk_shape': [min(_CHUNK, shard), self.shape[1]],
+      'codecs': [{'name': 'bytes', 'configuration': {'endian': 'little'}}],
+    }
     spec = {
       'driver': 'zarr3',
       'kvstore': {'driver': 'file', 'path': f'{folder.absolute()}/logits'},
@@ -110,7 +123,7 @@ class Logits:
         'codecs': [{'name': 'sharding_indexed', 'configuration': inner}],
       },
     }
-    with _naming(folder):
+    with _one_line_errors(folder):
       return tensorstore.open(
         spec,
         open=True,
@@ -120,20 +133,22 @@ class Logits:
         ),
       ).result()
 
-  def _whole(self, manifest: dict[str, Any], shard: int) -> dict[str, str]:
-    """Returns the digests of the shards that are done and sound, by start."""
-    whole = {}
+  def _sound_shards(
+    self, manifest: dict[str, Any], shard: int
+  ) -> dict[str, str]:
+    """Returns the digests of finished and sound shards, by first example."""
+    sound = {}
     for start, digest in manifest['sha256'].items():
       try:
         content = self._read(slice(int(start), int(start) + shard))
-      except ValueError as error:  # So tensorstore says that a file is damaged.
+      except ValueError as error:  # tensorstore's error for a damaged file.
         logging.warning('teacher outputs: %s; computed again', error)
         continue
       if _digest(content) == digest:
-        whole[start] = digest
+        sound[start] = digest
       else:
         logging.warning('teacher outputs: %s is damaged', self._store.spec())
-    return whole
+    return sound
 
   def _read(self, index: slice | np.ndarray) -> np.ndarray:
     if isinstance(index, slice):
@@ -144,17 +159,19 @@ class Logits:
     return self.shape[0]
 
   def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
-    """Reads logits float32 [M, K]."""
+    """Reads float32 logits [M, K]."""
     return self._read(index)
 
 
 @contextlib.contextmanager
-def _naming(folder: pathlib.Path) -> Iterator[None]:
-  """Has what tensorstore cannot do told in a line.
+def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
+  """Turns tensorstore's errors into one line.
+
+  tensorstore raises ValueError for a full disk, for a folder that cannot be
+  written, and for everything else.
 
   Raises:
-    UserError: in the place of its ValueError, which it has for a full disk, a
-      folder that is not to be written, and all else.
+    UserError: instead of a ValueError.
   """
   try:
     yield

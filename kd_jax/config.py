@@ -1,0 +1,348 @@
+"""What a config says, and what determines a result.
+
+A config (see configs/base.py) is a ConfigDict whose `rows` are the students it
+trains. `close_row` gives the config of one row, in which every field has a
+value. An identity is a JSON value that determines a result: the sections of
+the config that matter, the digest of the data, the digests of weights. A
+stored result is used only if its identity is the one that is asked for.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+from ml_collections.config_flags import config_path
+
+from kd_jax import data, methods
+from kd_jax.models import user
+
+# Fields that do not change a student: commands in one folder may differ in
+# them.
+FREE_FIELDS = (
+  'seeds',
+  'first_seed',
+  'seeds_per_program',
+  'mesh',
+  'loop',
+  'benchmark',
+)
+# The `kind` of a network that the user has trained; `module` names it.
+TRAINED = 'trained'
+# Fields that have been renamed, from the name in records of before to today's.
+RENAMED = {
+  'arithmetic': 'quantization',
+  'rival_rate': 'discriminator_rate',
+  'shipped': 'pretrained',
+  'ship_weights': 'publish_weights',
+}
+_OLD_NAMES = {new: old for old, new in RENAMED.items()}
+
+
+# --- Rows and sections. ---
+
+
+def close_row(config: ConfigDict, row: str) -> ConfigDict:
+  """Returns the config of one row, in which no field is open.
+
+  An open field (None) takes the row's value. A field that is not open was
+  given on the command line, and stays.
+  """
+  # The other rows are left out: copying them would be most of the work.
+  closed = ConfigDict(
+    {
+      field: value.copy_and_resolve_references()
+      if isinstance(value, ConfigDict)
+      else value
+      for field, value in config.items()
+      if field != 'rows'
+    }
+  )
+  for path, value in _leaves(config.rows[row]):
+    if config_path.get_value(path, closed) is None:
+      config_path.set_value(path, closed, value)
+  closed.rows = ConfigDict({row: {}})
+  closed.lock()
+  return closed
+
+
+def _leaves(section: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields the dotted name and the value of every field."""
+  for key, value in section.items():
+    if isinstance(value, ConfigDict):
+      yield from _leaves(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value
+
+
+class TrainingSections(NamedTuple):
+  """The sections of a closed config that say how one network trains.
+
+  Attributes:
+    field: the name of its `train` section, for messages.
+    model: the network.
+    train: epochs, batches, examples.
+    optim: the optimizer and its schedule.
+    distill: the loss.
+    scaling: the name of the scaling of its images.
+  """
+
+  field: str
+  model: ConfigDict
+  train: ConfigDict
+  optim: ConfigDict
+  distill: ConfigDict
+  scaling: str
+
+
+def student_sections(config: ConfigDict) -> TrainingSections:
+  """Returns the sections that say how a closed config's student trains."""
+  return TrainingSections(
+    'train',
+    config.student,
+    config.train,
+    config.optim,
+    config.distill,
+    config.data.scaling,
+  )
+
+
+def teacher_sections(config: ConfigDict) -> TrainingSections:
+  """Returns the sections that say how a config's teacher trains."""
+  teacher = config.teacher
+  return TrainingSections(
+    'teacher.train',
+    teacher.model,
+    teacher.train,
+    teacher.optim,
+    teacher.distill,
+    teacher.scaling,
+  )
+
+
+def with_user_teacher(config: ConfigDict) -> ConfigDict:
+  """Returns a config whose teacher's model is what `teacher.module` names."""
+  if not config.teacher.module:
+    return config
+  config = config.copy_and_resolve_references()
+  config.teacher.unlock()
+  config.teacher.model = ConfigDict(
+    dict(
+      kind=TRAINED,
+      module=config.teacher.module,
+      dtype='float32',
+      quantization='float',
+      temperature=1.0,
+    )
+  )
+  config.teacher.lock()
+  return config
+
+
+def canonical_model(model: ConfigDict) -> ConfigDict:
+  """Returns a model section by which networks can be compared.
+
+  Sections that make the same network, such as 0 blocks that count as one block,
+  become equal.
+  """
+  section = model.copy_and_resolve_references()
+  if section.kind == 'resnet':
+    least = section.min_blocks
+    section.blocks = tuple(max(count, least) for count in section.blocks)
+    section.min_blocks = 0
+  return section
+
+
+# --- Methods. ---
+
+
+def method_options(distill: ConfigDict) -> dict[str, dict[str, Any]]:
+  """Returns the options of each method that a `distill` section uses.
+
+  With a `kd_weight` of 0 it uses none, and needs no teacher.
+  """
+  if not distill.kd_weight:
+    return {}
+  return {name: distill[name].to_dict() for name in distill.method.split('+')}
+
+
+def uses_features(distill: ConfigDict) -> bool:
+  """Whether a `distill` section uses a method that takes features."""
+  return any(
+    methods.METHODS[name].uses_features for name in method_options(distill)
+  )
+
+
+def uses_rounded_features(distill: ConfigDict) -> bool:
+  """Whether a `distill` section uses a method that takes rounded features."""
+  return any(
+    methods.METHODS[name].uses_rounded for name in method_options(distill)
+  )
+
+
+def _with_methods(distill: ConfigDict, names: Iterable[str]) -> ConfigDict:
+  """Returns a `distill` section with the options of these methods alone."""
+  kept = distill.copy_and_resolve_references()
+  kept.unlock()
+  for name in methods.METHODS.keys() - set(names):
+    if name in kept:
+      del kept[name]
+  return kept
+
+
+# --- Records. ---
+
+
+def to_json(config: ConfigDict) -> dict[str, Any]:
+  """Returns a config as JSON gives it back: tuples become lists."""
+  return _convert(config.to_dict(), tuple, list)
+
+
+def from_json(value: Mapping[str, Any]) -> ConfigDict:
+  """Returns the config of a record: lists become tuples, old names new."""
+  return ConfigDict(_convert(rename_fields(value), list, tuple))
+
+
+def _convert(value: Any, kind: type, target: type) -> Any:
+  if isinstance(value, dict):
+    return {key: _convert(item, kind, target) for key, item in value.items()}
+  if isinstance(value, kind):
+    return target(_convert(item, kind, target) for item in value)
+  return value
+
+
+def rename_fields(value: Any, names: Mapping[str, str] | None = None) -> Any:
+  """Returns a JSON value with renamed fields, at any depth.
+
+  Args:
+    value: of a record.
+    names: from the names in the value to the names in the result; RENAMED if
+      None, which reads records of before.
+  """
+  names = RENAMED if names is None else names
+  if isinstance(value, Mapping):
+    return {
+      names.get(key, key): rename_fields(item, names)
+      for key, item in value.items()
+    }
+  if isinstance(value, list):
+    return [rename_fields(item, names) for item in value]
+  return value
+
+
+def recorded(config: ConfigDict) -> dict[str, Any]:
+  """Returns what a run's record says of its config, as JSON gives it back.
+
+  Options of methods that no row uses are left out, so that a method that is new
+  to the library leaves old runs valid.
+  """
+  used = {
+    name
+    for row in config.rows
+    for name in method_options(close_row(config, row).distill)
+  }
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  config.distill = _with_methods(config.distill, used)
+  config.teacher.distill = _with_methods(config.teacher.distill, ())
+  return to_json(config)
+
+
+def fixed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a recorded config without the FREE_FIELDS."""
+  drop = lambda fields: {
+    key: value for key, value in fields.items() if key not in FREE_FIELDS
+  }
+  rows = {name: drop(fields) for name, fields in record['rows'].items()}
+  return drop(record) | {'rows': rows}
+
+
+# --- Identities. ---
+
+
+def _identity(
+  config: ConfigDict, dataset: data.Dataset, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the identity of a result: its data and the fields given.
+
+  Identities keep the field names of the first version, so that results of
+  before remain valid.
+  """
+  # A scaling is among the fields where it matters; where images lie never does.
+  other = ('scaling', 'memory_gib')
+  section = {k: v for k, v in config.data.items() if k not in other}
+  identity = to_json(
+    ConfigDict({'data': section, 'data_digest': dataset.digest, **fields})
+  )
+  return rename_fields(identity, _OLD_NAMES)
+
+
+def teacher_identity(
+  config: ConfigDict, dataset: data.Dataset
+) -> dict[str, Any]:
+  """Returns what determines the weights of a teacher that is trained here."""
+  teacher = config.teacher
+  return _identity(
+    config,
+    dataset,
+    {
+      'teacher': {
+        'distill': _with_methods(teacher.distill, ()),
+        'seed': teacher.seed,
+        'scaling': teacher.scaling,
+        'model': teacher.model,
+        'train': teacher.train,
+        'optim': teacher.optim,
+      }
+    },
+  )
+
+
+def outputs_identity(
+  config: ConfigDict, dataset: data.Dataset, weights: str
+) -> dict[str, Any]:
+  """Returns what determines a teacher's outputs, except for their scaling.
+
+  Args:
+    config: of the run.
+    dataset: that the teacher is shown.
+    weights: the digest of its variables.
+  """
+  fields = {'weights': weights, 'model': config.teacher.model}
+  if config.teacher.module:
+    fields['source'] = user.source(config.teacher.module)
+  return _identity(config, dataset, fields)
+
+
+def student_identity(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  *,
+  teacher_outputs: Any,
+  is_live: bool,
+) -> dict[str, Any]:
+  """Returns what determines the students of a row, except for their seed.
+
+  Args:
+    config: closed.
+    dataset: that they learn.
+    teacher_outputs: a JSON value that determines the outputs they learn from.
+    is_live: whether the teacher is called in every step.
+  """
+  fields = {
+    'teacher_outputs': teacher_outputs,
+    'class_shift': config.teacher.class_shift,
+    'scaling': config.data.scaling,
+    'student': canonical_model(config.student),
+    'distill': _with_methods(config.distill, method_options(config.distill)),
+    'train': config.train,
+    'optim': config.optim,
+    'live_teacher': is_live,
+  }
+  # Only where they matter, so that results of before remain valid.
+  if uses_features(config.distill):
+    fields['feature_bits'] = config.teacher.feature_bits
+  if config.eval.bias_classes:
+    fields['bias_classes'] = config.eval.bias_classes
+  if user.is_name(config.student.kind):
+    fields['student_source'] = user.source(config.student.kind)
+  return _identity(config, dataset, fields)

@@ -1,0 +1,176 @@
+"""A run from start to finish: data, teacher, students, timing, report.
+
+A run is one folder. Nothing is done twice in it: the same command resumes an
+interrupted run, adds the seeds that are missing, or reports. Teachers live
+beside the runs, in folders named by what determines them, so that runs share
+them.
+"""
+
+import functools
+import os
+import pathlib
+import sys
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.experiments import run_timing, students
+from kd_jax.experiments.rows import check_named_rows, make_run
+from kd_jax.report import report
+from kd_jax.runtime import (
+  environment,
+  errors,
+  files,
+  mesh,
+  processes,
+  workers,
+)
+from kd_jax.teachers import provider
+from kd_jax.training import context
+from kd_jax.validation import data_checks, field_checks, traced_checks
+
+Record = dict[str, Any]
+
+
+def run_experiment(
+  config: ConfigDict,
+  *,
+  workdir: os.PathLike,
+  teachers_dir: os.PathLike,
+  data_dir: os.PathLike | None = None,
+  source_dir: os.PathLike | None = None,
+) -> Record:
+  """Does what is left to do of a run.
+
+  A worker does its share of the students. The process that prepares a run for
+  workers stops before the students.
+
+  Args:
+    config: from configs/.
+    workdir: the run's folder.
+    teachers_dir: where teachers are kept.
+    data_dir: where prepared data sets are kept; a per-user cache if None.
+    source_dir: a folder to look for the data in before downloading.
+  Returns:
+    The content of the run's run.json.
+  Raises:
+    UserError: for a mistake of the user's, before any work is done.
+  """
+  config = config_lib.with_user_teacher(config)
+  configs = {row: config_lib.close_row(config, row) for row in config.rows}
+  for row_config in configs.values() or (config,):  # A teacher has no rows.
+    field_checks.check_fields(row_config)
+  check_named_rows(config, configs)
+  workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
+  load = functools.partial(
+    data.load,
+    data_dir=data_dir,
+    source_dir=source_dir,
+    image_size=config.data.image_size,
+    memory_gib=config.data.memory_gib,
+  )
+  environment.log_device()
+  is_worker = workers.share() is not None
+  with (
+    files.locked(workdir, shared=is_worker),
+    mesh.use(config.mesh.data),
+  ):
+    record = _open_run(config, workdir)
+    return _do(config, configs, record, workdir, teachers_dir, load)
+
+
+def _do(
+  config: ConfigDict,
+  configs: dict[str, ConfigDict],
+  record: Record,
+  workdir: pathlib.Path,
+  teachers_dir: pathlib.Path,
+  load,
+) -> Record:
+  """Does the work of a run in its locked folder."""
+  run_context = context.make_context(config, load)
+  contexts = functools.cache(
+    functools.partial(context.on_transfer_set, run_context)
+  )
+  _check_against_data(config, configs, contexts)
+  teacher = provider.get_teacher(config, run_context, teachers_dir)
+  record['teacher'] = teacher.record
+  if workers.share() is None:
+    # Only now the folder belongs to this config: a mistake in the data or in
+    # the teacher's outputs leaves it free for the corrected command.
+    _write(workdir, record)
+  if workers.is_preparing():
+    return record
+  if not configs:
+    provider.publish(config, run_context.dataset, teacher, workdir)
+  run = make_run(configs, contexts, teacher, workdir)
+  students.train_students(run)
+  if workers.share() is not None:
+    return record
+  record['students'] = processes.from_first(
+    lambda: students.collect_results(run)
+  )
+  _write(workdir, record)
+  run_timing.time_run(config, run, record)
+  record['status'] = 'complete'
+  _write(workdir, record)
+  processes.from_first(lambda: report.write(workdir))
+  return record
+
+
+def _write(workdir: pathlib.Path, record: Record) -> None:
+  files.write_json(workdir / 'run.json', record)
+
+
+def _check_against_data(
+  config: ConfigDict, configs: dict[str, ConfigDict], contexts
+) -> None:
+  """Checks what the config asks for against the data, before any training."""
+  dataset = contexts('').dataset
+  for row_config in configs.values():
+    traced_checks.check_scalings(row_config, dataset.problem)
+    traced_checks.check_networks(row_config, dataset.problem)
+    traced_checks.check_methods(row_config, dataset.problem)
+    data_checks.check_training(
+      config_lib.student_sections(row_config),
+      contexts(row_config.train.transfer_set).dataset,
+    )
+  if provider.is_trained_here(config.teacher):
+    data_checks.check_training(config_lib.teacher_sections(config), dataset)
+
+
+def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
+  """Returns the run's record, new or continued.
+
+  Raises:
+    UserError: if the folder belongs to another config.
+  """
+  recorded = config_lib.recorded(config)
+  record = files.read_json(workdir / 'run.json')
+  if record is None:
+    if processes.from_first((workdir / 'students').exists):
+      raise errors.UserError(
+        f'{workdir} holds students but no sound run.json, so what they were '
+        'trained with is unknown: remove the folder, or choose another '
+        'with --workdir'
+      )
+    record = {'environment': environment.describe()}
+  else:
+    old = config_lib.rename_fields(record['config'])
+    fixed = [config_lib.fixed_fields(fields) for fields in (recorded, old)]
+    differences = list(files.differences(*fixed, 'config'))
+    if differences:
+      raise errors.UserError(
+        f'{workdir} holds a run of another config:\n  '
+        + '\n  '.join(differences)
+        + '\nChoose another folder with --workdir, or remove this one'
+      )
+  record |= {
+    'status': 'running',
+    'name': config.name,
+    'command': ' '.join(sys.argv),
+    'config': recorded,
+  }
+  return record

@@ -1,0 +1,102 @@
+"""Times the networks that a run has trained."""
+
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax.benchmark import latency
+from kd_jax.experiments import students
+from kd_jax.experiments.rows import Run
+from kd_jax.models import apply
+from kd_jax.runtime import environment, processes
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.training import networks
+
+Record = dict[str, Any]
+
+
+def time_run(config: ConfigDict, run: Run, record: Record) -> None:
+  """Adds 'benchmark' to a run's record, unless it is there already.
+
+  Args:
+    config: of the run.
+    run: its rows.
+    record: of the run, with its students; changed in place.
+  """
+  if not run.rows or not config.benchmark.enabled:
+    return
+  if processes.count() > 1:
+    logging.warning(
+      'nothing is timed by several processes: the same command with one '
+      'process, and the same folder, adds the benchmark'
+    )
+    return
+  configs = {name: row.config for name, row in run.rows.items()}
+  student_models, network_of = latency.distinct_models(configs)
+  done = record.get('benchmark', {})
+  asked = config_lib.to_json(next(iter(configs.values())).benchmark)
+  if (done.get('network_of'), done.get('config')) == (network_of, asked):
+    return
+  _, teacher = run.setting('')
+  record['benchmark'] = _measure(
+    run, teacher, student_models, network_of, record['students']
+  )
+
+
+def _measure(
+  run: Run,
+  teacher: Teacher,
+  student_models: dict[str, ConfigDict],
+  network_of: dict[str, str],
+  results: list[Record],
+) -> Record:
+  """Times the teacher and each distinct student network."""
+  configs = {name: row.config for name, row in run.rows.items()}
+  config = next(iter(configs.values()))
+  run_context, _ = run.setting('')
+  dataset = run_context.dataset
+  models, variables = {}, {}
+  if not config.teacher.logits:
+    models['teacher'] = config.teacher.model
+    variables['teacher'] = _teacher_variables(config, teacher, dataset)
+  for name, model in student_models.items():
+    seed = next(result['seed'] for result in results if result['row'] == name)
+    folder = run.folder(run.rows[name]) / f'seed-{seed}'
+    models[name] = model
+    variables[name] = students.restore_student_for_use(
+      configs[name], dataset, folder
+    )
+  measured = latency.run(config, models, network_of, variables, dataset)
+  section = config.benchmark
+  if section.steps_against:
+    measured['steps_against'] = latency.measure_steps(
+      configs, section.steps_against, dataset, budget_s=section.budget_s
+    )
+  # The timing may be later than the trainings, and by other code.
+  measured['environment'] = environment.describe()
+  with_live = {
+    name: configs[name]
+    for name in student_models
+    if not config_lib.uses_rounded_features(configs[name].distill)
+  }
+  if section.live_teacher and 'teacher' in models and with_live:
+    measured['training'] = latency.measure_training(
+      with_live, variables['teacher'], dataset, budget_s=section.budget_s
+    )
+  return measured
+
+
+def _teacher_variables(config: ConfigDict, teacher: Teacher, dataset):
+  """Returns the teacher's variables, or random ones of the same shapes.
+
+  A network's time does not depend on its weights.
+  """
+  if teacher.variables is not None:
+    return teacher.variables
+  module = networks.make_module(config.teacher.model, dataset.num_classes)
+  return apply.init_variables(
+    module, dataset.problem.image_shape, jax.random.key(0)
+  )

@@ -1,0 +1,369 @@
+"""Trains the students of a run: row by row, seed by seed."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data, methods
+from kd_jax.data import preprocessing
+from kd_jax.evaluation import evaluate, inference
+from kd_jax.experiments.rows import Row, Run
+from kd_jax.models import apply
+from kd_jax.runtime import errors, files, processes, run_records
+from kd_jax.teachers import outputs_file, stored_outputs
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.training import (
+  context,
+  job,
+  job_folder,
+  networks,
+  outcome,
+  plan,
+)
+
+PyTree = Any
+
+# How often a worker looks for a student that no other worker trains.
+_POLL_S = 1.0
+
+
+def train_students(run: Run) -> None:
+  """Trains every student of a run that is not done yet.
+
+  Workers share the students. A row that another worker is busy with, or whose
+  teacher another worker is training, is tried again later.
+  """
+  left = [row for row in run.rows.values() if row.trained_as == row.name]
+  while left := [row for row in left if not _train_row(run, row)]:
+    time.sleep(_POLL_S)
+
+
+def collect_results(run: Run) -> list[dict[str, Any]]:
+  """Returns the records of all finished students, in the order of the rows.
+
+  A row that is the same training as an earlier row has the records of that
+  row, with 'same_as' in them.
+  """
+  results = []
+  for row in run.rows.values():
+    found = [
+      result
+      for folder in run.folder(row).glob('seed-*')
+      if (result := job_folder.read_result(folder)) is not None
+    ]
+    if row.trained_as != row.name:
+      renamed = {'row': row.name, 'same_as': row.trained_as}
+      found = [{**result, **renamed} for result in found]
+    results += sorted(found, key=lambda result: result['seed'])
+  return results
+
+
+def _train_row(run: Run, row: Row) -> bool:
+  """Trains the seeds of a row that are missing; returns whether none is left.
+
+  Skips seeds that another worker has locked.
+  """
+  folder = run.folder(row)
+  missing = _missing_seeds(run, row)
+  if not missing:
+    return True
+  for seeds in _groups(
+    missing, _seeds_per_program(run, row, missing), row, folder
+  ):
+    with _held([folder / f'seed-{seed}' for seed in seeds]) as held:
+      # Another worker may have trained them in the meantime.
+      if not held or not set(seeds) & set(_missing_seeds(run, row)):
+        continue
+      teacher = _teacher_of_seed(run, row, seeds[0])
+      if teacher is not None:
+        _train_seeds(run, row, teacher, seeds)
+  return not _missing_seeds(run, row)
+
+
+def _missing_seeds(run: Run, row: Row) -> list[int]:
+  first, folder = row.config.first_seed, run.folder(row)
+  return [
+    seed
+    for seed in range(first, first + row.config.seeds)
+    if not job_folder.is_done(folder / f'seed-{seed}', row.identity)
+  ]
+
+
+def _seeds_per_program(run: Run, row: Row, missing: list[int]) -> int:
+  """Returns how many seeds train in one compiled function."""
+  run_context, _ = run.setting(row.config.train.transfer_set)
+  if row.config.teacher.rows or data.is_on_disk(run_context.dataset.train):
+    return 1  # Each seed has its own teacher, or its own order of examples.
+  if row.config.seeds_per_program:
+    return row.config.seeds_per_program
+  # On a CPU, seeds in one function take as long as one after the other.
+  return 1 if jax.default_backend() == 'cpu' else len(missing)
+
+
+def _groups(
+  missing: list[int], size: int, row: Row, folder: pathlib.Path
+) -> list[tuple[int, ...]]:
+  """Returns the seeds that train in one compiled function, by function.
+
+  Seeds that trained together when a run was stopped go on together, even if
+  some of them are done: a function of another number of seeds does not compute
+  the same to the last bit.
+  """
+  groups, left = [], list(missing)
+  for name in processes.from_first(
+    lambda: sorted(path.name for path in folder.glob('seed-*-*'))
+  ):
+    seeds = tuple(map(int, name.split('-')[1:]))
+    identity = files.read_json(folder / name / 'identity.json')
+    if identity == row.identity and set(seeds) & set(left):
+      groups.append(seeds)
+      left = [seed for seed in left if seed not in seeds]
+  for first in range(0, len(left), size):
+    groups.append(tuple(left[first : first + size]))
+  return groups
+
+
+@contextlib.contextmanager
+def _held(folders: list[pathlib.Path]) -> Iterator[bool]:
+  """Locks folders of students; yields False if a worker has one of them."""
+  with contextlib.ExitStack() as locks:
+    try:
+      for folder in folders:
+        locks.enter_context(files.locked(folder))
+    except files.Busy:
+      yield False
+    else:
+      yield True
+
+
+def _train_seeds(
+  run: Run, row: Row, teacher: Teacher, seeds: tuple[int, ...]
+) -> None:
+  """Trains seeds of a row; several train in one compiled function."""
+  folder, config = run.folder(row), row.config
+  run_context, _ = run.setting(config.train.transfer_set)
+  name = f'seed-{"-".join(map(str, seeds))}'
+  target = job.Target(row.name, seeds, folder / name, row.identity)
+  row_job = context.make_job(
+    config,
+    run_context,
+    config_lib.student_sections(config),
+    target,
+    is_live=row.is_live,
+  )
+  students = job.run_job(
+    row_job,
+    run_context.dataset,
+    _teacher_inputs(row, teacher, run_context.dataset, row_job.plan),
+    run_records.MetricsLog(run.workdir / 'metrics.jsonl'),
+  )
+  for student in students:
+    seed = student.record['seed']
+    seed_folder = folder / f'seed-{seed}'
+    if job_folder.is_done(seed_folder, row.identity):
+      continue  # It was kept before the other seeds were stopped.
+    if networks.is_quantized(config.student):
+      student = _quantize(student, config, run_context.dataset, teacher)
+    record = job_folder.finish(student, seed_folder, row.identity)
+    logging.info(
+      '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
+      row.name,
+      seed,
+      100 * record['test']['accuracy'],
+      record['time']['train_s'],
+    )
+  if len(seeds) > 1:
+    files.remove(target.folder)
+
+
+def _teacher_inputs(
+  row: Row, teacher: Teacher, dataset: data.Dataset, row_plan: plan.Plan
+) -> job.TeacherInputs:
+  """Returns what a row's training takes from its teacher."""
+  config = row.config
+  inputs = job.TeacherInputs(logits=teacher.logits)
+  if row.is_live:
+    return inputs._replace(variables=teacher.variables)
+  if not config_lib.method_options(config.distill):
+    return inputs
+  if config.train.augmentation != 'none':
+    view_logits = teacher.network.view_logits(config.train.augmentation)
+    inputs = inputs._replace(view_logits=view_logits)
+  layers = networks.teacher_layers(config, dataset.problem)
+  if layers:
+    examples = row_plan.examples
+    if examples is None:
+      examples = np.arange(len(dataset.train.labels))
+    features = {}
+    for bits, shapes in layers.items():
+      stored = teacher.network.features(
+        tuple(shapes), bits, config.train.subset, examples
+      )
+      features |= {
+        methods.stored_layer(layer, bits > 0): stored[layer] for layer in shapes
+      }
+    inputs = inputs._replace(features=features)
+  return inputs
+
+
+def _quantize(
+  student: outcome.Trained,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: Teacher,
+) -> outcome.Trained:
+  """Adds the network of whole numbers that a quantized student is in use.
+
+  Its metrics go to the record as 'packed'. 'trained_agreement' is the share of
+  the test split on which it decides like the network of floats that was
+  trained.
+  """
+  images, labels = dataset.test.images, dataset.test.labels
+  quantized = networks.quantize_weights(config.student, student.variables)
+  network, variables = networks.deploy(
+    config.student, dataset.problem, quantized
+  )
+  predict = inference.make_predict(
+    apply.make_apply(network),
+    preprocessing.apart(config.data.scaling),
+    batch_size=config.eval.batch_size,
+  )
+  logits = predict(variables, images)
+  float_logits = _predict_fn(config, dataset)(student.variables, images)
+  same = jnp.argmax(logits, axis=-1) == jnp.argmax(float_logits, axis=-1)
+  metrics = evaluate.evaluate(logits, labels, teacher.logits.get('test'))
+  metrics |= {'trained_agreement': float(jnp.mean(same))}
+  return student._replace(
+    record=student.record | {'packed': metrics}, quantized=quantized
+  )
+
+
+def _predict_fn(
+  config: ConfigDict, dataset: data.Dataset
+) -> inference.PredictFn:
+  return networks.predict_fn(
+    config.student,
+    dataset.num_classes,
+    config.data.scaling,
+    config.eval.batch_size,
+  )
+
+
+# --- Rows as teachers. ---
+
+
+def _teacher_of_seed(run: Run, row: Row, seed: int) -> Teacher | None:
+  """Returns what teaches a seed of a row: the run's teacher, or earlier rows.
+
+  Returns None while another worker trains one of those rows.
+  """
+  section, transfer_set = row.config.teacher, row.config.train.transfer_set
+  run_context, teacher = run.setting(transfer_set)
+  if not (section.rows or section.class_shift):
+    return teacher
+  outputs = []
+  for name in section.rows or ('teacher',):
+    if name == 'teacher':
+      outputs.append(teacher.logits)
+      continue
+    other = run.rows[name]
+    folder = run.folder(other) / f'seed-{seed}'
+    if not job_folder.is_done(folder, other.identity):
+      return None
+    outputs.append(
+      _student_outputs(other.config, run_context.dataset, transfer_set, folder)
+    )
+  logits = outputs_file.average(outputs, section.average)
+  return teacher.with_logits(
+    {
+      split: jnp.roll(array, section.class_shift, axis=-1)
+      for split, array in logits.items()
+    }
+  )
+
+
+def _student_outputs(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  transfer_set: str,
+  folder: pathlib.Path,
+) -> dict[str, np.ndarray]:
+  """Returns a trained student's logits [N, K] by split; stores them beside it.
+
+  Args:
+    config: of the student's row, closed.
+    dataset: of the row that the student teaches.
+    transfer_set: of the row that the student teaches.
+    folder: of the student.
+  """
+  result = job_folder.read_result(folder)
+
+  def compute():
+    variables = restore_student(config, dataset, folder)
+    predict = _predict_fn(config, dataset)
+    return {
+      name: np.asarray(predict(variables, split.images))
+      for name, split in (('train', dataset.train), ('test', dataset.test))
+    }
+
+  store = folder / '-'.join(['outputs', *filter(None, [transfer_set])])
+  with files.locked(store, wait=True):
+    return stored_outputs.load_or_compute(
+      store,
+      {
+        'weights': result['weights'],
+        'data_digest': dataset.digest,
+        'transfer_set': transfer_set,
+      },
+      compute,
+    )
+
+
+def restore_student(
+  config: ConfigDict, dataset: data.Dataset, folder: pathlib.Path
+) -> PyTree:
+  """Returns the variables of a trained student.
+
+  Raises:
+    UserError: if they are damaged.
+  """
+  like = networks.variables_like(config.student, dataset.problem)
+  variables = job_folder.restore(folder, like)
+  if variables is None:
+    raise damaged(folder / 'weights')
+  return variables
+
+
+def restore_student_for_use(
+  config: ConfigDict, dataset: data.Dataset, folder: pathlib.Path
+) -> PyTree:
+  """Returns the variables that a student is used with: see `networks.deploy`.
+
+  Raises:
+    UserError: if they are damaged.
+  """
+  variables = restore_student(config, dataset, folder)
+  if not networks.is_quantized(config.student):
+    return variables
+  like = networks.quantize_weights(config.student, variables)
+  variables = job_folder.restore_quantized(folder, like)
+  if variables is None:
+    raise damaged(folder / 'packed')
+  return variables
+
+
+def damaged(folder: pathlib.Path) -> errors.UserError:
+  """Returns the error that says how a damaged student is trained again."""
+  return errors.UserError(
+    f'{folder} is damaged: remove {folder.parent}, and the same command trains '
+    'that student again'
+  )

@@ -1,0 +1,78 @@
+"""A network as pure functions of its variables and of images."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+# apply(variables, images, *, train, key) -> (logits, features, batch_stats)
+#
+#   variables: {'params': ..., 'batch_stats': ...}.
+#   images: float [B, H, W, C], scaled.
+#   train: whether dropout is on and batch statistics are used and updated.
+#   key: for dropout; None unless `train`.
+#   logits: [B, K].
+#   features: arrays [B, ...] by layer.
+#   batch_stats: running statistics after the call.
+ApplyFn = Callable[..., tuple[jax.Array, dict[str, jax.Array], PyTree]]
+
+
+def make_apply(module: nn.Module) -> ApplyFn:
+  """Returns a module's forward pass as a pure function of arrays."""
+
+  def apply(variables, images, *, train, key):
+    batch_stats = variables['batch_stats']
+    rngs = {'dropout': key} if train else None
+    if train and batch_stats:
+      (logits, features), updates = module.apply(
+        variables, images, train=True, rngs=rngs, mutable=['batch_stats']
+      )
+      return logits, features, updates['batch_stats']
+    logits, features = module.apply(variables, images, train=train, rngs=rngs)
+    return logits, features, batch_stats
+
+  return apply
+
+
+def init_variables(
+  module: nn.Module, image_shape: tuple[int, ...], key: jax.Array
+) -> dict[str, PyTree]:
+  """Returns a module's initial variables.
+
+  Args:
+    module: the network.
+    image_shape: (H, W, C).
+    key: one key.
+  Returns:
+    {'params': ..., 'batch_stats': ...}; the latter is {} without batch norm.
+  """
+  init = functools.partial(module.init, train=False)
+  # Compiled as a whole. Run eagerly, each operation would be compiled apart.
+  variables = jax.jit(init)(key, jnp.zeros((1, *image_shape)))
+  return {'batch_stats': {}, **variables}
+
+
+def variables_like(
+  module: nn.Module, image_shape: tuple[int, ...]
+) -> dict[str, PyTree]:
+  """Returns the shapes and types of a module's variables."""
+  return jax.eval_shape(
+    lambda key: init_variables(module, image_shape, key), jax.random.key(0)
+  )
+
+
+def feature_shapes(
+  module: nn.Module, image_shape: tuple[int, ...]
+) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of each feature without the batch, in order of depth."""
+  _, features = jax.eval_shape(
+    lambda key: module.init_with_output(
+      key, jnp.zeros((1, *image_shape)), train=False
+    )[0],
+    jax.random.key(0),
+  )
+  return {name: features[name].shape[1:] for name in module.feature_names}

@@ -1,0 +1,170 @@
+"""Teachers that come with the project: a folder with weights or outputs."""
+
+import hashlib
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from kd_jax import config as config_lib
+from kd_jax.runtime import errors, files
+from kd_jax.teachers import array_files
+
+PyTree = Any
+# Logits [N, K] by split.
+Logits = dict[str, np.ndarray]
+
+# The file of the weights, in a teacher's folder.
+WEIGHTS = 'weights.npz'
+# Fields of a model section that say how a network was trained.
+_TRAINING_FIELDS = ('zero_init', 'dtype')
+
+
+def folder_of(name: str) -> pathlib.Path:
+  """Returns the folder of a teacher that comes with the project."""
+  return pathlib.Path(__file__).resolve().parents[2] / name
+
+
+def has_weights(name: str) -> bool:
+  """Whether the network itself comes with the project, or outputs alone."""
+  return (folder_of(name) / WEIGHTS).is_file()
+
+
+def write(
+  folder: pathlib.Path,
+  manifest: Mapping[str, Any],
+  *,
+  outputs: Mapping[str, Logits] | None = None,
+  weights: PyTree = None,
+) -> None:
+  """Writes a teacher's outputs or weights as float16, small enough to publish.
+
+  Args:
+    folder: made if it does not exist.
+    manifest: JSON values that say what the files hold and how they were made.
+    outputs: logits [N, K] by split, by input scaling.
+    weights: the network's variables, written instead of the outputs.
+  Raises:
+    UserError: if a number is beyond the range of float16.
+  """
+  if weights is None:
+    contents = {
+      f'{scaling}-{split}.npy': array_files.npy_content(
+        array_files.half_floats(array)
+      )
+      for scaling, logits in (outputs or {}).items()
+      for split, array in logits.items()
+    }
+  else:
+    contents = {WEIGHTS: _npz_content(weights)}
+  digests = {}
+  for name, content in contents.items():
+    files.write_bytes(folder / name, content)
+    digests[name] = hashlib.sha256(content).hexdigest()
+  files.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
+
+
+def _npz_content(weights: PyTree) -> bytes:
+  content = io.BytesIO()
+  leaves = jax.tree_util.tree_leaves_with_path(weights)
+  np.savez(
+    content,
+    **{_name(path): array_files.half_floats(leaf) for path, leaf in leaves},
+  )
+  return content.getvalue()
+
+
+def _name(path: Sequence[Any]) -> str:
+  return '/'.join(key.key for key in path)
+
+
+def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
+  """Returns the manifest of a teacher's folder.
+
+  Args:
+    folder: of the teacher.
+    data_digest: of the data that the students learn.
+  Raises:
+    UserError: if the folder holds no outputs, or outputs of other data.
+  """
+  manifest = files.read_json(folder / 'manifest.json')
+  if manifest is None:
+    raise errors.UserError(
+      f'config.teacher.pretrained: {folder} holds no outputs; '
+      'config.teacher.retrain=true trains the teacher'
+    )
+  if manifest['data_digest'] != data_digest:
+    raise errors.UserError(
+      f'config.teacher.pretrained: the outputs in {folder} are of other data '
+      f'({manifest["data"]}, {manifest["data_digest"][:8]}, not '
+      f'{data_digest[:8]}); config.teacher.retrain=true trains the teacher'
+    )
+  return manifest
+
+
+def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+  """Whether two recorded model sections differ at most in their training."""
+  a, b = (
+    {'quantization': 'float'}
+    | {
+      key: value
+      for key, value in config_lib.rename_fields(model).items()
+      if key not in _TRAINING_FIELDS
+    }
+    for model in (a, b)
+  )
+  return a == b
+
+
+def read_logits(
+  folder: pathlib.Path, manifest: Mapping[str, Any], scaling: str
+) -> Logits:
+  """Returns the float32 logits [N, K] by split for a scaling of the inputs.
+
+  Raises:
+    UserError: if the folder has no logits for the scaling, or damaged ones.
+  """
+  if f'{scaling}-train.npy' not in manifest['sha256']:
+    raise errors.UserError(
+      f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
+      f'{", ".join(sorted(manifest["sha256"]))}'
+    )
+  return {
+    split: _read(folder, manifest, f'{scaling}-{split}.npy').astype(np.float32)
+    for split in ('train', 'test')
+  }
+
+
+def read_weights(
+  folder: pathlib.Path, manifest: Mapping[str, Any], like: PyTree
+) -> PyTree:
+  """Returns the network's float32 variables.
+
+  Args:
+    folder: of the teacher.
+    manifest: of the teacher.
+    like: a tree of the same structure.
+  Raises:
+    UserError: if the weights are damaged.
+  """
+  with _read(folder, manifest, WEIGHTS) as arrays:
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: arrays[_name(path)].astype(np.float32), like
+    )
+
+
+def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
+  if array_files.file_digest(folder / name) != manifest['sha256'][name]:
+    raise errors.UserError(f'{folder / name} is damaged: restore it')
+  return np.load(folder / name, allow_pickle=False)
+
+
+def rounded(variables: PyTree) -> PyTree:
+  """Returns variables with the values that `write` and `read_weights` give."""
+  return jax.tree.map(
+    lambda leaf: array_files.half_floats(np.asarray(leaf)).astype(np.float32),
+    variables,
+  )

@@ -1,0 +1,291 @@
+"""The teacher that a config asks for: a file, a network, or one to train."""
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.evaluation import evaluate
+from kd_jax.models import user
+from kd_jax.runtime import errors, files, run_records
+from kd_jax.teachers import outputs_file, pretrained
+from kd_jax.teachers import teacher as teacher_lib
+from kd_jax.teachers.teacher import Teacher, TeacherNetwork
+from kd_jax.training import (
+  checkpoint,
+  context,
+  job,
+  job_folder,
+  networks,
+  outcome,
+)
+
+PyTree = Any
+
+
+def is_trained_here(teacher: ConfigDict) -> bool:
+  """Whether a run trains its teacher, or restores one that a run trained."""
+  if teacher.logits or teacher.module:
+    return False
+  return teacher.retrain or not teacher.pretrained
+
+
+def has_only_logits(teacher: ConfigDict) -> bool:
+  """Whether a teacher has logits alone, and no network that can be called."""
+  if teacher.logits:
+    return True
+  if teacher.module or is_trained_here(teacher):
+    return False
+  return not pretrained.has_weights(teacher.pretrained)
+
+
+def get_teacher(
+  config: ConfigDict,
+  run_context: context.Context,
+  teachers_dir: pathlib.Path,
+) -> Teacher:
+  """Returns a config's teacher, ready to teach.
+
+  Args:
+    config: of the run.
+    run_context: of the run.
+    teachers_dir: where teachers and their outputs are kept.
+  Raises:
+    UserError: if the teacher, or its outputs, cannot be had.
+  """
+  dataset, section = run_context.dataset, config.teacher
+  if section.logits:
+    return _from_files(section, dataset)
+  if section.module:
+    return _from_module(config, dataset, teachers_dir)
+  if is_trained_here(section):
+    return _trained(config, run_context, teachers_dir)
+  return _pretrained(config, dataset, teachers_dir)
+
+
+def _from_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
+  """Returns the teacher of a user's files of logits."""
+  lengths = {
+    'train': len(dataset.train.labels),
+    'test': len(dataset.test.labels),
+  }
+  loaded = [
+    outputs_file.load_outputs(path, lengths, dataset.num_classes)
+    for path in section.logits.split(',')
+  ]
+  logits = loaded[0]
+  if len(loaded) > 1:
+    logits = outputs_file.average(loaded, section.average or 'logits')
+  record = {'row': 'teacher', 'source': section.logits}
+  return Teacher(
+    teacher_lib.on_device(logits),
+    teacher_lib.make_record(record, logits, dataset),
+  )
+
+
+def _from_module(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> Teacher:
+  """Returns the trained network that a user's function gives."""
+  name = config.teacher.module
+  logging.info('teacher: the network that %s returns', name)
+  variables = user.trained(name).variables
+  folder = _folder(teachers_dir, name, config, dataset, variables)
+  record = {'row': 'teacher', 'source': name}
+  with files.locked(folder, wait=True):
+    return _of_network(config, dataset, folder, variables, record)
+
+
+def _trained(
+  config: ConfigDict,
+  run_context: context.Context,
+  teachers_dir: pathlib.Path,
+) -> Teacher:
+  """Returns the teacher that the config trains; trains it if need be."""
+  dataset, section = run_context.dataset, config.teacher
+  identity = config_lib.teacher_identity(config, dataset)
+  folder = teachers_dir / _folder_name(dataset, section.model.kind, identity)
+  with files.locked(folder, wait=True):
+    variables = record = None
+    if job_folder.is_done(folder, identity):
+      like = networks.variables_like(section.model, dataset.problem)
+      variables = job_folder.restore(folder, like)
+      record = job_folder.read_result(folder)
+    if variables is None:
+      logging.info('teacher: training it in %s', folder)
+      teacher_job = context.make_job(
+        config,
+        run_context,
+        config_lib.teacher_sections(config),
+        job.Target('teacher', (section.seed,), folder, identity),
+      )
+      (trained,) = job.run_job(
+        teacher_job, dataset, job.TeacherInputs(), training_log(folder)
+      )
+      record = job_folder.finish(trained, folder, identity)
+      variables = trained.variables
+    else:
+      logging.info('teacher: restored from %s', folder)
+    if section.publish_weights:
+      variables = pretrained.rounded(variables)
+    return _of_network(config, dataset, folder, variables, record)
+
+
+def training_log(folder: pathlib.Path) -> run_records.MetricsLog:
+  """Returns the log of a teacher's training in its folder."""
+  return run_records.MetricsLog(folder / 'metrics.jsonl')
+
+
+def _pretrained(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> Teacher:
+  """Returns the teacher that comes with the project, or its outputs alone."""
+  section = config.teacher
+  folder = pretrained.folder_of(section.pretrained)
+  manifest = pretrained.read_manifest(folder, dataset.digest)
+  recorded = config_lib.rename_fields(manifest['teacher'])['model']
+  if not pretrained.is_same_network(
+    recorded, config_lib.to_json(section.model)
+  ):
+    raise errors.UserError(
+      f'config.teacher.model is not that of the outputs in {folder}: '
+      'config.teacher.retrain=true trains it'
+    )
+  if pretrained.has_weights(section.pretrained):
+    logging.info('teacher: the network in %s', folder)
+    variables = pretrained.read_weights(
+      folder,
+      manifest,
+      networks.variables_like(section.model, dataset.problem),
+    )
+    home = _folder(teachers_dir, section.model.kind, config, dataset, variables)
+    with files.locked(home, wait=True):
+      return _of_network(config, dataset, home, variables, manifest['training'])
+  logging.info('teacher: the outputs in %s', folder)
+  logits = _part_of(
+    pretrained.read_logits(folder, manifest, section.outputs_scaling),
+    config,
+    dataset,
+  )
+  return Teacher(
+    teacher_lib.on_device(logits),
+    teacher_lib.make_record(manifest['training'], logits, dataset),
+  )
+
+
+def _part_of(
+  logits: pretrained.Logits, config: ConfigDict, dataset: data.Dataset
+) -> pretrained.Logits:
+  """Returns the logits of the examples that a config uses."""
+  train, test = logits['train'], logits['test']
+  held_out = config.data.holdout_examples
+  if held_out:
+    train, test = train[:-held_out], train[-held_out:]
+  return {
+    'train': train[: len(dataset.train.labels)],
+    'test': test[: len(dataset.test.labels)],
+  }
+
+
+def _of_network(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
+  variables: PyTree,
+  record: dict[str, Any],
+) -> Teacher:
+  """Returns a teacher of a network's outputs, stored in a locked folder."""
+  section = config.teacher
+  record = record | outcome.robust_accuracy(
+    networks.attack_fn(
+      section.model,
+      dataset.num_classes,
+      section.scaling,
+      config.eval.batch_size,
+    ),
+    variables,
+    dataset,
+    config.eval.attacked_examples,
+  )
+  network = TeacherNetwork(config, dataset, variables, folder)
+  logits = network.logits(section.outputs_scaling)
+  for scaling in section.also_outputs:
+    network.logits(scaling)
+  return teacher_lib.network_teacher(
+    network, teacher_lib.make_record(record, logits, dataset)
+  )
+
+
+def _folder(
+  teachers_dir: pathlib.Path,
+  kind: str,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  variables: PyTree,
+) -> pathlib.Path:
+  """Returns the folder of a trained network's outputs on a part of a data set.
+
+  Runs on other parts of the data set have folders of their own.
+  """
+  identity = config_lib.outputs_identity(
+    config, dataset, checkpoint.tree_digest(variables)
+  )
+  return teachers_dir / _folder_name(dataset, kind, identity)
+
+
+def _folder_name(
+  dataset: data.Dataset, kind: str, identity: dict[str, Any]
+) -> str:
+  digest = files.digest(identity)[:8]
+  return f'{dataset.name}-{kind.replace(":", ".")}-{digest}'
+
+
+def publish(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: Teacher,
+  workdir: pathlib.Path,
+) -> None:
+  """Writes a teacher as a folder that `teacher.pretrained` can name.
+
+  Args:
+    config: of a run that has a teacher alone.
+    dataset: that the teacher has learned.
+    teacher: trained here.
+    workdir: the run's folder; the teacher goes to its `outputs` folder.
+  """
+  section, network = config.teacher, teacher.network
+  log = training_log(workdir)
+  log.drop(lambda line: True)
+  for line in training_log(network.folder).read():
+    log.append(line)
+  outputs = {
+    scaling: network.logits(scaling)
+    for scaling in (section.outputs_scaling, *section.also_outputs)
+  }
+  labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
+  metrics = ('test', 'train', 'reliability', 'outputs')
+  manifest = {
+    'command': ' '.join(sys.argv),
+    'data': dataset.name,
+    'data_digest': dataset.digest,
+    'teacher': config_lib.recorded(config)['teacher'],
+    'training': {k: v for k, v in teacher.record.items() if k not in metrics},
+    'accuracy': {
+      scaling: {
+        split: evaluate.evaluate(logits[split], labels[split])
+        for split in ('train', 'test')
+      }
+      for scaling, logits in outputs.items()
+    },
+  }
+  folder = workdir / 'outputs'
+  if section.publish_weights:
+    pretrained.write(folder, manifest, weights=teacher.variables)
+  else:
+    pretrained.write(folder, manifest, outputs=outputs)
+  logging.info('teacher: ready to be published in %s', folder)

@@ -1,0 +1,288 @@
+"""What students learn from: a teacher's logits, and the network behind them."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.data import augmentation as augment
+from kd_jax.evaluation import evaluate, inference
+from kd_jax.runtime import files
+from kd_jax.teachers import array_files, outputs_on_disk, stored_outputs
+from kd_jax.training import checkpoint, networks
+
+PyTree = Any
+# Logits [N, K] by split; of a training split on disk, an `OutputsOnDisk`.
+Logits = dict[str, Any]
+
+# Logits on disk are evaluated on the first examples, as many as this.
+_EVALUATED_ON_DISK = 50_000
+
+
+class TeacherNetwork:
+  """A network whose outputs are stored, each computed once.
+
+  Attributes:
+    config: of the run.
+    variables: of the network.
+    dataset: the images that the network is shown.
+    folder: where the network's outputs are stored.
+  """
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    dataset: data.Dataset,
+    variables: PyTree,
+    folder: pathlib.Path,
+    *,
+    transfer_set: str = '',
+  ):
+    """Describes a network; nothing is computed yet.
+
+    Args:
+      config: of the run.
+      dataset: the images that the network is shown.
+      variables: of the network.
+      folder: where its outputs are stored.
+      transfer_set: the name of what has replaced the training split, or ''.
+    """
+    self.variables = variables
+    self.dataset = dataset
+    self.config = config
+    self.folder = folder
+    self._transfer_set = transfer_set
+    self._logits: dict[str, Logits] = {}
+    self._view_logits: dict[str, stored_outputs.ViewOutputs] = {}
+
+  @functools.cached_property
+  def _identity(self) -> dict[str, Any]:
+    """What determines the outputs, except for the scaling of the inputs."""
+    # The transfer set changes what the network is shown, not the network.
+    identity = config_lib.outputs_identity(
+      self.config, self.dataset, checkpoint.tree_digest(self.variables)
+    )
+    if self._transfer_set:
+      identity['transfer_set'] = self._transfer_set
+    return identity
+
+  def logits(self, scaling: str) -> Logits:
+    """Returns logits [N, K] by split, of images in a scaling."""
+    if scaling not in self._logits:
+      self._logits[scaling] = self._load_logits(scaling)
+    return self._logits[scaling]
+
+  def view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
+    """Returns the store of logits for the views of an augmentation."""
+    if augmentation not in self._view_logits:
+      self._view_logits[augmentation] = self._open_view_logits(augmentation)
+    return self._view_logits[augmentation]
+
+  def features(
+    self,
+    layers: tuple[str, ...],
+    bits: int,
+    subset: str,
+    examples: np.ndarray,
+  ) -> dict[str, np.ndarray]:
+    """Returns features [M, ...] by layer, for some training examples.
+
+    Args:
+      layers: names of layers.
+      bits: 0 for features as float16; otherwise the bits of whole numbers that
+        they are rounded to.
+      subset: the name of the examples.
+      examples: their indices [M].
+    """
+    scaling = self.config.teacher.outputs_scaling
+    kind = f'features_{bits}_bits' if bits else 'features'
+    with files.locked(self.folder, wait=True):
+      stored = stored_outputs.load_or_compute(
+        self._store(kind, scaling, subset, *layers),
+        self._identity
+        | {
+          'scaling': scaling,
+          'subset': subset,
+          'examples': len(examples),
+          'layers': list(layers),
+          'bits': bits,
+        },
+        lambda: self._compute_features(layers, bits, examples),
+      )
+    return {layer: stored[layer] for layer in layers}
+
+  def on_transfer_set(
+    self, name: str, dataset: data.Dataset
+  ) -> 'TeacherNetwork':
+    """Returns the network, shown a data set with other training images."""
+    return TeacherNetwork(
+      self.config, dataset, self.variables, self.folder, transfer_set=name
+    )
+
+  def _store(self, *parts: str) -> pathlib.Path:
+    """Returns the folder of a store; `parts` say what is in it."""
+    transfer_set = [self._transfer_set] if self._transfer_set else []
+    return self.folder / '-'.join([*parts, *transfer_set])
+
+  def _predict(self, scaling: str) -> Callable[[jax.Array], jax.Array]:
+    predict = networks.predict_fn(
+      self.config.teacher.model,
+      self.dataset.num_classes,
+      scaling,
+      self.config.eval.batch_size,
+    )
+    return functools.partial(predict, self.variables)
+
+  def _load_logits(self, scaling: str) -> Logits:
+    """Returns logits by split; those of a split on disk are on disk, too."""
+    dataset = self.dataset
+    splits = {'train': dataset.train, 'test': dataset.test}
+    identity = self._identity | {'scaling': scaling}
+    on_disk: Logits = {}
+    if data.is_on_disk(dataset.train):
+      images = splits.pop('train').images
+      predict = self._predict(scaling)
+      on_disk['train'] = outputs_on_disk.OutputsOnDisk(
+        self._store('outputs', scaling, 'train'),
+        identity,
+        lambda start, stop: np.asarray(predict(images.part(start, stop))),
+        shape=(len(images), dataset.num_classes),
+      )
+
+    def compute():
+      predict = self._predict(scaling)
+      return {
+        name: np.asarray(predict(split.images))
+        for name, split in splits.items()
+      }
+
+    return on_disk | stored_outputs.load_or_compute(
+      self._store('outputs', scaling), identity, compute
+    )
+
+  def _open_view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
+    scaling = self.config.teacher.outputs_scaling
+    views = augment.AUGMENTATIONS[augmentation]
+    return stored_outputs.ViewOutputs(
+      self._store('outputs', scaling, augmentation),
+      self._identity | {'scaling': scaling, 'augmentation': augmentation},
+      inference.make_predict_views(
+        self._predict(scaling),
+        views.apply,
+        self.dataset.train.images,
+        batch_size=self.config.eval.batch_size,
+      ),
+      shape=(
+        len(self.dataset.train.labels),
+        views.num_views,
+        self.dataset.num_classes,
+      ),
+    )
+
+  def _compute_features(
+    self, layers: tuple[str, ...], bits: int, examples: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """Returns features as they are stored: see `features`."""
+    batch_size = self.config.eval.batch_size
+    predict = networks.features_fn(
+      self.config.teacher.model,
+      self.dataset.num_classes,
+      self.config.teacher.outputs_scaling,
+      batch_size,
+      layers,
+    )
+    predict_features = inference.make_predict_features(
+      functools.partial(predict, self.variables),
+      self.dataset.train.images,
+      batch_size=min(batch_size, len(examples)),
+    )
+    stored = {}
+    for layer, array in predict_features(examples).items():
+      if bits:
+        levels, largest = array_files.whole_numbers(array, bits)
+        stored[layer], stored[f'{layer}-largest'] = levels, largest
+      else:
+        stored[layer] = array_files.half_floats(array)
+    return stored
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+  """What students learn from.
+
+  Attributes:
+    logits: float32 [N, K] by split, on the device. 'test' may be missing from a
+      user's file.
+    record: JSON values for run.json.
+    network: the network behind the logits; None if there are logits alone.
+  """
+
+  logits: Logits
+  record: dict[str, Any]
+  network: TeacherNetwork | None = None
+
+  @property
+  def variables(self) -> PyTree | None:
+    """The network's variables; None if there are logits alone."""
+    return None if self.network is None else self.network.variables
+
+  def with_logits(self, logits: Logits) -> 'Teacher':
+    """Returns the teacher with other logits."""
+    return dataclasses.replace(self, logits=logits)
+
+  def on_transfer_set(self, name: str, dataset: data.Dataset) -> 'Teacher':
+    """Returns the teacher, shown a data set with other training images."""
+    with files.locked(self.network.folder, wait=True):
+      network = self.network.on_transfer_set(name, dataset)
+      return network_teacher(network, self.record)
+
+
+def network_teacher(network: TeacherNetwork, record: dict[str, Any]) -> Teacher:
+  """Returns a teacher of a network's outputs in the scaling of the config."""
+  scaling = network.config.teacher.outputs_scaling
+  return Teacher(on_device(network.logits(scaling)), record, network)
+
+
+def on_device(logits: Logits) -> Logits:
+  """Puts logits on the device; those on disk stay there."""
+  return {
+    split: array
+    if isinstance(array, outputs_on_disk.OutputsOnDisk)
+    else jnp.asarray(array)
+    for split, array in logits.items()
+  }
+
+
+def make_record(
+  record: dict[str, Any], logits: Logits, dataset: data.Dataset
+) -> dict[str, Any]:
+  """Returns a training's record with metrics of the outputs students get.
+
+  Args:
+    record: of the teacher's training.
+    logits: [N, K] by split.
+    dataset: that the students learn.
+  """
+  record = dict(record)
+  record.pop('test', None)
+  train = logits['train']
+  if isinstance(train, outputs_on_disk.OutputsOnDisk):
+    record['outputs'] = train.digest
+    train = train[:_EVALUATED_ON_DISK]
+    record['train_examples'] = len(train)
+  else:
+    record['outputs'] = checkpoint.tree_digest(logits)
+  record['train'] = evaluate.evaluate(train, dataset.train.labels[: len(train)])
+  if 'test' in logits:
+    labels = dataset.test.labels
+    record['test'] = evaluate.evaluate(logits['test'], labels)
+    record['reliability'] = evaluate.reliability(logits['test'], labels)
+  return record

@@ -1,0 +1,276 @@
+"""From a config's sections to the compiled functions of a training."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import methods
+from kd_jax.config import TrainingSections
+from kd_jax.data import Problem, augmentation, preprocessing
+from kd_jax.evaluation import inference
+from kd_jax.models import apply, user
+from kd_jax.training import epoch, networks, optimizers, step
+from kd_jax.training import objective as objectives
+
+PyTree = Any
+
+# Where the loop over steps is, by backend and kind of network, if not compiled.
+# A compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
+# calls of the step. Over other networks' steps the compiled loop is faster.
+_LOOPS = {('cpu', 'resnet'): 'host'}
+# Folded into the key of a network's first parameters, for those of methods.
+_METHOD_PARAMS = 1
+
+
+class CompiledTraining(NamedTuple):
+  """The functions of a training; JAX compiles each on its first call.
+
+  Attributes:
+    init: maps a key to the state before the first step.
+    reset_optimizer: maps a state to one with a fresh optimizer.
+    epoch: the functions of an epoch, see epoch.py.
+    predict: maps (variables, images) to logits, see evaluation/inference.py.
+    attack: maps (variables, images, labels) to logits of attacked images;
+      always of one network.
+    num_seeds: S, if keys, states and logits have a leading axis of S networks;
+      None for one network.
+  """
+
+  init: Callable[[jax.Array], step.TrainState]
+  reset_optimizer: Callable[[step.TrainState], step.TrainState]
+  epoch: epoch.CompiledEpoch
+  predict: inference.PredictFn
+  attack: inference.AttackFn
+  num_seeds: int | None
+
+
+def compile_key(
+  config: ConfigDict,
+  sections: TrainingSections,
+  problem: Problem,
+  *,
+  total_steps: int,
+  num_seeds: int | None = None,
+  live_teacher: bool = False,
+) -> FrozenConfigDict:
+  """Returns what `compile_training` depends on, without what is traced.
+
+  Trainings with equal keys share their compiled functions.
+
+  Args:
+    config: closed.
+    sections: of the network that trains.
+    problem: images and classes.
+    total_steps: the optimizer steps of the training.
+    num_seeds: S, to train S networks in one compiled function; None for one.
+    live_teacher: whether the teacher is called in every step.
+  """
+  model, train, distill = sections.model, sections.train, sections.distill
+  optim = sections.optim.to_dict()
+  del optim['learning_rate']
+  teacher = None
+  if live_teacher or config_lib.uses_features(distill):
+    teacher = dict(
+      model=config.teacher.model.to_dict(),
+      scaling=config.teacher.outputs_scaling,
+      feature_bits=config.teacher.feature_bits,
+    )
+  return FrozenConfigDict(
+    dict(
+      model=model.to_dict(),
+      num_classes=problem.num_classes,
+      image_shape=problem.image_shape,
+      scaling=sections.scaling,
+      batch_size=train.batch_size,
+      augmentation=train.augmentation,
+      mixup_alpha=train.mixup_alpha,
+      drop_remainder=train.drop_remainder,
+      loop=_place_of_loop(config.loop, model.kind),
+      eval_batch_size=config.eval.batch_size,
+      optim=optim,
+      total_steps=0 if optim['schedule'] == 'constant' else total_steps,
+      methods={
+        name: methods.split_options(options)[1]
+        for name, options in config_lib.method_options(distill).items()
+      },
+      label_smoothing=distill.label_smoothing,
+      num_seeds=num_seeds,
+      live_teacher=live_teacher,
+      teacher=teacher,
+    )
+  )
+
+
+def _place_of_loop(loop: str, kind: str) -> str:
+  """Returns where the loop over steps is: 'device' or 'host'."""
+  if loop != 'auto':
+    return loop
+  if user.is_name(kind):
+    kind = 'resnet'  # A user's network is likely to have convolutions.
+  return _LOOPS.get((jax.default_backend(), kind), 'device')
+
+
+def compile_training(key: FrozenConfigDict) -> CompiledTraining:
+  """Returns the compiled functions of a key from `compile_key`."""
+  module = networks.make_module(key.model, key.num_classes)
+  apply_fn = apply.make_apply(module)
+  optimizer = optimizers.make_optimizer(
+    key.optim.name,
+    momentum=key.optim.momentum,
+    nesterov=key.optim.nesterov,
+    weight_decay=key.optim.weight_decay,
+  )
+  objective = objectives.make_objective(
+    key.methods.to_dict(),
+    label_smoothing=key.label_smoothing,
+    mixed=key.mixup_alpha > 0,
+    context=method_context(
+      key.model,
+      key.teacher and key.teacher.model,
+      key.scaling,
+      Problem(key.num_classes, key.image_shape),
+      feature_bits=key.teacher.feature_bits if key.teacher else 0,
+      unroll=key.loop == 'host',
+    ),
+  )
+
+  def init(rng):
+    variables = apply.init_variables(module, key.image_shape, rng)
+    method_params = objective.init(jax.random.fold_in(rng, _METHOD_PARAMS))
+    return step.init_state(variables, optimizer, method_params)
+
+  def reset_optimizer(state):
+    return step.reset_optimizer(state, optimizer)
+
+  if key.num_seeds is not None:
+    init, reset_optimizer = jax.vmap(init), jax.vmap(reset_optimizer)
+  return CompiledTraining(
+    init=jax.jit(init),
+    reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
+    epoch=epoch.compile_epoch(
+      step.make_train_step(apply_fn, objective, optimizer, _schedule(key)),
+      _pipeline(key),
+      _epoch_options(key, objective),
+    ),
+    predict=inference.make_predict(
+      apply_fn,
+      preprocessing.apart(key.scaling),
+      batch_size=key.eval_batch_size,
+      num_seeds=key.num_seeds,
+    ),
+    attack=networks.attack_fn(
+      key.model, key.num_classes, key.scaling, key.eval_batch_size
+    ),
+    num_seeds=key.num_seeds,
+  )
+
+
+def _schedule(key: FrozenConfigDict) -> optimizers.Schedule:
+  return optimizers.make_schedule(
+    key.optim.schedule,
+    total_steps=key.total_steps,
+    warmup_fraction=key.optim.warmup_fraction,
+  )
+
+
+def _pipeline(key: FrozenConfigDict) -> epoch.Pipeline:
+  return epoch.Pipeline(
+    preprocess=preprocessing.SCALINGS[key.scaling],
+    augmentation=augmentation.AUGMENTATIONS[key.augmentation],
+    mixup_alpha=key.mixup_alpha,
+    live_teacher=_live_teacher(key) if key.live_teacher else None,
+  )
+
+
+def _epoch_options(
+  key: FrozenConfigDict, objective: objectives.Objective
+) -> epoch.EpochOptions:
+  discriminators = map(
+    objectives.discriminator_term, objective.discriminator_names
+  )
+  return epoch.EpochOptions(
+    batch_size=key.batch_size,
+    sum_names=(*step.SUMS, *objective.names, *discriminators),
+    drop_remainder=key.drop_remainder,
+    loop=key.loop,
+    num_seeds=key.num_seeds,
+  )
+
+
+def _live_teacher(key: FrozenConfigDict) -> epoch.LiveTeacher:
+  """Returns a function that computes what would be stored of a teacher."""
+  apply_fn = apply.make_apply(
+    networks.make_module(key.teacher.model, key.num_classes)
+  )
+  scale = preprocessing.SCALINGS[key.teacher.scaling]
+
+  def teacher(variables, images):
+    logits, features, _ = apply_fn(
+      variables, scale(images), train=False, key=None
+    )
+    # The compiler leaves out the features that no method takes.
+    return logits, features
+
+  return teacher
+
+
+def method_context(
+  student: ConfigDict,
+  teacher: ConfigDict | None,
+  scaling: str,
+  problem: Problem,
+  *,
+  feature_bits: int = 0,
+  unroll: bool = False,
+) -> objectives.MethodContext:
+  """Returns what methods need to know of the networks and the images.
+
+  Args:
+    student: the student's model section.
+    teacher: the teacher's model section, or None if no method takes features.
+    scaling: the name of the scaling of the student's images.
+    problem: images and classes.
+    feature_bits: the bits that the teacher's features are rounded to.
+    unroll: whether loops are best written out.
+  """
+  init_peer, peer_fn = networks.make_peer(student, problem)
+  return objectives.MethodContext(
+    num_classes=problem.num_classes,
+    student_shapes=networks.feature_shapes(student, problem),
+    teacher_shapes=(
+      {} if teacher is None else networks.feature_shapes(teacher, problem)
+    ),
+    feature_levels=2**feature_bits - 1,
+    image_range=networks.image_range(scaling, problem.image_shape[-1]),
+    init_peer=init_peer,
+    peer_fn=peer_fn,
+    unroll=unroll,
+  )
+
+
+def hyperparameters(
+  optim: ConfigDict, distill: ConfigDict, epoch_index: int
+) -> step.Hyperparameters:
+  """Returns the traced numbers of an epoch."""
+  warmup = objectives.kd_warmup(
+    epoch_index, warmup_epochs=distill.kd_warmup_epochs
+  )
+  return step.Hyperparameters(
+    learning_rate=jnp.float32(optim.learning_rate),
+    weights=objectives.Weights(
+      ce_weight=jnp.float32(distill.ce_weight),
+      kd_weight=jnp.float32(distill.kd_weight * warmup),
+      temperature=jnp.float32(distill.temperature),
+      methods={
+        name: {
+          option: jnp.float32(value)
+          for option, value in methods.split_options(options)[0].items()
+        }
+        for name, options in config_lib.method_options(distill).items()
+      },
+    ),
+  )

@@ -1,0 +1,346 @@
+"""The loop over epochs, and how a training resumes within it.
+
+The order of the data and every random number are functions of (key, epoch,
+step): a training that starts again after some epochs, or within one, ends
+where an uninterrupted training ends.
+"""
+
+import operator
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from kd_jax.runtime import mesh
+from kd_jax.training import plan
+from kd_jax.training.batch import Examples
+from kd_jax.training.epoch import (
+  CompiledEpoch,
+  EpochInputs,
+  EpochViews,
+  fold_in,
+  with_views,
+)
+from kd_jax.training.finite import check_loss, check_state
+from kd_jax.training.pace import Pace, describe, progress_bar
+from kd_jax.training.step import Hyperparameters, Sums, TrainState
+
+PyTree = Any
+
+
+class ExampleReader(NamedTuple):
+  """Reads examples from disk while a training needs them.
+
+  Attributes:
+    batches: maps indices [M] to an iterator over batches of those examples, in
+      that order, on the host. With several processes each gets its own share
+      of every batch.
+  """
+
+  batches: Callable[[np.ndarray], Iterator[Examples]]
+
+
+class Source(NamedTuple):
+  """Where a training's examples come from.
+
+  Attributes:
+    examples: arrays on the device, or what reads examples from disk.
+    teacher_variables: the variables of a live teacher, or None.
+    view_logits: maps the views [N] of an epoch to the teacher's stored logits
+      for them, [N, K]; None without.
+  """
+
+  examples: Examples | ExampleReader
+  teacher_variables: PyTree = None
+  view_logits: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+class Partial(NamedTuple):
+  """A training within an epoch.
+
+  Attributes:
+    epoch: the epoch's index.
+    step: how many steps of the epoch are done.
+    state: after those steps.
+    sums: of those steps.
+    train_s: seconds that those steps took.
+  """
+
+  epoch: int
+  step: int
+  state: TrainState
+  sums: Sums
+  train_s: float
+
+
+class EpochResult(NamedTuple):
+  """A training after an epoch.
+
+  Attributes:
+    epoch: the epoch's index, counted from 0 over all phases.
+    phase: the name of its phase.
+    state: after the epoch. The next epoch takes its buffers: use the state
+      before asking for the next result.
+    sums: totals over the epoch's examples, on the host.
+    train_s: seconds of training, without compilation.
+    compile_s: seconds of compilation, in the first epoch; about 0 if the
+      functions were compiled before.
+    teacher_s: seconds spent on the teacher's logits for the epoch's views.
+  """
+
+  epoch: int
+  phase: str
+  state: TrainState
+  sums: dict[str, np.ndarray]
+  train_s: float
+  compile_s: float
+  teacher_s: float
+
+
+class FitOptions(NamedTuple):
+  """How a fit runs.
+
+  Attributes:
+    key: the key of the whole training; keys [S] for S seeds in one function.
+    hyperparameters: maps an epoch's index to its hyperparameters.
+    done_epochs: how many epochs the given state has behind it.
+    partial: a checkpoint within the next epoch; it replaces the state.
+    partial_every_s: seconds within an epoch after which a Partial is yielded.
+    reset_optimizer: applied to the state at the start of each later phase; None
+      to carry the optimizer's state on.
+    progress: the label of a progress bar, or None for no bar.
+  """
+
+  key: jax.Array
+  hyperparameters: Callable[[int], Hyperparameters]
+  done_epochs: int = 0
+  partial: Partial | None = None
+  partial_every_s: float = np.inf
+  reset_optimizer: Callable[[TrainState], TrainState] | None = None
+  progress: str | None = None
+
+
+def fit(
+  compiled: CompiledEpoch,
+  state: TrainState,
+  source: Source,
+  phases: list[plan.Phase],
+  options: FitOptions,
+) -> Iterator[EpochResult | Partial]:
+  """Trains epoch by epoch; the caller evaluates and saves in between.
+
+  Args:
+    compiled: the functions of an epoch.
+    state: after `options.done_epochs` epochs; its buffers are taken.
+    source: where the examples come from.
+    phases: the fits, in order.
+    options: key, hyperparameters, where to resume.
+  Yields:
+    An EpochResult after each epoch, and a Partial within an epoch that takes
+    longer than `options.partial_every_s`.
+  Raises:
+    NonFiniteLoss: names the step and the hyperparameters.
+  """
+  timetable = plan.timetable(
+    phases, compiled.batch_size, compiled.drop_remainder
+  )
+  pace, compile_s = Pace(options.partial_every_s), None
+  with progress_bar(
+    timetable, options.done_epochs, label=options.progress
+  ) as bar:
+    for epoch in timetable[options.done_epochs :]:
+      start = _start_epoch(compiled, state, epoch, options)
+      bar.update(start.step * epoch.batch_size)
+      key = fold_in(options.key, epoch.index)
+      began = time.perf_counter()
+      views = epoch_views(
+        compiled, key, len(epoch.phase.subset), source.view_logits
+      )
+      teacher_s = time.perf_counter() - began
+      inputs = EpochInputs(
+        examples=None,
+        views=views,
+        order=None,
+        num_examples=epoch.num_examples,
+        key=key,
+        hyperparameters=options.hyperparameters(epoch.index),
+        teacher_variables=source.teacher_variables,
+      )
+      if compile_s is None:
+        start, compile_s = _compile(compiled, source, epoch, inputs, start)
+      pace.start_epoch(start.train_s)
+      run_steps = _make_run_steps(compiled, source, epoch, inputs, start.step)
+      end = yield from _run_epoch(run_steps, start, epoch, inputs, pace, bar)
+      state = end.state
+      yield EpochResult(
+        epoch=epoch.index,
+        phase=epoch.phase.name,
+        state=state,
+        sums=jax.device_get(end.sums),
+        train_s=end.train_s,
+        compile_s=compile_s,
+        teacher_s=teacher_s,
+      )
+      compile_s = 0.0
+
+
+RunSteps = Callable[[TrainState, Sums, int, int], tuple[TrainState, Sums]]
+
+
+def _run_epoch(
+  run_steps: RunSteps,
+  start: Partial,
+  epoch: plan.Epoch,
+  inputs: EpochInputs,
+  pace: Pace,
+  bar: tqdm.tqdm,
+) -> Iterator[Partial]:
+  """Takes the steps of an epoch, some of them a call.
+
+  Args:
+    run_steps: takes steps.
+    start: where the epoch starts; not at step 0 if it resumes.
+    epoch: the epoch.
+    inputs: what its steps read.
+    pace: how many steps a call takes, and when to save.
+    bar: shows the progress.
+  Yields:
+    A Partial when a save is due.
+  Returns:
+    The end of the epoch.
+  """
+  where = f'of epoch {epoch.index} ({epoch.phase.name})'
+  size = epoch.batch_size
+  state, sums, step = start.state, start.sums, start.step
+  while step < epoch.num_steps:
+    stop = min(epoch.num_steps, step + pace.steps_per_call)
+    pace.start_call()
+    state, sums = run_steps(state, sums, step, stop)
+    totals = jax.device_get(sums)
+    pace.end_call(stop - step)
+    check_loss(totals, where, inputs.hyperparameters)
+    bar.set_postfix_str(describe(totals), refresh=False)
+    bar.update(min(stop * size, epoch.num_examples) - step * size)
+    step = stop
+    if step < epoch.num_steps and pace.save_is_due():
+      with pace.saving():
+        check_state(state, where, inputs.hyperparameters)
+        yield Partial(epoch.index, step, state, sums, pace.train_s())
+  train_s = pace.train_s()
+  check_state(state, where, inputs.hyperparameters)
+  return Partial(epoch.index, step, state, sums, train_s)
+
+
+def _start_epoch(
+  compiled: CompiledEpoch,
+  state: TrainState,
+  epoch: plan.Epoch,
+  options: FitOptions,
+) -> Partial:
+  """Returns where an epoch starts: at its first step, or where it resumes."""
+  if epoch.index == options.done_epochs and options.partial is not None:
+    return options.partial
+  if epoch.starts_phase and epoch.index > 0 and options.reset_optimizer:
+    state = options.reset_optimizer(state)
+  return Partial(epoch.index, 0, state, compiled.zero_sums(), 0.0)
+
+
+def epoch_views(
+  compiled: CompiledEpoch,
+  key: jax.Array,
+  num_examples: int,
+  view_logits: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> EpochViews:
+  """Returns the views of an epoch, and the teacher's logits for them.
+
+  Args:
+    compiled: the functions of an epoch.
+    key: the epoch's key; keys [S] for S seeds in one function.
+    num_examples: N.
+    view_logits: as in `Source`.
+  """
+  if compiled.choose_views is None:
+    return EpochViews()
+  views = compiled.choose_views(key, num_examples)
+  if view_logits is None:
+    return EpochViews(views)
+  indices = np.asarray(views)
+  logits = (
+    np.stack([view_logits(row) for row in indices])
+    if indices.ndim == 2  # A row for each seed.
+    else view_logits(indices)
+  )
+  return EpochViews(views, jnp.asarray(logits))
+
+
+def _compile(
+  compiled: CompiledEpoch,
+  source: Source,
+  epoch: plan.Epoch,
+  inputs: EpochInputs,
+  start: Partial,
+) -> tuple[Partial, float]:
+  """Compiles by running no steps; returns the start again, and the seconds."""
+  began = time.perf_counter()
+  run_steps = _make_run_steps(compiled, source, epoch, inputs, 0)
+  state, sums = run_steps(start.state, compiled.zero_sums(), 0, 0)
+  jax.block_until_ready((state, sums))
+  return start._replace(state=state), time.perf_counter() - began
+
+
+def _make_run_steps(
+  compiled: CompiledEpoch,
+  source: Source,
+  epoch: plan.Epoch,
+  inputs: EpochInputs,
+  first: int,
+) -> RunSteps:
+  """Returns a function that takes steps of an epoch, from `first` on."""
+  order = compiled.shuffle(jnp.asarray(epoch.phase.subset), inputs.key)
+  if isinstance(source.examples, ExampleReader):
+    return _run_steps_on_disk(compiled, source.examples, order, inputs, first)
+  inputs = inputs._replace(examples=source.examples, order=order)
+  return lambda state, sums, start, stop: compiled.run_steps(
+    state, sums, inputs, start, stop
+  )
+
+
+def _run_steps_on_disk(
+  compiled: CompiledEpoch,
+  reader: ExampleReader,
+  order: jax.Array,
+  inputs: EpochInputs,
+  first: int,
+) -> RunSteps:
+  """Returns a function that takes steps on examples read from disk."""
+  order = np.asarray(order)[first * compiled.batch_size :]
+  batches = _show_views(reader.batches(order), order, inputs.views)
+  inputs = inputs._replace(views=EpochViews())
+
+  def run_steps(state, sums, start, stop):
+    if start == stop:  # To compile: takes a step and throws it away.
+      copies = jax.tree.map(jnp.copy, (state, sums))
+      examples = mesh.put_batch(next(batches))
+      jax.block_until_ready(compiled.run_step(*copies, examples, inputs, start))
+    for i in range(start, stop):
+      examples = mesh.put_batch(next(batches))
+      state, sums = compiled.run_step(state, sums, examples, inputs, i)
+    return state, sums
+
+  return run_steps
+
+
+def _show_views(
+  batches: Iterator[Examples], order: np.ndarray, views: EpochViews
+) -> Iterator[Examples]:
+  """Yields batches that are shown as an epoch's views."""
+  views, start = jax.device_get(views), 0
+  for batch in batches:
+    size = len(batch.labels)
+    index = mesh.own_share(order, start, size)
+    start += size
+    yield with_views(batch, jax.tree.map(operator.itemgetter(index), views))

@@ -1,0 +1,158 @@
+"""What a training's record says: metrics, counts, times."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax import data
+from kd_jax.evaluation import evaluate, inference
+from kd_jax.runtime import run_records
+from kd_jax.training.plan import Plan
+
+PyTree = Any
+
+
+class Trained(NamedTuple):
+  """A trained network.
+
+  Attributes:
+    variables: the network's variables.
+    record: JSON values that describe it.
+    quantized: the variables as they are stored for use, of a quantized network.
+  """
+
+  variables: PyTree
+  record: dict[str, Any]
+  quantized: PyTree | None = None
+
+
+def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
+  """Averages one seed's totals of an epoch over the epoch's examples.
+
+  Args:
+    sums: totals by name; scalars, or [S] for several seeds.
+    index: which seed.
+  """
+  totals = {name: float(np.atleast_1d(v)[index]) for name, v in sums.items()}
+  means = {
+    f'train/{name}': total / totals['count']
+    for name, total in totals.items()
+    if name not in ('count', 'correct', 'nonfinite_step')
+  }
+  return means | {'train/accuracy': totals['correct'] / totals['count']}
+
+
+def examples_by_class(plan: Plan, dataset: data.Dataset) -> list[int]:
+  """Returns how many examples of each class a training uses."""
+  labels = np.asarray(dataset.train.labels)
+  if plan.examples is not None:
+    labels = labels[plan.examples]
+  elif plan.num_held_out:
+    labels = labels[: -plan.num_held_out]
+  return np.bincount(labels, minlength=dataset.num_classes).tolist()
+
+
+def robust_accuracy(
+  attack: inference.AttackFn,
+  variables: PyTree,
+  dataset: data.Dataset,
+  num_examples: int,
+) -> dict[str, Any]:
+  """Returns {'robust': metrics of attacked test images}; {} for 0 examples."""
+  if num_examples == 0:
+    return {}
+  images = dataset.test.images[:num_examples]
+  labels = dataset.test.labels[:num_examples]
+  logits = attack(variables, images, labels)
+  return {
+    'robust': evaluate.evaluate(logits, labels)
+    | inference.ATTACK
+    | {'num_steps': inference.ATTACK_STEPS, 'examples': len(labels)}
+  }
+
+
+def biased_metrics(
+  classes: tuple[int, ...],
+  held_out_logits: jax.Array,
+  judges: dict[str, jax.Array],
+  test_logits: jax.Array,
+  test_labels: jax.Array,
+) -> dict[str, Any]:
+  """Returns metrics of a network with a bias on the logits of some classes.
+
+  Args:
+    classes: whose logits get the bias.
+    held_out_logits: [M, K], for the held-out training examples.
+    judges: by name, the decisions [M] by which the bias is chosen: the labels,
+      or the teacher's.
+    test_logits: [N, K].
+    test_labels: int [N].
+  """
+  chosen = {}
+  for judge, decisions in judges.items():
+    bias = evaluate.choose_bias(held_out_logits, decisions, classes)
+    logits = evaluate.add_bias(test_logits, classes, bias)
+    chosen[judge] = {
+      'bias': bias,
+      'test': evaluate.evaluate(logits, test_labels),
+      'by_class': evaluate.by_class(logits, test_labels),
+    }
+  return {'classes': list(classes), 'by': chosen}
+
+
+def bias_judges(
+  dataset: data.Dataset,
+  teacher_logits: jax.Array | None,
+  num_held_out: int,
+) -> dict[str, jax.Array]:
+  """Returns the decisions on the held-out examples, see `biased_metrics`.
+
+  Args:
+    dataset: that the network learns.
+    teacher_logits: [N, K], of the training split; None without a teacher.
+    num_held_out: how many of the last training examples are held out.
+  """
+  held_out = slice(-num_held_out, None)
+  judges = {'labels': dataset.train.labels[held_out]}
+  if teacher_logits is not None:
+    judges['teacher'] = jnp.argmax(teacher_logits[held_out], axis=-1)
+  return judges
+
+
+def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
+  """Sums up a training from its logged epochs.
+
+  The log survives a resume, which a clock around the training would not.
+
+  Args:
+    log: of the run.
+    row: the training's label in the log.
+    seed: of the training.
+  Returns:
+    'time': seconds in the epochs, in all and by fit, and of compilation;
+    'epochs': their number; 'test_accuracy_by_epoch'; 'test_accuracy_after':
+    the accuracy after each fit.
+  """
+  epochs = [
+    line for line in log.read() if (line['row'], line['seed']) == (row, seed)
+  ]
+  seconds: dict[str, float] = {}
+  accuracy: dict[str, float] = {}
+  for epoch in epochs:
+    phase = epoch['phase']
+    seconds[phase] = seconds.get(phase, 0.0) + epoch['time/train_s']
+    accuracy[phase] = epoch['eval/accuracy']
+  total_s, fit_s = sum(seconds.values()), seconds.get('fit', 0.0)
+  return {
+    'time': {
+      'train_s': total_s,
+      'fold_loop_s': total_s - fit_s,
+      'fit_s': fit_s,
+      'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
+    },
+    'epochs': len(epochs),
+    'test_accuracy_by_epoch': [epoch['eval/accuracy'] for epoch in epochs],
+    'test_accuracy_after': accuracy,
+  }

@@ -1,0 +1,92 @@
+"""How fast a training goes: its clock, its calls and its progress bar."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import tqdm
+
+from kd_jax.runtime import processes
+from kd_jax.training import plan
+
+# How long a call of several steps should take, in seconds: long enough to hide
+# the cost of calling, short enough for a progress bar and a prompt Ctrl-C.
+_CALL_S = 1.0
+
+
+class Pace:
+  """Times an epoch: how many steps a call takes, and when a save is due."""
+
+  def __init__(self, save_every_s: float):
+    self.steps_per_call = 1
+    self._save_every_s = save_every_s
+    self._began = self._last_save = self._call_began = 0.0
+    self._unsaved_s = 0.0
+
+  def start_epoch(self, before_s: float) -> None:
+    """Starts the clock; `before_s` is what the epoch took before a resume."""
+    self._last_save = time.perf_counter()
+    self._began = self._last_save - before_s
+
+  def train_s(self) -> float:
+    """Returns the seconds of training in the epoch, without saves."""
+    return time.perf_counter() - self._began
+
+  def start_call(self) -> None:
+    """Notes the time."""
+    self._call_began = time.perf_counter()
+
+  def end_call(self, num_steps: int) -> None:
+    """Chooses how many steps the next call takes.
+
+    The number grows slowly, since a function's first calls are its slowest.
+    """
+    # All processes must do the same, and their clocks differ.
+    call_s, self._unsaved_s = processes.from_first(
+      lambda: [
+        time.perf_counter() - self._call_began,
+        time.perf_counter() - self._last_save,
+      ]
+    )
+    self.steps_per_call = min(
+      4 * self.steps_per_call, max(1, int(num_steps * _CALL_S / call_s))
+    )
+
+  def save_is_due(self) -> bool:
+    """Whether the last save was longer ago than it should be."""
+    return self._unsaved_s > self._save_every_s
+
+  @contextlib.contextmanager
+  def saving(self) -> Iterator[None]:
+    """Stops the clock while the training is saved."""
+    began = time.perf_counter()
+    yield
+    self._last_save = time.perf_counter()
+    self._began += self._last_save - began
+
+
+def progress_bar(
+  timetable: list[plan.Epoch], done_epochs: int, *, label: str | None
+) -> tqdm.tqdm:
+  """Returns a bar over the examples of all epochs; none without a label."""
+  done = timetable[:done_epochs]
+  return tqdm.tqdm(
+    total=sum(epoch.num_examples for epoch in timetable),
+    initial=sum(epoch.num_examples for epoch in done),
+    desc=label,
+    disable=label is None,
+    unit='ex',
+    unit_scale=True,
+    smoothing=0.1,
+    dynamic_ncols=True,
+    leave=False,
+  )
+
+
+def describe(totals: dict[str, np.ndarray]) -> str:
+  """Returns the mean loss and the accuracy so far, for the progress bar."""
+  count = np.sum(totals['count'])
+  loss = np.sum(totals['loss']) / count
+  accuracy = np.sum(totals['correct']) / count
+  return f'loss {loss:.4f}, accuracy {accuracy:.2%}'

@@ -1,0 +1,149 @@
+"""Which examples a training uses, in which fits, and in how many steps."""
+
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kd_jax import data
+
+
+class Phase(NamedTuple):
+  """A fit: some epochs over a part of the examples.
+
+  Attributes:
+    name: 'fold0', 'fold1', ... or 'fit'.
+    epochs: its number of epochs.
+    subset: bool [N], which examples it uses.
+  """
+
+  name: str
+  epochs: int
+  subset: np.ndarray
+
+
+class Epoch(NamedTuple):
+  """One epoch of a training.
+
+  Attributes:
+    index: its number, counted from 0 over all phases.
+    phase: the phase that it belongs to.
+    num_examples: how many examples it uses.
+    num_steps: how many optimizer steps it takes.
+    batch_size: examples a step.
+    starts_phase: whether it is the first of its phase.
+  """
+
+  index: int
+  phase: Phase
+  num_examples: int
+  num_steps: int
+  batch_size: int
+  starts_phase: bool
+
+
+class Plan(NamedTuple):
+  """What a training sees.
+
+  Attributes:
+    examples: int [M], indices of the training examples it uses, perhaps
+      repeated; None for all examples, by masks in the phases.
+    phases: the fits, in order, over those examples.
+    num_held_out: how many of the last training examples are in no fit.
+    batch_size: examples a step.
+    drop_remainder: whether examples that do not fill a batch are left out,
+      other ones in each epoch. If not, the last batch is padded and masked.
+  """
+
+  examples: np.ndarray | None
+  phases: list[Phase]
+  num_held_out: int
+  batch_size: int
+  drop_remainder: bool
+
+  @property
+  def epochs(self) -> list[Epoch]:
+    """Every epoch of the training, in order."""
+    return timetable(self.phases, self.batch_size, self.drop_remainder)
+
+  @property
+  def num_steps(self) -> int:
+    """The number of optimizer steps of the training."""
+    return sum(
+      phase.epochs * epoch_size(phase, self.batch_size, self.drop_remainder)[1]
+      for phase in self.phases
+    )
+
+
+def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
+  """Returns the plan of a `train` section of a config."""
+  num_examples = len(dataset.train.labels)
+  num_held_out = count_held_out(train, dataset)
+  kept = num_examples - num_held_out
+  examples = used_examples(train, dataset)
+  # A subset that is all up to the held-out part is a mask, and no copy.
+  masked = np.array_equal(examples, np.arange(kept))
+  used = (
+    np.arange(num_examples) < kept if masked else np.ones(len(examples), bool)
+  )
+  return Plan(
+    examples=None if masked else examples,
+    phases=make_phases(used, epochs=train.epochs, folds=train.folds),
+    num_held_out=num_held_out,
+    batch_size=train.batch_size,
+    drop_remainder=train.drop_remainder,
+  )
+
+
+def used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
+  """Returns the indices [M] of the examples that a `train` section uses."""
+  labels = np.asarray(dataset.train.labels)
+  kept = len(labels) - count_held_out(train, dataset)
+  return data.find_subset(train.subset)(labels[:kept])
+
+
+def count_held_out(train: ConfigDict, dataset: data.Dataset) -> int:
+  """Returns how many of the last training examples are not trained on."""
+  num_examples = len(dataset.train.labels)
+  return num_examples - round(num_examples * (1 - train.holdout_fraction))
+
+
+def make_phases(used: np.ndarray, *, epochs: int, folds: int) -> list[Phase]:
+  """Returns the fits of a training, in order.
+
+  Args:
+    used: bool [N], the examples that are in any fit.
+    epochs: epochs of each fit.
+    folds: k > 1 puts k fits before the fit on everything: each leaves out one
+      contiguous k-th of the examples. 0 gives the fit on everything alone.
+  """
+  phases = []
+  for fold in range(folds):
+    held_out = np.array_split(np.flatnonzero(used), folds)[fold]
+    subset = used.copy()
+    subset[held_out] = False
+    phases.append(Phase(f'fold{fold}', epochs, subset))
+  return phases + [Phase('fit', epochs, used)]
+
+
+def epoch_size(
+  phase: Phase, batch_size: int, drop_remainder: bool
+) -> tuple[int, int]:
+  """Returns how many examples and steps an epoch of a phase takes."""
+  num_examples = int(phase.subset.sum())
+  if drop_remainder:
+    num_examples -= num_examples % batch_size
+  return num_examples, -(-num_examples // batch_size)
+
+
+def timetable(
+  phases: list[Phase], batch_size: int, drop_remainder: bool
+) -> list[Epoch]:
+  """Returns every epoch of some phases, in order."""
+  epochs: list[Epoch] = []
+  for phase in phases:
+    size = epoch_size(phase, batch_size, drop_remainder)
+    for index_in_phase in range(phase.epochs):
+      starts_phase = index_in_phase == 0
+      epochs.append(Epoch(len(epochs), phase, *size, batch_size, starts_phase))
+  return epochs

@@ -1,0 +1,225 @@
+"""The train step: pure, not jitted, the same for every network and method."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd_jax.models.apply import ApplyFn
+from kd_jax.training import objective as objectives
+from kd_jax.training.batch import Batch
+
+PyTree = Any
+Sums = dict[str, jax.Array]
+
+# Folded into a step's key to get the key of the methods.
+_METHODS = 1
+# What every train step adds up, besides the objective's terms.
+SUMS = ('loss', 'correct', 'count')
+# Discriminators train at a constant rate. Half the usual memory of the first
+# moment is customary for generative adversarial networks.
+_DISCRIMINATOR_OPTIMIZER = optax.scale_by_adam(b1=0.5)
+
+
+class TrainState(NamedTuple):
+  """Everything that training carries from step to step; arrays only.
+
+  Attributes:
+    step: int32 scalar, the number of optimizer steps taken.
+    params: the network's parameters.
+    batch_stats: running statistics of normalization layers; {} without.
+    method_params: what distillation methods learn beside the network.
+    opt_state: optax's state for the network and the methods' adapters.
+    discriminators_opt_state: optax's state for the methods' discriminators.
+  """
+
+  step: jax.Array
+  params: PyTree
+  batch_stats: PyTree
+  method_params: objectives.MethodParams
+  opt_state: PyTree
+  discriminators_opt_state: PyTree
+
+  @property
+  def variables(self) -> dict[str, PyTree]:
+    """What the network is applied with."""
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+class Hyperparameters(NamedTuple):
+  """The traced numbers of a step: a sweep over them compiles once.
+
+  Attributes:
+    learning_rate: float32 scalar, before the schedule's factor.
+    weights: the weights of the objective.
+  """
+
+  learning_rate: jax.Array
+  weights: objectives.Weights
+
+
+TrainStep = Callable[
+  [TrainState, Batch, jax.Array, Hyperparameters], tuple[TrainState, Sums]
+]
+
+
+def init_state(
+  variables: dict[str, PyTree],
+  optimizer: optax.GradientTransformation,
+  method_params: objectives.MethodParams = objectives.NO_METHOD_PARAMS,
+) -> TrainState:
+  """Returns the state before the first step, from a network's variables."""
+  state = TrainState(
+    step=jnp.int32(0),
+    params=variables['params'],
+    batch_stats=variables['batch_stats'],
+    method_params=method_params,
+    opt_state=None,
+    discriminators_opt_state=None,
+  )
+  # A step returns strongly typed leaves. A weakly typed one, such as `jnp.full`
+  # makes, would have every function of the state compiled twice.
+  state = jax.tree.map(
+    lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state
+  )
+  return reset_optimizer(state, optimizer)
+
+
+def reset_optimizer(
+  state: TrainState, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state with optimizers that have taken no step."""
+  adapters, discriminators = state.method_params
+  return state._replace(
+    opt_state=optimizer.init((state.params, adapters)),
+    discriminators_opt_state=_DISCRIMINATOR_OPTIMIZER.init(discriminators),
+  )
+
+
+def make_train_step(
+  apply_fn: ApplyFn,
+  objective: objectives.Objective,
+  optimizer: optax.GradientTransformation,
+  schedule: Callable[[jax.Array], jax.Array],
+) -> TrainStep:
+  """Returns `train_step(state, batch, key, hyperparameters) -> (state, sums)`.
+
+  Args:
+    apply_fn: the network.
+    objective: what it learns.
+    optimizer: the update direction, without the learning rate.
+    schedule: maps the step to a factor on the learning rate.
+  Returns:
+    The step. `sums` are totals over the batch's examples, to be added up over
+    an epoch: 'loss', each term, 'correct' and 'count'.
+  """
+
+  def train_step(state, batch, key, hyperparameters):
+    weights = hyperparameters.weights
+
+    def loss_fn(trained):
+      params, adapters = trained
+      variables = state._replace(params=params).variables
+      forward = lambda images: apply_fn(variables, images, train=True, key=key)
+      logits, features, batch_stats = forward(batch.images)
+      student = objectives.Student(
+        logits,
+        features,
+        forward=lambda images: forward(images)[0],
+        key=jax.random.fold_in(key, _METHODS),
+      )
+      # Discriminators learn first; the student then plays against the result.
+      update = jax.lax.stop_gradient(
+        _update_discriminators(objective, state, student, batch, weights)
+      )
+      terms = objective.terms(
+        objectives.MethodParams(adapters, update.discriminators),
+        student,
+        batch,
+        weights,
+      )
+      loss, means = objectives.combine(terms, weights, batch.mask)
+      return loss, (means | update.means, logits, batch_stats, update)
+
+    trained = (state.params, state.method_params.adapters)
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+    means, logits, batch_stats, update = aux
+    direction, opt_state = optimizer.update(grads, state.opt_state, trained)
+    rate = hyperparameters.learning_rate * schedule(state.step)
+    params, adapters = jax.tree.map(
+      lambda p, d: (p - rate * d).astype(p.dtype), trained, direction
+    )
+    state = TrainState(
+      state.step + 1,
+      params,
+      batch_stats,
+      objectives.MethodParams(adapters, update.discriminators),
+      opt_state,
+      update.opt_state,
+    )
+    return state, _sums(loss, means, logits, batch)
+
+  return train_step
+
+
+def _sums(
+  loss: jax.Array, means: dict[str, jax.Array], logits: jax.Array, batch: Batch
+) -> Sums:
+  """Returns totals over a batch: see `make_train_step`."""
+  correct = jnp.argmax(logits, axis=-1) == batch.labels
+  count = jnp.sum(batch.mask)
+  sums = {name: value * count for name, value in means.items()}
+  sums['loss'] = loss * count
+  sums['correct'] = jnp.sum(correct * batch.mask)
+  sums['count'] = count
+  return sums
+
+
+class _DiscriminatorUpdate(NamedTuple):
+  discriminators: dict[str, PyTree]
+  opt_state: PyTree
+  means: dict[str, jax.Array]
+
+
+def _update_discriminators(
+  objective: objectives.Objective,
+  state: TrainState,
+  student: objectives.Student,
+  batch: Batch,
+  weights: objectives.Weights,
+) -> _DiscriminatorUpdate:
+  """Takes a step of the discriminators, before the student learns from them.
+
+  Without discriminators nothing is computed.
+  """
+  student = student._replace(
+    logits=jax.lax.stop_gradient(student.logits),
+    features=jax.lax.stop_gradient(student.features),
+  )
+
+  def loss_fn(discriminators):
+    terms = objective.discriminator_terms(
+      state.method_params._replace(discriminators=discriminators),
+      student,
+      batch,
+      weights,
+    )
+    means = objectives.mean_terms(terms, batch.mask)
+    return sum(means.values(), jnp.float32(0)), means
+
+  old = state.method_params.discriminators
+  grads, means = jax.grad(loss_fn, has_aux=True)(old)
+  direction, opt_state = _DISCRIMINATOR_OPTIMIZER.update(
+    grads, state.discriminators_opt_state
+  )
+  new = {}
+  for name, params in old.items():
+    rate = weights.discriminator_rate(name)
+    move = lambda p, d, rate=rate: p - rate * d
+    new[name] = jax.tree.map(move, params, direction[name])
+  named = {
+    objectives.discriminator_term(name): value for name, value in means.items()
+  }
+  return _DiscriminatorUpdate(new, opt_state, named)

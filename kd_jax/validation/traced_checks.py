@@ -1,0 +1,153 @@
+"""Checks what a config names by tracing it on the shapes of its data.
+
+Nothing is computed: JAX traces networks, scalings and methods on shapes.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import methods
+from kd_jax.data import Problem, preprocessing
+from kd_jax.runtime import errors
+from kd_jax.teachers import provider
+from kd_jax.training import factory, networks
+from kd_jax.training import objective as objectives
+from kd_jax.training.batch import Batch
+from kd_jax.validation.checking import check
+
+
+def check_scalings(config: ConfigDict, problem: Problem) -> None:
+  """Checks that a closed config's scalings fit the channels of its images.
+
+  Raises:
+    UserError: names the field of a scaling that does not fit.
+  """
+  teacher = config.teacher
+  fields = {'data.scaling': [config.data.scaling]}
+  if not provider.has_only_logits(teacher):
+    fields['teacher.outputs_scaling'] = [teacher.outputs_scaling]
+    fields['teacher.also_outputs'] = teacher.also_outputs
+    if provider.is_trained_here(teacher):
+      fields['teacher.scaling'] = [teacher.scaling]
+  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.uint8)
+
+  def fits(scale):
+    try:
+      return jax.eval_shape(scale, images).shape == images.shape
+    except (TypeError, ValueError):  # Its constants are for other channels.
+      return False
+
+  fitting = [
+    name for name, scale in preprocessing.SCALINGS.items() if fits(scale)
+  ]
+  for field, scalings in fields.items():
+    for scaling in scalings:
+      check(
+        scaling in fitting,
+        field,
+        scaling,
+        f'of images {list(problem.image_shape)} one of {", ".join(fitting)}',
+      )
+
+
+def check_networks(config: ConfigDict, problem: Problem) -> None:
+  """Traces the networks that a closed config takes from the user.
+
+  Raises:
+    UserError: if a network does not give logits [B, K] for images
+      [B, H, W, C].
+  """
+  for field, model in (
+    ('student.kind', config.student),
+    ('teacher.model.kind', config.teacher.model),
+  ):
+    if model.kind in networks.MODELS:
+      continue
+    name = model.kind
+    if model.kind == config_lib.TRAINED:
+      field, name = 'teacher.module', model.module
+    mistake = _find_mistake(model, problem)
+    if mistake:
+      raise errors.UserError(f'config.{field}={name!r}: {mistake}')
+
+
+def _find_mistake(model: ConfigDict, problem: Problem) -> str:
+  """Returns what is wrong with a user's network, or ''."""
+  num_classes = problem.num_classes
+  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.float32)
+  try:
+    (logits, _), _ = jax.eval_shape(
+      functools.partial(
+        networks.make_module(model, num_classes).init_with_output, train=False
+      ),
+      jax.random.key(0),
+      images,
+    )
+  except Exception as error:  # The user's code may raise anything.
+    return f'{type(error).__name__}: {error}'
+  if getattr(logits, 'shape', None) != (2, num_classes):
+    return (
+      f'for images {list(images.shape)} it gives {logits}; expected logits '
+      f'[2, {num_classes}]'
+    )
+  return ''
+
+
+def check_methods(config: ConfigDict, problem: Problem) -> None:
+  """Traces each method of a closed config once.
+
+  Raises:
+    UserError: if a layer does not exist, or layers cannot be compared.
+  """
+  context = factory.method_context(
+    config.student,
+    config.teacher.model,
+    config.data.scaling,
+    problem,
+    feature_bits=config.teacher.feature_bits,
+  )
+  array = lambda *shape: jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+  student_features, teacher_features = (
+    {layer: array(*shape) for layer, shape in shapes.items()}
+    for shapes in (context.student_shapes, context.teacher_shapes)
+  )
+  batch = Batch(
+    images=array(*problem.image_shape),
+    labels=jax.ShapeDtypeStruct((2,), jnp.int32),
+    mask=array(),
+    teacher_logits=array(problem.num_classes),
+    teacher_features={
+      methods.stored_layer(layer, rounded): value
+      for layer, value in teacher_features.items()
+      for rounded in (False, True)
+    },
+  )
+  weights = factory.hyperparameters(config.optim, config.distill, 0).weights
+  for name, options in config_lib.method_options(config.distill).items():
+
+    def terms(key, logits, features, batch, name=name, options=options):
+      objective = objectives.make_objective(
+        {name: methods.split_options(options)[1]}, context=context
+      )
+      forward = lambda images: logits + 0 * jnp.sum(images)
+      student = objectives.Student(logits, features, forward, key)
+      arguments = (objective.init(key), student, batch, weights)
+      return (
+        objective.terms(*arguments),
+        objective.discriminator_terms(*arguments),
+      )
+
+    try:
+      jax.eval_shape(
+        terms,
+        jax.random.key(0),
+        array(problem.num_classes),
+        student_features,
+        batch,
+      )
+    except ValueError as error:
+      raise errors.UserError(f'config.distill.{name}: {error}') from None
