@@ -17,6 +17,7 @@ LAYERS = (
   'validation',
   'teachers',
   'training',
+  'config',
   'evaluation',
   'methods',
   'data',

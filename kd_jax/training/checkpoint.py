@@ -1,4 +1,4 @@
-"""Orbax checkpoints that know their own digest."""
+"""Orbax checkpoints that hold the digest of their arrays."""
 
 import hashlib
 import os
@@ -15,8 +15,10 @@ from kd_jax.runtime import errors, files, mesh, processes
 
 PyTree = Any
 
-_MOST_OF_THE_TIME = 0.1  # that goes into saves of epochs
-_ROOM = 2**20  # bytes that a checkpoint may take beside its arrays
+# The largest share of the time that may go into saves of epochs.
+_SHARE_OF_SAVES = 0.1
+# Bytes that a checkpoint may take beside its arrays.
+_ROOM = 2**20
 
 
 def tree_digest(tree: PyTree) -> str:
@@ -31,7 +33,7 @@ def tree_digest(tree: PyTree) -> str:
 
 
 def _description(tree: PyTree) -> dict[str, str]:
-  """Returns type and shape of each array of a tree, by path."""
+  """Returns the type and shape of each array of a tree, by path."""
   return {
     jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}'
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -44,17 +46,24 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 class Checkpoints:
-  """The newest checkpoints of one training, by a number, as of epochs done.
+  """The newest checkpoints of one training, each with a number.
 
-  A save is whole or not at all (Orbax renames it into place). A checkpoint
-  whose arrays do not have the digest that was saved with them is passed over,
-  and the one before it is used; it is removed when what it was is saved again.
+  The number is usually that of epochs done. A save is complete or does not
+  exist: Orbax renames it into place. A checkpoint whose arrays do not have the
+  digest that was saved with them is damaged: `restore` uses the one before it,
+  and the next save of the same number replaces the damaged one.
   """
 
   def __init__(self, directory: os.PathLike, *, keep: int = 2):
+    """Opens the folder of a training's checkpoints.
+
+    Args:
+      directory: the folder; made on the first save.
+      keep: how many checkpoints are kept.
+    """
     self._directory = pathlib.Path(directory).absolute()
-    # Synchronous: a save of a small network takes 40 ms, and the buffers are
-    # donated to the next epoch.
+    # Saves are synchronous: a small network takes 40 ms, and the next epoch
+    # takes the buffers.
     self._manager = ocp.CheckpointManager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
@@ -65,33 +74,37 @@ class Checkpoints:
     self._save_s = 0.0
 
   def is_due(self) -> bool:
-    """Whether a save now would take no more than a tenth of the time.
+    """Whether a save now keeps all saves below a tenth of the time.
 
     Epochs of a small network on few images are shorter than their saves.
     """
     return processes.from_first(
       lambda: (
-        time.perf_counter() - self._saved_at >= self._save_s / _MOST_OF_THE_TIME
+        time.perf_counter() - self._saved_at >= self._save_s / _SHARE_OF_SAVES
       )
     )
 
-  def save(self, epoch: int, state: PyTree) -> None:
-    """Saves the state after `epoch` epochs.
+  def save(self, number: int, state: PyTree) -> None:
+    """Saves a state.
 
+    Args:
+      number: of the checkpoint, such as the number of epochs done.
+      state: a tree of arrays.
     Raises:
-      UserError: the disk is full.
+      UserError: if the disk is full.
     """
     began = time.perf_counter()
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
-    # Orbax's threads, each with a traceback, would leave half of it there.
+    # On a full disk Orbax's threads would leave half a checkpoint, and print a
+    # traceback each.
     processes.from_first(
       lambda: files.check_room(self._directory, needed, 'a checkpoint')
     )
-    for passed_over in self._manager.all_steps():
-      if passed_over >= epoch:  # Orbax saves nothing before what it has.
-        self._manager.delete(passed_over)
+    for damaged in self._manager.all_steps():
+      if damaged >= number:  # Orbax refuses numbers below its newest.
+        self._manager.delete(damaged)
     self._manager.save(
-      epoch,
+      number,
       args=ocp.args.Composite(
         state=ocp.args.StandardSave(state),
         digest=ocp.args.JsonSave(
@@ -103,23 +116,23 @@ class Checkpoints:
     self._save_s = self._saved_at - began
 
   def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-    """Returns (epochs done, state) of the newest sound checkpoint, or None.
+    """Returns (number, state) of the newest sound checkpoint, or None.
 
     Args:
-      like: a tree of arrays, or of shapes, of the same structure; its
-        shardings are where the arrays go, `mesh.everywhere` if it has none, so
-        that what some devices saved others restore.
+      like: a tree of arrays, or of shapes, of the same structure. The restored
+        arrays get its shardings, or `mesh.everywhere` if it has none: one set
+        of devices may restore what another set saved.
     Raises:
-      UserError: if the newest is of another network.
+      UserError: if the newest checkpoint is of another network.
     """
     abstract = jax.tree.map(_abstract, like)
-    for epoch in sorted(self._manager.all_steps(), reverse=True):
+    for number in sorted(self._manager.all_steps(), reverse=True):
       try:
-        saved = self._restore(epoch, digest=ocp.args.JsonRestore()).digest
-        # Not there in what was saved before it was written.
-        self._check_network(epoch, saved.get('arrays'), _description(abstract))
+        saved = self._restore(number, digest=ocp.args.JsonRestore()).digest
+        # The first checkpoints did not hold 'arrays'.
+        self._check_network(number, saved.get('arrays'), _description(abstract))
         state = self._restore(
-          epoch, state=ocp.args.StandardRestore(abstract)
+          number, state=ocp.args.StandardRestore(abstract)
         ).state
       except errors.UserError:
         raise
@@ -127,30 +140,30 @@ class Checkpoints:
         problem = f'{type(error).__name__}: {str(error)[:160]}'
       else:
         if tree_digest(state) == saved['sha256']:
-          return epoch, state
+          return number, state
         problem = 'its arrays do not have their digest'
       logging.warning(
         'checkpoint %s/%d is damaged (%s): passed over',
         self._directory,
-        epoch,
+        number,
         problem,
       )
     return None
 
-  def _restore(self, epoch: int, **items: Any) -> Any:
-    return self._manager.restore(epoch, args=ocp.args.Composite(**items))
+  def _restore(self, number: int, **items: Any) -> Any:
+    return self._manager.restore(number, args=ocp.args.Composite(**items))
 
   def _check_network(
-    self, epoch: int, saved: dict[str, str] | None, own: dict[str, str]
+    self, number: int, saved: dict[str, str] | None, asked: dict[str, str]
   ) -> None:
-    """Refuses what is sound, and of another network than is asked for."""
-    if saved is None or saved == own:
+    """Refuses a sound checkpoint of another network."""
+    if saved is None or saved == asked:
       return
-    path = min(saved.items() ^ own.items())[0]
+    path = min(saved.items() ^ asked.items())[0]
     raise errors.UserError(
-      f'{self._directory}/{epoch} is of another network: it has '
-      f'{path} {saved.get(path, "not at all")}, and this one '
-      f'{own.get(path, "not at all")}; for this one, name another folder '
+      f'{self._directory}/{number} is of another network, or of another version '
+      f'of kd_jax: it has {path} {saved.get(path, "not at all")}, and this '
+      f'network has {asked.get(path, "not at all")}; name another folder '
       '(--workdir), or remove that one'
     )
 

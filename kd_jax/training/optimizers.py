@@ -1,7 +1,8 @@
 """Optimizers as optax chains, without their learning rate.
 
-The rate is an argument of the train step (see steps.py), so that a sweep over
-it compiles once; a schedule is a factor on it, as a function of the step.
+The learning rate is an argument of the train step (see step.py), so that a
+sweep over it compiles once. A schedule is a factor on the learning rate, as a
+function of the step.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,18 @@ Schedule = Callable[[jax.Array], jax.Array]
 def scale_by_adam(
   *, b1: float = 0.9, b2: float = 0.999, epsilon: float = 1e-7
 ) -> optax.GradientTransformation:
-  """Adam's direction in the form that Keras computes, "epsilon hat".
+  """Returns Adam's direction in the form that Keras computes, "epsilon hat".
 
   m / (sqrt(v) + epsilon) * sqrt(1 - b2^t) / (1 - b1^t)
 
-  It is optax's `scale_by_adam` but for the epsilon, which here is added
-  before the bias correction; and it divides once a parameter, not thrice,
-  which tells where the update is a good part of the step.
+  optax's `scale_by_adam` adds epsilon after the bias correction; this form adds
+  epsilon before. This form also divides once for each parameter instead of
+  three times, which matters where the update is a large part of the step.
+
+  Args:
+    b1: the decay of the first moment.
+    b2: the decay of the second moment.
+    epsilon: added to the root of the second moment.
 
   Reference: Kingma and Ba 2015, arXiv:1412.6980, end of section 2.
   """
@@ -47,7 +53,7 @@ def scale_by_adam(
 
 
 def _adam(*, momentum: float, nesterov: bool) -> optax.GradientTransformation:
-  del momentum, nesterov  # of SGD
+  del momentum, nesterov  # SGD has these.
   return scale_by_adam()
 
 
@@ -70,10 +76,11 @@ def make_optimizer(
 
   Args:
     name: a name in OPTIMIZERS.
-    momentum: of SGD; Adam has its own moments.
-    nesterov: Nesterov's form of SGD's momentum.
-    weight_decay: L2 term added to the gradient of every parameter, biases and
-      normalization included, as PyTorch's optimizers do.
+    momentum: the momentum of SGD; Adam has moments instead.
+    nesterov: whether SGD's momentum is Nesterov's.
+    weight_decay: the factor of an L2 term that is added to the gradient of
+      every parameter, biases and normalization included. PyTorch's optimizers
+      do the same.
   Raises:
     ValueError: if `name` is unknown.
   """
@@ -113,8 +120,9 @@ def make_schedule(
 
   Args:
     name: a name in SCHEDULES.
-    total_steps: of the whole training.
-    warmup_fraction: share of them over which 'cosine' rises linearly from 0.
+    total_steps: the steps of the whole training.
+    warmup_fraction: the share of the steps over which 'cosine' rises linearly
+      from 0.
   Raises:
     ValueError: if `name` is unknown.
   """
