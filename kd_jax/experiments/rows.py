@@ -15,7 +15,7 @@ from kd_jax.teachers import array_files
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context, networks, plan
 
-# Of a transfer set's name ('' for the training split): the context and the
+# Maps a transfer set's name ('' for the training split) to the context and the
 # teacher of the students that train on it.
 Settings = Callable[[str], tuple[context.Context, Teacher]]
 
@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 class Run(NamedTuple):
-  """What the students of a run are trained from.
+  """The rows of a run, and where their students are trained.
 
   Attributes:
     workdir: the run's folder.

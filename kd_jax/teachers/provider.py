@@ -229,7 +229,7 @@ def _folder(
 ) -> pathlib.Path:
   """Returns the folder of a trained network's outputs on a part of a data set.
 
-  Runs on other parts of the data set have folders of their own.
+  Runs on other parts of the data set use other folders.
   """
   identity = config_lib.outputs_identity(
     config, dataset, checkpoint.tree_digest(variables)

@@ -1,12 +1,12 @@
 """One epoch over arrays on the device: shuffle, gather, augment, step.
 
-On a device with a loop of its own, an epoch is one compiled function: it
-gathers each batch by index and steps in a loop whose bounds are arguments.
+On an accelerator an epoch is one compiled function: it gathers each batch by
+index and takes steps in a loop whose bounds are arguments.
 Compiled once, it serves every epoch, every subset of the examples and every
 chunk of an epoch, so that a short epoch is one call and a long one shows its
 progress. Results do not depend on the chunks. Where a compiled loop is slow
 (convolutions on a CPU), the compiled function is one step and the loop is
-Python's; so it is for examples that are read from disk.
+Python's. Examples that are read from disk take that way, too.
 """
 
 import functools

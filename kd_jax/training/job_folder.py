@@ -1,4 +1,4 @@
-"""The folder of one training: what is kept in it, and whose it is.
+"""The folder of one training: weights, record, checkpoints, identity.
 
 identity.json   what determines the training
 checkpoints/    the last epochs, while it trains

@@ -44,7 +44,7 @@ class TrainState(NamedTuple):
 
   @property
   def variables(self) -> dict[str, PyTree]:
-    """What the network is applied with."""
+    """The network's variables: parameters and running statistics."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
