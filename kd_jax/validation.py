@@ -133,7 +133,7 @@ def _numbers(section: ConfigDict, prefix: str = '') -> Iterator[tuple]:
 
 def _validate_model(prefix: str, section: ConfigDict) -> None:
   """Checks a model section."""
-  if models.user.is_name(section.kind):
+  if models.user.is_function_name(section.kind):
     _find_own(f'{prefix}.kind', section.kind)
   elif section.kind == build.TRAINED:
     _find_own('teacher.module', section.module)
@@ -152,18 +152,18 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
     )
   _one_of(f'{prefix}.dtype', section.dtype, ('float32', 'bfloat16'))
   _one_of(
-    f'{prefix}.arithmetic', section.arithmetic, models.quantization.ARITHMETICS
+    f'{prefix}.quantization', section.quantization, models.quantization.SCHEMES
   )
   _check(
     not build.is_quantized(section) or section.dtype == 'float32',
-    f'{prefix}.arithmetic',
-    section.arithmetic,
+    f'{prefix}.quantization',
+    section.quantization,
     f'float with {prefix}.dtype={section.dtype!r}, or float32',
   )
   _check(
     section.kind in build.MODELS or not build.is_quantized(section),
-    f'{prefix}.arithmetic',
-    section.arithmetic,
+    f'{prefix}.quantization',
+    section.quantization,
     f'float with {prefix}.kind={section.kind!r}',
   )
   temperature = section.temperature
@@ -200,8 +200,8 @@ def _validate_model(prefix: str, section: ConfigDict) -> None:
 
 def _find_own(field: str, name: str) -> None:
   try:
-    models.user.function(name)
-  except models.user.NotFound as error:
+    models.user.find_function(name)
+  except models.user.FunctionError as error:
     raise errors.UserError(f'config.{field}={name!r}: {error}') from None
 
 

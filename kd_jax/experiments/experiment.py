@@ -279,8 +279,8 @@ def _row_identity(
     scaling=config.data.scaling,
     student=build.network(config.student),
     **(
-      {'student_source': models.user.source(config.student.kind)}
-      if models.user.is_name(config.student.kind)
+      {'student_source': models.user.source_digest(config.student.kind)}
+      if models.user.is_function_name(config.student.kind)
       else {}
     ),
     distill=build.without_methods(

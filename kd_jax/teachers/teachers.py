@@ -367,7 +367,7 @@ def _identity(config: ConfigDict, dataset: data.Dataset, variables: Any):
     dataset,
     weights=checkpoint.tree_digest(variables),
     model=config.teacher.model,
-    **({'source': models.user.source(module)} if module else {}),
+    **({'source': models.user.source_digest(module)} if module else {}),
   )
 
 
@@ -376,7 +376,7 @@ def _own_teacher(
 ) -> Teacher:
   """Returns the trained network that the user gives."""
   name = config.teacher.module
-  variables = models.user.trained(name).variables
+  variables = models.user.load_trained(name).variables
   home = _home(teachers_dir, name, config, dataset, variables)
   logging.info('teacher: that of %s', name)
   with files.locked(home, wait=True):
@@ -431,9 +431,15 @@ def _shipped_teacher(
 
 def same_network(a: dict[str, Any], b: dict[str, Any]) -> bool:
   """Whether two model sections differ at most in how they were trained."""
+  # Records written before the field's renaming call it 'arithmetic'; records
+  # written before there was a choice have neither.
   a, b = (
-    {'arithmetic': 'float'}
-    | {key: value for key, value in model.items() if key not in _OF_TRAINING}
+    {'quantization': model.get('arithmetic', 'float')}
+    | {
+      key: value
+      for key, value in model.items()
+      if key not in (*_OF_TRAINING, 'arithmetic')
+    }
     for model in (a, b)
   )
   return a == b

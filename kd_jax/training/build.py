@@ -41,9 +41,9 @@ def model(config: ConfigDict, num_classes: int) -> nn.Module:
   fields = config.to_dict()
   kind = fields.pop('kind')
   if kind == TRAINED:
-    return models.user.trained(fields['module'])
-  if models.user.is_name(kind):
-    return models.user.module(kind, num_classes)
+    return models.user.load_trained(fields['module'])
+  if models.user.is_function_name(kind):
+    return models.user.make_module(kind, num_classes)
   return MODELS[kind](num_classes=num_classes, **fields)
 
 
@@ -130,12 +130,14 @@ def apply_fn(module: nn.Module) -> steps.ApplyFn:
 
 def is_quantized(config: ConfigDict) -> bool:
   """Whether a model section's kernels are stored as whole numbers."""
-  return models.quantization.ARITHMETICS[config.arithmetic].bits > 0
+  return models.quantization.SCHEMES[config.quantization].bits > 0
 
 
 def pack(config: ConfigDict, variables: PyTree) -> PyTree:
   """Returns a quantized model's variables as they are stored for use."""
-  params = models.quantization.pack(variables['params'], config.arithmetic)
+  params = models.quantization.quantize_weights(
+    variables['params'], config.quantization
+  )
   return variables | {'params': params}
 
 
@@ -158,7 +160,7 @@ def deploy(
   module = model(config, num_classes)
   if not is_quantized(config):
     return models.folding.fold(module, variables)
-  if not models.quantization.is_packed(variables['params']):
+  if not models.quantization.has_quantized_weights(variables['params']):
     variables = pack(config, variables)
   network, params = models.quantization.deploy(
     module, variables['params'], image_shape
@@ -399,7 +401,7 @@ def _loop(loop: str, kind: str) -> str:
   """Returns where the loop over steps is to be."""
   if loop != 'auto':
     return loop
-  if models.user.is_name(kind):
+  if models.user.is_function_name(kind):
     kind = 'resnet'  # It is more likely to have convolutions than not.
   return _LOOPS.get((jax.default_backend(), kind), 'device')
 
@@ -521,7 +523,7 @@ def with_own_teacher(config: ConfigDict) -> ConfigDict:
       kind=TRAINED,
       module=config.teacher.module,
       dtype='float32',
-      arithmetic='float',
+      quantization='float',
       temperature=1.0,
     )
   )

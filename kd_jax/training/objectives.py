@@ -48,7 +48,9 @@ class Weights(NamedTuple):
   def rival_rate(self, name: str) -> jax.Array:
     """Returns the learning rate of a method's rival."""
     own = self.methods.get(name, {})
-    return own.get('rival_rate', methods.METHODS[name].rival_rate)
+    return own.get(
+      'discriminator_rate', methods.METHODS[name].discriminator_rate
+    )
 
   def of(self, term: str) -> jax.Array:
     """Returns the weight of a term."""
@@ -156,7 +158,9 @@ def make_objective(
   terms = {name: _make_term(name, own, task) for name, own in options.items()}
   with_peers = [name for name, term in terms.items() if term.has_peer]
   with_rivals = {
-    name: term for name, term in terms.items() if methods.METHODS[name].rival
+    name: term
+    for name, term in terms.items()
+    if methods.METHODS[name].discriminator_loss
   }
 
   def fn(learned: Learned, student, batch: Batch, weights: Weights) -> Terms:
@@ -243,7 +247,7 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
       'image_range': lambda: task.image_range,
       'unroll': lambda: task.unroll,
       'adapters': lambda: learned.adapters.get(name),
-      'rival': lambda: learned.rivals.get(name),
+      'discriminator': lambda: learned.rivals.get(name),
     }
     settings = {**options, **weights.methods.get(name, {})}
     arguments = {}
@@ -266,14 +270,14 @@ def _make_term(name: str, options, task: Task | None) -> _Term:
     return make(key, *shapes, **options, **fields)
 
   def init_rival(key: jax.Array):
-    if method.init_rival is None:
+    if method.init_discriminator is None:
       return None
-    return init(key, method.init_rival, num_classes=task.num_classes)
+    return init(key, method.init_discriminator, num_classes=task.num_classes)
 
   has_peer = 'peer_logits' in method.inputs
   return _Term(
     functools.partial(call, method.fn),
-    functools.partial(call, method.rival),
+    functools.partial(call, method.discriminator_loss),
     task.init_peer if has_peer else init,
     init_rival,
     has_peer,
@@ -295,7 +299,7 @@ def _mix_terms(fn):
 
 def rival_term(name: str) -> str:
   """The name by which the loss of a method's rival is logged."""
-  return f'{name}_rival'
+  return f'{name}_discriminator'
 
 
 def peer_term(name: str) -> str:

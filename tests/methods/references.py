@@ -335,13 +335,13 @@ def _center(logits):
   return logits - np.mean(logits, axis=1, keepdims=True)
 
 
-def adversarial_logits(student_logits, rival):
-  return _nats(_center(student_logits), rival, True)
+def adversarial_logits(student_logits, discriminator):
+  return _nats(_center(student_logits), discriminator, True)
 
 
-def tell_logits(student_logits, teacher_logits, rival):
-  return _nats(_center(teacher_logits), rival, True) + _nats(
-    _center(student_logits), rival, False
+def tell_logits(student_logits, teacher_logits, discriminator):
+  return _nats(_center(teacher_logits), discriminator, True) + _nats(
+    _center(student_logits), discriminator, False
   )
 
 
@@ -349,22 +349,24 @@ def _mapped(features, layer):
   return features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
 
 
-def adversarial_features(student_features, adapters, rival):
+def adversarial_features(student_features, adapters, discriminator):
   return sum(
     _nats(_mapped(s, own), layers, True)
-    for s, own, layers in zip(student_features, adapters, rival, strict=True)
+    for s, own, layers in zip(
+      student_features, adapters, discriminator, strict=True
+    )
   )
 
 
 def tell_features(
-  student_features, teacher_features, adapters, rival, doubt
+  student_features, teacher_features, adapters, discriminator, doubt
 ):  # fmt: skip
   return sum(
     _nats(t.reshape(len(t), -1), layers, True)
     + _nats(_mapped(s, own), layers, False)
     + doubt * _nats(_mapped(s, own), layers, True)
     for s, t, own, layers in zip(
-      student_features, teacher_features, adapters, rival, strict=True
+      student_features, teacher_features, adapters, discriminator, strict=True
     )
   )
 

@@ -119,11 +119,11 @@ def test_an_opponent_learns_to_tell_and_the_student_to_deceive(method, options):
 
   # A student that stands still is told from the teacher.
   still, sums = run(state, settings=_settings(0.0, **{method: options}))
-  assert sums[f'{method}_rival'] < 0.5 * 2 * np.log(2)
+  assert sums[f'{method}_discriminator'] < 0.5 * 2 * np.log(2)
   jax.tree.map(np.testing.assert_array_equal, state.params, still.params)
   # Against an opponent that stands still, it learns to be taken for it.
   frozen = objectives.Weights(
-    0.0, 1.0, 2.0, {method: {'weight': 1.0, 'rival_rate': 0.0}}
+    0.0, 1.0, 2.0, {method: {'weight': 1.0, 'discriminator_rate': 0.0}}
   )
   frozen = steps.Settings(0.05, frozen)
   after, sums = run(still, settings=frozen, count=30)
@@ -141,7 +141,8 @@ def test_in_a_step_the_opponent_learns_first_and_then_the_student(method):
   step, state, batch = _step(method)
   run = functools.partial(_run, step, batch=batch, count=1)
   rates = lambda student, rival: steps.Settings(
-    student, objectives.Weights(0.0, 1.0, 2.0, {method: {'rival_rate': rival}})
+    student,
+    objectives.Weights(0.0, 1.0, 2.0, {method: {'discriminator_rate': rival}}),
   )
   both, _ = run(state, settings=rates(0.1, 0.05))
   told, _ = run(state, settings=rates(0.0, 0.05))

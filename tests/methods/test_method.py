@@ -58,16 +58,16 @@ def test_a_functions_parameters_say_what_it_gets():
 
 
 def test_a_rivals_options_are_the_methods():
-  def fn(student_logits, rival, *, margin=2.0):
-    del student_logits, rival, margin
+  def fn(student_logits, discriminator, *, margin=2.0):
+    del student_logits, discriminator, margin
 
-  def rival(student_logits, teacher_logits, rival, *, doubt=0.5):
-    del student_logits, teacher_logits, rival, doubt
+  def rival(student_logits, teacher_logits, discriminator, *, doubt=0.5):
+    del student_logits, teacher_logits, discriminator, doubt
 
-  options = methods.Method(fn, rival=rival).options
+  options = methods.Method(fn, discriminator_loss=rival).options
   assert options == {
     'weight': 1.0,
-    'rival_rate': 1e-3,
+    'discriminator_rate': 1e-3,
     'margin': 2.0,
     'doubt': 0.5,
   }

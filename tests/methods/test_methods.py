@@ -18,7 +18,7 @@ METHODS = methods.METHODS
 FUNCTIONS = {
   fn.__name__: (method, fn)
   for method in METHODS.values()
-  for fn in (method.fn, method.rival)
+  for fn in (method.fn, method.discriminator_loss)
   if fn is not None and fn.__name__ != 'ard'
 }
 INPUTS = {
@@ -35,8 +35,8 @@ LEARNED = ('student_logits', 'student_features', 'peer_logits', 'adapters')
 
 
 def _is_learned(name, key):
-  if FUNCTIONS[name][1] is FUNCTIONS[name][0].rival:
-    return key == 'rival'
+  if FUNCTIONS[name][1] is FUNCTIONS[name][0].discriminator_loss:
+    return key == 'discriminator'
   return key in LEARNED
 
 
@@ -67,9 +67,9 @@ def _inputs(name, seed=0, batch=BATCH, num_classes=NUM_CLASSES, shapes=None):
   if method.init is not None:
     _, static = methods.split_options(options)
     inputs['adapters'] = jax.tree.map(move, method.init(key, *shapes, **static))
-  if method.init_rival is not None:
-    rival = method.init_rival(key, *shapes, num_classes=num_classes)
-    inputs['rival'] = jax.tree.map(move, rival)
+  if method.init_discriminator is not None:
+    rival = method.init_discriminator(key, *shapes, num_classes=num_classes)
+    inputs['discriminator'] = jax.tree.map(move, discriminator)
   return {k: v for k, v in inputs.items() if k in INPUTS[name]} | options
 
 
@@ -268,7 +268,7 @@ def _take(inputs, index):
   by_example = set(methods.INPUTS) - {
     'temperature',
     'adapters',
-    'rival',
+    'discriminator',
     'feature_levels',
   }
   return {
@@ -302,13 +302,13 @@ def test_a_mask_is_a_subset(name):
   )
   gradient = _gradient(name, masked, count=4)
   expected = _gradient(name, part)
-  for key in expected.keys() & {'adapters', 'rival'}:
+  for key in expected.keys() & {'adapters', 'discriminator'}:
     jax.tree.map(
       functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
       gradient[key],
       expected[key],
     )
-  for key in expected.keys() - {'adapters', 'rival'}:
+  for key in expected.keys() - {'adapters', 'discriminator'}:
     for ours, theirs in zip(
       jax.tree.leaves(gradient[key]),
       jax.tree.leaves(expected[key]),
@@ -320,7 +320,7 @@ def test_a_mask_is_a_subset(name):
 
 # A discriminator knows classes apart.
 @pytest.mark.parametrize(
-  'name', [name for name in RESPONSES if 'rival' not in INPUTS[name]]
+  'name', [name for name in RESPONSES if 'discriminator' not in INPUTS[name]]
 )
 def test_the_order_of_classes_does_not_matter(name):
   inputs, order = _inputs(name), np.array([2, 0, 3, 1])
@@ -371,7 +371,7 @@ def test_values_and_gradients_stay_finite(name):
     # Of the former the least value is the teacher's entropy; what is learned
     # beside the student has a part in the others.
     if name != 'soft_cross_entropy'
-    and not {'adapters', 'rival', 'peer_logits'} & INPUTS[name]
+    and not {'adapters', 'discriminator', 'peer_logits'} & INPUTS[name]
   ],
 )
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
