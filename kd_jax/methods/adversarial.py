@@ -128,7 +128,7 @@ def tell_logits(
   Example:
     >>> kernel = jnp.array([[9.0], [0.0], [0.0]])
     >>> discriminator = [{'kernel': kernel, 'bias': jnp.zeros(1)}]
-    >>> student, teacher = jnp.array([[0.0, 3.0, 0.0], [3.0, 0.0, 0.0]])[:, None]
+    >>> student, teacher = jnp.array([[0, 3.0, 0]]), jnp.array([[3.0, 0, 0]])
     >>> print(tell_logits(student, teacher, discriminator).round(3))
     [0.]
   """
@@ -294,9 +294,10 @@ def ard(
     >>> images, teacher = jnp.full((1, 1, 2, 1), 0.5), jnp.zeros((1, 2))
     >>> image_range = jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1))
     >>> loss = ard(student_fn, images, image_range, teacher, jnp.array([0]),
-    ...            jax.random.key(0), False, temperature=1.0, epsilon=0.1)
+    ...            jax.random.key(0), False, temperature=1.0, epsilon=0.1,
+    ...            step_size=0.1)
     >>> print(loss)  # KL((1/2, 1/2) || softmax(0.4, 0.6))
-    [0.00498...]
+    [0.0049...]
   """
   attacked = attacks.pgd(
     student_fn,

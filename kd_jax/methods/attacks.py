@@ -48,7 +48,8 @@ def pgd(
     >>> logits_fn = lambda x: x.reshape(1, 2)
     >>> low, high = jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1))
     >>> attacked = pgd(logits_fn, images, jnp.array([0]), (low, high),
-    ...                jax.random.key(0), epsilon=0.1, step_size=0.1, num_steps=2)
+    ...                jax.random.key(0), epsilon=0.1, step_size=0.1,
+    ...                num_steps=2)
     >>> print(attacked.ravel())
     [0.4 0.6]
   """

@@ -260,9 +260,9 @@ def crd(
   Example:
     >>> embed = {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}
     >>> student, labels, mask = jnp.eye(2), jnp.array([0, 1]), jnp.ones(2)
-    >>> adapters, tau = [[embed, embed]], 1.0
-    >>> right = crd((student,), (student,), labels, mask, adapters, tau=tau)
-    >>> wrong = crd((student,), (student[::-1],), labels, mask, adapters, tau=tau)
+    >>> rest = labels, mask, [[embed, embed]]
+    >>> right = crd((student,), (student,), *rest, tau=1.0)
+    >>> wrong = crd((student,), (student[::-1],), *rest, tau=1.0)
     >>> print(right, wrong)  # swapped features cost more
     [2.01... 2.01...] [4.01... 4.01...]
   """

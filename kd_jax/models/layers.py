@@ -115,7 +115,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 def plain_max_pool(x: jax.Array) -> jax.Array:
   """Computes `max_pool` by XLA's pooling, which converters to ONNX know."""
-  # Padded here, so that the pooling itself needs no padding.
+  # XLA folds this padding into the window of the pooling.
   border = ((0, 0), (1, 1), (1, 1), (0, 0))
   padded = jnp.pad(x, border, constant_values=-jnp.inf)
   return nn.max_pool(
