@@ -217,7 +217,7 @@ def write_our_onnx(name: str, folder: pathlib.Path) -> None:
 
   shape = networks.image_shape(name)
   forward = deployed(
-    name, preprocessing.affine('unit', shape), arithmetic='flax'
+    name, preprocessing.affine('unit', shape), quantization='flax'
   )
   content = onnx.convert(forward, shape)
   (folder / onnx.NETWORK).write_bytes(content)

@@ -44,7 +44,7 @@ def row_examples(name: str) -> int:
 
 def macs(name: str) -> int:
   """Returns the multiply-accumulates of an image, forward."""
-  fields = {'arithmetic': 'flax'} if name in RESNETS else {}
+  fields = {'quantization': 'flax'} if name in RESNETS else {}
   return _count(make_module(name, **fields), image_shape(name))
 
 

@@ -92,7 +92,7 @@ def make_batch() -> dict[str, np.ndarray]:
 
 
 def ours(
-  network: str, system: str, *, arithmetic: str = 'float'
+  network: str, system: str, *, quantization: str = 'float'
 ) -> harness.System:
   """The step of a training, in a loop of calls or, on a GPU, of the program."""
   import jax
@@ -106,7 +106,7 @@ def ours(
   optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.9, nesterov=True, weight_decay=5e-4
   )
-  module = networks.make_module(network, arithmetic=arithmetic, dtype=dtype)
+  module = networks.make_module(network, quantization=quantization, dtype=dtype)
   step = steps.make_train_step(
     build.apply_fn(module),
     objectives.make_objective({'kl': {}}),
@@ -185,7 +185,7 @@ def plain_flax(network: str) -> harness.System:
   resnet.layers = types.SimpleNamespace(
     BatchNorm=BatchNorm, max_pool=max_pool, plain_max_pool=max_pool
   )
-  return ours(network, 'flax', arithmetic='flax')
+  return ours(network, 'flax', quantization='flax')
 
 
 def _turn(take: Callable[[int], float], system: str):

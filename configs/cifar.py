@@ -247,8 +247,7 @@ def _rows(
     return {row: (None, fields) for row, fields in rows.items()}
   if recipe == 'quantized':
     return {
-      arithmetic: (None, {'student.arithmetic': arithmetic})
-      for arithmetic in QUANTIZED
+      scheme: (None, {'student.quantization': scheme}) for scheme in QUANTIZED
     }
   if recipe == 'mimic':
     return {

@@ -43,7 +43,7 @@ def mlp(
     dropout_rate=dropout_rate,
     temperature=temperature,
     dtype='float32',
-    arithmetic='float',  # a name in ARITHMETICS of kd_jax/models/quantized.py
+    quantization='float',  # a name in SCHEMES of kd_jax/models/quantization.py
   )
 
 
@@ -62,7 +62,7 @@ def conv_net(
     dropout_rate=dropout_rate,
     temperature=temperature,
     dtype='float32',
-    arithmetic='float',  # a name in ARITHMETICS of kd_jax/models/quantized.py
+    quantization='float',  # a name in SCHEMES of kd_jax/models/quantization.py
   )
 
 
@@ -82,7 +82,7 @@ def resnet(
     zero_init=False,  # blocks start as their shortcuts
     temperature=1.0,
     dtype='float32',
-    arithmetic='float',  # as in `mlp`
+    quantization='float',  # as in `mlp`
   )
   section.update(fields)
   return section

@@ -309,7 +309,7 @@ def outputs_identity(
   """
   fields = {'weights': weights, 'model': config.teacher.model}
   if config.teacher.module:
-    fields['source'] = user.source(config.teacher.module)
+    fields['source'] = user.source_digest(config.teacher.module)
   return _identity(config, dataset, fields)
 
 
@@ -343,6 +343,6 @@ def student_identity(
     fields['feature_bits'] = config.teacher.feature_bits
   if config.eval.bias_classes:
     fields['bias_classes'] = config.eval.bias_classes
-  if user.is_name(config.student.kind):
-    fields['student_source'] = user.source(config.student.kind)
+  if user.is_function_name(config.student.kind):
+    fields['student_source'] = user.source_digest(config.student.kind)
   return _identity(config, dataset, fields)

@@ -1,10 +1,10 @@
-"""Classification and distillation losses, one number per example.
+"""Classification and distillation losses, one value for each example.
 
-Every loss maps `[B, K]` logits to `[B]` float32 nats: summed over classes and
-never reduced over the batch, so that the caller says how examples weigh.
-Computation is in float32 whatever the inputs, through log-softmax, and stays
-finite for logits of +-1e4. What comes from the teacher is a constant: no
-gradient flows into it.
+Every loss maps logits [B, K] to [B] float32, in nats. Losses sum over classes
+and are never reduced over the batch, so that the caller weighs the examples.
+Losses compute in float32 for any input type, through log-softmax, and stay
+finite for logits of +-1e4. The teacher's outputs are constants: no gradient
+flows into them.
 """
 
 import jax
@@ -12,7 +12,18 @@ import jax.numpy as jnp
 
 
 def check_logits(**arrays: jax.Array) -> None:
-  """Raises ValueError at trace time unless all arrays are [B, K] alike."""
+  """Checks at trace time that all arrays have one shape [B, K].
+
+  Args:
+    **arrays: arrays by the names that the error message uses.
+  Raises:
+    ValueError: if an array is not of rank 2, or if shapes differ.
+
+  Example:
+    >>> check_logits(student=jnp.zeros((2, 3)), teacher=jnp.zeros((2, 4)))
+    Traceback (most recent call last):
+    ValueError: shapes differ: {'student': (2, 3), 'teacher': (2, 4)}
+  """
   shapes = {name: jnp.shape(array) for name, array in arrays.items()}
   if any(len(shape) != 2 for shape in shapes.values()):
     raise ValueError(f'expected arrays of shape [B, K], got {shapes}')
@@ -21,19 +32,33 @@ def check_logits(**arrays: jax.Array) -> None:
 
 
 def log_softmax(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
-  """Log-probabilities, in float32, of logits softened at a temperature."""
+  """Returns the log-probabilities of softened logits.
+
+  log p = log softmax(logits / T)
+
+  Args:
+    logits: [..., K] float.
+    temperature: T > 0, dimensionless.
+  Returns:
+    [..., K] float32.
+
+  Example:
+    >>> log_p = log_softmax(jnp.log(jnp.array([4.0, 16.0])), temperature=2.0)
+    >>> print(jnp.exp(log_p))
+    [0.333... 0.666...]
+  """
   return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
 
 
 def _expected_log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-  """KL(p || q) from log-probabilities: [B, K], [B, K] -> [B]."""
+  """Returns KL(p || q) from log-probabilities: [B, K], [B, K] -> [B]."""
   return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 def cross_entropy(
   logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0
 ) -> jax.Array:
-  """Cross-entropy against integer labels.
+  """Computes the cross-entropy against integer labels.
 
   L = -sum_k q_k log p_k,  p = softmax(logits),
   q = (1 - label_smoothing) onehot(label) + label_smoothing / K
@@ -41,12 +66,17 @@ def cross_entropy(
   Args:
     logits: [B, K] float; differentiated.
     labels: [B] int in [0, K).
-    label_smoothing: mass given to the uniform distribution, in [0, 1].
+    label_smoothing: share of the uniform distribution, in [0, 1].
   Returns:
     [B] float32, nats. Not reduced.
   Raises:
     ValueError: at trace time, if the shapes do not fit.
   Reference: Szegedy et al. 2016, arXiv:1512.00567, section 7 (smoothing).
+
+  Example:
+    >>> logits = jnp.log(jnp.array([[1.0, 2.0, 5.0]]))
+    >>> print(cross_entropy(logits, jnp.array([2])))  # log(8 / 5)
+    [0.470...]
   """
   check_logits(logits=logits)
   if jnp.shape(labels) != jnp.shape(logits)[:1]:
@@ -54,11 +84,12 @@ def cross_entropy(
       f'labels {jnp.shape(labels)} do not fit logits {jnp.shape(logits)}'
     )
   log_p = log_softmax(logits)
-  # A masked sum, not an indexed read: the gradient of an index is a scatter,
-  # which is slow on every backend.
+  # A masked sum, not an index: the gradient of an index is a scatter, which is
+  # slow on every backend.
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
   nll = -jnp.sum(jnp.where(is_label, log_p, 0), axis=-1)
-  # The test is static where the smoothing is: the common case pays nothing.
+  # This test is static if label_smoothing is a Python number, so the common
+  # case of no smoothing compiles to no extra work.
   if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
     return nll
   uniform = -jnp.mean(log_p, axis=-1)
@@ -71,13 +102,13 @@ def soft_cross_entropy(
   *,
   temperature: float = 1.0,
 ) -> jax.Array:
-  """Cross-entropy against the teacher's probabilities; no T^2.
+  """Computes the cross-entropy against the teacher's probabilities; no T^2.
 
   L = -sum_k t_k log s_k,  s = softmax(student_logits / T)
 
-  The temperature divides the student's logits alone: the teacher's
-  probabilities are taken as they are. It is `kl` up to the teacher's entropy
-  when these were softened at the same T, and up to the factor T^2.
+  The temperature divides only the student's logits, and the teacher's
+  probabilities t_k are not softened here. If they were softened at the same T,
+  then `kl` is T^2 times the difference of this loss and the teacher's entropy.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -88,6 +119,12 @@ def soft_cross_entropy(
   Raises:
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Hinton et al. 2015, arXiv:1503.02531, equation 1.
+
+  Example:
+    >>> student = jnp.log(jnp.array([[1.0, 3.0]]))
+    >>> teacher_probs = jnp.array([[0.0, 1.0]])
+    >>> print(soft_cross_entropy(student, teacher_probs))  # log(4 / 3)
+    [0.287...]
   """
   check_logits(student_logits=student_logits, teacher_probs=teacher_probs)
   teacher_probs = jax.lax.stop_gradient(teacher_probs).astype(jnp.float32)
@@ -102,11 +139,12 @@ def kl(
   *,
   temperature: float = 1.0,
 ) -> jax.Array:
-  """Forward KL divergence KL(teacher || student), both softened.
+  """Computes the forward KL divergence KL(teacher || student), both softened.
 
   L = T^2 sum_k t_k log(t_k / s_k),  t, s = softmax(logits / T)
 
-  dL/dstudent_logits = T (s - t): T^2 keeps gradients of the same size over T.
+  dL/dstudent_logits = T (s - t): the factor T^2 makes the size of the gradient
+  almost independent of T.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -117,6 +155,12 @@ def kl(
   Raises:
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Hinton et al. 2015, arXiv:1503.02531, section 2.
+
+  Example:
+    >>> student = jnp.log(jnp.array([[1.0, 2.0, 3.0]]))
+    >>> teacher = jnp.log(jnp.array([[3.0, 2.0, 1.0]]))
+    >>> print(kl(student, teacher))  # log(3) / 3
+    [0.366...]
   """
   check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
   log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
@@ -130,11 +174,11 @@ def reverse_kl(
   *,
   temperature: float = 1.0,
 ) -> jax.Array:
-  """Reverse KL divergence KL(student || teacher), both softened.
+  """Computes the reverse KL divergence KL(student || teacher), both softened.
 
   L = T^2 sum_k s_k log(s_k / t_k),  t, s = softmax(logits / T)
 
-  Mode-seeking where `kl` is mean-seeking.
+  Reverse KL is mode-seeking; `kl` is mean-seeking.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -145,6 +189,12 @@ def reverse_kl(
   Raises:
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Gu et al. 2024 (MiniLLM), arXiv:2306.08543, section 2.
+
+  Example:
+    >>> student = jnp.log(jnp.array([[1.0, 1.0]]))
+    >>> teacher = jnp.log(jnp.array([[1.0, 3.0]]))
+    >>> print(reverse_kl(student, teacher))  # log(4 / 3) / 2
+    [0.143...]
   """
   check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
   log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
@@ -159,13 +209,13 @@ def jensen_shannon(
   temperature: float = 1.0,
   beta: float = 0.5,
 ) -> jax.Array:
-  """Generalized Jensen-Shannon divergence, both softened.
+  """Computes the generalized Jensen-Shannon divergence, both softened.
 
   L = T^2 (beta KL(t || m) + (1 - beta) KL(s || m)),
   m = beta t + (1 - beta) s,  t, s = softmax(logits / T)
 
-  Symmetric at beta = 1/2. Divided by its weight it tends to `kl` as beta -> 0
-  (L / beta) and to `reverse_kl` as beta -> 1 (L / (1 - beta)).
+  L is symmetric at beta = 1/2. L / beta tends to `kl` as beta -> 0, and
+  L / (1 - beta) tends to `reverse_kl` as beta -> 1.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -177,11 +227,16 @@ def jensen_shannon(
   Raises:
     ValueError: at trace time, if shapes differ or the rank is not 2.
   Reference: Agarwal et al. 2024 (GKD), arXiv:2306.13649, equation 1.
+
+  Example:
+    >>> student, teacher = jnp.array([[0.0, 100.0]]), jnp.array([[100.0, 0.0]])
+    >>> print(jensen_shannon(student, teacher))  # log(2)
+    [0.693...]
   """
   check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
   log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
   log_s = log_softmax(student_logits, temperature)
-  # log m without leaving log space: m underflows where both logits are low.
+  # In log space, because m underflows if both logits are low.
   log_m = jnp.logaddexp(log_t + jnp.log(beta), log_s + jnp.log1p(-beta))
   divergence = beta * _expected_log_ratio(log_t, log_m)
   divergence += (1 - beta) * _expected_log_ratio(log_s, log_m)
@@ -191,23 +246,28 @@ def jensen_shannon(
 def squared_error(
   student_logits: jax.Array, teacher_logits: jax.Array
 ) -> jax.Array:
-  """Half the squared distance of the logits, each centered over classes.
+  """Computes half the mean squared difference of centered logits.
 
   L = 1/(2K) sum_k ((s_k - mean s) - (t_k - mean t))^2
 
-  The limit of `kl` for large temperatures, constants included. Centering
-  leaves the softmax of both as it is.
+  L is the limit of `kl` for large temperatures, constants included. Centering
+  logits over classes does not change their softmax.
 
   Args:
     student_logits: [B, K] float; differentiated.
     teacher_logits: [B, K] float; constant (stop_gradient).
   Returns:
-    [B] float32. Not reduced over the batch; averaged over classes, which is
-    what the limit gives.
+    [B] float32. Not reduced over the batch, and averaged over classes, as in
+    the limit.
   Raises:
     ValueError: at trace time, if shapes differ or the rank is not 2.
-  Reference: Ba and Caruana 2014, arXiv:1312.6184, equation 1; the limit is
+  Reference: Ba and Caruana 2014, arXiv:1312.6184, equation 1; for the limit,
     Hinton et al. 2015, arXiv:1503.02531, equation 4.
+
+  Example:
+    >>> student, teacher = jnp.array([[4.0, 5.0, 6.0]]), jnp.zeros((1, 3))
+    >>> print(squared_error(student, teacher))  # (1 + 0 + 1) / 6
+    [0.333...]
   """
   check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
   difference = student_logits.astype(jnp.float32) - jax.lax.stop_gradient(

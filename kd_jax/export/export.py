@@ -74,7 +74,7 @@ def export(
   """
   config, student = _find(run_dir, row, seed)
   if with_onnx:
-    onnx.check(config.student.arithmetic)
+    onnx.check(config.student.quantization)
   row, seed = student['row'], student['seed']
   folder = run_dir / 'students' / student.get('same_as', row) / f'seed-{seed}'
   image_size = config.data.get('image_size', 0)  # Older runs say nothing.
@@ -149,7 +149,7 @@ def _naming_own(kind: str, what: str, mend: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Of a network of the user's, any kind.
-    if not models.user.is_name(kind):
+    if not models.user.is_function_name(kind):
       raise
     raise errors.UserError(f'{kind} {what} ({error}): {mend}') from error
 

@@ -21,26 +21,27 @@ NETWORK = 'network.onnx'
 _PACKAGES = ('jax2onnx', 'onnx_ir', 'onnxruntime')
 
 
-def check(arithmetic: str) -> None:
-  """Raises UserError if a student of such arithmetic cannot be written here."""
+def check(quantization: str) -> None:
+  """Raises UserError if a student of this scheme cannot be written here."""
   missing = [own for own in _PACKAGES if importlib.util.find_spec(own) is None]
   if missing:
     raise errors.UserError(
       f'ONNX needs {" and ".join(missing)}, not installed here: make onnx, or '
       'pip install -r requirements-onnx.txt; pip install --no-deps jax2onnx'
     )
-  own = models.quantization.ARITHMETICS[arithmetic]
+  own = models.quantization.SCHEMES[quantization]
   if own.bits and not own.in_buckets:  # jax2onnx knows no such products.
     raise errors.UserError(
-      f'a student of {arithmetic} cannot be written as ONNX: export it without'
+      f'a student of {quantization} cannot be written as ONNX: export it '
+      'without'
     )
 
 
 def convertible(network: nn.Module) -> nn.Module:
   """Returns a network in use with the convolutions that ONNX has."""
-  if isinstance(network, models.user.Own):  # Its layers are the user's.
+  if isinstance(network, models.user.UserModule):  # Its layers are the user's.
     return network
-  return network.clone(arithmetic='flax')
+  return network.clone(quantization='flax')
 
 
 def convert(

@@ -1,6 +1,7 @@
-"""Distillation methods: a pure function each, by name.
+"""Distillation methods: one pure function for each, registered by name.
 
-`METHODS` holds those there are. One of your own is a function and an entry:
+`METHODS` holds all methods. To add a method, write a function and register it
+in the file of your config:
 
   from kd_jax import methods
 
@@ -9,7 +10,7 @@
 
   methods.METHODS['confidence'] = methods.Method(confidence)
 
-in the file of your config, which is then run with
+Then run the config with
 `--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
 """
 

@@ -1,8 +1,8 @@
-"""Methods with an opponent: a discriminator, or an attack on the images.
+"""Methods with an adversary: a discriminator, or an attack on the images.
 
-A discriminator learns to tell the teacher's outputs from the student's, as the
-method's rival, in the same step and in turn: it learns first, from the
-student's outputs as they are, and the student's loss takes it as it is then.
+A discriminator learns to tell the teacher's outputs from the student's. In each
+step the discriminator is updated first, from the student's outputs before their
+update. The student's loss then takes the updated discriminator as a constant.
 """
 
 import math
@@ -14,15 +14,17 @@ import jax.numpy as jnp
 from kd_jax import losses
 from kd_jax.methods import attacks
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import flatten
+from kd_jax.methods.vectors import Features, flatten
 
-Features = tuple[jax.Array, ...]
+# Units of each of a discriminator's two hidden layers.
+_HIDDEN = 128
 
 
-def _init_dense(key: jax.Array, size: int, to: int):
+def _init_dense(key: jax.Array, in_size: int, out_size: int):
+  kernel = jax.random.normal(key, (in_size, out_size))
   return {
-    'kernel': jax.random.normal(key, (size, to)) * (2 / size) ** 0.5,
-    'bias': jnp.zeros(to),
+    'kernel': kernel * (2 / in_size) ** 0.5,
+    'bias': jnp.zeros(out_size),
   }
 
 
@@ -30,11 +32,8 @@ def _dense(x: jax.Array, layer) -> jax.Array:
   return jnp.matmul(x, layer['kernel']) + layer['bias'][None]
 
 
-# Units of a discriminator's two hidden layers.
-_HIDDEN = 128
-
-
-def _init_discriminator(key: jax.Array, size: int):
+def _init_layers(key: jax.Array, size: int):
+  """Returns a discriminator of vectors [B, size]: three dense layers."""
   sizes = (size, _HIDDEN, _HIDDEN, 1)
   return [
     _init_dense(k, a, b)
@@ -44,140 +43,210 @@ def _init_discriminator(key: jax.Array, size: int):
   ]
 
 
-def _discriminate(x: jax.Array, layers) -> jax.Array:
-  """[B, D] -> [B], the log-odds that x is the teacher's."""
+def _log_odds(x: jax.Array, layers) -> jax.Array:
+  """Returns a discriminator's log-odds that x is the teacher's: [B, D] -> [B].
+
+  D(x) = sigmoid(log-odds) is the probability that x is the teacher's.
+  """
   for i, layer in enumerate(layers):
     x = _dense(x if i == 0 else jax.nn.leaky_relu(x, 0.2), layer)
   return x[:, 0]
 
 
-def _is_teachers(log_odds: jax.Array) -> jax.Array:
-  """-log of the probability that it is the teacher's."""
+def _teacher_nats(log_odds: jax.Array) -> jax.Array:
+  """Returns -log D, from the log-odds."""
   return jax.nn.softplus(-log_odds)
 
 
-def _is_students(log_odds: jax.Array) -> jax.Array:
+def _student_nats(log_odds: jax.Array) -> jax.Array:
+  """Returns -log(1 - D), from the log-odds."""
   return jax.nn.softplus(log_odds)
 
 
-def init_logits_rival(
+def init_logits_discriminator(
   key: jax.Array, student_shapes, teacher_shapes, *, num_classes: int
 ):
-  """Returns a discriminator of logits."""
+  """Returns a discriminator of logits.
+
+  Args:
+    key: random key.
+    student_shapes: ignored.
+    teacher_shapes: ignored.
+    num_classes: K.
+  """
   del student_shapes, teacher_shapes
-  return _init_discriminator(key, num_classes)
+  return _init_layers(key, num_classes)
 
 
 def _centered(logits: jax.Array) -> jax.Array:
-  """Logits whose mean is 0, which is all that a softmax sees of them."""
+  """Subtracts the mean of the logits, which does not change their softmax."""
   logits = logits.astype(jnp.float32)
   return logits - jnp.mean(logits, axis=-1, keepdims=True)
 
 
-def adversarial_logits(student_logits: jax.Array, rival) -> jax.Array:
-  """A discriminator takes the student's logits for the teacher's.
+def adversarial_logits(student_logits: jax.Array, discriminator) -> jax.Array:
+  """Trains the student's logits to pass for the teacher's.
 
-  L = -log D(s),  D learning  -log D(t) - log(1 - D(s)),
+  L = -log D(s),  and D is trained by  -log D(t) - log(1 - D(s))
 
-  D three dense layers on logits of mean 0. It says nothing of which example a
-  teacher's answer belongs to: beside cross-entropy, or another method.
+  D consists of three dense layers on logits of mean 0. It does not see the
+  image that a teacher's logits belong to, so this loss needs cross-entropy or
+  another method beside it.
 
   Args:
     student_logits: [B, K] float; differentiated.
-    rival: the discriminator; constant.
+    discriminator: parameters of D; constant.
   Returns:
     [B] float32, nats.
-  Reference: Xu et al. 2018, arXiv:1709.00513, section 3.3, less its class
-    labels; the loss is the one of Goodfellow et al. 2014, arXiv:1406.2661, that
-    does not saturate.
+  Reference: Xu et al. 2018, arXiv:1709.00513, section 3.3, without the class
+    labels of that paper. The loss is the one of Goodfellow et al. 2014,
+    arXiv:1406.2661, that does not saturate.
+
+  Example:
+    >>> discriminator = [{'kernel': jnp.zeros((3, 1)), 'bias': jnp.zeros(1)}]
+    >>> print(adversarial_logits(jnp.ones((2, 3)), discriminator))  # log(2)
+    [0.693... 0.693...]
   """
-  return _is_teachers(_discriminate(_centered(student_logits), rival))
+  return _teacher_nats(_log_odds(_centered(student_logits), discriminator))
 
 
 def tell_logits(
-  student_logits: jax.Array, teacher_logits: jax.Array, rival
+  student_logits: jax.Array, teacher_logits: jax.Array, discriminator
 ) -> jax.Array:
-  """The loss of `adversarial_logits`' discriminator."""
-  return _is_teachers(
-    _discriminate(_centered(teacher_logits), rival)
-  ) + _is_students(_discriminate(_centered(student_logits), rival))
+  """Trains the discriminator of `adversarial_logits`.
+
+  L = -log D(t) - log(1 - D(s))
+
+  Args:
+    student_logits: [B, K] float; constant.
+    teacher_logits: [B, K] float; constant.
+    discriminator: parameters of D; differentiated.
+  Returns:
+    [B] float32, nats.
+  Reference: see `adversarial_logits`.
+
+  Example:
+    >>> kernel = jnp.array([[9.0], [0.0], [0.0]])
+    >>> discriminator = [{'kernel': kernel, 'bias': jnp.zeros(1)}]
+    >>> student, teacher = jnp.array([[0, 3.0, 0]]), jnp.array([[3.0, 0, 0]])
+    >>> print(tell_logits(student, teacher, discriminator).round(3))
+    [0.]
+  """
+  teacher_log_odds = _log_odds(_centered(teacher_logits), discriminator)
+  student_log_odds = _log_odds(_centered(student_logits), discriminator)
+  return _teacher_nats(teacher_log_odds) + _student_nats(student_log_odds)
 
 
 def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns `adversarial_features`' adapters: of each layer, a linear map."""
+  """Returns the adapters of `adversarial_features`: a linear map per layer.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (..., C) of the student's features.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+  """
+  shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
-    _init_dense(jax.random.fold_in(key, i), math.prod(own), math.prod(other))
-    for i, (own, other) in enumerate(
-      zip(student_shapes, teacher_shapes, strict=True)
+    _init_dense(
+      jax.random.fold_in(key, i), math.prod(student), math.prod(teacher)
     )
+    for i, (student, teacher) in enumerate(shapes)
   ]
 
 
-def init_features_rival(
+def init_features_discriminator(
   key: jax.Array, student_shapes, teacher_shapes, *, num_classes: int
 ):
-  """Returns a discriminator of each layer's features."""
+  """Returns a discriminator for each layer's features.
+
+  Args:
+    key: random key.
+    student_shapes: ignored.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+    num_classes: ignored.
+  """
   del student_shapes, num_classes
   return [
-    _init_discriminator(jax.random.fold_in(key, i), math.prod(shape))
+    _init_layers(jax.random.fold_in(key, i), math.prod(shape))
     for i, shape in enumerate(teacher_shapes)
   ]
 
 
 def adversarial_features(
-  student_features: Features, adapters, rival
+  student_features: Features, adapters, discriminator
 ) -> jax.Array:
-  """A discriminator takes the student's features for the teacher's.
+  """Trains the student's features to pass for the teacher's.
 
   L = sum over layers of -log D(W s + b),
-  D learning  -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b),
+  and D is trained by  -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b)
 
-  D three dense layers on a layer's features, W and b the student's. Features
-  are told apart too well for the student to learn from: without `doubt`, its
-  loss and its gradient stay large, and it learns little else.
+  D consists of three dense layers on a layer's features. W and b are trained
+  with the student. Without `doubt`, D tells the features apart too well: the
+  student's loss and its gradient stay large, and the student learns little
+  else.
 
   Args:
-    student_features: of each layer [B, ...]; differentiated.
-    adapters: from `init_features_map`: W and b.
-    rival: the discriminators; constant.
+    student_features: for each layer [B, ...]; differentiated.
+    adapters: W and b of each layer, from `init_features_map`.
+    discriminator: parameters of D for each layer; constant.
   Returns:
     [B] float32, nats.
   Reference: Belagiannis et al. 2018, arXiv:1803.10750, section 3. Their
-    regularization by adversarial samples, student features that the
-    discriminator is to take for the teacher's, is here a weight, `doubt`.
+    regularization by adversarial samples, student features with the label of
+    the teacher, is the weight `doubt` here.
+
+  Example:
+    >>> adapters = init_features_map(jax.random.key(0), ((4, 4, 3),), ((5,),))
+    >>> discriminator = [[{'kernel': jnp.zeros((5, 1)), 'bias': jnp.zeros(1)}]]
+    >>> student = (jnp.ones((2, 4, 4, 3)),)
+    >>> print(adversarial_features(student, adapters, discriminator))  # log(2)
+    [0.693... 0.693...]
   """
-  return sum(
-    _is_teachers(_discriminate(_dense(flatten(s), own), layers))
-    for s, own, layers in zip(student_features, adapters, rival, strict=True)
-  )
+  loss = 0.0
+  for s, adapter, layers in zip(
+    student_features, adapters, discriminator, strict=True
+  ):
+    loss += _teacher_nats(_log_odds(_dense(flatten(s), adapter), layers))
+  return loss
 
 
 def tell_features(
   student_features: Features,
   teacher_features: Features,
   adapters,
-  rival,
+  discriminator,
   *,
   doubt: float = 1.0,
 ) -> jax.Array:
-  """The loss of `adversarial_features`' discriminators.
+  """Trains the discriminators of `adversarial_features`.
+
+  L = sum over layers of
+      -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b)
 
   Args:
-    student_features: of each layer [B, ...]; constant.
-    teacher_features: likewise.
-    adapters: from `init_features_map`; constant.
-    rival: the discriminators; differentiated.
-    doubt: weight of the student's features as the teacher's, 0 or more.
+    student_features: for each layer [B, ...]; constant.
+    teacher_features: for each layer [B, ...], any size; constant.
+    adapters: W and b of each layer, from `init_features_map`; constant.
+    discriminator: parameters of D for each layer; differentiated.
+    doubt: weight of the student's features with the teacher's label, >= 0.
   Returns:
     [B] float32, nats.
+  Reference: see `adversarial_features`.
+
+  Example:
+    >>> adapters = init_features_map(jax.random.key(0), ((3,),), ((5,),))
+    >>> discriminator = [[{'kernel': jnp.zeros((5, 1)), 'bias': jnp.zeros(1)}]]
+    >>> s, t = (jnp.ones((2, 3)),), (jnp.ones((2, 5)),)
+    >>> print(tell_features(s, t, adapters, discriminator))  # 3 log(2)
+    [2.079... 2.079...]
   """
   loss = 0.0
-  for s, t, own, layers in zip(
-    student_features, teacher_features, adapters, rival, strict=True
+  for s, t, adapter, layers in zip(
+    student_features, teacher_features, adapters, discriminator, strict=True
   ):
-    loss += _is_teachers(_discriminate(flatten(t), layers))
-    log_odds = _discriminate(_dense(flatten(s), own), layers)
-    loss += _is_students(log_odds) + doubt * _is_teachers(log_odds)
+    loss += _teacher_nats(_log_odds(flatten(t), layers))
+    log_odds = _log_odds(_dense(flatten(s), adapter), layers)
+    loss += _student_nats(log_odds) + doubt * _teacher_nats(log_odds)
   return loss
 
 
@@ -195,28 +264,40 @@ def ard(
   step_size: float = 2 / 255,
   num_steps: int = 10,
 ) -> jax.Array:
-  """Adversarially robust: attacked, the student answers as the teacher unhurt.
+  """Adversarially robust distillation: KL at attacked images.
 
-  L = KL(teacher(x) || student(x')) as `losses.kl`, x' from `attacks.pgd` on the
-  student. Batch norm has the attacked images' own statistics there; its running
-  ones, which the student is used with, are of the images unhurt alone.
+  L = KL(teacher(x) || student(x')) as `losses.kl`,
+
+  where x' are the images that `attacks.pgd` finds against the student. On x',
+  batch norm takes the statistics of the attacked images. The running
+  statistics, which inference uses, are those of the original images alone.
 
   Args:
-    student_fn: images to logits [B, K]; differentiated.
-    images: [B, H, W, C] as the student takes them.
-    image_range: see `attacks.pgd`.
-    teacher_logits: [B, K] float, of the images as they are; constant.
-    labels: [B] int, which the attack moves away from.
-    key: of the attack.
-    unroll: see `attacks.pgd`.
+    student_fn: images -> logits [B, K]; differentiated.
+    images: [B, H, W, C] float, as the student takes them.
+    image_range: lowest and highest pixel values, each [1, 1, 1, C].
+    teacher_logits: [B, K] float, at the original images; constant.
+    labels: [B] int; the attack moves away from them.
+    key: random key of the attack.
+    unroll: whether to write out the loop of the attack; see `attacks.pgd`.
     temperature: T > 0, dimensionless.
-    epsilon: how far a pixel is moved, as a share of its range.
-    step_size: of the attack, likewise.
-    num_steps: of the attack, each a forward and a backward pass.
+    epsilon: largest change of a pixel, as a share of the pixel's range.
+    step_size: size of an attack step, as a share of the pixel's range.
+    num_steps: number of attack steps, each a forward and a backward pass.
   Returns:
     [B] float32, nats, scaled by T^2.
   Reference: Goldblum et al. 2020, arXiv:1905.09747, equation 3, whose alpha is
-    `kd_weight` here; they have T = 30 and no cross-entropy for CIFAR-10.
+    `kd_weight` here. For CIFAR-10 they have T = 30 and no cross-entropy.
+
+  Example:
+    >>> student_fn = lambda x: x.reshape(1, 2)
+    >>> images, teacher = jnp.full((1, 1, 2, 1), 0.5), jnp.zeros((1, 2))
+    >>> image_range = jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1, 1, 1))
+    >>> loss = ard(student_fn, images, image_range, teacher, jnp.array([0]),
+    ...            jax.random.key(0), False, temperature=1.0, epsilon=0.1,
+    ...            step_size=0.1)
+    >>> print(loss)  # KL((1/2, 1/2) || softmax(0.4, 0.6))
+    [0.0049...]
   """
   attacked = attacks.pgd(
     student_fn,
@@ -236,13 +317,15 @@ def ard(
 
 METHODS = {
   'adversarial_logits': Method(
-    adversarial_logits, rival=tell_logits, init_rival=init_logits_rival
+    adversarial_logits,
+    discriminator_loss=tell_logits,
+    init_discriminator=init_logits_discriminator,
   ),
   'adversarial_features': Method(
     adversarial_features,
     init=init_features_map,
-    rival=tell_features,
-    init_rival=init_features_rival,
+    discriminator_loss=tell_features,
+    init_discriminator=init_features_discriminator,
   ),
   'ard': Method(ard),
 }

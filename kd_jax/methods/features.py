@@ -1,9 +1,9 @@
-"""Methods that learn the teacher's features, layer by layer.
+"""Methods that match the teacher's features, layer by layer.
 
-Each is a loss for each example, `[B]` float32, summed over pairs of layers.
-Where channels differ, a map from the student's to the teacher's is learned with
-the student and thrown away after; where heights and widths differ, the larger
-map is averaged down.
+Each method returns the loss of each example, [B] float32, summed over pairs of
+layers. If channels differ, an adapter that maps the student's channels to the
+teacher's is trained with the student, and discarded after training. If heights
+and widths differ, the larger map is averaged down to the size of the other.
 """
 
 import jax
@@ -11,27 +11,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import TINY, flatten, match_sizes, pool, unit
+from kd_jax.methods.vectors import (
+  TINY,
+  Features,
+  flatten,
+  match_sizes,
+  pool,
+  unit,
+)
 from kd_jax.models import convolution
-
-Features = tuple[jax.Array, ...]
 
 
 def _mean(values: jax.Array) -> jax.Array:
-  """[B, ...] -> [B]."""
+  """Averages over all axes except the batch: [B, ...] -> [B]."""
   return jnp.mean(flatten(values), axis=-1)
 
 
 def _linear(x: jax.Array, layer) -> jax.Array:
-  """A dense layer over channels, which on maps is a 1x1 convolution."""
+  """Applies a dense layer to the channels; on maps, a 1x1 convolution."""
   y = jnp.matmul(x, layer['kernel'])
   return y + layer['bias'].reshape((1,) * (y.ndim - 1) + (-1,))
 
 
-def _init_linear(key: jax.Array, channels: int, to: int):
+def _init_linear(key: jax.Array, in_channels: int, out_channels: int):
+  kernel = jax.random.normal(key, (in_channels, out_channels))
   return {
-    'kernel': jax.random.normal(key, (channels, to)) * channels**-0.5,
-    'bias': jnp.zeros(to),
+    'kernel': kernel * in_channels**-0.5,
+    'bias': jnp.zeros(out_channels),
   }
 
 
@@ -40,7 +46,10 @@ def _init_norm(channels: int):
 
 
 def _normalize(x: jax.Array, norm, mask: jax.Array) -> jax.Array:
-  """Batch norm by the batch alone: adapters serve only in training."""
+  """Applies batch norm with the statistics of the unmasked examples.
+
+  Adapters are used only in training, so there are no running averages.
+  """
   axes = tuple(range(x.ndim - 1))
   weights = mask.reshape(-1, *(1,) * (x.ndim - 1))
   count = jnp.maximum(jnp.sum(mask), 1) * (x.size // (len(mask) * x.shape[-1]))
@@ -54,15 +63,20 @@ def _normalize(x: jax.Array, norm, mask: jax.Array) -> jax.Array:
 
 
 def init_hint(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns `hint`'s adapters: of each layer, a map of channels and a norm."""
+  """Returns the adapters of `hint`: a map of channels and a norm per layer.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (..., C) of the student's features.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+  """
+  shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
     {
-      'map': _init_linear(jax.random.fold_in(key, i), own[-1], other[-1]),
-      'norm': _init_norm(other[-1]),
+      'map': _init_linear(jax.random.fold_in(key, i), student[-1], teacher[-1]),
+      'norm': _init_norm(teacher[-1]),
     }
-    for i, (own, other) in enumerate(
-      zip(student_shapes, teacher_shapes, strict=True)
-    )
+    for i, (student, teacher) in enumerate(shapes)
   ]
 
 
@@ -72,32 +86,39 @@ def hint(
   mask: jax.Array,
   adapters,
 ) -> jax.Array:
-  """FitNets' hints: the teacher's features from the student's.
+  """FitNets' hints: the student's features predict the teacher's.
 
   L = sum over layers of the mean of (n(W s + b) - t)^2 over positions, channels
 
-  with W a matrix of channels and n a batch norm: without one, the weight that
-  is usual for this loss is beyond what a usual learning rate bears.
+  W is a matrix of channels, and n is a batch norm. Without the batch norm,
+  training with the usual weight of this loss and a usual learning rate is
+  unstable.
 
   Args:
-    student_features: of each layer [B, H, W, C] or [B, C]; differentiated.
-    teacher_features: likewise; constant.
+    student_features: for each layer [B, H, W, C] or [B, C]; differentiated.
+    teacher_features: for each layer [B, H', W', C'] or [B, C']; constant.
     mask: [B], 0 for padding.
-    adapters: from `init_hint`: the map and the norm of each layer.
+    adapters: the map and the norm of each layer, from `init_hint`.
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if features do not fit, see `match_sizes`.
-  Reference: Romero et al. 2015, arXiv:1412.6550, equation 3, here beside the
-    cross-entropy rather than before it; norm and weight are of Tian et al.
-    2020, arXiv:1910.10699, and their code.
+    ValueError: at trace time, if features do not fit; see `match_sizes`.
+  Reference: Romero et al. 2015, arXiv:1412.6550, equation 3, here trained
+    together with the cross-entropy rather than before. The norm and the weight
+    are those of Tian et al. 2020, arXiv:1910.10699, and their code.
+
+  Example:
+    >>> adapters = init_hint(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
+    >>> student, teacher = jnp.zeros((2, 4, 4, 3)), jnp.full((2, 8, 8, 5), 3.0)
+    >>> print(hint((student,), (teacher,), jnp.ones(2), adapters))
+    [9. 9.]
   """
   loss = 0.0
-  for s, t, own in zip(
+  for s, t, adapter in zip(
     student_features, teacher_features, adapters, strict=True
   ):
     s, t = match_sizes(s, t)
-    y = _normalize(_linear(s, own['map']), own['norm'], mask)
+    y = _normalize(_linear(s, adapter['map']), adapter['norm'], mask)
     loss += _mean(jnp.square(y - t))
   return loss
 
@@ -105,25 +126,34 @@ def hint(
 def attention(
   student_features: Features, teacher_features: Features, *, power: int = 2
 ) -> jax.Array:
-  """Attention transfer: the same places are active.
+  """Attention transfer: student and teacher are active at the same positions.
 
-  L = sum over layers of the mean of (a(s) - a(t))^2 over positions,
-  a = the mean of |f|^power over channels, over positions of length 1
+  L = sum over layers of the mean of (a(s) - a(t))^2 over positions
+
+  a(f) is the mean of |f|^power over channels, as a vector over positions that
+  is divided by its length.
 
   Args:
-    student_features: of each layer [B, H, W, C]; differentiated.
-    teacher_features: likewise, of any C; constant.
-    power: above 1; of the program, as a power that is traced costs a logarithm
+    student_features: for each layer [B, H, W, C]; differentiated.
+    teacher_features: for each layer [B, H', W', C']; constant.
+    power: exponent above 1; static, because a traced exponent costs a logarithm
       and an exponential of every element.
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, for features that have no places.
-  Reference: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equations 1 and 2;
-    the mean, and the weight, are of Tian et al. 2020, arXiv:1910.10699.
+    ValueError: at trace time, if features are not maps.
+  Reference: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equations 1 and 2.
+    The mean and the weight are those of Tian et al. 2020, arXiv:1910.10699.
+
+  Example:
+    >>> student = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    >>> print(attention((student,), (-7 * student[..., :2],)).shape)
+    (2,)
+    >>> print(attention((student,), (-7 * student,)).round(3))
+    [0. 0.]
   """
 
-  def places(features):
+  def attention_vector(features):
     activity = jnp.mean((jnp.square(features) + TINY) ** (power / 2), axis=-1)
     return unit(flatten(activity))
 
@@ -131,26 +161,31 @@ def attention(
   for s, t in zip(student_features, teacher_features, strict=True):
     if s.ndim != 4 or t.ndim != 4:
       raise ValueError(
-        f'attention needs maps, [B, H, W, C], and has {s.shape} of the '
-        f'student, {t.shape} of the teacher: choose other layers'
+        'attention needs maps [B, H, W, C]; the student has shape '
+        f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
     s, t = match_sizes(s, t)
-    loss += _mean(jnp.square(places(s) - places(t)))
+    loss += _mean(jnp.square(attention_vector(s) - attention_vector(t)))
   return loss
 
 
-# What a variance of `vid` starts at, and its least value.
+# The initial and the least variance of `vid`.
 _FIRST_VARIANCE, _LEAST_VARIANCE = 5.0, 1e-5
 
 
 def init_vid(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns `vid`'s adapters: of each layer, a network and variances."""
+  """Returns the adapters of `vid`: a network and variances per layer.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (..., C) of the student's features.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+  """
   adapters = []
-  for i, (own, other) in enumerate(
-    zip(student_shapes, teacher_shapes, strict=True)
-  ):
+  shapes = zip(student_shapes, teacher_shapes, strict=True)
+  for i, (student, teacher) in enumerate(shapes):
     keys = jax.random.split(jax.random.fold_in(key, i), 3)
-    widths = (own[-1], other[-1], other[-1], other[-1])
+    widths = (student[-1], teacher[-1], teacher[-1], teacher[-1])
     adapters.append(
       {
         'layers': [
@@ -158,7 +193,7 @@ def init_vid(key: jax.Array, student_shapes, teacher_shapes):
           for k, a, b in zip(keys, widths[:-1], widths[1:], strict=True)
         ],
         'rho': jnp.full(
-          other[-1], jnp.log(jnp.expm1(_FIRST_VARIANCE - _LEAST_VARIANCE))
+          teacher[-1], jnp.log(jnp.expm1(_FIRST_VARIANCE - _LEAST_VARIANCE))
         ),
       }
     )
@@ -168,55 +203,68 @@ def init_vid(key: jax.Array, student_shapes, teacher_shapes):
 def vid(
   student_features: Features, teacher_features: Features, adapters
 ) -> jax.Array:
-  """Variational information: the student's features tell the teacher's.
+  """Variational information distillation: a Gaussian of the teacher's features.
 
-  L = sum over layers of the mean of log v_c + (t - m(s))^2 / v_c, halved, over
-  positions and channels c: a Gaussian's negative logarithm less a constant,
-  with a variance v_c = softplus(rho_c) + 1e-5 of each channel of the teacher,
-  and m three layers of 1x1 convolutions with ReLU between.
+  L = sum over layers of 1/2 mean_{positions, c} [log v_c + (t - m(s))^2 / v_c],
+  v_c = softplus(rho_c) + 1e-5
+
+  L is the negative log-likelihood of a Gaussian without its constant. Each
+  channel c of the teacher has its variance v_c. The mean m consists of three
+  layers of 1x1 convolutions with ReLU in between.
 
   Args:
-    student_features: of each layer [B, H, W, C] or [B, C]; differentiated.
-    teacher_features: likewise; constant.
-    adapters: from `init_vid`: m and rho of each layer.
+    student_features: for each layer [B, H, W, C] or [B, C]; differentiated.
+    teacher_features: for each layer [B, H', W', C'] or [B, C']; constant.
+    adapters: m and rho of each layer, from `init_vid`.
   Returns:
     [B] float32, nats.
   Raises:
-    ValueError: at trace time, if features do not fit, see `match_sizes`.
+    ValueError: at trace time, if features do not fit; see `match_sizes`.
   Reference: Ahn et al. 2019, arXiv:1904.05835, equations 6 and 7.
+
+  Example:
+    >>> adapters = init_vid(jax.random.key(0), ((3,),), ((5,),))
+    >>> student, teacher = jnp.zeros((2, 3)), jnp.zeros((2, 5))
+    >>> print(vid((student,), (teacher,), adapters))  # log(5) / 2
+    [0.804... 0.804...]
   """
   loss = 0.0
-  for s, t, own in zip(
+  for s, t, adapter in zip(
     student_features, teacher_features, adapters, strict=True
   ):
     x, t = match_sizes(s, t)
-    first, *rest = own['layers']
+    first, *rest = adapter['layers']
     x = _linear(x, first)
     for layer in rest:
       x = _linear(jax.nn.relu(x), layer)
-    variance = jax.nn.softplus(own['rho']) + _LEAST_VARIANCE
+    variance = jax.nn.softplus(adapter['rho']) + _LEAST_VARIANCE
     variance = variance.reshape((1,) * (t.ndim - 1) + (-1,))
     loss += 0.5 * _mean(jnp.log(variance) + jnp.square(t - x) / variance)
   return loss
 
 
 def init_review(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns `review`'s adapters: of each layer, what fuses and what maps."""
+  """Returns the adapters of `review`: convolutions and norms per layer.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (H, W, C) of the student's features.
+    teacher_shapes: shapes (H, W, C) of the teacher's features.
+  """
   middle = min(512, student_shapes[-1][-1])
   adapters = []
-  for i, (own, other) in enumerate(
-    zip(student_shapes, teacher_shapes, strict=True)
-  ):
+  shapes = zip(student_shapes, teacher_shapes, strict=True)
+  for i, (student, teacher) in enumerate(shapes):
     keys = jax.random.split(jax.random.fold_in(key, i), 3)
     fan_in = 9 * middle
     adapters.append(
       {
-        'in': _init_linear(keys[0], own[-1], middle),
+        'in': _init_linear(keys[0], student[-1], middle),
         'in_norm': _init_norm(middle),
         'fuse': _init_linear(keys[1], 2 * middle, 2),
-        'out': jax.random.normal(keys[2], (3, 3, middle, other[-1]))
+        'out': jax.random.normal(keys[2], (3, 3, middle, teacher[-1]))
         * fan_in**-0.5,
-        'out_norm': _init_norm(other[-1]),
+        'out_norm': _init_norm(teacher[-1]),
       }
     )
   return adapters
@@ -228,68 +276,85 @@ def review(
   mask: jax.Array,
   adapters,
 ) -> jax.Array:
-  """Knowledge review: deeper layers of the student help its earlier ones.
+  """Knowledge review: deeper layers of the student help earlier layers.
 
-  From the last layer back, the student's map goes through a 1x1 convolution,
-  is fused with what the layer behind it gave (enlarged to its size; two learned
-  weights at each position), and goes through a 3x3 convolution to what is held
-  against the teacher's map: the mean of squares at full size, and of averages
-  over 4x4, 2x2 and 1x1 parts of it, with weights 1, 1/2, 1/4, 1/8 over their
-  sum.
+  From the last layer to the first:
+  1. A 1x1 convolution maps the student's map to common channels.
+  2. The result is fused with the fused map of the next deeper layer, enlarged
+     to the same size, by two learned weights at each position.
+  3. A 3x3 convolution of the fused map predicts the teacher's map.
+
+  L = sum over layers of the mean squared errors of the prediction at full size
+  and averaged down to 4x4, 2x2 and 1x1, weighted by 1, 1/2, 1/4 and 1/8 over
+  the sum of these weights. Sizes that are not smaller than the map are left
+  out.
 
   Args:
-    student_features: of each layer [B, H, W, C], the last one last;
-      differentiated.
-    teacher_features: likewise; constant.
+    student_features: for each layer [B, H, W, C], from the first layer to the
+      last; differentiated.
+    teacher_features: for each layer [B, H', W', C']; constant.
     mask: [B], 0 for padding.
-    adapters: from `init_review`.
+    adapters: parameters of the convolutions and norms, from `init_review`.
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, for features that are no maps.
-  Reference: Chen et al. 2021, arXiv:2104.09044, section 3, equations 6 to 8;
-    the pyramid of the hierarchical loss and the weight, which is theirs for
-    most pairs of networks on CIFAR-100, are of their code.
+    ValueError: at trace time, if features are not maps.
+  Reference: Chen et al. 2021, arXiv:2104.09044, section 3, equations 6 to 8.
+    The pyramid of the loss and the weight are from their code; the weight is
+    theirs for most pairs of networks on CIFAR-100.
+
+  Example:
+    >>> shapes = ((8, 8, 3), (4, 4, 6))
+    >>> adapters = init_review(jax.random.key(0), shapes, shapes)
+    >>> student = tuple(jnp.zeros((2, *shape)) for shape in shapes)
+    >>> teacher = tuple(jnp.ones((2, *shape)) for shape in shapes)
+    >>> print(review(student, teacher, jnp.ones(2), adapters))
+    [2. 2.]
   """
-  loss, behind = 0.0, None
-  for s, t, own in reversed(
+  loss, deeper = 0.0, None
+  for s, t, adapter in reversed(
     list(zip(student_features, teacher_features, adapters, strict=True))
   ):
     if s.ndim != 4 or t.ndim != 4:
       raise ValueError(
-        f'review needs maps, [B, H, W, C], and has {s.shape} of the student, '
-        f'{t.shape} of the teacher: choose other layers'
+        'review needs maps [B, H, W, C]; the student has shape '
+        f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
-    x = _normalize(_linear(s, own['in']), own['in_norm'], mask)
-    if behind is not None:
-      y = _enlarge(behind, x.shape)
-      share = jax.nn.sigmoid(_linear(jnp.concatenate([x, y], -1), own['fuse']))
+    x = _normalize(_linear(s, adapter['in']), adapter['in_norm'], mask)
+    if deeper is not None:
+      y = _enlarge(deeper, x.shape)
+      joined = jnp.concatenate([x, y], -1)
+      share = jax.nn.sigmoid(_linear(joined, adapter['fuse']))
       x = x * share[..., :1] + y * share[..., 1:]
-    behind = x
+    deeper = x
     y = convolution.conv_general_dilated(
-      x, own['out'], (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+      x,
+      adapter['out'],
+      (1, 1),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
-    y = _normalize(y, own['out_norm'], mask)
+    y = _normalize(y, adapter['out_norm'], mask)
     loss += _pyramid(*match_sizes(y, t))
   return loss
 
 
 def _enlarge(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Repeats [B, h, w, C] to the height and width of a shape.
+  """Repeats the pixels of [B, h, w, C] up to the height and width of a shape.
 
-  Where these are no multiples, some places more often than others.
+  If a size is not a multiple, some pixels are repeated more often than others.
   """
   for axis in (1, 2):
-    own, size = x.shape[axis], shape[axis]
-    if size % own:
-      x = jnp.take(x, np.arange(size) * own // size, axis=axis)
-    else:  # The same, without an index, whose gradient is slow.
-      x = jnp.repeat(x, size // own, axis=axis)
+    length, size = x.shape[axis], shape[axis]
+    if size % length:
+      x = jnp.take(x, np.arange(size) * length // size, axis=axis)
+    else:  # `take` would give the same, but the gradient of an index is slow.
+      x = jnp.repeat(x, size // length, axis=axis)
   return x
 
 
 def _pyramid(student: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Squared differences at several sizes: [B, H, W, C] twice -> [B]."""
+  """Returns weighted squared errors at several sizes: [B, H, W, C] -> [B]."""
   loss, weight, total = _mean(jnp.square(student - teacher)), 1.0, 1.0
   for size in (4, 2, 1):
     if size >= student.shape[1]:

@@ -1,10 +1,11 @@
-"""What a distillation method is: a function whose parameters say what it gets.
+"""The interface of a distillation method: a function and its registry entry.
 
-A method is a pure function to a loss for each example, `[B]` float32. It takes
-what it needs by name, of `INPUTS`; every other parameter is keyword-only, has
-a default, and is an option of the method, `config.distill.NAME.OPTION`. An
-option whose default is a float is traced, so that a sweep over it compiles
-once; others, such as counts and names, are part of the program.
+A method is a pure function that returns the loss of each example, [B] float32.
+Its parameters say what it needs. A parameter whose name is in `INPUTS` receives
+that input. Every other parameter is keyword-only, has a default, and is an
+option of the method: `config.distill.NAME.OPTION`. An option whose default is a
+float is traced, so that a sweep over the option compiles once. Other options,
+such as counts and names, are part of the compiled program.
 """
 
 import inspect
@@ -15,72 +16,85 @@ import jax
 
 PyTree = Any
 
-# What a method may ask for, by name:
+# The inputs that a method can take, by name:
 INPUTS = (
   # [B, K] float.
   'student_logits',
   'teacher_logits',
   # [B] int in [0, K).
   'labels',
-  # [B], 0 for padding: for a method that compares examples with each other.
+  # [B], 0 for padding. For methods that compare examples with each other.
   'mask',
   # Scalar, `config.distill.temperature`.
   'temperature',
-  # Tuples of float32 arrays, one for each pair of layers.
+  # Tuples of float32 arrays, one array for each pair of layers.
   'student_features',
   'teacher_features',
-  # How many levels above 0 the teacher's features are rounded to; for a method
-  # that asks, these are 0, 1 / levels, ..., 1, in units of a layer's largest.
+  # int: the number of levels above 0 to which the teacher's features are
+  # rounded. If a method takes this input, the teacher's features are 0,
+  # 1 / feature_levels, ..., 1, in units of a layer's largest feature.
   'feature_levels',
-  # [B, H, W, C] as the student takes them, and (lowest, highest) values there,
-  # [1, 1, 1, C] each.
+  # [B, H, W, C], as the student takes them.
   'images',
+  # (lowest, highest) values of these images, each [1, 1, 1, C].
   'image_range',
-  # Images to [B, K] logits of the student as it trains.
+  # Images -> logits [B, K] of the student in training.
   'student_fn',
-  # [B, K] of a second network of the student's kind, which learns beside it:
-  # from labels as the student does, and from what the method's loss tells it.
+  # [B, K], the logits of a second network of the student's kind. The peer
+  # learns beside the student: from labels, and from the method's loss.
   'peer_logits',
-  # Of the step.
+  # The random key of the step.
   'key',
-  # Whether loops are best written out, which suits convolutions on a CPU.
+  # bool: whether to write out loops, which suits convolutions on a CPU.
   'unroll',
-  # What `init` returned, and training has changed since.
+  # The parameters that `Method.init` returned, as trained so far.
   'adapters',
-  # What `init_rival` returned, likewise.
-  'rival',
+  # The parameters that `Method.init_discriminator` returned, as trained so far.
+  'discriminator',
 )
 
 
 class Method(NamedTuple):
-  """An entry of the registry.
+  """An entry of the registry of methods.
 
   Attributes:
-    fn: to the loss of each example, see above.
-    weight: of the loss, unless `config.distill.NAME.weight` says otherwise:
-      what the method's paper, or its code, gives it; where neither does, ours.
-    layers: pairs of layers that features are taken from, unless
-      `config.distill.NAME.layers` says otherwise; see `match_layers`. Of no
-      meaning for a method that takes no features.
+    fn: returns the loss of each example; see the docstring of this module.
+    weight: weight of the loss, unless `config.distill.NAME.weight` is set. It
+      is the weight of the method's paper or code, or ours if neither has one.
+    layers: pairs of layers whose features `fn` compares, unless
+      `config.distill.NAME.layers` is set; see `match_layers`. A method without
+      features ignores it.
     init: (key, student_shapes, teacher_shapes, **options) -> parameters that
-      the method learns with the student, such as maps from its features to
-      the teacher's; shapes are tuples of (..., C) as the features, less the
-      batch. None for a method that has none.
-    rival: a function like `fn` whose loss what it is given as 'rival' learns: a
-      discriminator. Its other inputs are constants for it. In a step it learns
-      first, and `fn` takes what it is then, as a constant.
-    init_rival: as `init`, with `num_classes`, to the rival's parameters.
-    rival_rate: Adam's learning rate for these, unless
-      `config.distill.NAME.rival_rate` says otherwise.
+      are trained with the student, such as linear maps from the student's
+      features to the teacher's. Shapes are tuples of (..., C), the shapes of
+      the features without the batch. None if the method has no parameters.
+    discriminator_loss: a function like `fn`, the loss that trains the
+      discriminator, whose parameters are its input 'discriminator'. All its
+      other inputs are constants. In each step the discriminator is updated
+      first. `fn` then takes the updated discriminator as a constant.
+    init_discriminator: (key, student_shapes, teacher_shapes, *, num_classes,
+      **options) -> parameters of the discriminator.
+    discriminator_rate: Adam's learning rate for the discriminator, unless
+      `config.distill.NAME.discriminator_rate` is set.
+
+  Example:
+    >>> def margin(student_logits, teacher_logits, *, scale=2.0):
+    ...   return scale * abs(student_logits - teacher_logits).sum(-1)
+    >>> Method(margin, weight=3.0).options
+    {'weight': 3.0, 'scale': 2.0}
   """
 
   fn: Callable[..., jax.Array]
   weight: float = 1.0
   layers: str = 'last'
   init: Callable[..., PyTree] | None = None
-  rival: Callable[..., jax.Array] | None = None
-  init_rival: Callable[..., PyTree] | None = None
-  rival_rate: float = 1e-3
+  discriminator_loss: Callable[..., jax.Array] | None = None
+  init_discriminator: Callable[..., PyTree] | None = None
+  discriminator_rate: float = 1e-3
+
+  @property
+  def _functions(self) -> tuple[Callable[..., jax.Array], ...]:
+    return tuple(filter(None, (self.fn, self.discriminator_loss)))
 
   @property
   def inputs(self) -> frozenset[str]:
@@ -89,35 +103,34 @@ class Method(NamedTuple):
 
   @property
   def uses_features(self) -> bool:
-    """Whether it, or its rival, takes the teacher's features."""
-    return any(
-      'teacher_features' in _inputs(fn) for fn in (self.fn, self.rival) if fn
-    )
+    """Whether `fn` or `discriminator_loss` takes the teacher's features."""
+    return any('teacher_features' in _inputs(fn) for fn in self._functions)
 
   @property
   def uses_rounded(self) -> bool:
-    """Whether the teacher's features, if it takes them, are rounded ones."""
+    """Whether `fn` takes the teacher's features rounded to levels."""
     return 'feature_levels' in self.inputs
 
   @property
   def options(self) -> dict[str, Any]:
-    """The defaults of a config's section: own options, weight, layers.
+    """The defaults of the method's config section, by option.
 
     Raises:
-      TypeError: if `fn`, or the rival, has a parameter that is no input and has
-        no default, or takes the student's features alone.
+      TypeError: if `fn` or `discriminator_loss` has a parameter that is no
+        input and has no default, or takes the student's features but not the
+        teacher's.
     """
     options = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
     elif 'student_features' in self.inputs:
       raise TypeError(
-        f'{self.fn.__name__}: layers are chosen in pairs, so that a method of '
-        'student_features takes teacher_features as well'
+        f'{self.fn.__name__} takes student_features without teacher_features: '
+        'add teacher_features, because layers are chosen in pairs'
       )
-    if self.rival is not None:
-      options['rival_rate'] = float(self.rival_rate)
-    for fn in filter(None, (self.fn, self.rival)):
+    if self.discriminator_loss is not None:
+      options['discriminator_rate'] = float(self.discriminator_rate)
+    for fn in self._functions:
       for name, parameter in inspect.signature(fn).parameters.items():
         if name in INPUTS:
           continue
@@ -138,37 +151,75 @@ def _inputs(fn: Callable) -> frozenset[str]:
 def split_options(
   options: dict[str, Any],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Returns a section's traced options and those that shape the program."""
+  """Splits options into traced ones and those that shape the program.
+
+  Example:
+    >>> split_options({'weight': 1.0, 'order': 2})
+    ({'weight': 1.0}, {'order': 2})
+  """
   traced = {k: v for k, v in options.items() if isinstance(v, float)}
   return traced, {k: v for k, v in options.items() if k not in traced}
 
 
+# Shapes of features by name, without the batch, from the first layer to the
+# last.
 Shapes = dict[str, tuple[int, ...]]
 
 
 def stored_layer(layer: str, rounded: bool) -> str:
-  """The name of a teacher's layer in batches, as it is or rounded."""
+  """Returns the key of a teacher's layer in batches, rounded or not."""
   return f'{layer}_rounded' if rounded else layer
 
 
 def match_layers(
   layers: str, student: Shapes, teacher: Shapes
 ) -> tuple[tuple[str, str], ...]:
-  """Returns the pairs of features that a method compares.
+  """Returns the pairs of (student, teacher) layers that a method compares.
 
   Args:
-    layers: 'last', the last feature of each network; 'maps', all that have
-      height and width, paired from the last ones back, or, if one of the
-      networks has none, all that have not; 'map', the last pair of them;
-      'middle', the pair half way; or names: STUDENT:TEACHER or one name for
-      both, separated by commas.
-    student: shape of each feature without the batch, in the order of depth.
-    teacher: likewise.
+    layers: one of
+      'last': the last feature of each network.
+      'maps': all features with height and width, paired from the last ones
+        backwards. If one of the networks has no maps, all vectors instead.
+      'map': the last pair of 'maps'.
+      'middle': the pair halfway through 'maps'.
+      Names, separated by commas: STUDENT:TEACHER, or one name for both.
+    student: shapes of the student's features.
+    teacher: shapes of the teacher's features.
   Raises:
-    ValueError: names the layer that is not there, and those that are.
+    ValueError: if a network has no layer of a given name.
+
+  Example:
+    >>> student = {'conv': (4, 4, 8), 'hidden': (10,)}
+    >>> teacher = {'stem': (9, 9, 8), 'stage': (4, 4, 16), 'pooled': (16,)}
+    >>> match_layers('last', student, teacher)
+    (('hidden', 'pooled'),)
+    >>> match_layers('maps', student, teacher)
+    (('conv', 'stage'),)
   """
   if layers == 'last':
     return ((list(student)[-1], list(teacher)[-1]),)
+  if layers in ('maps', 'map', 'middle'):
+    pairs = _pair_maps(student, teacher)
+    if layers == 'maps':
+      return pairs
+    return pairs[-1:] if layers == 'map' else (pairs[len(pairs) // 2],)
+  pairs = []
+  for part in layers.split(','):
+    student_name, colon, teacher_name = part.strip().partition(':')
+    pair = (student_name, teacher_name if colon else student_name)
+    for name, shapes in zip(pair, (student, teacher), strict=True):
+      if name not in shapes:
+        raise ValueError(
+          f'no layer {name!r} in {layers!r}; expected one of last, maps, map, '
+          f'middle, {", ".join(shapes)}'
+        )
+    pairs.append(pair)
+  return tuple(pairs)
+
+
+def _pair_maps(student: Shapes, teacher: Shapes) -> tuple[tuple[str, str], ...]:
+  """Pairs the maps, or else the vectors, of two networks from the last back."""
   maps, vectors = (
     [
       [name for name, shape in shapes.items() if len(shape) == rank]
@@ -176,23 +227,5 @@ def match_layers(
     ]
     for rank in (3, 1)
   )
-  hidden = maps if all(maps) else vectors
-  pairs = tuple(zip(*(names[::-1] for names in hidden), strict=False))[::-1]
-  if layers == 'maps':
-    return pairs
-  if layers == 'map':
-    return pairs[-1:]
-  if layers == 'middle':
-    return (pairs[len(pairs) // 2],)
-  pairs = []
-  for part in layers.split(','):
-    own, colon, others = part.strip().partition(':')
-    pair = (own, others if colon else own)
-    for name, shapes in zip(pair, (student, teacher), strict=True):
-      if name not in shapes:
-        raise ValueError(
-          f'no layer {name!r} in {layers!r}; there are: last, maps, map, '
-          f'middle, {", ".join(shapes)}'
-        )
-    pairs.append(pair)
-  return tuple(pairs)
+  layers = maps if all(maps) else vectors
+  return tuple(zip(*(names[::-1] for names in layers), strict=False))[::-1]

@@ -1,22 +1,28 @@
-"""Methods in which features are rounded to few levels.
+"""Methods that round features to a few levels.
 
-All features of our networks are behind a ReLU: 0 and above.
+All features of this project's networks follow a ReLU, so they are 0 or more.
 """
 
 import jax
 import jax.numpy as jnp
 
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import flatten, match_sizes
-
-Features = tuple[jax.Array, ...]
+from kd_jax.methods.vectors import Features, flatten, match_sizes
 
 
 def round_to(x: jax.Array, levels: int) -> jax.Array:
-  """Rounds to the nearest of 0, 1/levels, ..., 1; the gradient goes through.
+  """Rounds x to the nearest of 0, 1/levels, ..., 1.
 
-  It is the one of x itself, wherever x is: the straight-through estimator of
-  Bengio et al. 2013, arXiv:1308.3432.
+  The gradient is the gradient of x for every x: the straight-through estimator
+  of Bengio et al. 2013, arXiv:1308.3432.
+
+  Args:
+    x: float, any shape.
+    levels: number of levels above 0.
+
+  Example:
+    >>> print(round_to(jnp.array([-1.0, 0.2, 0.4, 2.0]), 4))
+    [0.   0.25 0.5  1.  ]
   """
   rounded = jnp.round(jnp.clip(x, 0, 1) * levels) / levels
   return x + jax.lax.stop_gradient(rounded - x)
@@ -25,16 +31,26 @@ def round_to(x: jax.Array, levels: int) -> jax.Array:
 def init_quantized(
   key: jax.Array, student_shapes, teacher_shapes, *, student_bits: int
 ):
-  """Returns `quantized`'s adapters: of each layer, a map of channels."""
+  """Returns the adapters of `quantized`: a linear map of channels per layer.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (..., C) of the student's features.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+    student_bits: ignored.
+  """
   del student_bits
   adapters = []
-  for i, (own, other) in enumerate(
-    zip(student_shapes, teacher_shapes, strict=True)
-  ):
-    kernel = jax.random.normal(jax.random.fold_in(key, i), (own[-1], other[-1]))
-    # Small enough for the teacher's units, in which most features are.
+  shapes = zip(student_shapes, teacher_shapes, strict=True)
+  for i, (student, teacher) in enumerate(shapes):
+    size = (student[-1], teacher[-1])
+    kernel = jax.random.normal(jax.random.fold_in(key, i), size)
+    # Small, because most of the teacher's features are small in their units.
     adapters.append(
-      {'kernel': 0.1 * kernel * own[-1] ** -0.5, 'bias': jnp.zeros(other[-1])}
+      {
+        'kernel': 0.1 * kernel * student[-1] ** -0.5,
+        'bias': jnp.zeros(teacher[-1]),
+      }
     )
   return adapters
 
@@ -47,29 +63,36 @@ def quantized(
   *,
   student_bits: int = 4,
 ) -> jax.Array:
-  """Quantization mimic: the teacher's rounded features, from the student's.
+  """Quantization mimic: the student predicts the teacher's rounded features.
 
   L = sum over layers of 1/2 sum_c (Q(W s + b) - t)^2, averaged over positions,
 
-  t the teacher's features as they are stored: as whole numbers of
-  `config.teacher.feature_bits`, here in units of the largest; Q rounds to the
-  2^bits levels from 0 to 1, and passes the gradient on as it is. Most of what
-  both networks might differ in is rounded away. Where the teacher's map is the
-  larger one, its averages are rounded again: levels are what a student whose
-  map is rounded can reach.
+  where t are the teacher's features. They are stored as integers of
+  `config.teacher.feature_bits` bits, and are here in units of the largest. Q
+  rounds to the 2^bits levels from 0 to 1, and passes the gradient on unchanged.
+  Rounding removes most differences between the two networks. If the teacher's
+  map is larger than the student's, the averages of the teacher's features are
+  rounded again, so that a student with a rounded map can reach them.
 
   Args:
-    student_features: of each layer [B, H, W, C] or [B, C]; differentiated.
-    teacher_features: likewise, rounded, in [0, 1]; constant.
-    feature_levels: how many levels above 0 these have, so 2^bits - 1.
-    adapters: from `init_quantized`: W, b of each layer.
-    student_bits: of Q; 0 for no rounding of the student's.
+    student_features: for each layer [B, H, W, C] or [B, C]; differentiated.
+    teacher_features: for each layer [B, H', W', C'] or [B, C'], rounded, in
+      [0, 1]; constant.
+    feature_levels: number of levels of teacher_features above 0, 2^bits - 1.
+    adapters: W and b of each layer, from `init_quantized`.
+    student_bits: bits of Q; 0 leaves the student's features unrounded.
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if features do not fit, see `match_sizes`.
+    ValueError: at trace time, if features do not fit; see `match_sizes`.
   Reference: Wei et al. 2018, arXiv:1805.02152, equations 4 to 8, for the last
-    feature map of a detector. Their lambda is 1 in the teacher's own units.
+    feature map of a detector. Their lambda is 1 in the teacher's units.
+
+  Example:
+    >>> adapters = [{'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}]
+    >>> student, teacher = jnp.array([[0.3, 0.6]]), jnp.array([[0.0, 1.0]])
+    >>> print(quantized((student,), (teacher,), 3, adapters, student_bits=1))
+    [0.]
   """
   loss = 0.0
   for s, t, layer in zip(

@@ -1,8 +1,8 @@
-"""Methods that learn how the teacher relates examples of a batch to each other.
+"""Methods that match the relations between the examples of a batch.
 
-Each is a loss for each example i, `[B]` float32: its share of what is compared,
-such as row i of a matrix of similarities. The mean over the batch is the loss
-of the paper. An example whose mask is 0 is compared with none.
+Each method returns the loss of each example i, [B] float32: its share of the
+comparison, such as row i of a matrix of similarities. The mean over the batch
+is the loss of the paper. An example whose mask is 0 is compared with no other.
 """
 
 import math
@@ -11,13 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import TINY, flatten, unit
-
-Features = tuple[jax.Array, ...]
+from kd_jax.methods.vectors import TINY, Features, flatten, unit
 
 
 def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-  """Averages the last axis over the examples that count: [..., B] -> [...]."""
+  """Averages the last axis over unmasked examples: [..., B] -> [...]."""
   mask = mask.reshape((1,) * (values.ndim - 1) + mask.shape)
   count = jnp.maximum(jnp.sum(mask), 1)
   return jnp.sum(jnp.where(mask > 0, values, 0), axis=-1) / count
@@ -26,30 +24,36 @@ def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 def similarity(
   student_features: Features, teacher_features: Features, mask: jax.Array
 ) -> jax.Array:
-  """Similarity-preserving: the same pairs of examples are alike.
+  """Similarity-preserving distillation: the same pairs of examples are similar.
 
-  L = sum over layers of 1/B^2 ||n(S S^T) - n(T T^T)||_F^2,
+  L = sum over layers of 1/B^2 ||n(S S^T) - n(T T^T)||_F^2
 
-  S, T [B, D] the flattened features, n to rows of length 1. Row i, times B, is
-  the loss of example i.
+  S and T [B, D] are the flattened features, and n divides each row by its
+  length. Row i of the sum, times B, is the loss of example i.
 
   Args:
-    student_features: of each layer [B, ...]; differentiated.
-    teacher_features: likewise, of any size; constant.
+    student_features: for each layer [B, ...]; differentiated.
+    teacher_features: for each layer [B, ...], any size; constant.
     mask: [B], 0 for padding.
   Returns:
     [B] float32.
-  Reference: Tung and Mori 2019, arXiv:1907.09682, equations 1 to 4; the weight
-    is of Tian et al. 2020, arXiv:1910.10699, section 4.
+  Reference: Tung and Mori 2019, arXiv:1907.09682, equations 1 to 4. The weight
+    is that of Tian et al. 2020, arXiv:1910.10699, section 4.
+
+  Example:
+    >>> student = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> teacher = jnp.array([[0.0, 5.0, 0.0], [5.0, 0.0, 0.0]])
+    >>> print(similarity((student,), (teacher,), jnp.ones(2)).round(3))
+    [0. 0.]
   """
 
-  def rows(features):
+  def similarities(features):
     vectors = flatten(features)
     gram = jnp.matmul(vectors, vectors.T, precision='highest')
     return unit(jnp.where(mask[None] > 0, gram, 0))
 
   return sum(
-    _mean(jnp.square(rows(s) - rows(t)), mask)
+    _mean(jnp.square(similarities(s) - similarities(t)), mask)
     for s, t in zip(student_features, teacher_features, strict=True)
   )
 
@@ -62,60 +66,76 @@ def rkd(
   distance: float = 25.0,
   angle: float = 50.0,
 ) -> jax.Array:
-  """Relational distillation: distances of pairs, angles of triplets.
+  """Relational distillation: distances of pairs and angles of triplets.
 
   L = sum over layers of distance mean_ij h(d_ij / mean d)
-      + angle mean_ijk h(cos of the angle at i between j and k),
+      + angle mean_ijk h(cos of the angle at i between j and k)
 
-  h the Huber loss of what student and teacher have there, of threshold 1; the
-  mean d is over pairs of two. Invariant to translations and rotations of
-  either's features, and to their scale. Two examples count as one place if they
-  are nearer to each other than a thousandth of their distance from the mean.
+  h is the Huber loss, with threshold 1, of the difference of the student's and
+  the teacher's values. The mean d is over pairs of different examples. L is
+  invariant to translation, rotation and scale of the features of either
+  network. Two examples count as equal if their distance is less than a
+  thousandth of their distance from the mean.
 
   Args:
-    student_features: of each layer [B, ...]; differentiated.
-    teacher_features: likewise, of any size; constant.
+    student_features: for each layer [B, ...]; differentiated.
+    teacher_features: for each layer [B, ...], any size; constant.
     mask: [B], 0 for padding.
     distance: weight of the pairs.
-    angle: weight of the triplets, which take B^3 numbers.
+    angle: weight of the triplets, which take an array of B^3 numbers.
   Returns:
-    [B] float32: of an example, the pairs with it and the triplets it is the
-    vertex of.
+    [B] float32. The loss of an example covers the pairs that contain the
+    example, and the triplets with the example as the vertex.
   Reference: Park et al. 2019, arXiv:1904.05068, equations 3 to 8. The means
-    are over all i, j, k, as in their code; the weights, their ratio of 2 at
-    the scale of Tian et al. 2020, arXiv:1910.10699, section 4.
+    are over all i, j, k, as in their code. The weights have the ratio of 2 of
+    that paper, at the scale of Tian et al. 2020, arXiv:1910.10699, section 4.
+
+  Example:
+    >>> student = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    >>> print(rkd((student,), (7 * student + 5,), jnp.ones(3)).round(3))
+    [0. 0. 0.]
   """
   loss = 0.0
   for pair in zip(student_features, teacher_features, strict=True):
     (s_distance, s_angle), (t_distance, t_angle) = (
       _distances_and_angles(flatten(features), mask) for features in pair
     )
-    of_pairs = _mean(_huber(s_distance - t_distance), mask)
-    of_triplets = _mean(_mean(_huber(s_angle - t_angle), mask), mask)
-    loss += distance * of_pairs + angle * of_triplets
+    pairs_loss = _mean(_huber(s_distance - t_distance), mask)
+    triplets_loss = _mean(_mean(_huber(s_angle - t_angle), mask), mask)
+    loss += distance * pairs_loss + angle * triplets_loss
   return loss
 
 
-# Squares of distances below so much of the squares of the lengths are rounding
-# errors of the products that they come from.
+# Squared distances below this share of the squared lengths are rounding errors
+# of the products that the distances are computed from.
 _SAME = 1e-6
 
 
 def _distances_and_angles(vectors: jax.Array, mask: jax.Array):
-  """[B, D] -> distances [B, B] in units of their mean, cosines [B, B, B].
+  """Returns the distances of all pairs and the cosines of all triplets.
 
-  By the products of the vectors, G_ij = x_i . x_j:
-  (x_j - x_i) . (x_k - x_i) = G_jk - G_ij - G_ik + G_ii,
-  B^2 D + B^3 operations, where products of the differences take B^3 D.
+  Computed from the products of the vectors, G_ij = x_i . x_j:
+  (x_j - x_i) . (x_k - x_i) = G_jk - G_ij - G_ik + G_ii.
+  This takes B^2 D + B^3 operations. Products of the differences would take
+  B^3 D operations.
+
+  Args:
+    vectors: [B, D].
+    mask: [B], 0 for padding.
+  Returns:
+    Distances [B, B] in units of their mean, and cosines [B, B, B] with the
+    vertex first.
   """
-  # Distances do not change, and rounding errors are of the vectors' lengths.
+  # Centering does not change distances, and rounding errors are proportional
+  # to the lengths of the vectors.
   vectors -= _mean(vectors.T, mask)[None]
   gram = jnp.matmul(vectors, vectors.T, precision='highest')
   square = jnp.diagonal(gram)
   both = square[:, None] + square[None]
   is_pair = both - 2 * gram > _SAME * both
   is_pair &= mask[:, None] * mask[None] > 0
-  # The inner one keeps the gradient of a root at 0 out of the outer one's.
+  # The inner `where` keeps the infinite gradient of a root at 0 out of the
+  # gradient of the outer `where`.
   distance = jnp.sqrt(jnp.where(is_pair, both - 2 * gram, 1))
   inverse = jnp.where(is_pair, 1 / distance, 0)
   distance = jnp.where(is_pair, distance, 0)
@@ -140,23 +160,28 @@ def correlation(
   gamma: float = 0.4,
   order: int = 2,
 ) -> jax.Array:
-  """Correlation congruence: a Gaussian kernel between examples is the same.
+  """Correlation congruence: both networks have the same Gaussian kernel.
 
   L = sum over layers of 1/B^2 ||k(S) - k(T)||_F^2,
-  k_ij = sum_{p <= order} exp(-2 gamma) (2 gamma)^p / p! (x_i . x_j)^p,
+  k_ij = sum_{p <= order} exp(-2 gamma) (2 gamma)^p / p! (x_i . x_j)^p
 
-  Taylor's series of exp(-gamma |x_i - x_j|^2) for x of length 1.
+  k_ij is the Taylor series of exp(-gamma |x_i - x_j|^2) for x of length 1.
 
   Args:
-    student_features: of each layer [B, ...]; differentiated.
-    teacher_features: likewise, of any size; constant.
+    student_features: for each layer [B, ...]; differentiated.
+    teacher_features: for each layer [B, ...], any size; constant.
     mask: [B], 0 for padding.
-    gamma: of the kernel.
-    order: of the series.
+    gamma: inverse width of the kernel.
+    order: order of the Taylor series.
   Returns:
-    [B] float32: row i of the kernel, times B.
+    [B] float32: row i of the sum, times B.
   Reference: Peng et al. 2019, arXiv:1904.01802, equations 7 to 10. The weight
     is ours.
+
+  Example:
+    >>> student = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> print(correlation((student,), (3 * student,), jnp.ones(2)).round(3))
+    [0. 0.]
   """
 
   def kernel(features):
@@ -172,12 +197,18 @@ def correlation(
   )
 
 
-# Dimensions in which `crd` compares features, as in its paper.
+# Dimensions of the space in which `crd` compares features, as in its paper.
 _DIMENSIONS = 128
 
 
 def init_crd(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns `crd`'s adapters: of each layer, a map for each network."""
+  """Returns the adapters of `crd`: a linear map per layer and network.
+
+  Args:
+    key: random key.
+    student_shapes: shapes (..., C) of the student's features.
+    teacher_shapes: shapes (..., C) of the teacher's features.
+  """
 
   def linear(key, shape):
     size = math.prod(shape)
@@ -202,28 +233,38 @@ def crd(
   *,
   tau: float = 0.07,
 ) -> jax.Array:
-  """Contrastive: an example's two features go together, other classes' do not.
+  """Contrastive representation distillation: two networks, one embedding.
 
   L_i = sum over both networks a as the anchor of
         -log h(a_i, b_i) - sum_{j of another class} log(1 - h(a_i, b_j)),
-  h = r / (r + N),  r = exp(a . b / tau) / Z,
+  h = r / (r + N),  r = exp(a . b / tau) / Z
 
-  a, b the features, mapped linearly to 128 dimensions and to length 1, N
-  how many j there are, Z the mean of exp(a . b / tau) over those of the batch,
-  a constant: noise-contrastive estimation with the batch as the noise. The
-  paper draws its 16,384 noise examples from a memory of the whole training set,
-  whose features are of earlier steps.
+  a and b are the features, mapped linearly to 128 dimensions and divided by
+  their lengths. N is the number of the examples j. Z is the mean of
+  exp(a . b / tau) over all such pairs of the batch, a constant. This is
+  noise-contrastive estimation with the batch as the noise. The paper draws
+  16,384 noise examples from a memory of the whole training set, whose features
+  are from earlier steps.
 
   Args:
-    student_features: of each layer [B, ...]; differentiated.
-    teacher_features: likewise, of any size; constant.
+    student_features: for each layer [B, ...]; differentiated.
+    teacher_features: for each layer [B, ...], any size; constant.
     labels: [B] int.
     mask: [B], 0 for padding.
-    adapters: from `init_crd`.
+    adapters: linear maps of both networks per layer, from `init_crd`.
     tau: temperature of the similarities.
   Returns:
     [B] float32, nats.
   Reference: Tian et al. 2020, arXiv:1910.10699, equations 9 to 18.
+
+  Example:
+    >>> embed = {'kernel': jnp.eye(2), 'bias': jnp.zeros(2)}
+    >>> student, labels, mask = jnp.eye(2), jnp.array([0, 1]), jnp.ones(2)
+    >>> rest = labels, mask, [[embed, embed]]
+    >>> right = crd((student,), (student,), *rest, tau=1.0)
+    >>> wrong = crd((student,), (student[::-1],), *rest, tau=1.0)
+    >>> print(right, wrong)  # swapped features cost more
+    [2.01... 2.01...] [4.01... 4.01...]
   """
   is_noise = (labels[:, None] != labels[None]) & (mask[None] > 0)
   loss = 0.0
@@ -245,23 +286,31 @@ def crd(
 
 
 def _contrast(score: jax.Array, is_noise: jax.Array, mask: jax.Array):
-  """`crd` from scores [B, B] and which j are noise for i: [B]."""
+  """Returns one anchor network's part of `crd`.
+
+  Args:
+    score: [B, B], a_i . b_j / tau.
+    is_noise: [B, B] bool, whether example j is noise for example i.
+    mask: [B], 0 for padding.
+  Returns:
+    [B] float32, nats.
+  """
   count = jnp.sum(is_noise, axis=-1)
-  among = jnp.where(is_noise & (mask[:, None] > 0), score, -jnp.inf)
-  total = jnp.sum(jnp.isfinite(among))
-  # log Z; without noise in the batch, which nothing can be learned from, 0.
+  noise_score = jnp.where(is_noise & (mask[:, None] > 0), score, -jnp.inf)
+  total = jnp.sum(jnp.isfinite(noise_score))
+  # 0 if the batch has no noise; the loss is then 0 as well.
   log_z = jnp.where(
     total > 0,
-    jax.nn.logsumexp(jnp.where(total > 0, among, 0))
+    jax.nn.logsumexp(jnp.where(total > 0, noise_score, 0))
     - jnp.log(jnp.maximum(total, 1)),
     0,
   )
   log_r = score - jax.lax.stop_gradient(log_z)
   log_n = jnp.log(jnp.maximum(count, 1).astype(score.dtype))[:, None]
-  both = jnp.logaddexp(log_r, log_n)
-  own = jnp.diagonal(both - log_r)
-  others = jnp.sum(jnp.where(is_noise, both - log_n, 0), axis=-1)
-  return jnp.where(count > 0, own + others, 0)
+  log_sum = jnp.logaddexp(log_r, log_n)
+  positive = jnp.diagonal(log_sum - log_r)
+  negative = jnp.sum(jnp.where(is_noise, log_sum - log_n, 0), axis=-1)
+  return jnp.where(count > 0, positive + negative, 0)
 
 
 METHODS = {

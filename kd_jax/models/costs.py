@@ -1,4 +1,4 @@
-"""What a network costs, counted and not timed; pure functions."""
+"""The costs of a network that are counted, not timed; pure functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +16,18 @@ def count_parameters(params: PyTree) -> int:
 
 
 def count_macs(fn: Callable[..., Any], *args) -> int:
-  """Returns the multiply-accumulates of `fn(*args)`: products and convolutions.
+  """Counts the multiply-accumulates of the products in `fn(*args)`.
 
-  Counted on the traced program, before any compiler rewrites it; elementwise
-  work is not counted. A loop counts as often as it runs, where that is known;
-  of several branches, the dearest counts.
+  Counts matrix products and convolutions in the traced program, before a
+  compiler rewrites it. Elementwise operations are not counted. The body of a
+  loop counts once for each iteration if the number of iterations is known. Of
+  the branches of a conditional, the most expensive one counts.
+
+  Args:
+    fn: a function that JAX can trace.
+    *args: arrays, or their shapes and types.
+  Returns:
+    The number of multiply-accumulates.
   """
   return _jaxpr_macs(jax.make_jaxpr(fn)(*args).jaxpr)
 
@@ -28,18 +35,7 @@ def count_macs(fn: Callable[..., Any], *args) -> int:
 def _jaxpr_macs(jaxpr) -> int:
   total = 0
   for equation in jaxpr.eqns:
-    output = equation.outvars[0].aval if equation.outvars else None
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      shape = equation.invars[0].aval.shape
-      total += int(
-        np.prod(output.shape) * np.prod([shape[axis] for axis in contracted])
-      )
-    elif equation.primitive.name == 'conv_general_dilated':
-      # Every output adds up one kernel, all its input channels included.
-      kernel = equation.invars[1].aval.shape
-      out_channels = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
-      total += int(np.prod(output.shape) * np.prod(kernel) // out_channels)
+    total += _product_macs(equation)
     inner = [
       _jaxpr_macs(jaxpr) for jaxpr in jex_core.jaxprs_in_params(equation.params)
     ]
@@ -47,3 +43,21 @@ def _jaxpr_macs(jaxpr) -> int:
       inner = [max(inner)]
     total += equation.params.get('length', 1) * sum(inner)
   return total
+
+
+def _product_macs(equation) -> int:
+  """Returns the multiply-accumulates of an equation without its subprograms."""
+  if equation.primitive.name == 'dot_general':
+    output = equation.outvars[0].aval
+    (contracted, _), _ = equation.params['dimension_numbers']
+    shape = equation.invars[0].aval.shape
+    return int(
+      np.prod(output.shape) * np.prod([shape[axis] for axis in contracted])
+    )
+  if equation.primitive.name == 'conv_general_dilated':
+    output = equation.outvars[0].aval
+    # Each output element sums over one kernel with all its input channels.
+    kernel = equation.invars[1].aval.shape
+    out_channels = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+    return int(np.prod(output.shape) * np.prod(kernel) // out_channels)
+  return 0

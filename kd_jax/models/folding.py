@@ -1,7 +1,8 @@
-"""Batch norms folded into the convolutions before them, for use.
+"""Batch norms folded into the preceding convolutions, for inference.
 
-In use, batch norm is a factor and an offset of each channel: the factor goes
-into the convolution's kernel, the offset becomes its bias.
+At inference, batch norm multiplies each channel by a factor and adds an
+offset. The factor is folded into the convolution's kernel. The offset becomes
+the convolution's bias.
 """
 
 from typing import Any
@@ -16,18 +17,25 @@ PyTree = Any
 
 
 def norm_name(convolution: str) -> str:
-  """Returns the name of a convolution's batch norm, beside it in a module."""
+  """Returns the name of the batch norm that follows a convolution.
+
+  Args:
+    convolution: name of the convolution in the same module.
+  """
   if convolution.startswith('conv'):
     return convolution.replace('conv', 'norm')
   return f'{convolution}_norm'
 
 
 def fold(module: nn.Module, variables: PyTree) -> tuple[nn.Module, PyTree]:
-  """Returns a module without batch norm that computes the same in use.
+  """Returns a module without batch norm that computes the same at inference.
 
   Args:
-    module: with an attribute `folded`; any other is returned as it is.
-    variables: of it, as trained.
+    module: a network; if it has no attribute `folded`, the module and the
+      variables are returned unchanged.
+    variables: trained 'params' and 'batch_stats' of the module.
+  Returns:
+    The module without batch norm, and its variables.
   """
   if not hasattr(module, 'folded'):
     return module, variables
@@ -35,15 +43,15 @@ def fold(module: nn.Module, variables: PyTree) -> tuple[nn.Module, PyTree]:
   stats = flax.traverse_util.flatten_dict(variables['batch_stats'])
   folded = dict(params)
   for path, kernel in params.items():
-    *outer, name, kind = path
-    norm = (*outer, norm_name(name))
+    *parents, name, kind = path
+    norm = (*parents, norm_name(name))
     if kind != 'kernel' or (*norm, 'scale') not in params:
       continue
     inverse = lax.rsqrt(stats[*norm, 'var'] + layers.BatchNorm.epsilon)
     factor = folded.pop((*norm, 'scale')) * inverse
     offset = folded.pop((*norm, 'bias')) - stats[*norm, 'mean'] * factor
     folded[path] = kernel * factor.reshape(1, 1, 1, -1)
-    folded[*outer, name, 'bias'] = offset
+    folded[*parents, name, 'bias'] = offset
   return module.clone(folded=True), {
     'params': flax.traverse_util.unflatten_dict(folded),
     'batch_stats': {},

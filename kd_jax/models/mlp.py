@@ -10,7 +10,7 @@ from kd_jax.models import quantization
 
 Features = dict[str, jax.Array]
 
-# Keras' default for dense and convolutional layers, which the paper used.
+# The default of Keras, which the paper used.
 _KERNEL_INIT = nn.initializers.glorot_uniform()
 
 
@@ -19,12 +19,12 @@ class MLP(nn.Module):
 
   Attributes:
     hidden: width of each hidden layer; empty for a linear classifier.
-    num_classes: K.
-    dropout_rate: probability of dropping a hidden unit while training.
-    temperature: the logits are divided by it, in training and in use alike.
-      1 is an ordinary network; the paper's MNIST networks carry theirs inside.
-    dtype: of the computation; parameters and logits stay float32.
-    arithmetic: a name in `quantized.ARITHMETICS`.
+    num_classes: number of classes, K.
+    dropout_rate: probability of dropping a hidden unit in training.
+    temperature: divisor of the logits, in training and at inference. It is 1
+      in an ordinary network; the paper's MNIST networks divide by another.
+    dtype: type of the computation; parameters and logits are float32.
+    quantization: a name in `quantization.SCHEMES`.
   """
 
   hidden: Sequence[int]
@@ -32,20 +32,25 @@ class MLP(nn.Module):
   dropout_rate: float = 0.0
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
-  arithmetic: str = 'float'
+  quantization: str = 'float'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
-    """Names of the features, in the order of depth."""
+    """The names of the features, from the first layer to the last."""
     return tuple(f'hidden{i}' for i in range(len(self.hidden)))
 
   @nn.compact
   def __call__(
     self, images: jax.Array, *, train: bool
   ) -> tuple[jax.Array, Features]:
-    """Args: images [B, ...] float. Returns: logits [B, K] and features."""
+    """Returns logits [B, K] and features [B, width] by name.
+
+    Args:
+      images: [B, ...] float.
+      train: whether dropout is on.
+    """
     features: Features = {}
-    dot_general = quantization.ARITHMETICS[self.arithmetic].dot_general
+    dot_general = quantization.SCHEMES[self.quantization].dot_general
     x = images.reshape(images.shape[0], -1).astype(self.dtype)
     for i, width in enumerate(self.hidden):
       x = nn.Dense(
@@ -69,15 +74,15 @@ class MLP(nn.Module):
 
 
 class ConvNet(nn.Module):
-  """Valid convolutions with ReLU, then an `MLP` head.
+  """Unpadded convolutions with ReLU, then an `MLP` head.
 
-  With the defaults and 28x28x1 images it is the paper's MNIST teacher: 32
-  filters of 3x3, two hidden layers of 1200 with dropout 0.5, 27,413,130
-  parameters.
+  With the defaults and 28x28x1 images, this is the paper's MNIST teacher: 32
+  filters of 3x3 and two hidden layers of 1200 units with dropout 0.5, or
+  27,413,130 parameters.
 
   Attributes:
     filters: output channels of each 3x3 convolution.
-    Others: as in `MLP`.
+    All others: as in `MLP`.
   """
 
   num_classes: int
@@ -86,11 +91,11 @@ class ConvNet(nn.Module):
   dropout_rate: float = 0.5
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
-  arithmetic: str = 'float'
+  quantization: str = 'float'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
-    """Names of the features, in the order of depth."""
+    """The names of the features, from the first layer to the last."""
     return (
       *(f'conv{i}' for i in range(len(self.filters))),
       *(f'hidden{i}' for i in range(len(self.hidden))),
@@ -100,9 +105,16 @@ class ConvNet(nn.Module):
   def __call__(
     self, images: jax.Array, *, train: bool
   ) -> tuple[jax.Array, Features]:
-    """Args: images [B, H, W, C] float. Returns: logits [B, K], features."""
+    """Returns logits [B, K] and features by name.
+
+    Features are 'conv0', ... [B, H, W, C] and 'hidden0', ... [B, width].
+
+    Args:
+      images: [B, H, W, C] float.
+      train: whether dropout is on.
+    """
     features: Features = {}
-    arithmetic = quantization.ARITHMETICS[self.arithmetic]
+    scheme = quantization.SCHEMES[self.quantization]
     x = images.astype(self.dtype)
     for i, channels in enumerate(self.filters):
       x = nn.Conv(
@@ -111,7 +123,7 @@ class ConvNet(nn.Module):
         padding='VALID',
         dtype=self.dtype,
         kernel_init=_KERNEL_INIT,
-        conv_general_dilated=arithmetic.conv_general_dilated,
+        conv_general_dilated=scheme.conv_general_dilated,
         name=f'conv{i}',
       )(x)
       x = nn.relu(x)
@@ -122,7 +134,7 @@ class ConvNet(nn.Module):
       dropout_rate=self.dropout_rate,
       temperature=self.temperature,
       dtype=self.dtype,
-      arithmetic=self.arithmetic,
+      quantization=self.quantization,
       name='head',
     )(x, train=train)
     return logits, features | head_features

@@ -1,11 +1,12 @@
-"""Arithmetic of few bits: networks trained for it, and what they are stored as.
+"""Quantized networks: quantization-aware training, storage and inference.
 
-A network's `arithmetic` is what its kernels, and with 'int8' and 'int4' the
-inputs of its layers, are rounded to. Training computes with the rounded values
-as floats, and passes their gradients on to the unrounded ones: quantization-
-aware training with the straight-through estimator (Bengio et al. 2013,
-arXiv:1308.3432). `pack` turns the kernels into whole numbers, and `deploy`
-makes a network of these.
+A network's `quantization` is the name of a scheme. The scheme says to what
+values layers round their kernels and, for 'int8' and 'int4', also their inputs.
+Training computes with the rounded values as floats, and passes their gradients
+on to the unrounded values: quantization-aware training with the straight-
+through estimator (Bengio et al. 2013, arXiv:1308.3432). `quantize_weights`
+turns trained kernels into integers of few bits for storage. `deploy` makes an
+inference network of the stored kernels.
 """
 
 from collections.abc import Callable
@@ -21,24 +22,27 @@ from jax import lax
 from kd_jax.models import convolution
 
 if TYPE_CHECKING:
-  import qwix  # Elsewhere where it is used: it takes a second, and few need it.
+  # Functions import qwix where they use it: the import takes a second, and few
+  # runs need it.
+  import qwix
 
 PyTree = Any
 
-# Weights of a bucket share a range, and buckets are of so many.
+# Number of weights in a bucket; the weights of a bucket share one range.
 BUCKET = 256
 
 
-class Arithmetic(NamedTuple):
-  """How layers compute.
+class Scheme(NamedTuple):
+  """A quantization scheme: how layers round and compute.
 
   Attributes:
-    bits: of a stored kernel's elements; 0 where they stay floats.
-    in_buckets: whether kernels alone are rounded, see `to_buckets`; if not,
-      the inputs of layers are, too, and both to whole numbers times a scale:
-      of each output channel of a kernel, of each example of an input.
-    conv_general_dilated, dot_general: for Flax's Conv and Dense; None for
-      their own.
+    bits: bits of a stored kernel element; 0 if kernels stay floats.
+    in_buckets: whether only kernels are rounded, see `to_buckets`. If False,
+      both kernels and the inputs of layers are rounded to integers times a
+      scale. A kernel has one scale for each output channel; an input has one
+      for each example.
+    conv_general_dilated: convolution for Flax's Conv; None for Flax's default.
+    dot_general: product for Flax's Dense; None for Flax's default.
   """
 
   bits: int
@@ -52,16 +56,16 @@ def straight_through(x: jax.Array, rounded: jax.Array) -> jax.Array:
   return x + lax.stop_gradient(rounded - x)
 
 
-# --- Weights in buckets. ---
+# --- Kernels in buckets. ---
 
 
 class Buckets(NamedTuple):
-  """An array's elements in rows of BUCKET, the last one padded.
+  """The elements of an array in rows of BUCKET; the last row is padded.
 
   Attributes:
-    codes: [n, BUCKET] float, whole numbers from 0 to 2^bits - 1.
-    lowest: [n, 1], what code 0 stands for.
-    step: [n, 1], between neighbouring codes.
+    codes: [n, BUCKET] float, integers from 0 to 2^bits - 1.
+    lowest: [n, 1] float, value of code 0.
+    step: [n, 1] float, difference of the values of neighboring codes.
   """
 
   codes: jax.Array
@@ -70,10 +74,13 @@ class Buckets(NamedTuple):
 
 
 def to_buckets(x: jax.Array, bits: int) -> Buckets:
-  """Rounds each bucket of an array to 2^bits levels, evenly over its range.
+  """Rounds each bucket of an array to 2^bits even levels over its range.
 
+  Args:
+    x: array of any shape.
+    bits: bits of a code.
   Reference: Polino, Pascanu and Alistarh 2018, arXiv:1802.05668, section 2,
-    with buckets of 256 as there.
+    which also has buckets of 256.
   """
   rows = jnp.pad(x.reshape(-1), (0, -x.size % BUCKET), mode='edge')
   rows = rows.reshape(-1, BUCKET)
@@ -84,12 +91,12 @@ def to_buckets(x: jax.Array, bits: int) -> Buckets:
 
 
 def from_buckets(buckets: Buckets, shape: tuple[int, ...]) -> jax.Array:
-  """Returns the array that buckets stand for."""
+  """Returns the rounded array of a shape that buckets represent."""
   rows = buckets.lowest + buckets.codes * buckets.step
   return rows.reshape(-1)[: int(np.prod(shape))].reshape(shape)
 
 
-def _in_buckets(bits: int) -> Arithmetic:
+def _bucket_scheme(bits: int) -> Scheme:
   def round_kernel(kernel):
     rounded = from_buckets(to_buckets(kernel, bits), kernel.shape)
     return straight_through(kernel, rounded)
@@ -102,23 +109,25 @@ def _in_buckets(bits: int) -> Arithmetic:
   def dot(lhs, rhs, *args, **kwargs):
     return lax.dot_general(lhs, round_kernel(rhs), *args, **kwargs)
 
-  return Arithmetic(bits, True, convolve, dot)
+  return Scheme(bits, True, convolve, dot)
 
 
-# --- Whole numbers. ---
+# --- Integers. ---
 
 
 def _calibration(bits: int) -> str:
-  """How the largest magnitude becomes a scale, as qwix has it.
+  """Returns qwix's method to turn the largest magnitude into a scale.
 
-  It is to be the last level. By itself, qwix puts it half way to the next one,
-  where the last bit of a division decides: another one in each program.
+  The largest magnitude becomes the last level. By default, qwix puts it half a
+  level beyond. The rounding there depends on the last bit of a division, which
+  differs from program to program.
   """
   last = 2 ** (bits - 1) - 1
   return f'absmax,{(last + 0.5) / last}'
 
 
 def _quantize(x: jax.Array, bits: int, axis: int) -> 'qwix.QArray':
+  """Rounds x to integers, with one scale for each index of an axis."""
   import qwix
 
   return qwix.quantize(
@@ -129,89 +138,114 @@ def _quantize(x: jax.Array, bits: int, axis: int) -> 'qwix.QArray':
   )
 
 
-def _integers(bits: int) -> Arithmetic:
-  def rounded(x, axis):
+def _integer_scheme(bits: int) -> Scheme:
+  def round_to_integers(x, axis):
     import qwix
 
     return straight_through(x, qwix.dequantize(_quantize(x, bits, axis)))
 
   def convolve(lhs, rhs, *args, **kwargs):
     return convolution.conv_general_dilated(
-      rounded(lhs, 0), rounded(rhs, rhs.ndim - 1), *args, **kwargs
+      round_to_integers(lhs, 0),
+      round_to_integers(rhs, rhs.ndim - 1),
+      *args,
+      **kwargs,
     )
 
   def dot(lhs, rhs, *args, **kwargs):
     return lax.dot_general(
-      rounded(lhs, 0), rounded(rhs, rhs.ndim - 1), *args, **kwargs
+      round_to_integers(lhs, 0),
+      round_to_integers(rhs, rhs.ndim - 1),
+      *args,
+      **kwargs,
     )
 
-  return Arithmetic(bits, False, convolve, dot)
+  return Scheme(bits, False, convolve, dot)
 
 
-ARITHMETICS = {
-  'float': Arithmetic(0, False, convolution.conv_general_dilated, None),
-  # Floats with Flax's own convolutions, whatever the backend.
-  'flax': Arithmetic(0, False, None, None),
-  'int8': _integers(8),
-  'int4': _integers(4),
-  'buckets8': _in_buckets(8),
-  'buckets4': _in_buckets(4),
-  'buckets2': _in_buckets(2),
+SCHEMES = {
+  'float': Scheme(0, False, convolution.conv_general_dilated, None),
+  # Floats, with Flax's default convolution on every backend.
+  'flax': Scheme(0, False, None, None),
+  'int8': _integer_scheme(8),
+  'int4': _integer_scheme(4),
+  'buckets8': _bucket_scheme(8),
+  'buckets4': _bucket_scheme(4),
+  'buckets2': _bucket_scheme(2),
 }
 
 
-# --- What is stored, and used. ---
+# --- Storage. ---
 
 
-def _pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
-  """uint8 codes below 2^bits -> uint8 bytes [ceil(size * bits / 8)]."""
-  each = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, -bits:]
-  return np.packbits(each)
-
-
-def _unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-  each = np.unpackbits(packed, count=bits * count).reshape(count, bits)
-  return np.packbits(np.pad(each, ((0, 0), (8 - bits, 0))), axis=1).reshape(-1)
-
-
-def pack(params: PyTree, arithmetic: str) -> PyTree:
-  """Returns parameters with their kernels as whole numbers of few bits.
-
-  A kernel becomes a dict of 'codes', uint8 bytes that hold `bits` for each
-  element, and float32 scales. All else, such as biases, stays as it is.
+def to_bytes(codes: np.ndarray, bits: int) -> np.ndarray:
+  """Packs codes of few bits into bytes.
 
   Args:
-    params: of a network trained for an arithmetic.
-    arithmetic: a name in ARITHMETICS, of whole numbers or buckets.
+    codes: uint8, any shape, below 2^bits.
+    bits: bits of a code, 1 to 8.
+  Returns:
+    uint8 [ceil(size * bits / 8)].
   """
-  own = ARITHMETICS[arithmetic]
-  packed = {}
+  code_bits = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, -bits:]
+  return np.packbits(code_bits)
+
+
+def from_bytes(content: np.ndarray, bits: int, count: int) -> np.ndarray:
+  """Inverts `to_bytes`: uint8 bytes -> uint8 [count] codes."""
+  code_bits = np.unpackbits(content, count=bits * count).reshape(count, bits)
+  padded = np.pad(code_bits, ((0, 0), (8 - bits, 0)))
+  return np.packbits(padded, axis=1).reshape(-1)
+
+
+def quantize_weights(params: PyTree, quantization: str) -> PyTree:
+  """Returns parameters whose kernels are integers of few bits.
+
+  A kernel becomes a dict: 'codes' are uint8 bytes that hold `bits` bits for
+  each element; the float32 scales are 'scale' for integers, and 'lowest' and
+  'step' for buckets. Other parameters, such as biases, do not change.
+
+  Args:
+    params: parameters of a network that was trained with the scheme.
+    quantization: a name in SCHEMES whose kernels are stored in bits.
+  """
+  scheme = SCHEMES[quantization]
+  quantized = {}
   for path, leaf in flax.traverse_util.flatten_dict(params).items():
     if path[-1] != 'kernel':
-      packed[path] = leaf
-    elif own.in_buckets:
-      codes, lowest, step = jax.device_get(to_buckets(leaf, own.bits))
-      codes = codes.reshape(-1)[: leaf.size].astype(np.uint8)
-      packed[*path, 'codes'] = _pack_bits(codes, own.bits)
-      packed[*path, 'lowest'], packed[*path, 'step'] = lowest, step
-    else:
-      array = jax.device_get(_quantize(leaf, own.bits, leaf.ndim - 1))
-      codes = array.qvalue.astype(np.int16) + 2 ** (own.bits - 1)
-      packed[*path, 'codes'] = _pack_bits(codes.astype(np.uint8), own.bits)
-      packed[*path, 'scale'] = array.scale
-  return flax.traverse_util.unflatten_dict(packed)
+      quantized[path] = leaf
+      continue
+    stored = _quantize_kernel(leaf, scheme)
+    quantized |= {(*path, name): array for name, array in stored.items()}
+  return flax.traverse_util.unflatten_dict(quantized)
 
 
-def is_packed(params: PyTree) -> bool:
-  """Whether parameters are from `pack`."""
+def _quantize_kernel(kernel: jax.Array, scheme: Scheme) -> dict[str, Any]:
+  """Returns a kernel's 'codes' as bytes, and its scales."""
+  if scheme.in_buckets:
+    codes, lowest, step = jax.device_get(to_buckets(kernel, scheme.bits))
+    codes = codes.reshape(-1)[: kernel.size].astype(np.uint8)
+    scales = {'lowest': lowest, 'step': step}
+  else:
+    array = jax.device_get(_quantize(kernel, scheme.bits, kernel.ndim - 1))
+    codes = array.qvalue.astype(np.int16) + 2 ** (scheme.bits - 1)
+    scales = {'scale': array.scale}
+  return {'codes': to_bytes(codes.astype(np.uint8), scheme.bits), **scales}
+
+
+def has_quantized_weights(params: PyTree) -> bool:
+  """Returns whether parameters are from `quantize_weights`."""
   paths = flax.traverse_util.flatten_dict(params)
   return any(path[-1] == 'codes' for path in paths)
 
 
-def _widen(array: 'qwix.QArray') -> 'qwix.QArray':
-  """Returns whole numbers of 4 bits as of 8: XLA has no products of 4 on a CPU.
+# --- Inference. ---
 
-  Those of 8 bits are left as they are.
+
+def _widen(array: 'qwix.QArray') -> 'qwix.QArray':
+  """Returns integers of 4 or 8 bits as int8.
+
+  On a CPU, XLA has no products of int4.
   """
   return array.replace(qvalue=array.qvalue.astype(jnp.int8))
 
@@ -229,10 +263,10 @@ def _convolve_integers(
   out_sharding: None = None,
   **kwargs,
 ) -> jax.Array:
-  """qwix's convolution, in the form that suits the backend.
+  """Computes qwix's convolution in the form that suits the backend.
 
-  To the bit the same: scales are of an example and of an output channel, and
-  sums are whole.
+  The result equals qwix's bit for bit: each example and each output channel
+  has one scale, and the sums are integers.
   """
   del out_sharding
   sums = convolution.conv_general_dilated(
@@ -246,60 +280,79 @@ def _convolve_integers(
 
 
 def deploy(
-  module: nn.Module, packed: PyTree, image_shape: tuple[int, ...]
+  module: nn.Module, quantized: PyTree, image_shape: tuple[int, ...]
 ) -> tuple[nn.Module, PyTree]:
-  """Returns the network of what `pack` gave, and its parameters.
+  """Returns the inference network of quantized weights, and its parameters.
 
-  Of whole numbers, its convolutions and products are of whole numbers, too; of
-  buckets, it is a network of floats.
+  For an integer scheme, the network computes its convolutions and products
+  with integers. For buckets, it is a network of floats.
 
   Args:
-    module: as it was trained.
-    packed: from `pack` with its arithmetic.
-    image_shape: [H, W, C] of its input.
+    module: the network as it was trained.
+    quantized: parameters from `quantize_weights` with the module's scheme.
+    image_shape: [H, W, C] of the network's input.
   """
-  import qwix
-
-  own = ARITHMETICS[module.arithmetic]
-  init = lambda net: jax.eval_shape(
-    lambda key: net.init(key, jnp.zeros((1, *image_shape)), train=False),
+  scheme = SCHEMES[module.quantization]
+  if scheme.in_buckets:
+    network = module.clone(quantization='float')
+  else:
+    network = _integer_network(module, scheme.bits)
+  shapes = jax.eval_shape(
+    lambda key: network.init(key, jnp.zeros((1, *image_shape)), train=False),
     jax.random.key(0),
   )['params']
-  flat = flax.traverse_util.flatten_dict(packed)
-  if own.in_buckets:
-    network = module.clone(arithmetic='float')
-  else:
-    qtype = f'int{own.bits}'
-    rule = qwix.QuantizationRule(
-      weight_qtype=qtype,
-      act_qtype=qtype,
-      weight_calibration_method=_calibration(own.bits),
-      act_calibration_method=_calibration(own.bits),
-    )
-    provider = qwix.PtqProvider(
-      [rule],
-      _conv_general_dilated_fn=_convolve_integers,
-      _dot_general_fn=_dot_integers,
-    )
-    network = qwix.quantize_model(module.clone(arithmetic='flax'), provider)
+  stored = flax.traverse_util.flatten_dict(quantized)
   params = {}
-  for path, like in flax.traverse_util.flatten_dict(init(network)).items():
-    if path in flat:
-      params[path] = jnp.asarray(flat[path])
+  for path, like in flax.traverse_util.flatten_dict(shapes).items():
+    if path in stored:
+      params[path] = jnp.asarray(stored[path])
       continue
-    size = int(np.prod(like.shape))
-    codes = _unpack_bits(np.asarray(flat[*path, 'codes']), own.bits, size)
-    if own.in_buckets:
-      rows = np.pad(codes.astype(np.float32), (0, -size % BUCKET))
-      buckets = Buckets(
-        rows.reshape(-1, BUCKET), flat[*path, 'lowest'], flat[*path, 'step']
-      )
-      params[path] = from_buckets(buckets, like.shape)
-    else:
-      values = codes.astype(np.int16) - 2 ** (own.bits - 1)
-      array = qwix.QArray(
-        jnp.asarray(values.reshape(like.shape), qtype),
-        jnp.asarray(flat[*path, 'scale']),
-      )
-      params[path] = like.replace(array=array)
+    kernel = {
+      key[-1]: array for key, array in stored.items() if key[:-1] == path
+    }
+    params[path] = _restore_kernel(kernel, like, scheme)
   return network, flax.traverse_util.unflatten_dict(params)
+
+
+def _integer_network(module: nn.Module, bits: int) -> nn.Module:
+  """Returns a network whose products are of integers, by qwix."""
+  import qwix
+
+  rule = qwix.QuantizationRule(
+    weight_qtype=f'int{bits}',
+    act_qtype=f'int{bits}',
+    weight_calibration_method=_calibration(bits),
+    act_calibration_method=_calibration(bits),
+  )
+  provider = qwix.PtqProvider(
+    [rule],
+    _conv_general_dilated_fn=_convolve_integers,
+    _dot_general_fn=_dot_integers,
+  )
+  return qwix.quantize_model(module.clone(quantization='flax'), provider)
+
+
+def _restore_kernel(stored: dict[str, Any], like, scheme: Scheme):
+  """Inverts `_quantize_kernel` for a parameter of the inference network.
+
+  Args:
+    stored: 'codes' and scales.
+    like: the parameter's shape; for integers, in the form that qwix expects.
+    scheme: the scheme of the stored kernel.
+  """
+  size = int(np.prod(like.shape))
+  codes = from_bytes(np.asarray(stored['codes']), scheme.bits, size)
+  if scheme.in_buckets:
+    rows = np.pad(codes.astype(np.float32), (0, -size % BUCKET))
+    buckets = Buckets(
+      rows.reshape(-1, BUCKET), stored['lowest'], stored['step']
+    )
+    return from_buckets(buckets, like.shape)
+  import qwix
+
+  values = codes.astype(np.int16) - 2 ** (scheme.bits - 1)
+  array = qwix.QArray(
+    jnp.asarray(values.reshape(like.shape), f'int{scheme.bits}'),
+    jnp.asarray(stored['scale']),
+  )
+  return like.replace(array=array)

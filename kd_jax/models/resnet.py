@@ -1,7 +1,8 @@
-"""ResNets for small images: every network of the CIFAR-10 experiments."""
+"""ResNets for small images: all networks of the CIFAR-10 experiments."""
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,8 @@ from flax import linen as nn
 from kd_jax.models import folding, layers, quantization
 from kd_jax.models.mlp import Features
 
-# Kaiming normal over fan_out for convolutions; dense layers uniform in
-# +-1/sqrt(fan_in), weights and bias alike. Both are PyTorch's.
+# PyTorch's initialization. Convolutions: Kaiming normal over fan_out. Dense
+# layers: weights and biases uniform in +-1/sqrt(fan_in).
 _CONV_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 _DENSE_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
@@ -23,52 +24,61 @@ def _bias_init(fan_in: int):
   )
 
 
-def _conv_norm(
-  x: jax.Array,
-  features: int,
-  size: int,
-  stride: int,
-  *,
-  net: 'ResNet | _Block',
-  name: str,
-  train: bool,
-  scale_init: float = 1.0,
-) -> jax.Array:
-  """A convolution, padded to keep the size but for the stride, and its norm.
+class _Conv(NamedTuple):
+  """A convolution that is followed by a batch norm.
 
-  Once the latter is folded into it, it has a bias instead; see folding.py.
+  Attributes:
+    features: number of output channels.
+    size: height and width of the kernel.
+    stride: stride of both axes.
+    scale_init: initial scale of the batch norm.
   """
+
+  features: int
+  size: int
+  stride: int = 1
+  scale_init: float = 1.0
+
+
+def _conv_norm(
+  x: jax.Array, conv: _Conv, *, net: 'ResNet | _Block', name: str, train: bool
+) -> jax.Array:
+  """Applies a convolution that keeps height / stride, and its batch norm.
+
+  If the batch norm is folded into the convolution, the convolution has a bias
+  instead; see folding.py.
+  """
+  scheme = quantization.SCHEMES[net.quantization]
   x = nn.Conv(
-    features,
-    (size, size),
-    strides=(stride, stride),
-    padding=size // 2,
+    conv.features,
+    (conv.size, conv.size),
+    strides=(conv.stride, conv.stride),
+    padding=conv.size // 2,
     use_bias=net.folded,
     dtype=net.dtype,
     kernel_init=_CONV_INIT,
-    conv_general_dilated=quantization.ARITHMETICS[
-      net.arithmetic
-    ].conv_general_dilated,
+    conv_general_dilated=scheme.conv_general_dilated,
     name=name,
   )(x)
   if net.folded:
     return x
-  return layers.BatchNorm(scale_init=scale_init, name=folding.norm_name(name))(
-    x, train=train
+  norm = layers.BatchNorm(
+    scale_init=conv.scale_init, name=folding.norm_name(name)
   )
+  return norm(x, train=train)
 
 
 class _Block(nn.Module):
   """A residual block.
 
   Attributes:
-    layers: (kernel size, channels) of each convolution; the first of size 3
-      carries the stride.
-    stride: of the block.
-    zero_init: whether the last batch norm's scale starts at 0, and with it
-      the block as its shortcut.
-    dtype: of the computation.
-    arithmetic: a name in `quantized.ARITHMETICS`.
+    layers: (kernel size, channels) of each convolution. The first convolution
+      of size 3 has the stride of the block.
+    stride: stride of the block.
+    zero_init: whether the scale of the last batch norm starts at 0. The block
+      then starts as its shortcut.
+    dtype: type of the computation.
+    quantization: a name in `quantization.SCHEMES`.
     folded: as in `ResNet`.
   """
 
@@ -76,31 +86,30 @@ class _Block(nn.Module):
   stride: int
   zero_init: bool
   dtype: jnp.dtype
-  arithmetic: str
+  quantization: str
   folded: bool
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     channels = self.layers[-1][1]
-    convolution = functools.partial(_conv_norm, net=self, train=train)
+    conv_norm = functools.partial(_conv_norm, net=self, train=train)
     shortcut = x
     if self.stride != 1 or x.shape[-1] != channels:
-      shortcut = convolution(x, channels, 1, self.stride, name='shortcut')
-    stride = self.stride
+      shortcut = conv_norm(x, _Conv(channels, 1, self.stride), name='shortcut')
+    remaining_stride = self.stride
     for i, (size, width) in enumerate(self.layers):
       if i > 0:
         x = nn.relu(x)
-      own = stride if size == 3 else 1
-      stride = stride // own  # Taken once.
+      stride = remaining_stride if size == 3 else 1
+      remaining_stride //= stride
       is_last = i == len(self.layers) - 1
       scale_init = 0.0 if self.zero_init and is_last else 1.0
-      x = convolution(
-        x, width, size, own, name=f'conv{i}', scale_init=scale_init
-      )
+      x = conv_norm(x, _Conv(width, size, stride, scale_init), name=f'conv{i}')
     return nn.relu(x + shortcut)
 
 
-# Convolutions of a block of so many filters, as (kernel size, channels).
+# From the number of filters to the convolutions of a block, each as (kernel
+# size, channels).
 BLOCKS = {
   'basic': lambda width: ((3, width), (3, width)),
   'bottleneck': lambda width: ((1, width), (3, width), (1, 4 * width)),
@@ -110,28 +119,29 @@ BLOCKS = {
 class ResNet(nn.Module):
   """Stem -> stages of residual blocks -> global average pool -> Dense.
 
-  The defaults are ResNet-18 as the paper's program has it for 32x32 images: a
-  3x3 stem of stride 1 and a 3x3 max pool of stride 2 behind it. Its ResNet-50
-  has `block='bottleneck', blocks=(3, 4, 6, 3)`.
+  The defaults are the ResNet-18 of the paper's code for 32x32 images: a 3x3
+  stem of stride 1, followed by a 3x3 max pool of stride 2. The paper's
+  ResNet-50 has `block='bottleneck', blocks=(3, 4, 6, 3)`.
 
   Attributes:
-    num_classes: K.
+    num_classes: number of classes, K.
     block: a name in BLOCKS.
-    blocks: of each stage.
-    min_blocks: a stage has at least so many. With 0, a stage of no blocks is
-      left out; with 1, it is as in the paper's program, where (1, 1, 0, 0) is
-      the same network as (1, 1, 1, 1).
-    widths: filters of each stage, and of the stem as those of the first.
-    strides: of the first block of each stage.
-    stem_stride: of the first convolution.
-    stem_pool: whether a max pool follows it.
-    zero_init: whether each block starts as its shortcut, the last scale in it
-      being 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+    blocks: number of blocks of each stage.
+    min_blocks: least number of blocks of a stage. With 0, a stage of 0 blocks
+      is left out. With 1, as in the paper's code, such a stage has one block:
+      (1, 1, 0, 0) is the same network as (1, 1, 1, 1).
+    widths: number of filters of each stage. The stem has those of the first.
+    strides: stride of the first block of each stage.
+    stem_stride: stride of the first convolution.
+    stem_pool: whether a max pool follows the first convolution.
+    zero_init: whether each block starts as its shortcut, because its last
+      scale is 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     temperature: as in `MLP`.
-    dtype: of the computation; parameters, statistics and logits are float32.
-    arithmetic: a name in `quantized.ARITHMETICS`.
-    folded: whether the batch norms are in the convolutions: for use alone, of
-      variables from `fold`.
+    dtype: type of the computation; parameters, statistics and logits are
+      float32.
+    quantization: a name in `quantization.SCHEMES`.
+    folded: whether the batch norms are folded into the convolutions. For
+      inference only, with variables from `folding.fold`.
 
   Reference: He et al. 2016, arXiv:1512.03385.
   """
@@ -147,20 +157,21 @@ class ResNet(nn.Module):
   zero_init: bool = False
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
-  arithmetic: str = 'float'
+  quantization: str = 'float'
   folded: bool = False
 
   @property
   def cpu_batch(self) -> int | None:
-    """Images that a CPU computes fastest at a time; None if that is unknown.
+    """The batch size at which a CPU is fastest; None if it is unknown.
 
-    Of many more, what a layer leaves for the next falls out of its caches.
+    With much larger batches, the output of a layer does not fit into the CPU's
+    caches.
     """
-    return None if self.arithmetic == 'flax' else 100
+    return None if self.quantization == 'flax' else 100
 
   @property
   def feature_names(self) -> tuple[str, ...]:
-    """Names of the features, in the order of depth."""
+    """The names of the features, from the first layer to the last."""
     stages = (
       f'stage{i + 1}'
       for i, count in enumerate(self.blocks)
@@ -172,25 +183,21 @@ class ResNet(nn.Module):
   def __call__(
     self, images: jax.Array, *, train: bool
   ) -> tuple[jax.Array, Features]:
-    """Args: images [B, H, W, C] float. Returns: logits [B, K], features.
+    """Returns logits [B, K] and features by name.
 
-    Features are 'stem' and 'stage1' to 'stage4', [B, H, W, C] each, and
+    Features are 'stem' and 'stage1' to 'stage4', each [B, H, W, C], and
     'pooled' [B, C].
+
+    Args:
+      images: [B, H, W, C] float.
+      train: whether batch norm takes the statistics of the batch.
     """
     features: Features = {}
     x = images.astype(self.dtype)
-    x = _conv_norm(
-      x,
-      self.widths[0],
-      3,
-      self.stem_stride,
-      net=self,
-      name='stem',
-      train=train,
-    )
-    x = nn.relu(x)
+    stem = _Conv(self.widths[0], 3, self.stem_stride)
+    x = nn.relu(_conv_norm(x, stem, net=self, name='stem', train=train))
     if self.stem_pool:
-      is_plain = self.arithmetic == 'flax'
+      is_plain = self.quantization == 'flax'
       x = (layers.plain_max_pool if is_plain else layers.max_pool)(x)
     features['stem'] = x
     stages = zip(self.blocks, self.widths, self.strides, strict=True)
@@ -201,7 +208,7 @@ class ResNet(nn.Module):
           stride if j == 0 else 1,
           self.zero_init,
           self.dtype,
-          self.arithmetic,
+          self.quantization,
           self.folded,
           name=f'stage{i + 1}_block{j}',
         )(x, train=train)
@@ -212,7 +219,7 @@ class ResNet(nn.Module):
       self.num_classes,
       kernel_init=_DENSE_INIT,
       bias_init=_bias_init(x.shape[-1]),
-      dot_general=quantization.ARITHMETICS[self.arithmetic].dot_general,
+      dot_general=quantization.SCHEMES[self.quantization].dot_general,
       name='logits',
     )(x)
     return logits / self.temperature, features

@@ -1,9 +1,10 @@
-"""Networks of the user's own, by the name of a function that gives them.
+"""Networks that a user defines, found by the name of a function.
 
-`package.module:function` in the place of a model's kind is a function of K that
-returns a Flax module; as a teacher's module, it is a function without arguments
-that returns an apply function and its variables, of Flax, plain JAX or anything
-that computes with JAX.
+The name is `package.module:function`. As the `kind` of a model, it names a
+function of the number of classes that returns a Flax module. As the `module` of
+a teacher, it names a function without arguments that returns a trained network
+as (apply, variables). `apply` may be Flax, plain JAX or anything else that
+computes with JAX.
 """
 
 import functools
@@ -21,49 +22,55 @@ PyTree = Any
 Features = dict[str, jax.Array]
 
 
-class NotFound(ValueError):
-  """There is no such function, or it does not return what it should."""
+class FunctionError(ValueError):
+  """A user's function is missing, or returns a wrong type."""
 
 
-def is_name(kind: str) -> bool:
-  """Whether a model's kind names a function of the user's."""
+def is_function_name(kind: str) -> bool:
+  """Returns whether a model's kind names a user's function."""
   return ':' in kind
 
 
 @functools.cache
-def function(name: str) -> Callable[..., Any]:
-  """Returns the function that `package.module:function` names.
+def find_function(name: str) -> Callable[..., Any]:
+  """Imports a user's function.
 
+  Args:
+    name: `package.module:function`.
   Raises:
-    NotFound: if it is not there.
+    FunctionError: if Python finds no such function, or the import fails.
   """
   module, _, attribute = name.partition(':')
   try:
-    # Which importlib would take as relative to a package that there is not.
+    # importlib would take the name as relative, and no package is given.
     if module.startswith('.'):
       raise ImportError(f'{module!r} is no package')
     found = getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError, ValueError) as error:
-    raise NotFound(
-      f'{error}; expected package.module:function, of a package that Python '
-      'finds from here'
+    raise FunctionError(
+      f'{error}; expected package.module:function, in a package that Python '
+      'can import from the current folder'
     ) from None
-  except Exception as error:  # It is the user's code.
-    raise NotFound(f'{type(error).__name__}: {error}') from error
+  # Importing the user's module can raise any exception.
+  except Exception as error:
+    raise FunctionError(f'{type(error).__name__}: {error}') from error
   if not callable(found):
-    raise NotFound(f'{attribute} is no function')
+    raise FunctionError(f'{attribute} is no function')
   return found
 
 
-def source(name: str) -> str:
-  """Returns what the function that a name names is made of: a digest (hex).
+def source_digest(name: str) -> str:
+  """Returns a digest (hex) of the source files of a user's function.
 
-  It is of the file of the module, and of that where the function is defined, so
-  that what was trained by an earlier state of them is known to be.
+  The digest covers the file of the named module and the file that defines the
+  function. It tells results that an earlier state of these files has produced.
+
+  Args:
+    name: `package.module:function`.
   """
   named = importlib.import_module(name.partition(':')[0])
-  defined = inspect.getmodule(function(name))
-  paths = [getattr(module, '__file__', None) for module in (named, defined)]
+  defining = inspect.getmodule(find_function(name))
+  paths = [getattr(module, '__file__', None) for module in (named, defining)]
   content = [pathlib.Path(path).read_bytes() for path in filter(None, paths)]
   return hashlib.sha256(b''.join(dict.fromkeys(content))).hexdigest()
 
@@ -72,86 +79,103 @@ def _with_features(output: Any) -> tuple[jax.Array, Features]:
   return output if isinstance(output, tuple) else (output, {})
 
 
-class Own(nn.Module):
-  """A Flax module of the user's, called as ours are.
+class UserModule(nn.Module):
+  """A user's Flax module with the call signature of this project's networks.
 
   Attributes:
-    inner: (images [B, H, W, C] float32, *, train) -> logits [B, K], or logits
-      and features by name. With features, its `feature_names` give their order.
+    inner: the user's module: (images [B, H, W, C] float32, *, train) -> logits
+      [B, K], or logits and features by name. A module with features lists
+      them from the first layer to the last in `feature_names`.
   """
 
   inner: nn.Module
 
   @property
   def feature_names(self) -> tuple[str, ...]:
-    """Names of the features, in the order of depth."""
+    """The names of the features, from the first layer to the last."""
     return tuple(getattr(self.inner, 'feature_names', ()))
 
   def __call__(
     self, images: jax.Array, *, train: bool
   ) -> tuple[jax.Array, Features]:
-    """Args: images [B, ...] float. Returns: logits [B, K] and features."""
+    """Returns logits [B, K] and features by name; {} without features.
+
+    Args:
+      images: [B, ...] float.
+      train: passed to the user's module.
+    """
     return _with_features(self.inner(images, train=train))
 
 
-def module(name: str, num_classes: int) -> Own:
-  """Returns the Flax module that a function of the user's gives for K classes.
+def make_module(name: str, num_classes: int) -> UserModule:
+  """Returns the Flax module that a user's function makes for K classes.
 
+  Args:
+    name: `package.module:function`.
+    num_classes: K.
   Raises:
-    NotFound: if it gives something else.
+    FunctionError: if the function does not return a Flax module.
   """
-  inner = function(name)(num_classes)
+  inner = find_function(name)(num_classes)
   if not isinstance(inner, nn.Module):
-    raise NotFound(
+    raise FunctionError(
       f'returned {type(inner).__name__}; expected a Flax module (flax.linen)'
     )
-  return Own(inner)
+  return UserModule(inner)
 
 
-class Trained:
-  """A trained network of the user's, called as a Flax module is.
+class TrainedNetwork:
+  """A user's trained network, with the interface of a Flax module.
 
   Attributes:
-    variables: of it.
-    feature_names: there are none.
+    variables: {'params': the user's variables, 'batch_stats': {}}.
+    feature_names: (); the network has no features.
   """
 
   feature_names = ()
 
   def __init__(self, apply: Callable[..., Any], params: PyTree):
-    """Args: apply: (params, images [B, H, W, C] float32) -> logits [B, K]."""
+    """Wraps a function and its variables.
+
+    Args:
+      apply: (params, images [B, H, W, C] float32) -> logits [B, K].
+      params: the variables that `apply` takes.
+    """
     self._apply = apply
     self.variables = {'params': params, 'batch_stats': {}}
 
   def init(self, key: jax.Array, images: jax.Array, *, train: bool) -> PyTree:
-    """Returns its variables: it is trained."""
+    """Returns the trained variables; all arguments are ignored."""
     del key, images, train
     return self.variables
 
   def apply(
     self, variables: PyTree, images: jax.Array, *, train: bool, rngs=None
   ) -> tuple[jax.Array, Features]:
-    """Returns logits [B, K], and no features."""
+    """Returns logits [B, K], and {} for the features."""
     del train, rngs
     return self._apply(variables['params'], images), {}
 
   def init_with_output(self, key, images, *, train: bool):
-    """As Flax modules have it."""
+    """Returns the network's output and its variables, as Flax modules do."""
     variables = self.init(key, images, train=train)
     return self.apply(variables, images, train=train), variables
 
 
 @functools.cache
-def trained(name: str) -> Trained:
-  """Returns the trained network that a function of the user's gives.
+def load_trained(name: str) -> TrainedNetwork:
+  """Returns the trained network that a user's function returns.
 
+  Args:
+    name: `package.module:function`.
   Raises:
-    NotFound: if it gives something else.
+    FunctionError: if the function does not return (apply, variables).
   """
-  given = function(name)()
-  if not (isinstance(given, tuple) and len(given) == 2 and callable(given[0])):
-    raise NotFound(
-      f'returned {type(given).__name__}; expected (apply, variables), where '
-      'apply(variables, images) gives logits'
+  returned = find_function(name)()
+  is_pair = isinstance(returned, tuple) and len(returned) == 2
+  if not (is_pair and callable(returned[0])):
+    raise FunctionError(
+      f'returned {type(returned).__name__}; expected (apply, variables), where '
+      'apply(variables, images) returns logits'
     )
-  return Trained(*given)
+  return TrainedNetwork(*returned)

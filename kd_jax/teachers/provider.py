@@ -93,7 +93,7 @@ def _from_module(
   """Returns the trained network that a user's function gives."""
   name = config.teacher.module
   logging.info('teacher: the network that %s returns', name)
-  variables = user.trained(name).variables
+  variables = user.load_trained(name).variables
   folder = _folder(teachers_dir, name, config, dataset, variables)
   record = {'row': 'teacher', 'source': name}
   with files.locked(folder, wait=True):

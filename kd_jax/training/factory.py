@@ -109,7 +109,7 @@ def _place_of_loop(loop: str, kind: str) -> str:
   """Returns where the loop over steps is: 'device' or 'host'."""
   if loop != 'auto':
     return loop
-  if user.is_name(kind):
+  if user.is_function_name(kind):
     kind = 'resnet'  # A user's network is likely to have convolutions.
   return _LOOPS.get((jax.default_backend(), kind), 'device')
 

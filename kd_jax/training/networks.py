@@ -31,9 +31,9 @@ def make_module(model: ConfigDict, num_classes: int) -> nn.Module:
   fields = model.to_dict()
   kind = fields.pop('kind')
   if kind == config_lib.TRAINED:
-    return user.trained(fields['module'])
-  if user.is_name(kind):
-    return user.module(kind, num_classes)
+    return user.load_trained(fields['module'])
+  if user.is_function_name(kind):
+    return user.make_module(kind, num_classes)
   return MODELS[kind](num_classes=num_classes, **fields)
 
 

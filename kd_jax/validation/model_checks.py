@@ -53,7 +53,7 @@ def check_model(prefix: str, model: ConfigDict) -> None:
 
 def _check_kind(prefix: str, model: ConfigDict) -> None:
   """Checks that the kind is known, and that its fields are the section's."""
-  if user.is_name(model.kind):
+  if user.is_function_name(model.kind):
     _check_user_function(f'{prefix}.kind', model.kind)
     return
   if model.kind == config_lib.TRAINED:
@@ -74,8 +74,8 @@ def _check_kind(prefix: str, model: ConfigDict) -> None:
 
 def _check_user_function(field: str, name: str) -> None:
   try:
-    user.function(name)
-  except user.NotFound as error:
+    user.find_function(name)
+  except user.FunctionError as error:
     raise errors.UserError(f'config.{field}={name!r}: {error}') from None
 
 

@@ -174,8 +174,8 @@ CHOICES = {
   'optim.schedule': optimizers.SCHEDULES,
   'optim.name': optimizers.OPTIMIZERS,
   'distill.method': methods.METHODS,
-  'student.arithmetic': models.quantization.ARITHMETICS,
-  'teacher.model.arithmetic': models.quantization.ARITHMETICS,
+  'student.quantization': models.quantization.SCHEMES,
+  'teacher.model.quantization': models.quantization.SCHEMES,
 }
 
 

@@ -41,7 +41,7 @@ def _run(tmp_path_factory):
   rows = {
     'small': {'student.hidden': (20,)},
     'h50': {},
-    'int8': {'student.hidden': (20,), 'student.arithmetic': 'int8'},
+    'int8': {'student.hidden': (20,), 'student.quantization': 'int8'},
   }
   config = common.table(config, rows)
   experiment.run(config, workdir=folder / 'run', teachers_dir=folder)
@@ -224,7 +224,7 @@ def test_damaged_weights_are_not_exported(run, tmp_path):
 RESNET = dict(
   kind='resnet', block='basic', blocks=(1, 1), widths=(16, 32), strides=(1, 2),
   min_blocks=0, stem_stride=1, stem_pool=True, zero_init=False,
-  temperature=2.0, dtype='float32', arithmetic='float',
+  temperature=2.0, dtype='float32', quantization='float',
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Every method once more, in NumPy's float64, written from its formula.
+"""Reference implementations of all methods, in NumPy's float64.
 
-They take an example, a pair or a class at a time, and know nothing of masks:
-tests give them the examples that count.
+Each is written from its formula, for one example, pair or class at a time.
+They have no masks: tests pass only the unmasked examples.
 """
 
 import itertools
@@ -20,9 +20,9 @@ def _kl(p, q):
 
 
 def _by_example(loss):
-  """Makes a loss of one example's logits one of a batch's."""
+  """Turns a loss of one example's logits into a loss of a batch."""
 
-  def of_batch(student_logits, teacher_logits, **options):
+  def batch_loss(student_logits, teacher_logits, **options):
     return np.array(
       [
         loss(s, t, **options)
@@ -30,7 +30,7 @@ def _by_example(loss):
       ]
     )
 
-  return of_batch
+  return batch_loss
 
 
 @_by_example
@@ -68,10 +68,10 @@ def dkd(student_logits, teacher_logits, labels, temperature, alpha, beta):
   losses = []
   for s, t, y in zip(student_logits, teacher_logits, labels, strict=True):
     s, t = softmax(s / temperature), softmax(t / temperature)
-    of_target = _kl((t[y], 1 - t[y]), (s[y], 1 - s[y]))
+    target_kl = _kl((t[y], 1 - t[y]), (s[y], 1 - s[y]))
     others_s, others_t = np.delete(s, y), np.delete(t, y)
-    of_others = _kl(others_t / sum(others_t), others_s / sum(others_s))
-    losses.append(temperature**2 * (alpha * of_target + beta * of_others))
+    others_kl = _kl(others_t / sum(others_t), others_s / sum(others_s))
+    losses.append(temperature**2 * (alpha * target_kl + beta * others_kl))
   return np.array(losses)
 
 
@@ -83,13 +83,9 @@ def _pearson(a, b):
 def dist(student_logits, teacher_logits, temperature, inter, intra):
   s = np.array([softmax(row / temperature) for row in student_logits])
   t = np.array([softmax(row / temperature) for row in teacher_logits])
-  of_classes = np.mean(
-    [1 - _pearson(a, b) for a, b in zip(s.T, t.T, strict=True)]
-  )
-  of_examples = np.array(
-    [1 - _pearson(a, b) for a, b in zip(s, t, strict=True)]
-  )
-  return temperature**2 * (inter * of_examples + intra * of_classes)
+  classes = np.mean([1 - _pearson(a, b) for a, b in zip(s.T, t.T, strict=True)])
+  examples = np.array([1 - _pearson(a, b) for a, b in zip(s, t, strict=True)])
+  return temperature**2 * (inter * examples + intra * classes)
 
 
 @_by_example
@@ -101,25 +97,25 @@ def logit_standardization(s, t, base_temperature):
 
 
 def _by_layer(loss):
-  """Makes a loss of one layer's features one of several layers'."""
+  """Turns a loss of one layer's features into a loss of several layers."""
 
-  def of_layers(
+  def layers_loss(
     student_features, teacher_features, adapters=None, scales=None, **rest
   ):
     total = 0.0
     for k, (s, t) in enumerate(
       zip(student_features, teacher_features, strict=True)
     ):
-      own = None if adapters is None else adapters[k]
+      adapter = None if adapters is None else adapters[k]
       constant = {} if scales is None else {'scale': scales[k]}
-      total = total + loss(s, t, own, **constant, **rest)
+      total = total + loss(s, t, adapter, **constant, **rest)
     return total
 
-  return of_layers
+  return layers_loss
 
 
 def _smaller(s, t):
-  """Averages the larger of two maps [B, H, W, C] to the other's size."""
+  """Averages the larger of two maps [B, H, W, C] to the size of the other."""
   if s.ndim == 2:
     return s, t
   size = min(s.shape[1], t.shape[1])
@@ -155,35 +151,35 @@ def _normalize(x, norm):
 
 
 @_by_layer
-def hint(s, t, own):
+def hint(s, t, adapter):
   s, t = _smaller(s, t)
-  y = s @ own['map']['kernel'] + own['map']['bias']
-  difference = _normalize(y, own['norm']) - t
+  y = s @ adapter['map']['kernel'] + adapter['map']['bias']
+  difference = _normalize(y, adapter['norm']) - t
   return np.array([np.mean(row**2) for row in difference])
 
 
 @_by_layer
-def attention(s, t, own, power):
-  del own
+def attention(s, t, adapter, power):
+  del adapter
 
-  def places(example):
+  def vector(example):
     activity = np.mean(np.abs(example) ** power, axis=-1).ravel()
     return activity / np.linalg.norm(activity)
 
   s, t = _smaller(s, t)
   return np.array(
-    [np.mean((places(a) - places(b)) ** 2) for a, b in zip(s, t, strict=True)]
+    [np.mean((vector(a) - vector(b)) ** 2) for a, b in zip(s, t, strict=True)]
   )
 
 
 @_by_layer
-def vid(s, t, own):
+def vid(s, t, adapter):
   x, t = _smaller(s, t)
-  *hidden, last = own['layers']
+  *hidden, last = adapter['layers']
   for layer in hidden:
     x = np.maximum(x @ layer['kernel'] + layer['bias'], 0)
   mean = x @ last['kernel'] + last['bias']
-  variance = np.log1p(np.exp(own['rho'])) + 1e-5
+  variance = np.log1p(np.exp(adapter['rho'])) + 1e-5
   density = np.exp(-((t - mean) ** 2) / (2 * variance)) / np.sqrt(
     2 * np.pi * variance
   )
@@ -212,26 +208,26 @@ def review(student_features, teacher_features, adapters):
       weights
     )
 
-  total, behind = 0.0, None
+  total, deeper = 0.0, None
   for k in reversed(range(len(student_features))):
-    own = adapters[k]
-    x = student_features[k] @ own['in']['kernel'] + own['in']['bias']
-    x = _normalize(x, own['in_norm'])
-    if behind is not None:
-      times = x.shape[1] // behind.shape[1]
-      y = behind.repeat(times, axis=1).repeat(times, axis=2)
-      z = np.concatenate([x, y], axis=-1) @ own['fuse']['kernel']
-      z = 1 / (1 + np.exp(-(z + own['fuse']['bias'])))
+    adapter = adapters[k]
+    x = student_features[k] @ adapter['in']['kernel'] + adapter['in']['bias']
+    x = _normalize(x, adapter['in_norm'])
+    if deeper is not None:
+      times = x.shape[1] // deeper.shape[1]
+      y = deeper.repeat(times, axis=1).repeat(times, axis=2)
+      z = np.concatenate([x, y], axis=-1) @ adapter['fuse']['kernel']
+      z = 1 / (1 + np.exp(-(z + adapter['fuse']['bias'])))
       x = x * z[..., [0]] + y * z[..., [1]]
-    behind = x
-    y = _normalize(conv(x, own['out']), own['out_norm'])
+    deeper = x
+    y = _normalize(conv(x, adapter['out']), adapter['out_norm'])
     total = total + pyramid(*_smaller(y, teacher_features[k]))
   return total
 
 
 @_by_layer
-def similarity(s, t, own):
-  del own
+def similarity(s, t, adapter):
+  del adapter
 
   def rows(features):
     vectors = features.reshape(len(features), -1)
@@ -243,8 +239,8 @@ def similarity(s, t, own):
 
 
 @_by_layer
-def rkd(s, t, own, distance, angle):
-  del own
+def rkd(s, t, adapter, distance, angle):
+  del adapter
   n = len(s)
   huber = lambda x: 0.5 * x**2 if abs(x) < 1 else abs(x) - 0.5
 
@@ -269,8 +265,8 @@ def rkd(s, t, own, distance, angle):
 
 
 @_by_layer
-def correlation(s, t, own, gamma, order):
-  del own
+def correlation(s, t, adapter, gamma, order):
+  del adapter
 
   def kernel(features):
     x = features.reshape(len(features), -1)
@@ -283,14 +279,14 @@ def correlation(s, t, own, gamma, order):
 
 
 @_by_layer
-def crd(s, t, own, labels, tau, scale=None):
-  """`scale` is Z for each side, where it is to be a constant."""
+def crd(s, t, adapter, labels, tau, scale=None):
+  """Contrastive loss; `scale` holds constants Z for both anchor networks."""
 
   def embed(features, layer):
     x = features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-  a, b = embed(s, own[0]), embed(t, own[1])
+  a, b = embed(s, adapter[0]), embed(t, adapter[1])
   losses = np.zeros(len(a))
   for side, (x, y) in enumerate(((a, b), (b, a))):
     z = crd_scale(x, y, labels, tau) if scale is None else scale[side]
@@ -316,32 +312,32 @@ def crd_scale(x, y, labels, tau):
 
 
 def mutual(student_logits, peer_logits, temperature, constant):
-  """`constant` are the logits that each takes the other's as."""
+  """Mutual loss; `constant` holds the logits without a gradient."""
   s, p = constant
-  of_student = kl(student_logits, p, temperature=temperature)
-  return of_student + kl(peer_logits, s, temperature=temperature)
+  student_loss = kl(student_logits, p, temperature=temperature)
+  return student_loss + kl(peer_logits, s, temperature=temperature)
 
 
-def _nats(x, layers, of_teacher):
-  """-log of the probability that x is, or is not, the teacher's."""
+def _nats(x, layers, is_teachers):
+  """Returns -log of the probability that x is, or is not, the teacher's."""
   for i, layer in enumerate(layers):
     if i > 0:
       x = np.where(x > 0, x, 0.2 * x)
     x = x @ layer['kernel'] + layer['bias']
-  return np.logaddexp(0, -x[:, 0] if of_teacher else x[:, 0])
+  return np.logaddexp(0, -x[:, 0] if is_teachers else x[:, 0])
 
 
 def _center(logits):
   return logits - np.mean(logits, axis=1, keepdims=True)
 
 
-def adversarial_logits(student_logits, rival):
-  return _nats(_center(student_logits), rival, True)
+def adversarial_logits(student_logits, discriminator):
+  return _nats(_center(student_logits), discriminator, True)
 
 
-def tell_logits(student_logits, teacher_logits, rival):
-  return _nats(_center(teacher_logits), rival, True) + _nats(
-    _center(student_logits), rival, False
+def tell_logits(student_logits, teacher_logits, discriminator):
+  return _nats(_center(teacher_logits), discriminator, True) + _nats(
+    _center(student_logits), discriminator, False
   )
 
 
@@ -349,22 +345,24 @@ def _mapped(features, layer):
   return features.reshape(len(features), -1) @ layer['kernel'] + layer['bias']
 
 
-def adversarial_features(student_features, adapters, rival):
+def adversarial_features(student_features, adapters, discriminator):
   return sum(
-    _nats(_mapped(s, own), layers, True)
-    for s, own, layers in zip(student_features, adapters, rival, strict=True)
+    _nats(_mapped(s, adapter), layers, True)
+    for s, adapter, layers in zip(
+      student_features, adapters, discriminator, strict=True
+    )
   )
 
 
 def tell_features(
-  student_features, teacher_features, adapters, rival, doubt
+  student_features, teacher_features, adapters, discriminator, doubt
 ):  # fmt: skip
   return sum(
     _nats(t.reshape(len(t), -1), layers, True)
-    + _nats(_mapped(s, own), layers, False)
-    + doubt * _nats(_mapped(s, own), layers, True)
-    for s, t, own, layers in zip(
-      student_features, teacher_features, adapters, rival, strict=True
+    + _nats(_mapped(s, adapter), layers, False)
+    + doubt * _nats(_mapped(s, adapter), layers, True)
+    for s, t, adapter, layers in zip(
+      student_features, teacher_features, adapters, discriminator, strict=True
     )
   )
 
@@ -373,7 +371,7 @@ def quantized(
   student_features, teacher_features, feature_levels, adapters, student_bits,
   offsets,
 ):  # fmt: skip
-  """`offsets` are what rounding adds, which the gradient does not see."""
+  """Mimic loss; `offsets` are the rounding errors, which have no gradient."""
   del student_bits
   total = 0.0
   for s, t, layer, offset in zip(
@@ -402,6 +400,6 @@ def quantized_offsets(student_features, teacher_features, adapters, bits):
 
 
 def _nearest(x, last):
-  """Of the levels 0, 1/last, ..., 1."""
+  """Rounds to the nearest of 0, 1/last, ..., 1."""
   levels = np.linspace(0, 1, last + 1)
   return levels[np.abs(x[..., None] - levels).argmin(-1)]

@@ -1,4 +1,4 @@
-"""What the registry makes of a function, and of names of layers."""
+"""The registry: options of a method's function, and names of layers."""
 
 import pytest
 
@@ -20,30 +20,30 @@ MLP = {'hidden0': (30,), 'hidden1': (20,)}
     ('stem:stage1, stage2', [('stem', 'stage1'), ('stage2', 'stage2')]),
   ],
 )
-def test_layers_are_paired(layers, pairs):
+def test_layers_are_matched_in_pairs(layers, pairs):
   assert methods.match_layers(layers, STUDENT, TEACHER) == tuple(pairs)
 
 
-def test_layers_of_a_network_without_maps_are_all_its_layers():
+def test_a_network_without_maps_matches_its_vectors():
   assert methods.match_layers('maps', MLP, {'hidden0': (9,)}) == (
     ('hidden1', 'hidden0'),
   )
   assert methods.match_layers('map', MLP, MLP) == (('hidden1', 'hidden1'),)
-  # A vector is not held against a map.
+  # A vector is not matched with a map.
   assert methods.match_layers('maps', MLP, {'conv0': (9, 9, 3)} | MLP) == (
     ('hidden0', 'hidden0'),
     ('hidden1', 'hidden1'),
   )
 
 
-def test_a_layer_that_is_not_there_is_named():
+def test_the_error_names_a_missing_layer():
   with pytest.raises(ValueError, match="'stage3'.*last, maps.*stage1, stage2"):
     methods.match_layers('stage2:stage3', STUDENT, TEACHER)
   with pytest.raises(ValueError, match="'stem'"):
     methods.match_layers('stem', STUDENT, TEACHER)
 
 
-def test_a_functions_parameters_say_what_it_gets():
+def test_inputs_and_options_come_from_the_parameters():
   def fn(student_logits, labels, *, temperature, margin=2.0, count=3):
     del student_logits, labels, temperature, margin, count
 
@@ -57,17 +57,17 @@ def test_a_functions_parameters_say_what_it_gets():
   )
 
 
-def test_a_rivals_options_are_the_methods():
-  def fn(student_logits, rival, *, margin=2.0):
-    del student_logits, rival, margin
+def test_options_of_the_discriminator_loss_are_options_of_the_method():
+  def fn(student_logits, discriminator, *, margin=2.0):
+    del student_logits, discriminator, margin
 
-  def rival(student_logits, teacher_logits, rival, *, doubt=0.5):
-    del student_logits, teacher_logits, rival, doubt
+  def loss(student_logits, teacher_logits, discriminator, *, doubt=0.5):
+    del student_logits, teacher_logits, discriminator, doubt
 
-  options = methods.Method(fn, rival=rival).options
+  options = methods.Method(fn, discriminator_loss=loss).options
   assert options == {
     'weight': 1.0,
-    'rival_rate': 1e-3,
+    'discriminator_rate': 1e-3,
     'margin': 2.0,
     'doubt': 0.5,
   }

@@ -1,4 +1,4 @@
-"""The README's method of one's own, as a user would add it."""
+"""The README's example of a new method, as a user would add it."""
 
 import pathlib
 import re
@@ -23,7 +23,7 @@ def _get_config():
   del methods.METHODS['top_margin']
 
 
-def test_a_method_of_ones_own_is_trained_with_its_options(get_config, tmp_path):
+def test_the_readmes_method_is_trained_with_its_options(get_config, tmp_path):
   config = get_config('h300,method=kl+top_margin,protocol=as_written,smoke')
   assert config.distill.top_margin.to_dict() == {'weight': 2.0, 'margin': 1.0}
   config.data.name = 'generated'

@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: the same function, without them."""
+"""Batch norms folded into convolutions: the network computes the same."""
 
 import functools
 
@@ -18,7 +18,7 @@ NETWORKS = {
 
 
 def _with_random_norms(variables):
-  """Batch norms as of a trained network: no zeros, no ones."""
+  """Gives batch norms the values of a trained network: no zeros, no ones."""
   rng = np.random.default_rng(0)
 
   def replace(path, leaf):
@@ -29,7 +29,7 @@ def _with_random_norms(variables):
 
 
 @pytest.mark.parametrize('fields', NETWORKS.values(), ids=NETWORKS)
-def test_folding_changes_nothing_but_rounding(fields):
+def test_a_folded_network_is_equal_up_to_rounding(fields):
   module = models.ResNet(
     num_classes=3, blocks=(1, 2), widths=(8, 16), strides=(1, 2), **fields
   )
@@ -39,20 +39,20 @@ def test_folding_changes_nothing_but_rounding(fields):
   assert not folded['batch_stats']
   assert 'norm' not in str(jax.tree.structure(folded))
   images = jax.random.normal(jax.random.key(3), (5, 8, 8, 3))
-  use = lambda net: jax.jit(functools.partial(net.apply, train=False))
-  expected, features = use(module)(variables, images)
-  actual, folded_features = use(network)(folded, images)
+  forward = lambda net: jax.jit(functools.partial(net.apply, train=False))
+  expected, features = forward(module)(variables, images)
+  actual, folded_features = forward(network)(folded, images)
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
   for name, feature in features.items():
     np.testing.assert_allclose(
       folded_features[name], feature, rtol=1e-4, atol=1e-5
     )
-  # Its initial variables are of the same structure: it can be restored.
+  # Initial variables have the same structure, so a checkpoint can be restored.
   like = build.variables_like(network, (8, 8, 3))
   assert jax.tree.structure(like) == jax.tree.structure(folded)
 
 
-def test_networks_without_batch_norm_stay_as_they_are():
+def test_networks_without_batch_norm_do_not_change():
   module = models.MLP(hidden=(4,), num_classes=3)
   variables = {'params': {'x': jnp.ones(2)}, 'batch_stats': {}}
   assert models.folding.fold(module, variables) == (module, variables)

@@ -1,4 +1,4 @@
-"""Networks: shapes, parameter counts, dropout, the temperature inside."""
+"""MLP and ConvNet: shapes, parameter counts, dropout and temperature."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ def test_mlp_parameters_and_features(hidden):
   assert [f.shape for f in features.values()] == [(2, w) for w in hidden]
 
 
-def test_the_teacher_is_the_papers():
+def test_conv_net_is_the_papers_teacher():
   module = models.ConvNet(num_classes=10)
   variables = jax.eval_shape(lambda: _init(module))
   assert costs.count_parameters(variables) == 27_413_130
@@ -44,7 +44,7 @@ def test_the_teacher_is_the_papers():
   }
 
 
-def test_glorot_uniform_kernels_and_zero_biases():
+def test_kernels_are_glorot_uniform_and_biases_are_zero():
   params = _init(models.MLP(hidden=(300,), num_classes=10))['params']
   kernel = params['hidden0']['kernel']
   limit = np.sqrt(6 / (784 + 300))
@@ -66,7 +66,7 @@ def test_temperature_divides_the_logits():
   np.testing.assert_allclose(cooled * 3.5, plain, rtol=1e-6)
 
 
-def test_dropout_is_for_training_and_follows_the_key():
+def test_dropout_is_on_in_training_only_and_depends_on_the_key():
   module = models.MLP(hidden=(200,), num_classes=3, dropout_rate=0.5)
   variables = _init(module)
   images = jnp.ones((2, 28, 28, 1))
@@ -80,7 +80,7 @@ def test_dropout_is_for_training_and_follows_the_key():
   assert not np.allclose(logits(True, 0), logits(True, 1))
 
 
-def test_bfloat16_computes_in_it_and_returns_float32():
+def test_a_bfloat16_network_has_float32_parameters_and_logits():
   module = models.MLP(hidden=(5,), num_classes=3, dtype='bfloat16')
   variables = _init(module)
   assert variables['params']['hidden0']['kernel'].dtype == jnp.float32

@@ -1,4 +1,4 @@
-"""Batch norm and max pool: values and gradients against Flax's and XLA's."""
+"""Batch norm and max pool: values and gradients equal Flax's and XLA's."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def _images(seed=0, shape=SHAPE):
 
 
 def _variables():
-  own = layers.BatchNorm()
-  variables = own.init(jax.random.key(0), _images(), train=False)
+  norm = layers.BatchNorm()
+  variables = norm.init(jax.random.key(0), _images(), train=False)
   params = {
     'scale': jnp.linspace(0.5, 2, 5),
     'bias': jnp.linspace(-1, 1, 5),
@@ -25,7 +25,7 @@ def _variables():
   return variables | {'params': params}
 
 
-def _apply_own(variables, x, train):
+def _apply_ours(variables, x, train):
   return layers.BatchNorm().apply(
     variables, x, train=train, mutable=['batch_stats']
   )
@@ -38,23 +38,23 @@ def _apply_flax(variables, x, train):
 
 
 @pytest.mark.parametrize('train', [True, False])
-def test_batch_norm_is_flax_but_for_the_unbiased_running_variance(train):
+def test_batch_norm_equals_flax_except_the_unbiased_variance(train):
   x = _images()
-  (own, updates), (flax, expected) = (
-    apply(_variables(), x, train) for apply in (_apply_own, _apply_flax)
+  (ours, updates), (flax, expected) = (
+    apply(_variables(), x, train) for apply in (_apply_ours, _apply_flax)
   )
-  np.testing.assert_allclose(own, flax, atol=1e-5)
-  own, flax = updates['batch_stats'], expected['batch_stats']
-  np.testing.assert_allclose(own['mean'], flax['mean'], rtol=1e-5)
+  np.testing.assert_allclose(ours, flax, atol=1e-5)
+  ours, flax = updates['batch_stats'], expected['batch_stats']
+  np.testing.assert_allclose(ours['mean'], flax['mean'], rtol=1e-5)
   count = x.size // 5
   unbiased = 0.9 + (flax['var'] - 0.9) * count / (count - 1)
   np.testing.assert_allclose(
-    own['var'], unbiased if train else flax['var'], rtol=1e-5
+    ours['var'], unbiased if train else flax['var'], rtol=1e-5
   )
 
 
 @pytest.mark.parametrize('train', [True, False])
-def test_gradients_of_batch_norm_are_flax(train):
+def test_gradients_of_batch_norm_equal_flax(train):
   x, cotangent = _images(), _images(1)
 
   def gradients(apply):
@@ -65,14 +65,14 @@ def test_gradients_of_batch_norm_are_flax(train):
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
-    gradients(_apply_own),
+    gradients(_apply_ours),
     gradients(_apply_flax),
   )
 
 
-def test_gradients_of_batch_norm_against_finite_differences():
+def test_gradients_of_batch_norm_equal_finite_differences():
   x, cotangent = _images(shape=(2, 2, 2, 5)), _images(1, (2, 2, 2, 5))
-  loss = lambda x: jnp.sum(_apply_own(_variables(), x, True)[0] * cotangent)
+  loss = lambda x: jnp.sum(_apply_ours(_variables(), x, True)[0] * cotangent)
   gradient = jax.grad(loss)(x)
   for index in ((0, 0, 0, 0), (1, 1, 0, 3)):
     step = jnp.zeros_like(x).at[index].set(1e-2)
@@ -80,12 +80,12 @@ def test_gradients_of_batch_norm_against_finite_differences():
     np.testing.assert_allclose(gradient[index], slope, rtol=2e-2, atol=1e-2)
 
 
-def test_a_constant_channel_stays_finite():
+def test_the_gradient_of_a_constant_channel_is_finite():
   x = jnp.full(SHAPE, 7.0)
-  loss = lambda x: jnp.sum(_apply_own(_variables(), x, True)[0] ** 2)
+  loss = lambda x: jnp.sum(_apply_ours(_variables(), x, True)[0] ** 2)
   assert np.isfinite(jax.grad(loss)(x)).all()
   np.testing.assert_allclose(
-    _apply_own(_variables(), x, True)[0][0, 0, 0],
+    _apply_ours(_variables(), x, True)[0][0, 0, 0],
     _variables()['params']['bias'],
     atol=1e-3,
   )
@@ -95,15 +95,15 @@ def test_a_constant_channel_stays_finite():
   'size', [(8, 8), (7, 7), (5, 6), (4, 1), (3, 2), (2, 2), (1, 1)]
 )
 @pytest.mark.parametrize('ties', [False, True])
-def test_max_pool_gradient_is_xlas(size, ties):
-  """Ties too: the first maximum has it."""
+def test_max_pool_and_its_gradient_equal_xlas(size, ties):
+  """With ties, the first maximum receives the gradient."""
   x = _images(shape=(2, *size, 3))
   if ties:
     x = jnp.round(x / 3)
-  y, own = jax.vjp(layers.max_pool, x)
+  y, ours = jax.vjp(layers.max_pool, x)
   expected_y, xla = jax.vjp(
     lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x
   )
   np.testing.assert_array_equal(y, expected_y)
   cotangent = _images(1, y.shape)
-  np.testing.assert_allclose(own(cotangent)[0], xla(cotangent)[0], atol=1e-5)
+  np.testing.assert_allclose(ours(cotangent)[0], xla(cotangent)[0], atol=1e-5)

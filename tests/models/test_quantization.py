@@ -26,9 +26,9 @@ NETWORKS = {
     (8, 8, 3),
   ),
 }
-ROUNDED = [name for name, own in quantization.ARITHMETICS.items() if own.bits]
+ROUNDED = [name for name, own in quantization.SCHEMES.items() if own.bits]
 INTEGERS = [
-  name for name in ROUNDED if not quantization.ARITHMETICS[name].in_buckets
+  name for name in ROUNDED if not quantization.SCHEMES[name].in_buckets
 ]
 
 
@@ -54,7 +54,7 @@ def _levels(x, bits, axis):
 def test_products_of_integers_are_those_of_a_reference(arithmetic):
   rng = np.random.default_rng(0)
   x, kernel = rng.normal(size=(5, 12)), rng.normal(size=(12, 3))
-  own = quantization.ARITHMETICS[arithmetic]
+  own = quantization.SCHEMES[arithmetic]
   product = lambda x, kernel: own.dot_general(
     x, kernel, (((1,), (0,)), ((), ()))
   )
@@ -84,7 +84,7 @@ def test_a_convolution_of_integers_is_that_of_rounded_operands():
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   np.testing.assert_allclose(
-    convolve(quantization.ARITHMETICS['int4'].conv_general_dilated, x, kernel),
+    convolve(quantization.SCHEMES['int4'].conv_general_dilated, x, kernel),
     convolve(
       jax.lax.conv_general_dilated, _levels(x, 4, 0), _levels(kernel, 4, 3)
     ),
@@ -117,7 +117,7 @@ def test_a_bucket_of_one_value_stays_and_has_finite_gradients():
     quantization.to_buckets(x, 2), x.shape
   )
   np.testing.assert_array_equal(rounded(x), x)
-  dot = quantization.ARITHMETICS['buckets2'].dot_general
+  dot = quantization.SCHEMES['buckets2'].dot_general
   grad = jax.grad(
     lambda x: jnp.sum(
       dot(jnp.ones((1, 300)), x[:, None], (((1,), (0,)), ((), ())))
@@ -140,7 +140,7 @@ def test_packed_codes_come_back(bits, count, random):
 @pytest.mark.parametrize('name', NETWORKS)
 def test_what_is_stored_decides_as_what_was_trained(name, arithmetic):
   module, shape = NETWORKS[name]
-  module = module.clone(arithmetic=arithmetic)
+  module = module.clone(quantization=arithmetic)
   images = jax.random.normal(jax.random.key(0), (6, *shape))
   variables = _init(module, images)
   trained = _logits(module)(variables, images)
@@ -153,14 +153,14 @@ def test_what_is_stored_decides_as_what_was_trained(name, arithmetic):
   tolerance = {'int8': 0.01, 'int4': 0.1}.get(arithmetic, 1e-5)
   np.testing.assert_allclose(used, trained, atol=tolerance)
   assert np.mean(np.argmax(used, 1) == np.argmax(trained, 1)) > 0.8
-  floats = _logits(module.clone(arithmetic='float'))(variables, images)
+  floats = _logits(module.clone(quantization='float'))(variables, images)
   assert np.abs(floats - trained).max() > 1e-3  # There was rounding.
 
 
 @pytest.mark.parametrize('arithmetic', INTEGERS)
 def test_in_use_products_are_of_integers(arithmetic):
   module, shape = NETWORKS['resnet']
-  module = module.clone(arithmetic=arithmetic)
+  module = module.clone(quantization=arithmetic)
   images = jnp.zeros((2, *shape))
   variables = _init(module, images)
   packed = quantization.pack(variables['params'], arithmetic)
@@ -181,7 +181,7 @@ def _config(arithmetic):
   config.data.name = 'generated'
   config.teacher.model.update(filters=(4,), hidden=(32,))
   config.teacher.train.epochs = config.train.epochs = 1
-  config.student.arithmetic = arithmetic
+  config.student.quantization = arithmetic
   config.benchmark.batch_sizes = (1,)
   config.benchmark.budget_s = 0.01
   config.benchmark.cold_calls = 0
@@ -224,7 +224,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
 def test_bfloat16_and_unknown_arithmetic_are_refused():
   config = _config('int8')
   config.student.dtype = 'bfloat16'
-  with pytest.raises(errors.UserError, match='student.arithmetic'):
+  with pytest.raises(errors.UserError, match='student.quantization'):
     validation.validate(build.close_row(config, 'h50'))
   with pytest.raises(errors.UserError, match='int4'):
     validation.validate(build.close_row(_config('int7'), 'h50'))

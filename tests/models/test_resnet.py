@@ -1,4 +1,4 @@
-"""ResNets: the costs of protocol.md's table, initialization, features."""
+"""ResNets: costs as in protocol.md's table, initialization and features."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def _dropped(*blocks):
   return dict(blocks=(*blocks, *[0] * (4 - len(blocks))))
 
 
-# The networks of Table 2 in all readings: parameters, and millions of
-# multiply-accumulates of a 32x32 image.
+# The networks of the paper's Table 2 in all interpretations: parameters, and
+# millions of multiply-accumulates for a 32x32 image.
 COSTS = {
   'resnet50': (RESNET50, 23_520_842, 325.8),
   '2222': (dict(blocks=(2, 2, 2, 2)), 11_173_962, 140.2),
@@ -55,7 +55,7 @@ def test_parameters_and_multiply_accumulates(name):
   assert round(macs / 1e6, 1) == mega_macs
 
 
-def test_zero_blocks_count_as_one_or_drop_the_stage():
+def test_a_stage_of_zero_blocks_has_one_block_or_is_left_out():
   shapes = lambda **fields: jax.eval_shape(
     lambda: _init(models.ResNet(num_classes=10, **fields))
   )
@@ -66,7 +66,7 @@ def test_zero_blocks_count_as_one_or_drop_the_stage():
   assert not any(name.startswith(('stage3', 'stage4')) for name in dropped)
 
 
-def test_features_are_the_maps_of_every_stage():
+def test_features_are_the_maps_of_all_stages():
   module = models.ResNet(num_classes=7)
   variables = jax.eval_shape(lambda: _init(module))
   logits, features = jax.eval_shape(
@@ -83,7 +83,7 @@ def test_features_are_the_maps_of_every_stage():
   }
 
 
-def test_stem_without_pool_and_other_images():
+def test_a_stem_without_pool_and_images_of_another_size():
   module = models.ResNet(**SMALL, stem_pool=False)
   variables = jax.eval_shape(lambda: _init(module, (28, 20, 1)))
   _, features = jax.eval_shape(
@@ -93,13 +93,13 @@ def test_stem_without_pool_and_other_images():
   assert features['stage2'].shape == (2, 14, 10, 16)
 
 
-def test_initialization_is_pytorchs():
+def test_initialization_equals_pytorchs():
   params = _init(models.ResNet(num_classes=10, blocks=(1, 1, 1, 1)))['params']
   kernel = params['stage3_block0']['conv0']['kernel']
   fan_out = 3 * 3 * 256
   np.testing.assert_allclose(np.std(kernel), np.sqrt(2 / fan_out), rtol=0.01)
   assert abs(np.mean(kernel)) < 1e-4
-  # A normal distribution, not a truncated one: 0.27 % beyond three sigma.
+  # Normal, not truncated normal: 0.27 % lies beyond three sigma.
   beyond = np.mean(np.abs(kernel) > 3 * np.sqrt(2 / fan_out))
   np.testing.assert_allclose(beyond, 0.0027, rtol=0.2)
   assert (params['stem_norm']['scale'] == 1).all()
@@ -123,13 +123,13 @@ def test_zero_init_starts_each_block_as_its_shortcut():
     block = variables['params'][f'{stage}_block0']
     assert (block['norm1']['scale'] == 0).all()
     assert (block['norm0']['scale'] == 1).all()
-  # Stage 1 has no convolution in its shortcut: it gives what it is given.
+  # Stage 1 has no convolution in its shortcut: its output is its input.
   images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
   _, features = module.apply(variables, images, train=False)
   np.testing.assert_array_equal(features['stage1'], features['stem'])
 
 
-def test_training_updates_statistics_and_use_does_not():
+def test_only_training_updates_statistics():
   module = models.ResNet(**SMALL)
   variables = _init(module)
   images = 3 + jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
@@ -149,7 +149,7 @@ def test_training_updates_statistics_and_use_does_not():
   )
 
 
-def test_bfloat16_computes_in_it_with_float32_statistics_and_logits():
+def test_a_bfloat16_network_has_float32_statistics_and_logits():
   variables = _init(models.ResNet(**SMALL))
   half = models.ResNet(**SMALL, dtype='bfloat16')
   images = jax.random.normal(jax.random.key(1), (16, 32, 32, 3))

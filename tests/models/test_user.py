@@ -85,7 +85,7 @@ W = jnp.ones((784, 10))
   weights, stored = [], []
   for activation in ('jnp.sin', 'jnp.cos'):
     path.write_text(text.format(activation, activation))
-    for cached in (user.function, user.trained):
+    for cached in (user.find_function, user.load_trained):
       cached.cache_clear()
     sys.modules.pop('mine_to_edit', None)
     importlib.invalidate_caches()
@@ -107,7 +107,7 @@ def test_a_student_of_the_users_is_timed_restored_and_exported(run):
   assert timed.keys() == {'teacher', 'h50'}
   weights = jobs.restore(
     folder / 'run/students/h50/seed-0',
-    user.module('tests.own_networks:student', 10),
+    user.make_module('tests.own_networks:student', 10),
     data.load('generated').train.images,
   )
   assert weights['batch_stats']
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_named(tmp_path, field, name, message):
 def test_a_quantized_network_of_the_users_is_refused(tmp_path):
   fields = {
     'student.kind': 'tests.own_networks:student',
-    'student.arithmetic': 'int8',
+    'student.quantization': 'int8',
   }
-  with pytest.raises(errors.UserError, match='arithmetic.*float with'):
+  with pytest.raises(errors.UserError, match='quantization.*float with'):
     _run(tmp_path, **fields)

@@ -1,0 +1,35 @@
+"""Convolutions computed in the form that suits the backend.
+
+On a CPU, XLA's own convolution is up to 100 times slower than necessary if the
+output is 2x2 or smaller. XLA is also slow in the gradient of the kernel and in
+1x1 convolutions. For each shape this package computes a convolution, the
+gradient of its images and the gradient of its kernel in the form that was
+measured fastest on a CPU (`cpu_forms`). Other backends use XLA's convolution.
+"""
+
+from kd_jax.models.convolution.dispatch import (
+  FORMS,
+  IMAGES_GRADIENTS,
+  KERNEL_GRADIENTS,
+  Forms,
+  applies,
+  conv_general_dilated,
+  convolve_on_cpu,
+  convolve_with_forms,
+  cpu_forms,
+)
+from kd_jax.models.convolution.forms import Geometry, native
+
+__all__ = [
+  'FORMS',
+  'IMAGES_GRADIENTS',
+  'KERNEL_GRADIENTS',
+  'Forms',
+  'Geometry',
+  'applies',
+  'conv_general_dilated',
+  'convolve_on_cpu',
+  'convolve_with_forms',
+  'cpu_forms',
+  'native',
+]
