@@ -10,11 +10,11 @@ user's own.
 import os
 import pathlib
 
-from kd_jax.data import generated, store
+from kd_jax.data import generated, prepared_store
 from kd_jax.data.dataset import DataError, Dataset, Split
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
-from kd_jax.data.transfer import TRANSFER_SETS, transfer_set
+from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
 from kd_jax.runtime import files
 
 __all__ = [
@@ -44,7 +44,7 @@ def names() -> tuple[str, ...]:
 
 
 def is_on_disk(split: Split) -> bool:
-  """Whether a split's images are an `on_disk.Images`, and no array."""
+  """Whether a split's images are an `images_on_disk.Images`, and no array."""
   return hasattr(split.images, 'batches')
 
 
@@ -83,16 +83,16 @@ def load(
   if name in generated.SHAPES:
     return generated.load(name)
   if is_own:
-    from kd_jax.data import user_files
+    from kd_jax.data import user_datasets
 
     folder = _path(data_dir) or default_data_dir()
-    return user_files.load(name, folder, image_size, memory_gib)
+    return user_datasets.load(name, folder, image_size, memory_gib)
   if name not in SPECS:
     raise DataError(
       f'there is no data set {name!r}; there are: {", ".join(names())}, and of '
       'your own FILE.npz, a folder of images, and tfds:NAME'
     )
-  return store.load(
+  return prepared_store.load(
     SPECS[name],
     _path(data_dir) or default_data_dir(),
     _path(source_dir),

@@ -23,7 +23,7 @@ class Split:
 
   Attributes:
     images: [N, H, W, C] uint8; of a training split that is larger than memory
-      an `on_disk.Images`.
+      an `images_on_disk.Images`.
     labels: [N] int32.
   """
 

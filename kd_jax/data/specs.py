@@ -7,11 +7,11 @@ first load with wrong ones reports, once the md5 of every file has passed.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from kd_jax.data import raw
+from kd_jax.data import file_formats
 from kd_jax.data import sources as sources_lib
 from kd_jax.data.dataset import Split
 
-# Of our builders. Never that of an official one, so that both fit in a folder.
+# Of our tfds_builder. Never that of an official one, so that both fit in a folder.
 VERSION = '0.1.0'
 
 
@@ -108,7 +108,7 @@ _MNIST = Spec(
     images_md5='2646ac647ad5339dbf082846283269ea',
     labels_md5='27ae3e4e09519cfbb04c329615203637',
   ),
-  parse=raw.parse_idx,
+  parse=file_formats.parse_idx,
   array_digests={
     'train_images': (
       '5dce3c3ed22dfeb798804346e0d1a31e36ebf8d51123b3916a8fc08679fc0bde'
@@ -170,7 +170,7 @@ _FASHION_MNIST = Spec(
     images_md5='8181f5470baa50b63fa0f6fddb340f0a',
     labels_md5='15d484375f8d13e6eb1aabb0c3f46965',
   ),
-  parse=raw.parse_idx,
+  parse=file_formats.parse_idx,
   array_digests={
     'train_images': (
       'b23b490b5513f5991ae2eb4425ed74da5f1435d97eebb97d7899214fadc6018a'
@@ -235,7 +235,7 @@ _CIFAR10 = Spec(
       '803d5f7f4d78ea53de84dbe85f74fb6d',
     ),
   ),
-  parse=raw.parse_batches,
+  parse=file_formats.parse_batches,
   array_digests={
     'train_images': (
       'c97d2b688c6176b257aab9b596fade6909222d650da772fe570a44bc22ebb79f'
@@ -281,7 +281,7 @@ _CIFAR10 = Spec(
         'train_lables.json': _CIFAR10_BATCH_BYTES,
         'test_lables.json': _CIFAR10_BATCH_BYTES,
       },
-      rebuild=raw.batches_from_sheets,
+      rebuild=file_formats.batches_from_sheets,
     ),
   ),
   description='Small photographs of ten kinds: 50,000 to train on, 10,000 to'

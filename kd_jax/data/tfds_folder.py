@@ -21,7 +21,7 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.proto import tf_example_pb2
 
-from kd_jax.data import locks, progress
+from kd_jax.data import preparation_lock, progress
 from kd_jax.data.dataset import Arrays, DataError, Split, named_arrays
 
 
@@ -108,7 +108,7 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
       builder = tfds.builder(name, data_dir=data_dir)
       if not builder.is_prepared():
         # It takes what another process has prepared, but is no good at waiting.
-        with locks.exclusive(data_dir, name):
+        with preparation_lock.exclusive(data_dir, name):
           builder.download_and_prepare(
             file_format='array_record',
             download_config=tfds.download.DownloadConfig(

@@ -5,13 +5,13 @@ import logging
 import tensorflow_datasets as tfds
 import toys
 
-from kd_jax.data import builders, progress
+from kd_jax.data import progress, tfds_builder
 
 
 def test_preparing_is_quiet(tmp_path, capfd, caplog):
   caplog.set_level(logging.INFO, 'absl')
   toy = toys.idx_toy()
-  builders.prepare(toy.spec, toy.arrays, tmp_path)
+  tfds_builder.prepare(toy.spec, toy.arrays, tmp_path)
   assert capfd.readouterr() == ('', '')
   assert not caplog.messages
 
@@ -31,8 +31,8 @@ def test_the_chatter_is_there_to_be_kept_out(tmp_path, capfd, caplog):
   """Else the first test here could not fail."""
   caplog.set_level(logging.INFO, 'absl')
   toy = toys.idx_toy()
-  folder = builders.prepare(toy.spec, toy.arrays, tmp_path)
-  builder = builders.Builder(toy.spec, toy.arrays, tmp_path / 'loud')
+  folder = tfds_builder.prepare(toy.spec, toy.arrays, tmp_path)
+  builder = tfds_builder.Builder(toy.spec, toy.arrays, tmp_path / 'loud')
   builder.download_and_prepare(file_format='array_record')
   out, err = capfd.readouterr()
   assert 'Downloading and preparing' in out

@@ -8,7 +8,7 @@ import toys
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.proto import tf_example_pb2
 
-from kd_jax.data import builders, tfds_folder
+from kd_jax.data import tfds_builder, tfds_folder
 from kd_jax.data.dataset import DataError
 
 
@@ -32,14 +32,14 @@ def _assert_same(arrays, expected):
 @pytest.mark.parametrize('make', [toys.idx_toy, toys.batches_toy])
 def test_what_our_builder_writes_is_read_back(tmp_path, make):
   toy = make()
-  folder = builders.prepare(toy.spec, toy.arrays, tmp_path)
+  folder = tfds_builder.prepare(toy.spec, toy.arrays, tmp_path)
   assert folder == tmp_path / toy.spec.name / '0.1.0'
   assert len(list(folder.glob('*.array_record-*'))) == 2
   _assert_same(tfds_folder.read(folder, toy.spec.image_shape), toy.arrays)
 
 
 def test_our_folder_is_one_that_tfds_reads(tmp_path, idx_toy):
-  folder = builders.prepare(idx_toy.spec, idx_toy.arrays, tmp_path)
+  folder = tfds_builder.prepare(idx_toy.spec, idx_toy.arrays, tmp_path)
   source = tfds.builder_from_directory(folder).as_data_source('train')
   for example in source:
     index = int(example['id'].removeprefix(b'train_'))
@@ -52,7 +52,7 @@ def test_our_folder_is_one_that_tfds_reads(tmp_path, idx_toy):
 def test_our_builder_leaves_the_registry_of_tfds_alone():
   assert tfds.builder_cls('mnist').__module__.startswith('tensorflow_datasets')
   with pytest.raises(registered.DatasetNotFoundError):
-    registered.imported_builder_cls(builders.Builder.name)
+    registered.imported_builder_cls(tfds_builder.Builder.name)
 
 
 def test_the_order_is_had_back_without_ids(toy, official):
@@ -77,7 +77,7 @@ def test_tfrecord_without_tensorflow(toy, official, tmp_path, num_shards):
 
 
 def test_ids_tell_the_order_whatever_the_shuffle(tmp_path, idx_toy):
-  ours = builders.prepare(idx_toy.spec, idx_toy.arrays, tmp_path / 'ours')
+  ours = tfds_builder.prepare(idx_toy.spec, idx_toy.arrays, tmp_path / 'ours')
   folder = tfds_toys.as_tfrecord(ours, tmp_path / '1.0.0', is_reversed=True)
   arrays = tfds_folder.read(folder, idx_toy.spec.image_shape)
   _assert_same(arrays, idx_toy.arrays)

@@ -17,7 +17,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from kd_jax.data import raw
+from kd_jax.data import file_formats
 from kd_jax.data.dataset import Split, array_digest, named_arrays
 from kd_jax.data.specs import Archive, RawFile, Spec
 
@@ -103,7 +103,7 @@ def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
   names += ['t10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte']
   contents = serialize_idx(train) + serialize_idx(test)
   files = dict(zip(names, contents, strict=True))
-  return _toy('toy', (5, 4, 1), train, test, files, 2, raw.parse_idx)
+  return _toy('toy', (5, 4, 1), train, test, files, 2, file_formats.parse_idx)
 
 
 def batches_toy(seed: int = 0) -> Toy:
@@ -114,7 +114,9 @@ def batches_toy(seed: int = 0) -> Toy:
   names = ['data_batch_1.bin', 'data_batch_2.bin', 'test_batch.bin']
   contents = serialize_batches(train, 2) + serialize_batches(test, 1)
   files = dict(zip(names, contents, strict=True))
-  return _toy('toy_rgb', (5, 4, 3), train, test, files, 2, raw.parse_batches)
+  return _toy(
+    'toy_rgb', (5, 4, 3), train, test, files, 2, file_formats.parse_batches
+  )
 
 
 def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:

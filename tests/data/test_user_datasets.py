@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from kd_jax import data
-from kd_jax.data import locks
+from kd_jax.data import preparation_lock
 from tests.data import tfds_toys
 
 
@@ -358,7 +358,7 @@ def test_what_tfds_has_prepared_is_not_locked(tmp_path, monkeypatch):
   def refuse(*args):
     raise OSError('a read-only folder')
 
-  monkeypatch.setattr(locks, 'exclusive', refuse)
+  monkeypatch.setattr(preparation_lock, 'exclusive', refuse)
   assert len(data.load('tfds:toy_insects', data_dir=tmp_path).test.labels) == 3
 
 

@@ -16,10 +16,10 @@ import pytest
 import tfds_toys
 import toys
 
-from kd_jax.data import builders, store
+from kd_jax.data import prepared_store, tfds_builder
 from kd_jax.data.dataset import DataError
 
-ROOT = pathlib.Path(store.__file__).parents[2]
+ROOT = pathlib.Path(prepared_store.__file__).parents[2]
 
 
 def _with_sources(toy, *sources):
@@ -53,7 +53,7 @@ def home(data_dir) -> pathlib.Path:
 @pytest.fixture
 def loaded(idx_toy, data_dir, home):
   """The data folder after a first load; the source is gone."""
-  store.load(
+  prepared_store.load(
     _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files)),
     data_dir,
     None,
@@ -69,7 +69,7 @@ def loaded(idx_toy, data_dir, home):
 def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   toy = make()
   spec = _with_sources(toy, toys.FakeSource('web', toy.files))
-  first = store.load(spec, data_dir, None)
+  first = prepared_store.load(spec, data_dir, None)
   _assert_has(first, toy)
   home = data_dir / toy.spec.name / '0.1.0'
   assert len(list(home.glob('*.array_record-*'))) == 2
@@ -79,7 +79,7 @@ def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   left = {p.name for p in (data_dir / '.kd_jax').iterdir()}
   assert left == {f'{toy.spec.name}.lock'}  # downloads are gone
   before = _snapshot(data_dir)
-  second = store.load(toy.spec, data_dir, None)
+  second = prepared_store.load(toy.spec, data_dir, None)
   _assert_has(second, toy)
   assert second.digest == first.digest
   assert _snapshot(data_dir) == before
@@ -105,7 +105,7 @@ def test_places_are_tried_in_order(
     toys.FakeSource('mirror 2', idx_toy.files, log=log),
     toys.FakeSource('mirror 3', idx_toy.files, log=log),
   )
-  _assert_has(store.load(spec, data_dir, tmp_path / 'named'), idx_toy)
+  _assert_has(prepared_store.load(spec, data_dir, tmp_path / 'named'), idx_toy)
   assert log.read_text().split('\n') == ['official', 'mirror 1', 'mirror 2', '']
   refused = [m for m in caplog.messages if m.startswith('toy: refused ')]
   expected = [
@@ -134,7 +134,7 @@ def test_when_all_fail_each_source_and_reason_is_listed(
     toys.FakeSource('locked mirror', error=PermissionError('not for you')),
   )
   with pytest.raises(DataError) as caught:
-    store.load(spec, data_dir, tmp_path / 'named')
+    prepared_store.load(spec, data_dir, tmp_path / 'named')
   lines = str(caught.value).split('\n')
   assert lines[0] == 'toy: no source has it.'
   assert lines[1] == f'- folder {tmp_path / "named"}: no such folder'
@@ -167,7 +167,7 @@ def test_every_packaging_gives_the_same(idx_toy, data_dir, tmp_path, packaging):
     (folder / name).write_bytes(content)
     spec = idx_toy.with_archive(content, name)
   before = _snapshot(folder)
-  _assert_has(store.load(spec, data_dir, folder), idx_toy)
+  _assert_has(prepared_store.load(spec, data_dir, folder), idx_toy)
   assert _snapshot(folder) == before  # the user's
 
 
@@ -180,7 +180,7 @@ def test_arrays_in_another_order_are_refused(idx_toy, data_dir):
     array_digests=digests,
   )
   with pytest.raises(DataError, match='web: test_labels is not the original'):
-    store.load(spec, data_dir, None)
+    prepared_store.load(spec, data_dir, None)
 
 
 # TFDS folders of the user's
@@ -202,17 +202,17 @@ def test_a_tfds_folder_is_used_as_it_is(
     monkeypatch.setenv('TFDS_DATA_DIR', str(root))
   before = _snapshot(theirs)
   named = theirs if where == 'named' else None
-  _assert_has(store.load(idx_toy.spec, data_dir, named), idx_toy)
+  _assert_has(prepared_store.load(idx_toy.spec, data_dir, named), idx_toy)
   assert _snapshot(theirs) == before
   assert not list(home.glob('*.array_record-*'))  # nothing prepared anew
-  _assert_has(store.load(idx_toy.spec, data_dir, None), idx_toy)
+  _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
 
 
 def test_a_bad_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
   theirs = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
   before = _snapshot(theirs)
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
-  _assert_has(store.load(spec, data_dir, None), idx_toy)
+  _assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
   assert f'toy: refused TFDS folder {theirs}: train_images is' in caplog.text
   assert _snapshot(theirs) == before
 
@@ -223,7 +223,7 @@ def test_a_folder_in_the_way_is_left_alone(idx_toy, data_dir, home):
   before = _snapshot(home)
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   with pytest.raises(DataError, match='in the way') as caught:
-    store.load(spec, data_dir, None)
+    prepared_store.load(spec, data_dir, None)
   assert str(home) in str(caught.value)
   assert '--data_dir=' in str(caught.value)
   assert _snapshot(home) == before
@@ -257,7 +257,7 @@ def test_a_damaged_array_is_decoded_again(
   good = path.read_bytes()
   path.write_bytes(damage(good))
   assert path.read_bytes() != good
-  _assert_has(store.load(loaded.spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
   (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= 30]
   assert warning.startswith(f'{path}: damaged')
   assert path.read_bytes() == good
@@ -265,7 +265,7 @@ def test_a_damaged_array_is_decoded_again(
 
 def test_a_missing_array_is_decoded_again(loaded, data_dir, home, caplog):
   (home / 'test_labels.npy').unlink()
-  _assert_has(store.load(loaded.spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
   assert f'{home / "test_labels.npy"}: missing' in caplog.text
 
 
@@ -279,7 +279,7 @@ def test_arrays_are_never_unpickled(loaded, data_dir, home, tmp_path):
 
   pickled = np.array([Trap()], dtype=object)
   np.save(home / 'train_labels.npy', pickled, allow_pickle=True)
-  _assert_has(store.load(loaded.spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
   assert not trap.exists()
 
 
@@ -304,27 +304,27 @@ def test_damaged_records_are_prepared_again(
   (home / 'train_images.npy').unlink()
   spoil(home)
   spec = _with_sources(loaded, toys.FakeSource('web again', loaded.files))
-  _assert_has(store.load(spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(spec, data_dir, None), loaded)
   assert f'{home}: damaged (' in caplog.text
   assert f'{home}: removed, as it was damaged' in caplog.text
   assert {p.name for p in home.iterdir()} == good
   assert 'web again' in (home / 'made_by_kd_jax.json').read_text()
   # What was prepared is whole: the arrays can be had from it again.
   (home / 'train_images.npy').unlink()
-  _assert_has(store.load(loaded.spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
 
 def test_records_of_other_data_are_prepared_again(loaded, data_dir, home):
-  other = builders.prepare(
+  other = tfds_builder.prepare(
     loaded.spec, toys.idx_toy(seed=1).arrays, data_dir / 'other'
   )
   for path in other.glob('*.array_record-*'):
     path.replace(home / path.name)
   (home / 'train_images.npy').unlink()
   with pytest.raises(DataError, match='no source'):
-    store.load(loaded.spec, data_dir, None)
+    prepared_store.load(loaded.spec, data_dir, None)
   spec = _with_sources(loaded, toys.FakeSource('web', loaded.files))
-  _assert_has(store.load(spec, data_dir, None), loaded)
+  _assert_has(prepared_store.load(spec, data_dir, None), loaded)
 
 
 def test_damaged_records_and_no_source(loaded, data_dir, home):
@@ -335,7 +335,7 @@ def test_damaged_records_and_no_source(loaded, data_dir, home):
     loaded, toys.FakeSource('web', error=DataError('no answer'))
   )
   with pytest.raises(DataError, match='- web: no answer'):
-    store.load(spec, data_dir, None)
+    prepared_store.load(spec, data_dir, None)
   assert not damaged.exists()
 
 
@@ -347,7 +347,7 @@ def test_a_folder_that_cannot_be_written(idx_toy, tmp_path):
   data_dir = tmp_path / 'file' / 'data'
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   with pytest.raises(DataError, match='cannot be written') as caught:
-    store.load(spec, data_dir, None)
+    prepared_store.load(spec, data_dir, None)
   assert str(data_dir) in str(caught.value)
   assert '--data_dir=' in str(caught.value)
 
@@ -358,7 +358,7 @@ def test_local_data_is_used_though_nothing_can_be_written(
   tfds_toys.official(idx_toy, data_dir)
   (data_dir / '.kd_jax').write_text('')  # stands where our folder should go
   before = _snapshot(data_dir)
-  _assert_has(store.load(idx_toy.spec, data_dir, None), idx_toy)
+  _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
   assert 'cannot be written' in caplog.text
   assert _snapshot(data_dir) == before
 
@@ -368,7 +368,7 @@ def test_local_data_is_used_though_nothing_can_be_written(
 _LOAD = """
 import pathlib, sys, time
 import toys
-from kd_jax.data import builders, store
+from kd_jax.data import tfds_builder, prepared_store
 
 class Slow(toys.FakeSource):
   def fetch(self, folder):
@@ -380,7 +380,7 @@ import dataclasses
 toy = toys.idx_toy()
 source = Slow('web', toy.files, log=pathlib.Path(sys.argv[2]))
 spec = dataclasses.replace(toy.spec, sources=(source,))
-print(store.load(spec, pathlib.Path(sys.argv[1]), None).digest)
+print(prepared_store.load(spec, pathlib.Path(sys.argv[1]), None).digest)
 """
 
 
@@ -410,7 +410,7 @@ def test_two_processes_at_once_on_an_empty_folder(idx_toy, data_dir, tmp_path):
   results = [process.communicate(timeout=60) for process in processes]
   assert [p.returncode for p in processes] == [0, 0], results
   digests = {stdout for stdout, _ in results}
-  expected = store.load(idx_toy.spec, data_dir, None).digest
+  expected = prepared_store.load(idx_toy.spec, data_dir, None).digest
   assert digests == {f'{expected}\n'}
   assert log.read_text() == 'web\n'  # fetched once, by the first of them
 
@@ -421,7 +421,7 @@ def test_what_another_process_made_meanwhile_is_used(
   path = home / 'test_images.npy'
   good = path.read_bytes()
   path.unlink()
-  exclusive = store._exclusive
+  exclusive = prepared_store._exclusive
 
   @contextlib.contextmanager
   def wait_for_the_other(*args):
@@ -429,9 +429,11 @@ def test_what_another_process_made_meanwhile_is_used(
       path.write_bytes(good)
       yield scratch
 
-  monkeypatch.setattr(store, '_exclusive', wait_for_the_other)
-  monkeypatch.setattr(store, '_decode', lambda *args: pytest.fail('decoded'))
-  _assert_has(store.load(loaded.spec, data_dir, None), loaded)
+  monkeypatch.setattr(prepared_store, '_exclusive', wait_for_the_other)
+  monkeypatch.setattr(
+    prepared_store, '_decode', lambda *args: pytest.fail('decoded')
+  )
+  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
 
 def test_what_a_killed_process_left_is_in_nobodys_way(
@@ -447,15 +449,15 @@ def test_what_a_killed_process_left_is_in_nobodys_way(
   assert list((data_dir / '.kd_jax').glob('toy.scratch-*'))
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   start = time.monotonic()
-  _assert_has(store.load(spec, data_dir, None), idx_toy)
+  _assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
   assert time.monotonic() - start < 10
   assert not list((data_dir / '.kd_jax').glob('toy.scratch-*'))
 
 
 def test_a_later_load_imports_no_tfds(loaded, data_dir):
   script = (
-    'import sys, pathlib, toys; from kd_jax.data import store;'
-    'store.load(toys.idx_toy().spec, pathlib.Path(sys.argv[1]), None);'
+    'import sys, pathlib, toys; from kd_jax.data import prepared_store;'
+    'prepared_store.load(toys.idx_toy().spec, pathlib.Path(sys.argv[1]), None);'
     'sys.exit("tensorflow_datasets" in sys.modules)'
   )
   paths = [str(ROOT), str(pathlib.Path(__file__).parent)]

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import IO, TypeVar
 
-from kd_jax.data import raw
+from kd_jax.data import file_formats
 from kd_jax.data.dataset import DataError
 from kd_jax.data.specs import Archive, RawFile, Spec
 
@@ -102,7 +102,7 @@ def _read_file(path: pathlib.Path, file: RawFile) -> bytes:
     opened = gzip.open(path) if path.suffix == '.gz' else open(path, 'rb')
     with opened as stream:
       content = _read_at_most(stream, file.size)
-    raw.check_md5(content, file.md5)
+    file_formats.check_md5(content, file.md5)
   return content
 
 
@@ -125,7 +125,7 @@ def _read_archive(
     files = archive.rebuild(members) if archive.rebuild else members
     for file in spec.files:
       with _naming(file.name):
-        raw.check_md5(files[file.name], file.md5)
+        file_formats.check_md5(files[file.name], file.md5)
   return dict(files)
 
 

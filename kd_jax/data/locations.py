@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from absl import logging
 
-from kd_jax.data import decoded, local
+from kd_jax.data import array_cache, original_files
 from kd_jax.data.dataset import Arrays, DataError, named_arrays
 from kd_jax.data.sources import Source
 from kd_jax.data.specs import Spec
@@ -52,7 +52,7 @@ def find(
   for place in _places(spec, data_dir, source_dir, scratch):
     logging.info('%s: trying %s', spec.name, place.label)
     try:
-      arrays = decoded.check(place.read(), spec.array_digests)
+      arrays = array_cache.check(place.read(), spec.array_digests)
     except (DataError, OSError) as error:
       logging.warning('%s: refused %s: %s', spec.name, place.label, error)
       refused.append(f'\n- {place.label}: {error}')
@@ -102,7 +102,7 @@ def _read_prepared(spec: Spec, folder: pathlib.Path) -> Arrays:
 
 
 def _read_raw(spec: Spec, folder: pathlib.Path) -> Arrays:
-  content = local.read(folder, spec)
+  content = original_files.read(folder, spec)
   train, test = (
     spec.parse([content[file.name] for file in files], spec.image_shape)
     for files in (spec.train, spec.test)
