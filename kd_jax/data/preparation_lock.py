@@ -1,4 +1,4 @@
-"""A lock for each data set, of the processes that might prepare it."""
+"""A lock that lets one process at a time prepare a data set."""
 
 import contextlib
 import fcntl
@@ -9,15 +9,22 @@ from absl import logging
 
 
 @contextlib.contextmanager
-def exclusive(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-  """Holds the lock of a data set; yields the folder where locks lie."""
-  private = data_dir / '.kd_jax'
-  private.mkdir(parents=True, exist_ok=True)
-  # The kernel's lock: it goes with its process, however that ends.
-  with open(private / f'{name.replace("/", "-")}.lock', 'w') as lock:
+def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+  """Waits for the lock of a data set and holds the lock.
+
+  Args:
+    data_dir: the data folder.
+    name: the name of the data set.
+  Yields:
+    The folder of the locks, `data_dir/.kd_jax`.
+  """
+  lock_dir = data_dir / '.kd_jax'
+  lock_dir.mkdir(parents=True, exist_ok=True)
+  # The kernel releases an flock when its process ends, however it ends.
+  with open(lock_dir / f'{name.replace("/", "-")}.lock', 'w') as lock:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      logging.info('%s: waiting for the process that prepares it', name)
+      logging.info('%s: waiting for another process to prepare it', name)
       fcntl.flock(lock, fcntl.LOCK_EX)
-    yield private
+    yield lock_dir

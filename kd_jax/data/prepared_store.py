@@ -1,10 +1,11 @@
-"""The data folder: prepared once, decoded once, checked at every load.
+"""The store of prepared data sets, in the data folder.
 
-  <data_dir>/<name>/<version>/   ours: the array_record files, the arrays
-                                 decoded from them, and a mark of who made it
-  <data_dir>/.kd_jax/            locks, and downloads while they are needed
+  <data_dir>/<name>/<version>/   the array_record files, the arrays decoded from
+                                 them, and a mark that kd_jax made the folder
+  <data_dir>/.kd_jax/            locks, and downloads during preparation
 
-Whatever else lies in the data folder is the user's: read, never changed.
+A data set is prepared once, decoded once, and checked at every load. Everything
+else in the data folder belongs to the user: it is read and never changed.
 """
 
 import contextlib
@@ -33,24 +34,25 @@ _MARK = 'made_by_kd_jax.json'
 def load(
   spec: Spec, data_dir: pathlib.Path, source_dir: pathlib.Path | None
 ) -> Dataset:
-  """Loads a data set; the first time, gets and prepares it.
+  """Loads a built-in data set. The first load also fetches and prepares it.
 
   Args:
     spec: the data set.
-    data_dir: where prepared data is kept; made if need be.
-    source_dir: the first place to look for the original files, or None.
+    data_dir: the folder for prepared data; created if necessary.
+    source_dir: the folder that is searched first for the original files; or
+      None.
   Returns:
-    The data set, its arrays proven by their digests.
+    The data set; the digests of its arrays have been checked.
   Raises:
-    DataError: if no source has it, with the reason of each; or if the data
-      folder cannot be used.
+    DataError: if no location has the data, with the reason of each location; or
+      if the data folder cannot be used.
   """
   home = data_dir / spec.name / VERSION
   arrays, damaged = array_cache.read(home, spec.array_digests)
   if damaged:
     try:
-      with _exclusive(data_dir, spec.name) as scratch:
-        arrays = _restore(spec, home, source_dir, scratch)
+      with _locked_scratch_dir(data_dir, spec.name) as scratch_dir:
+        arrays = _restore(spec, home, source_dir, scratch_dir)
     except OSError as error:
       arrays = _find_without_writing(spec, data_dir, source_dir, error)
   return make_dataset(
@@ -63,28 +65,42 @@ def load(
 
 
 @contextlib.contextmanager
-def _exclusive(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-  """Holds the lock of a data set; yields a folder that is removed after."""
-  with preparation_lock.exclusive(data_dir, name) as private:
-    for left_behind in private.glob(f'{name}.scratch-*'):
-      shutil.rmtree(left_behind)
-    scratch = tempfile.mkdtemp(prefix=f'{name}.scratch-', dir=private)
+def _locked_scratch_dir(
+  data_dir: pathlib.Path, name: str
+) -> Iterator[pathlib.Path]:
+  """Holds the lock of a data set and provides a temporary folder."""
+  with preparation_lock.hold(data_dir, name) as lock_dir:
+    # A killed process leaves its folder behind.
+    for abandoned in lock_dir.glob(f'{name}.scratch-*'):
+      shutil.rmtree(abandoned)
+    scratch_dir = tempfile.mkdtemp(prefix=f'{name}.scratch-', dir=lock_dir)
     try:
-      yield pathlib.Path(scratch)
+      yield pathlib.Path(scratch_dir)
     finally:
-      shutil.rmtree(scratch, ignore_errors=True)
+      shutil.rmtree(scratch_dir, ignore_errors=True)
 
 
 def _restore(
   spec: Spec,
   home: pathlib.Path,
   source_dir: pathlib.Path | None,
-  scratch: pathlib.Path,
+  scratch_dir: pathlib.Path,
 ) -> Arrays:
-  """Makes `home` whole in the cheapest way; runs under the lock."""
+  """Completes a prepared folder in the cheapest way; the caller has the lock.
+
+  Args:
+    spec: the data set.
+    home: the prepared folder; it may be missing, incomplete or damaged.
+    source_dir: the folder that is searched first, or None.
+    scratch_dir: a temporary folder in the data folder.
+  Returns:
+    The arrays.
+  Raises:
+    DataError: if no location has the data, or `home` belongs to the user.
+  """
   arrays, damaged = array_cache.read(home, spec.array_digests)
   if not damaged:
-    return arrays  # Another process was first.
+    return arrays  # Another process has completed the folder.
   if (home / _MARK).exists():
     for path, reason in damaged.items():
       logging.warning('%s: %s; decoding it again', path, reason)
@@ -95,13 +111,13 @@ def _restore(
       logging.warning('%s: damaged (%s); preparing it again', home, error)
   elif home.exists():
     raise DataError(
-      f'{home} is in the way and not ours to remove: move it, or name another'
-      ' folder with --data_dir='
+      f'{home} is in the way, and kd_jax did not make it: move the folder, or '
+      'name another data folder with --data_dir='
     )
-  prepared, arrays = _prepare(spec, home, source_dir, scratch)
+  prepared, arrays = _prepare(spec, home, source_dir, scratch_dir)
   if home.exists():
     shutil.rmtree(home)
-    logging.warning('%s: removed, as it was damaged', home)
+    logging.warning('%s: removed, because it was damaged', home)
   home.parent.mkdir(exist_ok=True)
   os.replace(prepared, home)
   logging.info('%s: prepared in %s', spec.name, home)
@@ -112,30 +128,34 @@ def _prepare(
   spec: Spec,
   home: pathlib.Path,
   source_dir: pathlib.Path | None,
-  scratch: pathlib.Path,
+  scratch_dir: pathlib.Path,
 ) -> tuple[pathlib.Path, Arrays]:
-  """Makes what becomes `home`, in `scratch`, from the first good source."""
+  """Prepares a data set in `scratch_dir`, from the first good location.
+
+  Returns:
+    The prepared folder, which will replace `home`, and the arrays.
+  """
   data_dir = home.parent.parent
-  place, arrays = locations.find(spec, data_dir, source_dir, scratch)
-  if place.is_prepared:
-    # Used as it is: only its arrays are kept.
-    folder = scratch / 'decoded'
+  location, arrays = locations.find(spec, data_dir, source_dir, scratch_dir)
+  if location.is_prepared:
+    # The records stay in the user's TFDS folder; only the arrays are stored.
+    folder = scratch_dir / 'decoded'
     folder.mkdir()
     array_cache.write(folder, arrays)
   else:
     from kd_jax.data import tfds_builder
 
-    folder = tfds_builder.prepare(spec, arrays, scratch / 'tfds')
+    folder = tfds_builder.prepare(spec, arrays, scratch_dir / 'tfds')
     arrays = _decode(spec, folder)
-  (folder / _MARK).write_text(json.dumps({'source': place.label}))
+  (folder / _MARK).write_text(json.dumps({'source': location.label}))
   return folder, arrays
 
 
 def _decode(spec: Spec, folder: pathlib.Path) -> Arrays:
-  """Decodes a prepared folder, and keeps the arrays in it."""
-  from kd_jax.data import tfds_folder
+  """Decodes a prepared folder and stores the arrays in the folder."""
+  from kd_jax.data import tfds_canonical
 
-  arrays = tfds_folder.read(folder, spec.image_shape)
+  arrays = tfds_canonical.read(folder, spec.image_shape)
   array_cache.write(folder, array_cache.check(arrays, spec.array_digests))
   return arrays
 
@@ -146,22 +166,32 @@ def _find_without_writing(
   source_dir: pathlib.Path | None,
   error: OSError,
 ) -> Arrays:
-  """What can still be had if `data_dir` cannot be written: local data.
+  """Finds local data although the data folder cannot be written.
 
+  Args:
+    spec: the data set.
+    data_dir: the data folder.
+    source_dir: the folder that is searched first, or None.
+    error: the reason why the data folder cannot be written.
+  Returns:
+    The arrays.
   Raises:
-    DataError: naming the folder, its error, and the way out.
+    DataError: if no folder has the data; names the data folder, the error and
+      the remedy.
   """
   try:
-    place, arrays = locations.find(spec, data_dir, source_dir, scratch=None)
+    location, arrays = locations.find(
+      spec, data_dir, source_dir, scratch_dir=None
+    )
   except DataError:
     raise DataError(
-      f'the data folder {data_dir} cannot be written ({error}): name another'
-      ' with --data_dir='
+      f'the data folder {data_dir} cannot be written ({error}): name another '
+      'folder with --data_dir='
     ) from error
   logging.warning(
     '%s cannot be written (%s): %s will be decoded at every start',
     data_dir,
     error,
-    place.label,
+    location.label,
   )
   return arrays

@@ -1,8 +1,9 @@
-"""Transfer sets: what students learn on in the place of the training split.
+"""Transfer sets, which replace the training split of the students.
 
-Hinton et al. 2015 call so the examples that a student is shown with a teacher's
-outputs. Here they are foreign to the task: a data set of something else, or
-made of the training split's own pixels, or of none.
+Hinton et al. 2015 (arXiv:1503.02531) call the examples on which a student
+learns a teacher's outputs the transfer set. The transfer sets here do not show
+the task: the images are another data set, shuffled pixels of the training
+split, or noise.
 """
 
 from collections.abc import Callable
@@ -12,20 +13,32 @@ import numpy as np
 from kd_jax.data.dataset import DataError, Dataset, Split
 
 _SEED = 0
-_CHUNK = 10_000  # examples
+_CHUNK = 10_000  # Examples that are shuffled at once, to limit memory.
 
 
 def noise(train: Split) -> Split:
-  """Every pixel uniform in 0..255, under labels that say nothing of them."""
+  """Returns images of uniform noise, with the labels of the training split.
+
+  Args:
+    train: the training split, N examples.
+  Returns:
+    N images with pixels uniform in 0..255, independent of the labels.
+  """
   rng = np.random.RandomState(_SEED)
   shape = np.shape(train.images)
   return Split(rng.randint(256, size=shape, dtype=np.uint8), train.labels)
 
 
 def shuffled_pixels(train: Split) -> Split:
-  """Each image's pixels in an order of its own, under its label.
+  """Returns each image with its pixels in a random order, with its label.
 
-  What is left of an image is how many of its pixels have which value.
+  The order differs between images. A shuffled image keeps the histogram of its
+  pixels, and nothing else.
+
+  Args:
+    train: the training split, N examples.
+  Returns:
+    N shuffled images with their labels.
   """
   rng = np.random.RandomState(_SEED)
   images = np.array(train.images)
@@ -38,7 +51,7 @@ def shuffled_pixels(train: Split) -> Split:
   return Split(images, train.labels)
 
 
-# Pure functions of the training split.
+# Pure functions: training split -> transfer set.
 TRANSFER_SETS: dict[str, Callable[[Split], Split]] = {
   'noise': noise,
   'shuffled_pixels': shuffled_pixels,
@@ -48,28 +61,30 @@ TRANSFER_SETS: dict[str, Callable[[Split], Split]] = {
 def transfer_set(
   name: str, dataset: Dataset, load: Callable[[str], Dataset]
 ) -> Split:
-  """Returns what students learn on.
+  """Returns the split that replaces the training split of `dataset`.
 
   Args:
-    name: one of TRANSFER_SETS; or a data set, of whose training split there
-      are as many examples as `dataset` has, or all.
-    dataset: whose place it takes.
-    load: a data set by its name.
+    name: a name in TRANSFER_SETS, or the name of another data set. The other
+      data set provides as many training examples as `dataset` has, or all of
+      its training examples if it has fewer.
+    dataset: the data set of the task.
+    load: returns a data set by its name.
   Raises:
-    DataError: if a data set is not there, or not of the same kind.
+    DataError: if the other data set cannot be loaded, or its images have
+      another shape, or it has more classes.
   """
   if name in TRANSFER_SETS:
     return TRANSFER_SETS[name](dataset.train)
   other = load(name)
-  shapes = [
-    '×'.join(map(str, np.shape(own.train.images)[1:]))
-    for own in (other, dataset)
-  ]
-  if shapes[0] != shapes[1] or other.num_classes > dataset.num_classes:
+  other_shape, expected_shape = (
+    '×'.join(map(str, np.shape(each.train.images)[1:]))
+    for each in (other, dataset)
+  )
+  if other_shape != expected_shape or other.num_classes > dataset.num_classes:
     raise DataError(
-      f'{name} cannot take the place of {dataset.name}: its images are '
-      f'{shapes[0]}, of {other.num_classes} classes, and not {shapes[1]}, of '
-      f'{dataset.num_classes}'
+      f'{name} cannot replace the training split of {dataset.name}: its images '
+      f'are {other_shape} with {other.num_classes} classes; expected '
+      f'{expected_shape} with at most {dataset.num_classes} classes'
     )
   count = len(dataset.train.labels)
   return Split(other.train.images[:count], other.train.labels[:count])
