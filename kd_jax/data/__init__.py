@@ -37,7 +37,7 @@ def default_data_dir() -> pathlib.Path:
 
   If XDG_CACHE_HOME is not set, ~/.cache replaces it.
   """
-  # `files` imports JAX, which generated data does not need.
+  # Imported here, as `files` imports JAX, which loading data does not need.
   from kd_jax.runtime import files
 
   return files.cache_dir() / 'data'

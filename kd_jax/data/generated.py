@@ -27,7 +27,7 @@ _TRAIN_SIZE = 2000
 _TEST_SIZE = 500
 _KNOTS = 6  # Random values along one side of a class image.
 _MAX_SHIFT_PX = 4
-_MAX_MIX = 120  # Largest weight of the other class, in 256ths.
+_MAX_MIX = 120  # Limit (exclusive) of the other class's weight, in 256ths.
 # The noise of a pixel is the sum of two integers, uniform in -_NOISE .. _NOISE.
 _NOISE = 80
 

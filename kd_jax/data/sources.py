@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kd_jax.data import progress
-from kd_jax.data.dataset import DataError
+from kd_jax.data.dataset import DataError, error_text
 
 _CHUNK_BYTES = 1 << 16
 # A host that sends fewer bytes than this in `patience_s` counts as too slow.
@@ -99,8 +99,8 @@ class _Transfer(threading.Thread):
         self._reason = str(error)
     except urllib.error.URLError as error:
       self._reason = str(error.reason)
-    except (OSError, http.process.HTTPException, ValueError) as error:
-      self._reason = str(error) or type(error).__name__
+    except (OSError, http.client.HTTPException, ValueError) as error:
+      self._reason = error_text(error)
 
   def _copy(self) -> None:
     # `wait` gives up earlier. This timeout only ends the abandoned thread.
@@ -128,7 +128,7 @@ class _Transfer(threading.Thread):
     with progress.bar(
       total=self._size, desc=name, unit='B', unit_scale=True
     ) as bar:
-      # Bytes received, and the time, when enough bytes had last arrived.
+      # The bytes and the time at the last check that found enough progress.
       last_bytes, last_time = 0, time.monotonic()
       while self.is_alive():
         self.join(0.1)

@@ -1,10 +1,9 @@
 """Reads the built-in data sets from prepared TFDS folders, in canonical order.
 
-The folders are those of tfds_builder.py or of the official TFDS builders. Images
-are PNG. TFDS shuffles the examples when it writes them, in the order of a hash
-of each example's key. The canonical order is recovered from the feature `id`
-(`train_00042`). Without this feature, the keys are 0 .. N-1, and hashing them
-again recovers the order.
+tfds_builder.py or an official builder of TFDS wrote the folders, with images as
+PNG. TFDS writes the examples in the order of a hash of each example's key. The
+feature `id` (`train_00042`) restores the canonical order. Without this feature,
+the keys are 0 .. N-1, and hashing them again restores the order.
 """
 
 import hashlib

@@ -72,7 +72,7 @@ class EncodedSplit(NamedTuple):
 
 
 class _RecordsDigest:
-  """The SHA-256 of records, which does not depend on the division into files."""
+  """The SHA-256 of records, which is independent of their files."""
 
   def __init__(self):
     self._sha = hashlib.sha256()
@@ -187,11 +187,6 @@ def encoded_image(record: bytes, folder: PreparedFolder) -> bytes:
   return features[folder.image_feature].bytes_list.value[0]
 
 
-def _label(record: bytes, folder: PreparedFolder) -> int:
-  features = record_files.features(record)
-  return features[folder.label_feature].int64_list.value[0]
-
-
 def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
   """Reads all records of a split without decoding the images.
 
@@ -207,9 +202,12 @@ def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
   for path in split.paths:
     try:
       for index, record in enumerate(record_files.read(path)):
+        features = record_files.features(record)
+        image = features[folder.image_feature].bytes_list.value[0]
+        label = features[folder.label_feature].int64_list.value[0]
         encoded.names.append(f'{path}, record {index}')
-        encoded.images.append(encoded_image(record, folder))
-        encoded.labels.append(_label(record, folder))
+        encoded.images.append(image)
+        encoded.labels.append(label)
         digest.update(record)
     except Exception as error:  # Damaged files raise many types of errors.
       raise DataError(f'{path}: {error_text(error)}') from error
@@ -280,7 +278,9 @@ def _scan_labels(
     try:
       for records in record_files.read_chunks(path):
         for record in records:
-          labels[num_read] = _label(record, folder)
+          features = record_files.features(record)
+          label = features[folder.label_feature].int64_list.value[0]
+          labels[num_read] = label
           digest.update(record)
           num_read += 1
     except Exception as error:  # Damaged files raise many types of errors.

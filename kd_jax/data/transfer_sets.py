@@ -64,14 +64,15 @@ def transfer_set(
   """Returns the split that replaces the training split of `dataset`.
 
   Args:
-    name: a name in TRANSFER_SETS, or the name of another data set. The other
-      data set provides as many training examples as `dataset` has, or all of
-      its training examples if it has fewer.
+    name: a name in TRANSFER_SETS, or the name of another data set, of which at
+      most the first N training examples are used, if `dataset` has N.
     dataset: the data set of the task.
     load: returns a data set by its name.
+  Returns:
+    The transfer set.
   Raises:
-    DataError: if the other data set cannot be loaded, or its images have
-      another shape, or it has more classes.
+    DataError: if the other data set cannot be loaded, its images have another
+      shape, or it has more classes.
   """
   if name in TRANSFER_SETS:
     return TRANSFER_SETS[name](dataset.train)

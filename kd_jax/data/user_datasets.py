@@ -103,8 +103,8 @@ def _check_labels(
     if wrong.any():
       first = int(np.argmax(wrong))
       raise DataError(
-        f'{name}: {split}_labels[{first}] is {labels[first]}; expected integers '
-        f'from 0 to {num_classes - 1}, the last class of the training split'
+        f'{name}: {split}_labels[{first}] is {labels[first]}; expected '
+        f'integers from 0 to {num_classes - 1}, the largest class to train on'
       )
   if class_names:
     return
@@ -114,6 +114,6 @@ def _check_labels(
     missing = int(np.argmax(found != np.arange(len(found))))
     first = int(np.argmax(train_labels > missing))
     raise DataError(
-      f'{name}: train_labels[{first}] is {train_labels[first]}, but no label is '
-      f'{missing}; expected integers from 0 on, with an example of each class'
+      f'{name}: train_labels[{first}] is {train_labels[first]}, but no label '
+      f'is {missing}; expected integers from 0 on, with an example of each class'
     )
