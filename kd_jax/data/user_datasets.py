@@ -114,6 +114,7 @@ def _check_labels(
     missing = int(np.argmax(found != np.arange(len(found))))
     first = int(np.argmax(train_labels > missing))
     raise DataError(
-      f'{name}: train_labels[{first}] is {train_labels[first]}, but no label '
-      f'is {missing}; expected integers from 0 on, with an example of each class'
+      f'{name}: train_labels[{first}] is {train_labels[first]}, but no '
+      f'label is {missing}; expected integers from 0 on, with an example of '
+      'each class'
     )

@@ -1,14 +1,15 @@
-"""Fixtures of the data tests: toys, and no data folder but the test's own."""
+"""Fixtures of the data tests: toy data sets, and empty data folders."""
 
 import pathlib
 
 import pytest
-import toys
+
+from tests.data import toys
 
 
 @pytest.fixture(autouse=True)
-def no_other_data(tmp_path, monkeypatch) -> None:
-  """Keeps the tests off this user's own data folders."""
+def no_user_data(tmp_path, monkeypatch) -> None:
+  """Hides the data folders of the user who runs the tests."""
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'no_tfds'))
 

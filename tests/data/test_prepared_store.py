@@ -1,4 +1,4 @@
-"""The data folder over its life: first load, damage, locks, other owners."""
+"""The data folder: first load, damage, locks, and folders of the user."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,15 @@ import time
 
 import numpy as np
 import pytest
-import tfds_toys
-import toys
 
-from kd_jax.data import prepared_store, tfds_builder
+from kd_jax.data import (
+  preparation_lock,
+  prepared_store,
+  tfds_builder,
+  tfds_canonical,
+)
 from kd_jax.data.dataset import DataError
+from tests.data import tfds_toys, toys
 
 ROOT = pathlib.Path(prepared_store.__file__).parents[2]
 
@@ -38,7 +42,7 @@ def _assert_has(dataset, toy):
 
 
 def _snapshot(folder):
-  """Every path below a folder, with its content and its time of change."""
+  """Returns the modification time and content of each path below a folder."""
   return {
     path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
     for path in [folder, *sorted(folder.rglob('*'))]
@@ -52,7 +56,7 @@ def home(data_dir) -> pathlib.Path:
 
 @pytest.fixture
 def loaded(idx_toy, data_dir, home):
-  """The data folder after a first load; the source is gone."""
+  """Loads a toy data set for the first time; returns it without the source."""
   prepared_store.load(
     _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files)),
     data_dir,
@@ -62,7 +66,7 @@ def loaded(idx_toy, data_dir, home):
   return idx_toy
 
 
-# Sources
+# Locations and sources
 
 
 @pytest.mark.parametrize('make', [toys.idx_toy, toys.batches_toy])
@@ -77,7 +81,7 @@ def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   mark = json.loads((home / 'made_by_kd_jax.json').read_text())
   assert mark == {'source': 'web'}
   left = {p.name for p in (data_dir / '.kd_jax').iterdir()}
-  assert left == {f'{toy.spec.name}.lock'}  # downloads are gone
+  assert left == {f'{toy.spec.name}.lock'}  # Downloads are removed.
   before = _snapshot(data_dir)
   second = prepared_store.load(toy.spec, data_dir, None)
   _assert_has(second, toy)
@@ -85,7 +89,7 @@ def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   assert _snapshot(data_dir) == before
 
 
-def test_places_are_tried_in_order(
+def test_locations_are_tried_in_order(
   idx_toy, data_dir, tmp_path, monkeypatch, caplog
 ):
   caplog.set_level(logging.INFO, 'absl')
@@ -121,7 +125,7 @@ def test_places_are_tried_in_order(
   assert 'toy: using mirror 2' in caplog.messages
 
 
-def test_when_all_fail_each_source_and_reason_is_listed(
+def test_if_all_locations_fail_the_error_lists_each_reason(
   idx_toy, data_dir, tmp_path
 ):
   files = dict(idx_toy.files)
@@ -136,7 +140,7 @@ def test_when_all_fail_each_source_and_reason_is_listed(
   with pytest.raises(DataError) as caught:
     prepared_store.load(spec, data_dir, tmp_path / 'named')
   lines = str(caught.value).split('\n')
-  assert lines[0] == 'toy: no source has it.'
+  assert lines[0] == 'toy: not found in any location.'
   assert lines[1] == f'- folder {tmp_path / "named"}: no such folder'
   assert lines[2] == '- official: no answer'
   assert lines[3].startswith('- mirror: t10k-images-idx3-ubyte: corrupt,')
@@ -144,11 +148,13 @@ def test_when_all_fail_each_source_and_reason_is_listed(
   assert lines[5] == '- locked mirror: not for you'
   assert '--source_dir=' in lines[6]
   assert not (data_dir / 'toy').exists()
-  assert len(list((data_dir / '.kd_jax').iterdir())) == 1  # the lock
+  assert len(list((data_dir / '.kd_jax').iterdir())) == 1  # The lock.
 
 
 @pytest.mark.parametrize('packaging', ['loose', 'gz', 'tgz', 'wheel', 'tfds'])
-def test_every_packaging_gives_the_same(idx_toy, data_dir, tmp_path, packaging):
+def test_every_packaging_yields_the_same_arrays(
+  idx_toy, data_dir, tmp_path, packaging
+):
   spec, folder = idx_toy.spec, tmp_path / 'named'
   folder.mkdir()
   if packaging == 'loose':
@@ -168,11 +174,11 @@ def test_every_packaging_gives_the_same(idx_toy, data_dir, tmp_path, packaging):
     spec = idx_toy.with_archive(content, name)
   before = _snapshot(folder)
   _assert_has(prepared_store.load(spec, data_dir, folder), idx_toy)
-  assert _snapshot(folder) == before  # the user's
+  assert _snapshot(folder) == before
 
 
 def test_arrays_in_another_order_are_refused(idx_toy, data_dir):
-  """The digests of the arrays are looked at, not those of the files alone."""
+  """Checks that digests of arrays are compared, and not only those of files."""
   digests = dict(idx_toy.spec.array_digests)
   digests['test_labels'] = digests['train_labels']
   spec = dataclasses.replace(
@@ -183,12 +189,12 @@ def test_arrays_in_another_order_are_refused(idx_toy, data_dir):
     prepared_store.load(spec, data_dir, None)
 
 
-# TFDS folders of the user's
+# TFDS folders of the user
 
 
 @pytest.mark.parametrize('file_format', ['array_record', 'tfrecord'])
 @pytest.mark.parametrize('where', ['data_dir', 'TFDS_DATA_DIR', 'named'])
-def test_a_tfds_folder_is_used_as_it_is(
+def test_a_tfds_folder_is_used_unchanged(
   idx_toy, data_dir, home, tmp_path, monkeypatch, file_format, where
 ):
   root = data_dir if where == 'data_dir' else tmp_path / 'theirs'
@@ -204,11 +210,11 @@ def test_a_tfds_folder_is_used_as_it_is(
   named = theirs if where == 'named' else None
   _assert_has(prepared_store.load(idx_toy.spec, data_dir, named), idx_toy)
   assert _snapshot(theirs) == before
-  assert not list(home.glob('*.array_record-*'))  # nothing prepared anew
+  assert not list(home.glob('*.array_record-*'))  # Nothing was prepared.
   _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
 
 
-def test_a_bad_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
+def test_a_wrong_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
   theirs = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
   before = _snapshot(theirs)
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
@@ -217,7 +223,9 @@ def test_a_bad_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
   assert _snapshot(theirs) == before
 
 
-def test_a_folder_in_the_way_is_left_alone(idx_toy, data_dir, home):
+def test_a_folder_of_the_user_in_the_way_is_not_changed(
+  idx_toy, data_dir, home
+):
   theirs = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
   theirs.rename(home)
   before = _snapshot(home)
@@ -232,15 +240,15 @@ def test_a_folder_in_the_way_is_left_alone(idx_toy, data_dir, home):
 # Damage
 
 
-def _flip_last(content):
+def _flip_last_bit(content):
   return content[:-1] + bytes([content[-1] ^ 1])
 
 
 DAMAGES = {
-  'flipped': _flip_last,
-  'cut': lambda content: content[:-1],
+  'flipped': _flip_last_bit,
+  'truncated': lambda content: content[:-1],
   'longer in the header': lambda content: content.replace(b'40,', b'99,', 1),
-  'headless': lambda content: content[5:],
+  'without a magic number': lambda content: content[5:],
   'garbage': lambda content: b'\x80\x04' + bytes(len(content)),
   'zip': lambda content: b'PK\x05\x06' + bytes(18),
   'empty': lambda content: b'',
@@ -306,10 +314,10 @@ def test_damaged_records_are_prepared_again(
   spec = _with_sources(loaded, toys.FakeSource('web again', loaded.files))
   _assert_has(prepared_store.load(spec, data_dir, None), loaded)
   assert f'{home}: damaged (' in caplog.text
-  assert f'{home}: removed, as it was damaged' in caplog.text
+  assert f'{home}: removed, because it was damaged' in caplog.text
   assert {p.name for p in home.iterdir()} == good
   assert 'web again' in (home / 'made_by_kd_jax.json').read_text()
-  # What was prepared is whole: the arrays can be had from it again.
+  # The new folder is intact: the arrays can be decoded from it again.
   (home / 'train_images.npy').unlink()
   _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
@@ -321,13 +329,13 @@ def test_records_of_other_data_are_prepared_again(loaded, data_dir, home):
   for path in other.glob('*.array_record-*'):
     path.replace(home / path.name)
   (home / 'train_images.npy').unlink()
-  with pytest.raises(DataError, match='no source'):
+  with pytest.raises(DataError, match='not found in any location'):
     prepared_store.load(loaded.spec, data_dir, None)
   spec = _with_sources(loaded, toys.FakeSource('web', loaded.files))
   _assert_has(prepared_store.load(spec, data_dir, None), loaded)
 
 
-def test_damaged_records_and_no_source(loaded, data_dir, home):
+def test_damaged_records_without_a_source_are_an_error(loaded, data_dir, home):
   damaged = home / 'train_images.npy'
   damaged.write_bytes(toys.flipped(damaged.read_bytes()))
   _damage_records(home)
@@ -339,10 +347,10 @@ def test_damaged_records_and_no_source(loaded, data_dir, home):
   assert not damaged.exists()
 
 
-# The folder itself
+# Folders that cannot be written
 
 
-def test_a_folder_that_cannot_be_written(idx_toy, tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error(idx_toy, tmp_path):
   (tmp_path / 'file').write_text('')
   data_dir = tmp_path / 'file' / 'data'
   spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
@@ -352,11 +360,13 @@ def test_a_folder_that_cannot_be_written(idx_toy, tmp_path):
   assert '--data_dir=' in str(caught.value)
 
 
-def test_local_data_is_used_though_nothing_can_be_written(
+def test_local_data_is_used_if_the_folder_cannot_be_written(
   idx_toy, data_dir, caplog
 ):
   tfds_toys.official(idx_toy, data_dir)
-  (data_dir / '.kd_jax').write_text('')  # stands where our folder should go
+  (data_dir / '.kd_jax').write_text(
+    ''
+  )  # A file prevents the folder of this name.
   before = _snapshot(data_dir)
   _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
   assert 'cannot be written' in caplog.text
@@ -366,9 +376,9 @@ def test_local_data_is_used_though_nothing_can_be_written(
 # Processes
 
 _LOAD = """
-import pathlib, sys, time
-import toys
-from kd_jax.data import tfds_builder, prepared_store
+import dataclasses, pathlib, sys, time
+from kd_jax.data import prepared_store
+from tests.data import toys
 
 class Slow(toys.FakeSource):
   def fetch(self, folder):
@@ -376,7 +386,6 @@ class Slow(toys.FakeSource):
     (folder / 'half').write_bytes(bytes(100))
     time.sleep(float(sys.argv[3]))
 
-import dataclasses
 toy = toys.idx_toy()
 source = Slow('web', toy.files, log=pathlib.Path(sys.argv[2]))
 spec = dataclasses.replace(toy.spec, sources=(source,))
@@ -385,10 +394,9 @@ print(prepared_store.load(spec, pathlib.Path(sys.argv[1]), None).digest)
 
 
 def _start(data_dir, log, delay_s):
-  paths = [str(ROOT), str(pathlib.Path(__file__).parent)]
   return subprocess.Popen(
     [sys.executable, '-c', _LOAD, str(data_dir), str(log), str(delay_s)],
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(paths)},
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -401,10 +409,10 @@ def _wait_for(path, process):
       return
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.05)
-  pytest.fail(f'{path} never came')
+  pytest.fail(f'{path} was not created')
 
 
-def test_two_processes_at_once_on_an_empty_folder(idx_toy, data_dir, tmp_path):
+def test_two_simultaneous_processes_fetch_once(idx_toy, data_dir, tmp_path):
   log = tmp_path / 'log'
   processes = [_start(data_dir, log, 0.5) for _ in range(2)]
   results = [process.communicate(timeout=60) for process in processes]
@@ -412,31 +420,32 @@ def test_two_processes_at_once_on_an_empty_folder(idx_toy, data_dir, tmp_path):
   digests = {stdout for stdout, _ in results}
   expected = prepared_store.load(idx_toy.spec, data_dir, None).digest
   assert digests == {f'{expected}\n'}
-  assert log.read_text() == 'web\n'  # fetched once, by the first of them
+  assert log.read_text() == 'web\n'  # Fetched once, by the first process.
 
 
-def test_what_another_process_made_meanwhile_is_used(
+def test_the_array_of_another_process_is_used(
   loaded, data_dir, home, monkeypatch
 ):
+  """Loads while another process, which holds the lock, restores the array."""
   path = home / 'test_images.npy'
-  good = path.read_bytes()
+  intact = path.read_bytes()
   path.unlink()
-  exclusive = prepared_store._exclusive
+  hold = preparation_lock.hold
 
   @contextlib.contextmanager
-  def wait_for_the_other(*args):
-    with exclusive(*args) as scratch:
-      path.write_bytes(good)
-      yield scratch
+  def wait_for_the_other_process(*args):
+    with hold(*args) as lock_dir:
+      path.write_bytes(intact)
+      yield lock_dir
 
-  monkeypatch.setattr(prepared_store, '_exclusive', wait_for_the_other)
+  monkeypatch.setattr(preparation_lock, 'hold', wait_for_the_other_process)
   monkeypatch.setattr(
-    prepared_store, '_decode', lambda *args: pytest.fail('decoded')
+    tfds_canonical, 'read', lambda *args: pytest.fail('decoded')
   )
   _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
 
-def test_what_a_killed_process_left_is_in_nobodys_way(
+def test_the_scratch_folder_of_a_killed_process_is_removed(
   idx_toy, data_dir, tmp_path
 ):
   log = tmp_path / 'log'
@@ -456,13 +465,13 @@ def test_what_a_killed_process_left_is_in_nobodys_way(
 
 def test_a_later_load_imports_no_tfds(loaded, data_dir):
   script = (
-    'import sys, pathlib, toys; from kd_jax.data import prepared_store;'
+    'import sys, pathlib; from kd_jax.data import prepared_store;'
+    'from tests.data import toys;'
     'prepared_store.load(toys.idx_toy().spec, pathlib.Path(sys.argv[1]), None);'
     'sys.exit("tensorflow_datasets" in sys.modules)'
   )
-  paths = [str(ROOT), str(pathlib.Path(__file__).parent)]
   subprocess.run(
     [sys.executable, '-c', script, str(data_dir)],
-    env=os.environ | {'PYTHONPATH': os.pathsep.join(paths)},
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
     check=True,
   )

