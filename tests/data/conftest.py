@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from kd_jax.data import prepared_store
 from tests.data import toys
 
 
@@ -27,3 +28,20 @@ def batches_toy() -> toys.Toy:
 @pytest.fixture
 def data_dir(tmp_path) -> pathlib.Path:
   return tmp_path / 'data'
+
+
+@pytest.fixture
+def home(data_dir) -> pathlib.Path:
+  return data_dir / 'toy' / '0.1.0'
+
+
+@pytest.fixture
+def loaded(idx_toy, data_dir, home):
+  """Loads a toy data set for the first time; returns it without the source."""
+  prepared_store.load(
+    toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files)),
+    data_dir,
+    None,
+  )
+  assert home.exists()
+  return idx_toy

@@ -1,9 +1,7 @@
 """The data folder: first load, damage, locks, and folders of the user."""
 
 import contextlib
-import dataclasses
 import json
-import logging
 import os
 import pathlib
 import signal
@@ -11,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from kd_jax.data import (
@@ -26,55 +23,15 @@ from tests.data import tfds_toys, toys
 ROOT = pathlib.Path(prepared_store.__file__).parents[2]
 
 
-def _with_sources(toy, *sources):
-  return dataclasses.replace(toy.spec, sources=sources)
-
-
-def _assert_has(dataset, toy):
-  for split in ('train', 'test'):
-    for field in ('images', 'labels'):
-      np.testing.assert_array_equal(
-        getattr(getattr(dataset, split), field), toy.arrays[f'{split}_{field}']
-      )
-  assert dataset.name == toy.spec.name
-  assert dataset.num_classes == 10
-  assert len(dataset.digest) == 64
-
-
-def _snapshot(folder):
-  """Returns the modification time and content of each path below a folder."""
-  return {
-    path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
-    for path in [folder, *sorted(folder.rglob('*'))]
-  }
-
-
-@pytest.fixture
-def home(data_dir) -> pathlib.Path:
-  return data_dir / 'toy' / '0.1.0'
-
-
-@pytest.fixture
-def loaded(idx_toy, data_dir, home):
-  """Loads a toy data set for the first time; returns it without the source."""
-  prepared_store.load(
-    _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files)),
-    data_dir,
-    None,
-  )
-  assert home.exists()
-  return idx_toy
-
-
-# Locations and sources
+# First load
 
 
 @pytest.mark.parametrize('make', [toys.idx_toy, toys.batches_toy])
 def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   toy = make()
-  spec = _with_sources(toy, toys.FakeSource('web', toy.files))
+  spec = toys.with_sources(toy, toys.FakeSource('web', toy.files))
   first = prepared_store.load(spec, data_dir, None)
-  _assert_has(first, toy)
+  toys.assert_has(first, toy)
   home = data_dir / toy.spec.name / '0.1.0'
   assert len(list(home.glob('*.array_record-*'))) == 2
   assert len(list(home.glob('*.npy'))) == 4
@@ -82,213 +39,28 @@ def test_first_load_prepares_and_the_next_needs_no_source(data_dir, make):
   assert mark == {'source': 'web'}
   left = {p.name for p in (data_dir / '.kd_jax').iterdir()}
   assert left == {f'{toy.spec.name}.lock'}  # Downloads are removed.
-  before = _snapshot(data_dir)
+  before = toys.snapshot(data_dir)
   second = prepared_store.load(toy.spec, data_dir, None)
-  _assert_has(second, toy)
+  toys.assert_has(second, toy)
   assert second.digest == first.digest
-  assert _snapshot(data_dir) == before
-
-
-def test_locations_are_tried_in_order(
-  idx_toy, data_dir, tmp_path, monkeypatch, caplog
-):
-  caplog.set_level(logging.INFO, 'absl')
-  log = tmp_path / 'log'
-  labels = 'train-labels-idx1-ubyte'
-  bad = idx_toy.files | {labels: toys.flipped(idx_toy.files[labels])}
-  tfds_dir = tmp_path / 'tfds'
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tfds_dir))
-  for root in (data_dir, tfds_dir):
-    (root / 'toy' / '3.0.1').mkdir(parents=True)
-    (root / 'toy' / '3.0.1' / 'dataset_info.json').write_text('{}')
-  toys.idx_toy(seed=1).write(tmp_path / 'named')
-  spec = _with_sources(
-    idx_toy,
-    toys.FakeSource('official', error=DataError('no answer'), log=log),
-    toys.FakeSource('mirror 1', bad, log=log),
-    toys.FakeSource('mirror 2', idx_toy.files, log=log),
-    toys.FakeSource('mirror 3', idx_toy.files, log=log),
-  )
-  _assert_has(prepared_store.load(spec, data_dir, tmp_path / 'named'), idx_toy)
-  assert log.read_text().split('\n') == ['official', 'mirror 1', 'mirror 2', '']
-  refused = [m for m in caplog.messages if m.startswith('toy: refused ')]
-  expected = [
-    f'folder {tmp_path / "named"}: train-images-idx3-ubyte: corrupt,',
-    f'TFDS folder {data_dir}/toy/3.0.1: Invalid version',
-    f'TFDS folder {tfds_dir}/toy/3.0.1: Invalid version',
-    'official: no answer',
-    f'mirror 1: {labels}: corrupt, or not the original file',
-  ]
-  assert len(refused) == len(expected)
-  for message, start in zip(refused, expected, strict=True):
-    assert message.startswith(f'toy: refused {start}')
-  assert 'toy: using mirror 2' in caplog.messages
-
-
-def test_if_all_locations_fail_the_error_lists_each_reason(
-  idx_toy, data_dir, tmp_path
-):
-  files = dict(idx_toy.files)
-  files['t10k-images-idx3-ubyte'] = files['t10k-images-idx3-ubyte'][:-1]
-  spec = _with_sources(
-    idx_toy,
-    toys.FakeSource('official', error=DataError('no answer')),
-    toys.FakeSource('mirror', files),
-    toys.FakeSource('empty mirror'),
-    toys.FakeSource('locked mirror', error=PermissionError('not for you')),
-  )
-  with pytest.raises(DataError) as caught:
-    prepared_store.load(spec, data_dir, tmp_path / 'named')
-  lines = str(caught.value).split('\n')
-  assert lines[0] == 'toy: not found in any location.'
-  assert lines[1] == f'- folder {tmp_path / "named"}: no such folder'
-  assert lines[2] == '- official: no answer'
-  assert lines[3].startswith('- mirror: t10k-images-idx3-ubyte: corrupt,')
-  assert lines[4].startswith('- empty mirror: holds none of train-images-')
-  assert lines[5] == '- locked mirror: not for you'
-  assert '--source_dir=' in lines[6]
-  assert not (data_dir / 'toy').exists()
-  assert len(list((data_dir / '.kd_jax').iterdir())) == 1  # The lock.
-
-
-@pytest.mark.parametrize('packaging', ['loose', 'gz', 'tgz', 'wheel', 'tfds'])
-def test_every_packaging_yields_the_same_arrays(
-  idx_toy, data_dir, tmp_path, packaging
-):
-  spec, folder = idx_toy.spec, tmp_path / 'named'
-  folder.mkdir()
-  if packaging == 'loose':
-    idx_toy.write(folder)
-  elif packaging == 'gz':
-    for name, content in toys.gzipped(idx_toy.files).items():
-      (folder / name).write_bytes(content)
-  elif packaging == 'tfds':
-    tfds_toys.official(idx_toy, folder)
-  else:
-    pack, name = {
-      'tgz': (toys.tgz, 'toy-1.0.tgz'),
-      'wheel': (toys.wheel, 'toy-1.0-py3-none-any.whl'),
-    }[packaging]
-    content = pack(idx_toy.files)
-    (folder / name).write_bytes(content)
-    spec = idx_toy.with_archive(content, name)
-  before = _snapshot(folder)
-  _assert_has(prepared_store.load(spec, data_dir, folder), idx_toy)
-  assert _snapshot(folder) == before
-
-
-def test_arrays_in_another_order_are_refused(idx_toy, data_dir):
-  """Checks that digests of arrays are compared, and not only those of files."""
-  digests = dict(idx_toy.spec.array_digests)
-  digests['test_labels'] = digests['train_labels']
-  spec = dataclasses.replace(
-    _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files)),
-    array_digests=digests,
-  )
-  with pytest.raises(DataError, match='web: test_labels is not the original'):
-    prepared_store.load(spec, data_dir, None)
-
-
-# TFDS folders of the user
-
-
-@pytest.mark.parametrize('file_format', ['array_record', 'tfrecord'])
-@pytest.mark.parametrize('where', ['data_dir', 'TFDS_DATA_DIR', 'named'])
-def test_a_tfds_folder_is_used_unchanged(
-  idx_toy, data_dir, home, tmp_path, monkeypatch, file_format, where
-):
-  root = data_dir if where == 'data_dir' else tmp_path / 'theirs'
-  theirs = root / 'toy' / '3.0.1'
-  if file_format == 'tfrecord':
-    made = tfds_toys.official(idx_toy, tmp_path / 'made')
-    tfds_toys.as_tfrecord(made, theirs)
-  else:
-    assert tfds_toys.official(idx_toy, root) == theirs
-  if where == 'TFDS_DATA_DIR':
-    monkeypatch.setenv('TFDS_DATA_DIR', str(root))
-  before = _snapshot(theirs)
-  named = theirs if where == 'named' else None
-  _assert_has(prepared_store.load(idx_toy.spec, data_dir, named), idx_toy)
-  assert _snapshot(theirs) == before
-  assert not list(home.glob('*.array_record-*'))  # Nothing was prepared.
-  _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
-
-
-def test_a_wrong_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
-  theirs = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
-  before = _snapshot(theirs)
-  spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
-  _assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
-  assert f'toy: refused TFDS folder {theirs}: train_images is' in caplog.text
-  assert _snapshot(theirs) == before
+  assert toys.snapshot(data_dir) == before
 
 
 def test_a_folder_of_the_user_in_the_way_is_not_changed(
   idx_toy, data_dir, home
 ):
-  theirs = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
-  theirs.rename(home)
-  before = _snapshot(home)
-  spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
+  user_folder = tfds_toys.official(toys.idx_toy(seed=1), data_dir)
+  user_folder.rename(home)
+  before = toys.snapshot(home)
+  spec = toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   with pytest.raises(DataError, match='in the way') as caught:
     prepared_store.load(spec, data_dir, None)
   assert str(home) in str(caught.value)
   assert '--data_dir=' in str(caught.value)
-  assert _snapshot(home) == before
+  assert toys.snapshot(home) == before
 
 
 # Damage
-
-
-def _flip_last_bit(content):
-  return content[:-1] + bytes([content[-1] ^ 1])
-
-
-DAMAGES = {
-  'flipped': _flip_last_bit,
-  'truncated': lambda content: content[:-1],
-  'longer in the header': lambda content: content.replace(b'40,', b'99,', 1),
-  'without a magic number': lambda content: content[5:],
-  'garbage': lambda content: b'\x80\x04' + bytes(len(content)),
-  'zip': lambda content: b'PK\x05\x06' + bytes(18),
-  'empty': lambda content: b'',
-}
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize('damage', DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize('name', ['train_images', 'train_labels'])
-def test_a_damaged_array_is_decoded_again(
-  loaded, data_dir, home, caplog, damage, name
-):
-  path = home / f'{name}.npy'
-  good = path.read_bytes()
-  path.write_bytes(damage(good))
-  assert path.read_bytes() != good
-  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
-  (warning,) = [r.getMessage() for r in caplog.records if r.levelno >= 30]
-  assert warning.startswith(f'{path}: damaged')
-  assert path.read_bytes() == good
-
-
-def test_a_missing_array_is_decoded_again(loaded, data_dir, home, caplog):
-  (home / 'test_labels.npy').unlink()
-  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
-  assert f'{home / "test_labels.npy"}: missing' in caplog.text
-
-
-@pytest.mark.faults
-def test_arrays_are_never_unpickled(loaded, data_dir, home, tmp_path):
-  trap = tmp_path / 'ran'
-
-  class Trap:
-    def __reduce__(self):
-      return open, (str(trap), 'w')
-
-  pickled = np.array([Trap()], dtype=object)
-  np.save(home / 'train_labels.npy', pickled, allow_pickle=True)
-  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
-  assert not trap.exists()
 
 
 def _damage_records(home):
@@ -311,15 +83,15 @@ def test_damaged_records_are_prepared_again(
   good = {p.name for p in home.iterdir()}
   (home / 'train_images.npy').unlink()
   spoil(home)
-  spec = _with_sources(loaded, toys.FakeSource('web again', loaded.files))
-  _assert_has(prepared_store.load(spec, data_dir, None), loaded)
+  spec = toys.with_sources(loaded, toys.FakeSource('web again', loaded.files))
+  toys.assert_has(prepared_store.load(spec, data_dir, None), loaded)
   assert f'{home}: damaged (' in caplog.text
   assert f'{home}: removed, because it was damaged' in caplog.text
   assert {p.name for p in home.iterdir()} == good
   assert 'web again' in (home / 'made_by_kd_jax.json').read_text()
   # The new folder is intact: the arrays can be decoded from it again.
   (home / 'train_images.npy').unlink()
-  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
+  toys.assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
 
 def test_records_of_other_data_are_prepared_again(loaded, data_dir, home):
@@ -331,15 +103,15 @@ def test_records_of_other_data_are_prepared_again(loaded, data_dir, home):
   (home / 'train_images.npy').unlink()
   with pytest.raises(DataError, match='not found in any location'):
     prepared_store.load(loaded.spec, data_dir, None)
-  spec = _with_sources(loaded, toys.FakeSource('web', loaded.files))
-  _assert_has(prepared_store.load(spec, data_dir, None), loaded)
+  spec = toys.with_sources(loaded, toys.FakeSource('web', loaded.files))
+  toys.assert_has(prepared_store.load(spec, data_dir, None), loaded)
 
 
 def test_damaged_records_without_a_source_are_an_error(loaded, data_dir, home):
   damaged = home / 'train_images.npy'
   damaged.write_bytes(toys.flipped(damaged.read_bytes()))
   _damage_records(home)
-  spec = _with_sources(
+  spec = toys.with_sources(
     loaded, toys.FakeSource('web', error=DataError('no answer'))
   )
   with pytest.raises(DataError, match='- web: no answer'):
@@ -353,7 +125,7 @@ def test_damaged_records_without_a_source_are_an_error(loaded, data_dir, home):
 def test_a_folder_that_cannot_be_written_is_an_error(idx_toy, tmp_path):
   (tmp_path / 'file').write_text('')
   data_dir = tmp_path / 'file' / 'data'
-  spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
+  spec = toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   with pytest.raises(DataError, match='cannot be written') as caught:
     prepared_store.load(spec, data_dir, None)
   assert str(data_dir) in str(caught.value)
@@ -364,13 +136,12 @@ def test_local_data_is_used_if_the_folder_cannot_be_written(
   idx_toy, data_dir, caplog
 ):
   tfds_toys.official(idx_toy, data_dir)
-  (data_dir / '.kd_jax').write_text(
-    ''
-  )  # A file prevents the folder of this name.
-  before = _snapshot(data_dir)
-  _assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
+  # A file prevents kd_jax from creating the folder of this name.
+  (data_dir / '.kd_jax').write_text('')
+  before = toys.snapshot(data_dir)
+  toys.assert_has(prepared_store.load(idx_toy.spec, data_dir, None), idx_toy)
   assert 'cannot be written' in caplog.text
-  assert _snapshot(data_dir) == before
+  assert toys.snapshot(data_dir) == before
 
 
 # Processes
@@ -442,7 +213,7 @@ def test_the_array_of_another_process_is_used(
   monkeypatch.setattr(
     tfds_canonical, 'read', lambda *args: pytest.fail('decoded')
   )
-  _assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
+  toys.assert_has(prepared_store.load(loaded.spec, data_dir, None), loaded)
 
 
 def test_the_scratch_folder_of_a_killed_process_is_removed(
@@ -456,9 +227,9 @@ def test_the_scratch_folder_of_a_killed_process_is_removed(
     process.send_signal(signal.SIGKILL)
     process.communicate()
   assert list((data_dir / '.kd_jax').glob('toy.scratch-*'))
-  spec = _with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
+  spec = toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   start = time.monotonic()
-  _assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
+  toys.assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
   assert time.monotonic() - start < 10
   assert not list((data_dir / '.kd_jax').glob('toy.scratch-*'))
 

@@ -13,12 +13,13 @@ import pathlib
 import struct
 import tarfile
 import zipfile
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from kd_jax.data import file_formats
-from kd_jax.data.dataset import Split, array_digest, named_arrays
+from kd_jax.data.dataset import Dataset, Split, array_digest, named_arrays
 from kd_jax.data.specs import Archive, OriginalFile, Spec
 
 
@@ -72,6 +73,31 @@ class FakeSource:
       raise self.error
     for name, content in self.files.items():
       (folder / name).write_bytes(content)
+
+
+def with_sources(toy: Toy, *sources: FakeSource) -> Spec:
+  """Returns the spec of a toy with these sources."""
+  return dataclasses.replace(toy.spec, sources=sources)
+
+
+def assert_has(dataset: Dataset, toy: Toy) -> None:
+  """Checks that a loaded data set is the toy."""
+  for split in ('train', 'test'):
+    for field in ('images', 'labels'):
+      np.testing.assert_array_equal(
+        getattr(getattr(dataset, split), field), toy.arrays[f'{split}_{field}']
+      )
+  assert dataset.name == toy.spec.name
+  assert dataset.num_classes == 10
+  assert len(dataset.digest) == 64
+
+
+def snapshot(folder: pathlib.Path) -> dict[pathlib.Path, tuple[int, Any]]:
+  """Returns the modification time and content of each path below a folder."""
+  return {
+    path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+    for path in [folder, *sorted(folder.rglob('*'))]
+  }
 
 
 def class_arrays(
