@@ -59,7 +59,7 @@ def as_published(labels: np.ndarray) -> np.ndarray:
   Args:
     labels: int [N].
   Returns:
-    Indices int [5000] if N is at least 10.
+    Indices int [500 * min(N, 10)].
   """
   return np.tile(np.arange(min(10, len(labels))), _PER_CLASS)
 

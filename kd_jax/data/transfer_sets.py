@@ -64,8 +64,9 @@ def transfer_set(
   """Returns the split that replaces the training split of `dataset`.
 
   Args:
-    name: a name in TRANSFER_SETS, or the name of another data set, of which at
-      most the first N training examples are used, if `dataset` has N.
+    name: a name in TRANSFER_SETS, or the name of another data set. The training
+      split of another data set is cut to the number of training examples in
+      `dataset`.
     dataset: the data set of the task.
     load: returns a data set by its name.
   Returns:

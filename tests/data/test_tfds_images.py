@@ -108,7 +108,7 @@ def test_labels_of_images_on_disk_are_stored(tmp_path):
   for content in (b'cut', damaged):
     stored_path.write_bytes(content)
     np.testing.assert_array_equal(load_labels(), labels)
-  # Nor are the labels of changed files.
+  # If a file has changed, stored labels are not used.
   np.savez(stored_path, labels=labels[::-1], digest=digest)
   os.utime(next(tmp_path.rglob('*train.array_record*')), (0, 0))
   np.testing.assert_array_equal(load_labels(), labels)
