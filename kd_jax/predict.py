@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.data import user_files
+from kd_jax.data import image_files
 from kd_jax.export import artifact
 from kd_jax.runtime import compilation_cache, errors
 
@@ -36,13 +36,13 @@ def read_image(
       f'the student takes images of {channels} channels, which no file has: '
       'call artifact.load(FOLDER).predict with arrays'
     )
-  image = user_files.open_image(str(path), path)
+  image = image_files.open_image(str(path), path)
   if not resize and image.size != (width, height):
     raise errors.UserError(
       f'{path} is of {image.width}×{image.height} pixels, and the student '
       f'takes {width}×{height}: resize it first'
     )
-  return user_files.as_array(image, height if resize else 0, channels == 1)
+  return image_files.as_array(image, height if resize else 0, channels == 1)
 
 
 def predict(

@@ -32,7 +32,7 @@ hypothesis.settings.load_profile('same')
 # processes idle.
 _LONG = (
   *('test_cifar_run', 'test_launch', 'test_export', 'test_transfer_runs'),
-  *('test_mesh', 'test_quantized', 'test_large_data', 'test_real_bytes'),
+  *('test_mesh', 'test_quantized', 'test_large_data', 'test_specs'),
   *('test_theory', 'test_examples', 'test_workers', 'test_own_networks'),
 )
 

@@ -1,16 +1,16 @@
 """Data sets as arrays: `load(name)`.
 
-`mnist`, `fashion_mnist` and `cifar10` are prepared once with TFDS (no
-TensorFlow needed) from the first source that has the original files, decoded
-once, and checked at every load. `generated` and `generated_rgb` are made on the
-spot, for tests. Paths, and names that begin with `tfds:`, are data sets of the
-user's own.
+`mnist`, `fashion_mnist` and `cifar10` are prepared once with TFDS (without
+TensorFlow) from the first location that has the original files. Their images
+are decoded once and checked at every load. `generated` and `generated_rgb` are
+computed at each start, for tests. Paths and names that begin with `tfds:`
+denote the user's data sets.
 """
 
 import os
 import pathlib
 
-from kd_jax.data import generated, store
+from kd_jax.data import generated, prepared_store
 from kd_jax.data.dataset import (
   DataError,
   Dataset,
@@ -21,8 +21,7 @@ from kd_jax.data.dataset import (
 from kd_jax.data.selection import select
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
-from kd_jax.data.transfer import TRANSFER_SETS, transfer_set
-from kd_jax.runtime import files
+from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
 
 __all__ = [
   'PATTERNS',
@@ -43,12 +42,18 @@ __all__ = [
 
 
 def default_data_dir() -> pathlib.Path:
-  """The per-user cache: $XDG_CACHE_HOME or ~/.cache, then kd_jax/data."""
+  """Returns the data folder of this user: $XDG_CACHE_HOME/kd_jax/data.
+
+  If XDG_CACHE_HOME is not set, ~/.cache replaces it.
+  """
+  # Imported here, as `files` imports JAX, which loading data does not need.
+  from kd_jax.runtime import files
+
   return files.cache_dir() / 'data'
 
 
 def names() -> tuple[str, ...]:
-  """The names that `load` knows."""
+  """Returns the names of the built-in data sets."""
   return (*SPECS, *generated.SHAPES)
 
 
@@ -60,50 +65,50 @@ def load(
   image_size: int = 0,
   memory_gib: float = 4.0,
 ) -> Dataset:
-  """Loads a data set; the first time, gets and prepares it.
+  """Loads a data set. The first load also fetches and prepares it.
 
   Args:
-    name: one of `names()`, or of the user's own: FILE.npz, a folder with
+    name: one of `names()`, or a data set of the user: FILE.npz, a folder with
       train/CLASS/*.png and test/CLASS/*.png, a folder that TFDS has prepared,
       or tfds:NAME.
-    data_dir: where prepared data is kept, `default_data_dir()` if None. May be
-      a TFDS data folder: what is in it is used, and left as it is.
-    source_dir: a folder to look in for the original files (loose, gzipped or
-      in a known archive) or a TFDS data folder, before anything is downloaded.
-    image_size: of the user's own images, see `own.load`.
-    memory_gib: likewise.
+    data_dir: the folder for prepared data; None for `default_data_dir()`. A
+      TFDS data folder may be given: its data sets are read and not changed.
+    source_dir: a folder that is searched before anything is downloaded: it
+      holds the original files (loose, gzipped or in a known archive), or is a
+      TFDS data folder.
+    image_size: side in pixels to which the user's image files are cropped and
+      resized; 0 keeps their size. See `user_datasets.load`.
+    memory_gib: limit in GiB; TFDS training images that would take more memory
+      stay on disk. See `user_datasets.load`.
   Returns:
     The data set, in canonical order; its arrays are read-only.
   Raises:
-    DataError: if the name is unknown, no source has the data, or the data
+    DataError: if the name is unknown, no location has the data, or the data
       folder cannot be used; the message says what to do.
   """
-  is_own = _is_own(name)
-  if image_size and not is_own:
+  is_user_dataset = _is_user_dataset(name)
+  if image_size and not is_user_dataset:
     raise DataError(
-      f'config.data.image_size={image_size}: the images of {name} have a size '
-      'of their own; expected 0'
+      f'config.data.image_size={image_size}: the images of {name} have a fixed '
+      'size; expected 0'
     )
   if name in generated.SHAPES:
     return generated.load(name)
-  if is_own:
-    from kd_jax.data import user_files
-
-    folder = _path(data_dir) or default_data_dir()
-    return user_files.load(name, folder, image_size, memory_gib)
-  if name not in SPECS:
+  if not is_user_dataset and name not in SPECS:
     raise DataError(
-      f'there is no data set {name!r}; there are: {", ".join(names())}, and of '
-      'your own FILE.npz, a folder of images, and tfds:NAME'
+      f'unknown data set {name!r}; known: {", ".join(names())}; for your data, '
+      'give FILE.npz, a folder of images, or tfds:NAME'
     )
-  return store.load(
-    SPECS[name],
-    _path(data_dir) or default_data_dir(),
-    _path(source_dir),
-  )
+  data_dir = _absolute(data_dir) or default_data_dir()
+  if is_user_dataset:
+    # Imported here, as it imports TFDS and Pillow.
+    from kd_jax.data import user_datasets
+
+    return user_datasets.load(name, data_dir, image_size, memory_gib)
+  return prepared_store.load(SPECS[name], data_dir, _absolute(source_dir))
 
 
-def _is_own(name: str) -> bool:
+def _is_user_dataset(name: str) -> bool:
   return name not in names() and (
     name.startswith('tfds:')
     or name.endswith('.npz')
@@ -111,6 +116,6 @@ def _is_own(name: str) -> bool:
   )
 
 
-def _path(path: str | os.PathLike | None) -> pathlib.Path | None:
-  """An absolute path, as clients are run in other folders; None for none."""
+def _absolute(path: str | os.PathLike | None) -> pathlib.Path | None:
+  # pip and npm run in other folders, where a relative path would be wrong.
   return pathlib.Path(path).expanduser().absolute() if path else None

@@ -1,4 +1,4 @@
-"""What the loader hands out: arrays, their digest, and its one error."""
+"""The type `Dataset`, its digest, and the error of all loaders."""
 
 import dataclasses
 import hashlib
@@ -9,13 +9,22 @@ import numpy as np
 
 from kd_jax.runtime import errors
 
-# The arrays of a data set by name, in this order: train_images, train_labels,
-# test_images, test_labels.
+SPLITS = ('train', 'test')
+# Names that other data sets give to the test split. The first that exists is
+# used.
+TEST_SPLIT_NAMES = ('test', 'val', 'validation')
+# The arrays of a data set, by the names train_images, train_labels,
+# test_images and test_labels, in this order.
 Arrays = Mapping[str, np.ndarray]
 
 
 class DataError(errors.UserError):
-  """A data set cannot be had; the message says why and what to do."""
+  """A data set cannot be loaded; the message gives the reason and a remedy."""
+
+
+def error_text(error: Exception) -> str:
+  """Returns the message of an error, or its type if the message is empty."""
+  return str(error) or type(error).__name__
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,9 +32,9 @@ class Split:
   """Examples in canonical order: the order of the original files.
 
   Attributes:
-    images: [N, H, W, C] uint8; of a training split that is larger than memory
-      an `on_disk.Images`.
-    labels: [N] int32.
+    images: uint8 [N, H, W, C]; an `images_on_disk.Images` if the training
+      images are larger than memory.
+    labels: int32 [N].
   """
 
   images: np.ndarray
@@ -54,13 +63,13 @@ class Dataset:
   """A data set as read-only arrays.
 
   Attributes:
-    name: one of `kd_jax.data.names()`.
+    name: one of `kd_jax.data.names()`, or the name of a user's data set.
     train: the training split.
     test: the test split.
     num_classes: labels lie in [0, num_classes).
-    digest: sha256 (hex) over all arrays in canonical order, so that what is
-      derived from the data (a teacher's outputs) can name what it came from.
-    class_names: in the order of the labels; () for their numbers.
+    digest: SHA-256 (hex) of all arrays in canonical order. Results that depend
+      on the data, such as a teacher's outputs, record the digest.
+    class_names: the name of each label, in order; () if classes have no names.
   """
 
   name: str
@@ -77,7 +86,7 @@ class Dataset:
 
 
 def named_arrays(train: Split, test: Split) -> Arrays:
-  """The arrays of two splits by name."""
+  """Returns the arrays of two splits by name."""
   return {
     'train_images': train.images,
     'train_labels': train.labels,
@@ -87,17 +96,20 @@ def named_arrays(train: Split, test: Split) -> Arrays:
 
 
 def array_digest(array: np.ndarray) -> str:
-  """sha256 (hex) over an array's dtype, shape and C-ordered bytes."""
+  """Returns the SHA-256 (hex) of an array's dtype, shape and values.
+
+  The values are hashed as bytes in C order.
+  """
   sha = hashlib.sha256(f'{array.dtype.str}{array.shape}'.encode())
   sha.update(np.ascontiguousarray(array))
   return sha.hexdigest()
 
 
 def dataset_digest(array_digests: Iterable[str]) -> str:
-  """sha256 (hex) over the digests of the four arrays, in their order.
+  """Returns the SHA-256 (hex) of the digests of the four arrays, in order.
 
-  A digest of digests, so that a damaged array is known by name and nothing is
-  hashed twice.
+  Because the input is one digest for each array, a loader can name the damaged
+  array, and hashes each array once.
   """
   return hashlib.sha256(' '.join(array_digests).encode()).hexdigest()
 
@@ -110,9 +122,19 @@ def make_dataset(
   digest: str,
   class_names: tuple[str, ...] = (),
 ) -> Dataset:
-  """Builds a Dataset; the arrays become read-only."""
+  """Builds a `Dataset` and makes its arrays read-only.
+
+  Args:
+    name: the name of the data set.
+    arrays: its arrays; `train_images` may be an `images_on_disk.Images`.
+    num_classes: the number of classes.
+    digest: the `dataset_digest`.
+    class_names: the name of each label, in order; () if classes have no names.
+  Returns:
+    The data set.
+  """
   for array in arrays.values():
-    if isinstance(array, np.ndarray):  # Or they are on disk.
+    if isinstance(array, np.ndarray):  # Images on disk are read-only anyway.
       array.setflags(write=False)
   return Dataset(
     name=name,

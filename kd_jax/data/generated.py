@@ -1,9 +1,10 @@
-"""Small generated data sets: no disk, no network, the same bytes anywhere.
+"""Small generated data sets that need no disk and no network.
 
 An example is the smooth random image of its class, shifted, mixed with the
-image of another class, and noised: learnable, and not by a template alone.
-Integers throughout, and a random stream that NumPy has frozen, so that every
-platform and version makes the same arrays.
+image of another class, with noise added. The classes can be learned, but
+comparing an image with one template for each class does not classify all of
+them. All arithmetic is on integers, and the random stream is one that NumPy has
+frozen. Every platform and NumPy version therefore makes the same arrays.
 """
 
 import functools
@@ -24,15 +25,22 @@ SHAPES = {'generated': (28, 28, 1), 'generated_rgb': (32, 32, 3)}
 _NUM_CLASSES = 10
 _TRAIN_SIZE = 2000
 _TEST_SIZE = 500
-_KNOTS = 6  # random values along a side of a class image
+_KNOTS = 6  # Random values along one side of a class image.
 _MAX_SHIFT_PX = 4
-_MAX_MIX = 120  # of 256: how much of the other class shows
-_NOISE = 80  # each pixel's noise is the sum of two uniform in +-_NOISE
+_MAX_MIX = 120  # Limit (exclusive) of the other class's weight, in 256ths.
+# The noise of a pixel is the sum of two integers, uniform in -_NOISE .. _NOISE.
+_NOISE = 80
 
 
 @functools.cache
 def load(name: str) -> Dataset:
-  """Generates a data set of SHAPES, once: its arrays are read-only."""
+  """Returns a data set of SHAPES, generated once in a process.
+
+  Args:
+    name: a name in SHAPES.
+  Returns:
+    The data set; its arrays are read-only.
+  """
   rng = np.random.RandomState(list(name.encode()))
   classes = _class_images(rng, SHAPES[name])
   arrays = named_arrays(
@@ -46,11 +54,20 @@ def load(name: str) -> Dataset:
   )
 
 
-def _class_images(rng: np.random.RandomState, shape) -> np.ndarray:
-  """[K, H + margin, W + margin, C] int32 in [0, 255], smooth."""
-  height, width, channels = shape
+def _class_images(
+  rng: np.random.RandomState, image_shape: tuple[int, int, int]
+) -> np.ndarray:
+  """Returns a smooth image of each class, with a margin for shifts.
+
+  Args:
+    rng: random stream.
+    image_shape: (H, W, C).
+  Returns:
+    int32 [K, H + 2 * _MAX_SHIFT_PX, W + 2 * _MAX_SHIFT_PX, C] in [0, 255].
+  """
+  height, width, channels = image_shape
   grid = (_NUM_CLASSES, _KNOTS, _KNOTS)
-  # Mostly gray: color of its own in each class would give the class away.
+  # Images are mostly gray, as the color alone would otherwise show the class.
   gray = rng.randint(192, size=(*grid, 1))
   knots = gray + rng.randint(64, size=(*grid, channels))
   down = _interpolation(height + 2 * _MAX_SHIFT_PX)
@@ -60,18 +77,32 @@ def _class_images(rng: np.random.RandomState, shape) -> np.ndarray:
 
 
 def _interpolation(length: int) -> np.ndarray:
-  """[length, _KNOTS] int64: linear weights in 256ths."""
+  """Returns the weights of linear interpolation between knots, in 256ths.
+
+  Args:
+    length: the number of pixels along one side.
+  Returns:
+    int64 [length, _KNOTS].
+  """
   position = np.arange(length) * 256 * (_KNOTS - 1) // (length - 1)
   distance = np.abs(position[:, None] - 256 * np.arange(_KNOTS))
   return np.maximum(256 - distance, 0)
 
 
 def _draw(rng: np.random.RandomState, classes: np.ndarray, size: int) -> Split:
-  """Draws examples, as many of each class."""
+  """Draws examples, the same number from each class.
+
+  Args:
+    rng: random stream.
+    classes: class images [K, H + margin, W + margin, C], see `_class_images`.
+    size: N, the number of examples.
+  Returns:
+    N examples in random order.
+  """
   labels = rng.permutation(size) % _NUM_CLASSES
-  others = (labels + rng.randint(1, _NUM_CLASSES, size)) % _NUM_CLASSES
+  other_labels = (labels + rng.randint(1, _NUM_CLASSES, size)) % _NUM_CLASSES
   mix = rng.randint(_MAX_MIX, size=(size, 1, 1, 1), dtype=np.int32)
-  mixed = (256 - mix) * classes[labels] + mix * classes[others] >> 8
+  mixed = (256 - mix) * classes[labels] + mix * classes[other_labels] >> 8
   height, width = (side - 2 * _MAX_SHIFT_PX for side in classes.shape[1:3])
   shifts = rng.randint(2 * _MAX_SHIFT_PX + 1, size=(size, 2))
   images = np.empty((size, height, width, classes.shape[-1]), np.int32)

@@ -1,4 +1,4 @@
-"""From stored pixels to what a network takes; pure functions on arrays."""
+"""Scalings of pixels to a network's inputs; pure functions on arrays."""
 
 from collections.abc import Callable
 
@@ -7,26 +7,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-
-def unit(images: jax.Array) -> jax.Array:
-  """Pixels to [0, 1]: x / 255. uint8 [B, H, W, C] -> float32."""
-  return images.astype(jnp.float32) / 255
-
-
-def symmetric(images: jax.Array) -> jax.Array:
-  """Pixels to [-1, 1]: (x / 255 - 0.5) / 0.5. uint8 [B, H, W, C] -> float32."""
-  return (unit(images) - 0.5) / 0.5
-
-
 # Mean and standard deviation of the training pixels, by channel.
 _CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 _CIFAR10_STD = (0.2471, 0.2435, 0.2616)
 
 
-def cifar10(images: jax.Array) -> jax.Array:
-  """Pixels to mean 0 and deviation 1 on CIFAR-10, by channel (RGB).
+def unit(images: jax.Array) -> jax.Array:
+  """Scales pixels to [0, 1]: x / 255. uint8 [B, H, W, C] -> float32."""
+  return images.astype(jnp.float32) / 255
 
-  uint8 [B, H, W, 3] -> float32.
+
+def symmetric(images: jax.Array) -> jax.Array:
+  """Scales pixels to [-1, 1]: (x / 255 - 0.5) / 0.5.
+
+  Args:
+    images: uint8 [B, H, W, C].
+  Returns:
+    float32 [B, H, W, C].
+  """
+  return (unit(images) - 0.5) / 0.5
+
+
+def cifar10(images: jax.Array) -> jax.Array:
+  """Scales CIFAR-10 pixels to mean 0 and standard deviation 1 by channel.
+
+  Args:
+    images: uint8 [B, H, W, 3], RGB.
+  Returns:
+    float32 [B, H, W, 3].
   """
   mean, std = (
     jnp.asarray(values, jnp.float32).reshape(1, 1, 1, 3)
@@ -43,22 +51,29 @@ SCALINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
-  """Returns a scaling that XLA for CPUs does not take into what follows it.
+  """Returns a scaling that XLA on a CPU does not fuse with the next operation.
 
-  It (jax 0.10 to 0.12) otherwise has an MLP's first product, from 500
-  images on, in one fusion with it, which takes twice as long; a barrier between
-  them does not hold with jax 0.10. So a CPU looks each pixel up among the 256
-  that there are. The values are those of the scaling compiled by itself.
+  From 500 images on, XLA (jax 0.10 to 0.12) fuses the scaling with the first
+  matrix product of an MLP, which then takes twice as long. An optimization
+  barrier does not prevent the fusion with jax 0.10. On a CPU, the scaling
+  therefore looks up each pixel in a table of the 256 pixel values. The results
+  equal those of the scaling compiled alone.
+
+  Args:
+    scaling: a name in SCALINGS.
+  Returns:
+    A function uint8 [B, H, W, C] -> float32 [B, H, W, C].
   """
   scale = SCALINGS[scaling]
 
   def look_up(images):
     channels = images.shape[-1]
     levels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    # While tracing, by a program of its own: it rounds as the scaling does.
+    # The table is computed during tracing by a separately compiled function,
+    # so that its values are rounded like those of the scaling.
     with jax.ensure_compile_time_eval():
       scaled = jax.jit(scale)(jnp.broadcast_to(levels, (256, 1, 1, channels)))
-    table = scaled.reshape(-1)  # By level, then by channel.
+    table = scaled.reshape(-1)  # Index: level * channels + channel.
     channel = jnp.arange(channels, dtype=jnp.int32).reshape(1, 1, 1, -1)
     index = images.astype(jnp.int32) * channels + channel
     return table.at[index].get(
@@ -73,30 +88,38 @@ def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
 def affine(
   scaling: str, image_shape: tuple[int, ...]
 ) -> Callable[[jax.Array], jax.Array]:
-  """Returns a scaling as a factor and an offset of each image as one row.
+  """Returns a scaling as a factor and an offset on flattened images.
 
-  A number each where channels share them, else one for each pixel and channel.
-  ONNX's runtimes do that fast: they take an operation along a last axis of one
-  or three channels element by element. The values are the same to rounding.
+  ONNX runtimes are fast on flattened images. An operation along a last axis of
+  one or three channels is slow, as they compute it element by element. If all
+  channels share the factor and the offset, both are scalars. Otherwise, both
+  have an entry for each pixel and channel.
 
   Args:
     scaling: a name in SCALINGS.
-    image_shape: [H, W, C].
+    image_shape: (H, W, C).
+  Returns:
+    A function uint8 [B, H, W, C] -> float32 [B, H, W, C], equal to the scaling
+    up to rounding.
   Raises:
-    ValueError: if the scaling is no factor and offset.
+    ValueError: if the scaling is not affine in the pixels.
   """
   levels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
   pixels = np.broadcast_to(levels, (256, 1, 1, image_shape[-1]))
-  values = np.asarray(SCALINGS[scaling](pixels), np.float64)
-  offset = values[0]
-  factor = (values[-1] - offset) / 255
-  if np.abs(factor * levels + offset - values).max() > 1e-5:
-    raise ValueError(f'{scaling} is no factor and offset of pixels')
+  scaled = np.asarray(SCALINGS[scaling](pixels), np.float64)
+  offset = scaled[0]
+  factor = (scaled[-1] - offset) / 255
+  if np.abs(factor * levels + offset - scaled).max() > 1e-5:
+    raise ValueError(
+      f'scaling {scaling!r} is not affine: expected factor * pixel + offset'
+    )
   if np.ptp(factor) == np.ptp(offset) == 0:
-    of_row = lambda own: np.float32(own.flat[0])
+    flatten = lambda by_channel: np.float32(by_channel.flat[0])
   else:
-    of_row = lambda own: np.float32(np.broadcast_to(own, image_shape)).ravel()
-  factor, offset = of_row(factor), of_row(offset)
+    flatten = lambda by_channel: np.float32(
+      np.broadcast_to(by_channel, image_shape)
+    ).ravel()
+  factor, offset = flatten(factor), flatten(offset)
 
   def scale(images: jax.Array) -> jax.Array:
     rows = images.reshape(images.shape[0], -1).astype(jnp.float32) * factor

@@ -1,4 +1,4 @@
-"""What a person sees while data is prepared: one bar, and no chatter."""
+"""Progress bars, and silence of TFDS, while data is prepared."""
 
 import contextlib
 import io
@@ -10,7 +10,14 @@ from absl import logging
 
 
 def bar(iterable: Iterable[Any] | None = None, **kwargs) -> Any:
-  """A tqdm bar that shows on a terminal alone, after two seconds."""
+  """Returns a tqdm bar that appears after two seconds, and only on a terminal.
+
+  Args:
+    iterable: the items to count, or None.
+    **kwargs: further arguments of `tqdm.tqdm`.
+  Returns:
+    The bar; iterating over the bar yields the items.
+  """
   import tqdm
 
   return tqdm.tqdm(iterable, delay=2, leave=False, disable=None, **kwargs)
@@ -18,20 +25,20 @@ def bar(iterable: Iterable[Any] | None = None, **kwargs) -> Any:
 
 @contextlib.contextmanager
 def quiet_tfds() -> Iterator[None]:
-  """Keeps TFDS' own bars, prints and notices off the terminal."""
+  """Suppresses the progress bars, prints and info messages of TFDS."""
   import tensorflow_datasets as tfds
 
   logger = logging.get_absl_logger()
-  logger.addFilter(_is_no_chatter)
+  logger.addFilter(_is_wanted)
   tfds.disable_progress_bar()
   try:
     with contextlib.redirect_stdout(io.StringIO()):
       yield
   finally:
     tfds.enable_progress_bar()
-    logger.removeFilter(_is_no_chatter)
+    logger.removeFilter(_is_wanted)
 
 
-def _is_no_chatter(record: standard_logging.LogRecord) -> bool:
-  is_of_tfds = 'tensorflow_datasets' in record.pathname
-  return record.levelno >= standard_logging.WARNING or not is_of_tfds
+def _is_wanted(record: standard_logging.LogRecord) -> bool:
+  is_from_tfds = 'tensorflow_datasets' in record.pathname
+  return record.levelno >= standard_logging.WARNING or not is_from_tfds

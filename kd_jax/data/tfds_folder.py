@@ -1,73 +1,47 @@
-"""Reads prepared TFDS folders, ours or official, without TensorFlow.
+"""Prepared TFDS folders of the user: images with one label each.
 
-A record is a serialized tf.train.Example, in array_record or tfrecord files;
-the image in it is a PNG. TFDS shuffles when it writes, by the hash of each
-example's key, so the canonical order can be had back: from the `id` feature
-(`train_00042`), or else by hashing the keys 0 .. N-1 again.
+Images stay encoded here; tfds_images.py decodes them.
 """
 
 import contextlib
 import hashlib
-import io
 import os
 import pathlib
-import struct
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from PIL import Image
-from tensorflow_datasets.proto import tf_example_pb2
 
-from kd_jax.data import locks, progress
-from kd_jax.data.dataset import Arrays, DataError, Split, named_arrays
-
-
-def read(folder: pathlib.Path, image_shape: Sequence[int]) -> Arrays:
-  """Decodes a prepared folder into arrays in canonical order.
-
-  Args:
-    folder: the folder of a version; it holds dataset_info.json.
-    image_shape: (H, W, C).
-  Returns:
-    The arrays. That they are the right ones is for the caller to check.
-  Raises:
-    DataError: if the folder cannot be read.
-  """
-  try:
-    with progress.quiet_tfds():
-      splits = tfds.builder_from_directory(folder).info.splits
-    return named_arrays(
-      _read_split(splits['train'], image_shape),
-      _read_split(splits['test'], image_shape),
-    )
-  except Exception as error:
-    # Metadata, two record formats, protobuf and PNG: each has its own ways to
-    # say that a file is damaged, and all mean the same here.
-    raise DataError(str(error) or type(error).__name__) from error
+from kd_jax.data import preparation_lock, progress, record_files
+from kd_jax.data.dataset import TEST_SPLIT_NAMES, DataError, error_text
 
 
 class SplitFiles(NamedTuple):
-  """A split's files, in order, and how many examples are in them."""
+  """The files of a split.
+
+  Attributes:
+    name: the name of the split.
+    paths: its record files, in order.
+    num_examples: the number of examples in all files.
+  """
 
   name: str
   paths: list[pathlib.Path]
   num_examples: int
 
 
-class Content(NamedTuple):
-  """A prepared folder of images with one label each.
+class PreparedFolder(NamedTuple):
+  """The description of a prepared folder of images with one label each.
 
   Attributes:
-    name: of the data set.
-    folder: of a version.
-    train: the split to train on.
-    test: the split to test on.
-    image: name of the feature that is the image.
-    label: likewise.
-    class_names: in the order of the labels.
+    name: the name of the data set.
+    folder: the folder of a version.
+    train: the training split.
+    test: the test split.
+    image_feature: the name of the feature that holds the image.
+    label_feature: the name of the feature that holds the label.
+    class_names: the name of each label, in order.
     is_gray: whether images have one channel.
   """
 
@@ -75,20 +49,20 @@ class Content(NamedTuple):
   folder: pathlib.Path
   train: SplitFiles
   test: SplitFiles
-  image: str
-  label: str
+  image_feature: str
+  label_feature: str
   class_names: tuple[str, ...]
   is_gray: bool
 
 
-class Encoded(NamedTuple):
-  """A split as it is in its files, in their order.
+class EncodedSplit(NamedTuple):
+  """The examples of a split in the order of its files, images still encoded.
 
   Attributes:
-    names: of its examples, for errors.
-    images: PNG or JPEG.
-    labels: whole numbers.
-    digest: SHA-256 (hex) of its records.
+    names: the name of each example for error messages.
+    images: the PNG or JPEG content of each image.
+    labels: the label of each image.
+    digest: SHA-256 (hex) of the records.
   """
 
   names: list[str]
@@ -97,124 +71,8 @@ class Encoded(NamedTuple):
   digest: str
 
 
-def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
-  """Has TFDS prepare a data set that it knows; returns the prepared folder.
-
-  Raises:
-    DataError: if it does not know the name, or cannot get or prepare it.
-  """
-  try:
-    with progress.quiet_tfds():
-      builder = tfds.builder(name, data_dir=data_dir)
-      if not builder.is_prepared():
-        # It takes what another process has prepared, but is no good at waiting.
-        with locks.exclusive(data_dir, name):
-          builder.download_and_prepare(
-            file_format='array_record',
-            download_config=tfds.download.DownloadConfig(
-              try_download_gcs=False
-            ),
-          )
-  except Exception as error:  # Of the network, of disks, of TFDS itself.
-    raise DataError(
-      f'TFDS cannot prepare {name!r}: {str(error)[:500] or repr(error)}'
-    ) from None
-  return pathlib.Path(builder.data_dir)
-
-
-def open_folder(folder: pathlib.Path, tests: Sequence[str]) -> Content:
-  """Says what is in any prepared folder of images with one label each.
-
-  Args:
-    folder: of a version; it holds dataset_info.json.
-    tests: names of the split to test on; the first that is there.
-  Raises:
-    DataError: if it cannot be read, or is of another kind.
-  """
-  try:
-    with progress.quiet_tfds():
-      info = tfds.builder_from_directory(folder).info
-  except Exception as error:  # As in `read`.
-    raise DataError(
-      f'{folder}: {str(error) or type(error).__name__}'
-    ) from error
-  image, label = _keys(folder, info)
-  test = next((name for name in tests if name in info.splits), None)
-  if 'train' not in info.splits or test is None:
-    raise DataError(
-      f'{folder} has the splits {", ".join(info.splits)}; expected train and '
-      f'one of {", ".join(tests)}'
-    )
-  train, test = (
-    SplitFiles(
-      name,
-      [pathlib.Path(path) for path in info.splits[name].filepaths],
-      info.splits[name].num_examples,
-    )
-    for name in ('train', test)
-  )
-  return Content(
-    info.name,
-    folder,
-    train,
-    test,
-    image,
-    label,
-    tuple(info.features[label].names),
-    is_gray=info.features[image].shape[-1] == 1,
-  )
-
-
-def _keys(folder: pathlib.Path, info: tfds.core.DatasetInfo) -> tuple[str, str]:
-  """Returns the names of an image and of a label among a set's features."""
-  kinds = (tfds.features.Image, tfds.features.ClassLabel)
-  found = [
-    [key for key, own in info.features.items() if isinstance(own, kind)]
-    for kind in kinds
-  ]
-  supervised = info.supervised_keys or ()
-  found = [[key for key in keys if key in supervised] or keys for keys in found]
-  if [len(keys) for keys in found] != [1, 1]:
-    raise DataError(
-      f'{folder} has the features {", ".join(info.features)}; expected one '
-      'image and one class label'
-    )
-  return found[0][0], found[1][0]
-
-
-def _feature(record: bytes):
-  return tf_example_pb2.Example.FromString(record).features.feature
-
-
-def image_of(record: bytes, content: Content) -> bytes:
-  """Returns the encoded image of a record."""
-  return _feature(record)[content.image].bytes_list.value[0]
-
-
-def read_encoded(split: SplitFiles, content: Content) -> Encoded:
-  """Reads a split whole, and decodes no image.
-
-  Raises:
-    DataError: if a file is damaged.
-  """
-  encoded, digest = Encoded([], [], [], ''), _RecordsDigest()
-  for path in split.paths:
-    try:
-      for index, record in enumerate(_read_records(path)):
-        feature = _feature(record)
-        encoded.names.append(f'{path}, record {index}')
-        encoded.images.append(feature[content.image].bytes_list.value[0])
-        encoded.labels.append(feature[content.label].int64_list.value[0])
-        digest.update(record)
-    except Exception as error:  # As in `read`.
-      raise DataError(
-        f'{path}: {str(error) or type(error).__name__}'
-      ) from error
-  return encoded._replace(digest=digest.hex())
-
-
 class _RecordsDigest:
-  """The SHA-256 of records, in whatever files they lie."""
+  """The SHA-256 of records, which is independent of their files."""
 
   def __init__(self):
     self._sha = hashlib.sha256()
@@ -227,138 +85,220 @@ class _RecordsDigest:
     return self._sha.hexdigest()
 
 
-def read_labels(
-  split: SplitFiles, content: Content, cache_dir: pathlib.Path
-) -> tuple[np.ndarray, str]:
-  """Returns the labels int32 [N] of array_record files, and their digest.
+def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
+  """Prepares a data set of the TFDS catalog, if it is not prepared yet.
 
-  The digest is that of `Encoded`. Both are kept in `cache_dir`, as all of the
-  split has to be read for them, and read again if a file is of another size or
-  time.
+  Args:
+    name: the name in TFDS.
+    data_dir: the TFDS data folder to write to.
+  Returns:
+    The prepared folder.
+  Raises:
+    DataError: if TFDS does not know the name, or cannot download or prepare the
+      data set.
+  """
+  try:
+    with progress.quiet_tfds():
+      builder = tfds.builder(name, data_dir=data_dir)
+      if not builder.is_prepared():
+        # TFDS uses what another process has prepared, but does not wait for it.
+        with preparation_lock.hold(data_dir, name):
+          builder.download_and_prepare(
+            file_format='array_record',
+            download_config=tfds.download.DownloadConfig(
+              try_download_gcs=False
+            ),
+          )
+  except Exception as error:  # Network, disk and TFDS raise many types.
+    raise DataError(
+      f'TFDS cannot prepare {name!r}: {str(error)[:500] or repr(error)}'
+    ) from None
+  return pathlib.Path(builder.data_dir)
+
+
+def open_folder(folder: pathlib.Path) -> PreparedFolder:
+  """Reads the description of a prepared folder.
+
+  Args:
+    folder: the folder of a version; it holds dataset_info.json.
+  Returns:
+    The description.
+  Raises:
+    DataError: if the folder cannot be read, lacks a training or a test split,
+      or does not hold images with one label each.
+  """
+  try:
+    with progress.quiet_tfds():
+      info = tfds.builder_from_directory(folder).info
+  except Exception as error:  # TFDS raises many types for damaged metadata.
+    raise DataError(f'{folder}: {error_text(error)}') from error
+  image_feature, label_feature = _find_features(folder, info)
+  test = next((name for name in TEST_SPLIT_NAMES if name in info.splits), None)
+  if 'train' not in info.splits or test is None:
+    raise DataError(
+      f'{folder} has the splits {", ".join(info.splits)}; expected train and '
+      f'one of {", ".join(TEST_SPLIT_NAMES)}'
+    )
+  return PreparedFolder(
+    name=info.name,
+    folder=folder,
+    train=_split_files(info.splits['train']),
+    test=_split_files(info.splits[test]),
+    image_feature=image_feature,
+    label_feature=label_feature,
+    class_names=tuple(info.features[label_feature].names),
+    is_gray=info.features[image_feature].shape[-1] == 1,
+  )
+
+
+def _split_files(info: tfds.core.SplitInfo) -> SplitFiles:
+  paths = [pathlib.Path(path) for path in info.filepaths]
+  return SplitFiles(info.name, paths, info.num_examples)
+
+
+def _find_features(
+  folder: pathlib.Path, info: tfds.core.DatasetInfo
+) -> tuple[str, str]:
+  """Returns the names of the image feature and of the label feature.
+
+  If several features are images or labels, the supervised keys decide.
 
   Raises:
-    DataError: if a file is damaged, or is no array_record.
+    DataError: if the choice is not unique.
   """
+  supervised_keys = info.supervised_keys or ()
+  found = []
+  for kind in (tfds.features.Image, tfds.features.ClassLabel):
+    keys = [
+      key for key, feature in info.features.items() if isinstance(feature, kind)
+    ]
+    found.append([key for key in keys if key in supervised_keys] or keys)
+  if [len(keys) for keys in found] != [1, 1]:
+    raise DataError(
+      f'{folder} has the features {", ".join(info.features)}; expected one '
+      'image and one class label'
+    )
+  return found[0][0], found[1][0]
+
+
+def encoded_image(record: bytes, folder: PreparedFolder) -> bytes:
+  """Returns the PNG or JPEG content of a record's image."""
+  features = record_files.features(record)
+  return features[folder.image_feature].bytes_list.value[0]
+
+
+def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
+  """Reads all records of a split without decoding the images.
+
+  Args:
+    split: a split of `folder`.
+    folder: the prepared folder.
+  Returns:
+    The examples of the split.
+  Raises:
+    DataError: if a file is damaged.
+  """
+  encoded, digest = EncodedSplit([], [], [], ''), _RecordsDigest()
+  for path in split.paths:
+    try:
+      for index, record in enumerate(record_files.read(path)):
+        features = record_files.features(record)
+        image = features[folder.image_feature].bytes_list.value[0]
+        label = features[folder.label_feature].int64_list.value[0]
+        encoded.names.append(f'{path}, record {index}')
+        encoded.images.append(image)
+        encoded.labels.append(label)
+        digest.update(record)
+    except Exception as error:  # Damaged files raise many types of errors.
+      raise DataError(f'{path}: {error_text(error)}') from error
+  return encoded._replace(digest=digest.hex())
+
+
+def read_labels(
+  split: SplitFiles, folder: PreparedFolder, cache_dir: pathlib.Path
+) -> tuple[np.ndarray, str]:
+  """Returns the labels and the digest of a split in array_record files.
+
+  Reading the labels means reading all records. The results are therefore stored
+  in `cache_dir`. They are computed again if the size or the modification time
+  of a file changes.
+
+  Args:
+    split: a split of `folder`.
+    folder: the prepared folder.
+    cache_dir: the data folder.
+  Returns:
+    The labels, int32 [N], and the digest, as in `EncodedSplit`.
+  Raises:
+    DataError: if a file is damaged, or is not an array_record file.
+  """
+  cache_path = _labels_cache_path(split, folder, cache_dir)
+  cached = _load_labels(cache_path)
+  if cached and cached[0].shape == (split.num_examples,):
+    return cached
+  labels, digest = _scan_labels(split, folder)
+  _store_labels(cache_path, labels, digest)
+  return labels, digest
+
+
+def _labels_cache_path(
+  split: SplitFiles, folder: PreparedFolder, cache_dir: pathlib.Path
+) -> pathlib.Path:
   files = [
     (str(path), path.stat().st_size, path.stat().st_mtime_ns)
     for path in split.paths
   ]
-  digest = hashlib.sha256(repr((files, content.label)).encode()).hexdigest()
-  cached = cache_dir / '.kd_jax' / f'{split.name}-labels-{digest[:16]}.npz'
+  key = hashlib.sha256(repr((files, folder.label_feature)).encode()).hexdigest()
+  return cache_dir / '.kd_jax' / f'{split.name}-labels-{key[:16]}.npz'
+
+
+def _load_labels(path: pathlib.Path) -> tuple[np.ndarray, str] | None:
+  """Returns stored labels and their digest; None if missing or damaged."""
   try:
-    with np.load(cached, allow_pickle=False) as stored:
-      # Their checksums are the archive's.
-      labels, digest = stored['labels'], str(stored['digest'])
-    if labels.shape == (split.num_examples,):
-      return labels, digest
-  except Exception:  # Of what is not there, cut or damaged: read again.
-    pass
+    # The zip archive has checksums, so that NumPy detects damaged arrays.
+    with np.load(path, allow_pickle=False) as stored:
+      return stored['labels'], str(stored['digest'])
+  except Exception:  # NumPy and zipfile raise many types of errors.
+    return None
+
+
+def _scan_labels(
+  split: SplitFiles, folder: PreparedFolder
+) -> tuple[np.ndarray, str]:
+  """Reads the labels and the digest from the records; see `read_labels`."""
   labels, digest = np.empty(split.num_examples, np.int32), _RecordsDigest()
-  filled = 0
+  num_read = 0
   for path in progress.bar(split.paths, desc='Reading labels', unit='file'):
-    if '.array_record' not in path.name:
+    if not record_files.is_array_record(path):
       raise DataError(
-        f'{path} is no array_record, which alone can be read by index: prepare '
-        "the data with file_format='array_record', or raise "
+        f'{path} is not an array_record file, the only format that can be read '
+        "by index: prepare the data with file_format='array_record', or raise "
         'config.data.memory_gib'
       )
     try:
-      for records in _read_in_parts(path):
+      for records in record_files.read_chunks(path):
         for record in records:
-          labels[filled] = _feature(record)[content.label].int64_list.value[0]
+          features = record_files.features(record)
+          label = features[folder.label_feature].int64_list.value[0]
+          labels[num_read] = label
           digest.update(record)
-          filled += 1
-    except Exception as error:  # As in `read`.
-      raise DataError(
-        f'{path}: {str(error) or type(error).__name__}'
-      ) from error
-  part = cached.with_suffix(f'.{os.getpid()}.part')
-  try:
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with open(part, 'wb') as file:
-      np.savez(file, labels=labels, digest=digest.hex())
-    os.replace(part, cached)
-  except OSError as error:
-    with contextlib.suppress(OSError):
-      part.unlink()
-    logging.warning('labels are read once more next time: %s', error)
+          num_read += 1
+    except Exception as error:  # Damaged files raise many types of errors.
+      raise DataError(f'{path}: {error_text(error)}') from error
   return labels, digest.hex()
 
 
-def _read_in_parts(
-  path: pathlib.Path, size: int = 4096
-) -> Iterator[list[bytes]]:
-  """Yields the records of an array_record file, so many at a time."""
-  from array_record.python import array_record_module
-
-  reader = array_record_module.ArrayRecordReader(str(path))
+def _store_labels(path: pathlib.Path, labels: np.ndarray, digest: str) -> None:
+  """Stores labels completely or not at all; logs a warning if this fails."""
+  partial_path = path.with_suffix(f'.{os.getpid()}.part')
   try:
-    count = reader.num_records()
-    for start in range(0, count, size):
-      yield reader.read(list(range(start, min(start + size, count))))
-  finally:
-    reader.close()
-
-
-def _read_split(info: tfds.core.SplitInfo, image_shape: Sequence[int]) -> Split:
-  records = [
-    record
-    for path in info.filepaths
-    for record in _read_records(pathlib.Path(path))
-  ]
-  count = len(records)
-  images = np.zeros((count, *image_shape), np.uint8)
-  labels = np.zeros(count, np.int32)
-  positions = _shuffled_positions(info.name, count)
-  bar = progress.bar(records, desc=f'Decoding {info.name}')
-  for position, record in zip(positions, bar, strict=True):
-    feature = tf_example_pb2.Example.FromString(record).features.feature
-    if 'id' in feature:
-      position = int(feature['id'].bytes_list.value[0].rsplit(b'_')[-1])
-    png = io.BytesIO(feature['image'].bytes_list.value[0])
-    with Image.open(png, formats=('PNG',)) as image:
-      images[position] = np.asarray(image).reshape(image_shape)
-    labels[position] = feature['label'].int64_list.value[0]
-  return Split(images=images, labels=labels)
-
-
-def _shuffled_positions(split: str, count: int) -> list[int]:
-  """The keys 0 .. count - 1 in the order in which TFDS writes them."""
-
-  def tfds_hash(key: int) -> bytes:
-    salted = f'{split}{key}'.encode()
-    return hashlib.md5(salted, usedforsecurity=False).digest()
-
-  return sorted(range(count), key=tfds_hash)
-
-
-def _read_records(path: pathlib.Path) -> Sequence[bytes]:
-  if '.array_record' not in path.name:
-    return list(_read_tfrecords(path))
-  from array_record.python import array_record_module
-
-  reader = array_record_module.ArrayRecordReader(str(path))
-  try:
-    return reader.read_all()
-  finally:
-    reader.close()
-
-
-def _read_tfrecords(path: pathlib.Path) -> Iterator[bytes]:
-  """Yields the records of a tfrecord file.
-
-  A record is its length (8 bytes), a checksum of that (4), the content, and a
-  checksum of the content (4). The checksums (a crc32c, which the standard
-  library lacks) are left alone: the digest of the arrays is the proof.
-  """
-  content = memoryview(path.read_bytes())
-  start = 0
-  while start < len(content):
-    if start + 12 > len(content):
-      raise DataError(f'{path.name}: cut short')
-    (length,) = struct.unpack_from('<Q', content, start)
-    end = start + 12 + length
-    if end + 4 > len(content):
-      raise DataError(f'{path.name}: cut short')
-    yield bytes(content[start + 12 : end])
-    start = end + 4
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(partial_path, 'wb') as file:
+      np.savez(file, labels=labels, digest=digest)
+    os.replace(partial_path, path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      partial_path.unlink()
+    logging.warning(
+      'the labels cannot be stored and will be read again next time: %s', error
+    )

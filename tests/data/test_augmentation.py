@@ -1,4 +1,4 @@
-"""Random crops and flips: each a view of its image, each about as likely."""
+"""Crops, flips and mixup: their values and their distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +38,12 @@ def test_jitter_moves_an_image_by_up_to_two_pixels():
   'name, limit', [('crop_and_flip', 230), ('jitter', 52)]
 )
 def test_views_are_equally_likely(name, limit):
-  own = augmentation.AUGMENTATIONS[name]
-  keys = jax.random.split(jax.random.key(0), 100 * own.num_views)
-  counts = np.bincount(own.choose(keys), minlength=own.num_views)
-  # 100 of each are expected: chi-squared, of one degree less than views.
-  assert len(counts) == own.num_views
+  chosen = augmentation.AUGMENTATIONS[name]
+  keys = jax.random.split(jax.random.key(0), 100 * chosen.num_views)
+  counts = np.bincount(chosen.choose(keys), minlength=chosen.num_views)
+  # Each view is expected 100 times. The statistic is chi-squared distributed;
+  # its degrees of freedom are the number of views minus one.
+  assert len(counts) == chosen.num_views
   assert np.sum((counts - 100) ** 2 / 100) < limit
 
 
@@ -52,7 +53,7 @@ def test_a_view_depends_on_its_key_alone():
   np.testing.assert_array_equal(together[3:4], CROP_AND_FLIP.choose(keys[3:4]))
 
 
-def test_mixup_is_a_share_of_each_image_and_the_rest_of_the_one_before():
+def test_mixup_mixes_each_image_with_the_one_before():
   images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), np.uint8)
   shares = []
   for seed in range(200):

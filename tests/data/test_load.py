@@ -1,17 +1,19 @@
-"""The public `load`: names, folders, and what an import costs."""
+"""The face of kd_jax.data: names, folders, and the cost of an import."""
 
 import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from kd_jax import data
 from kd_jax.runtime import errors
+from tests.data import toys
 
 
 def _imported_after(code: str) -> set[str]:
-  """The top-level modules that a fresh Python has after running `code`."""
+  """Returns the top-level modules of a new Python after it has run `code`."""
   script = (
     f'{code}\nimport sys\nprint(*{{m.split(".")[0] for m in sys.modules}})'
   )
@@ -32,7 +34,7 @@ def test_names():
   )
 
 
-def test_an_unknown_name_lists_the_known():
+def test_the_error_for_an_unknown_name_lists_the_known_names():
   with pytest.raises(data.DataError) as caught:
     data.load('minst')
   assert "'minst'" in str(caught.value)
@@ -49,8 +51,15 @@ def test_default_data_dir(monkeypatch):
   assert data.default_data_dir() == expected
 
 
-def test_the_import_and_generated_data_need_no_tfds_and_no_jax():
+def test_generated_data_is_loaded_without_tfds_and_jax():
   code = 'from kd_jax import data; data.load("generated")'
   imported = _imported_after(code)
   assert 'kd_jax' in imported
   assert not {'tensorflow_datasets', 'tensorflow', 'jax', 'PIL'} & imported
+
+
+def test_an_image_size_for_images_of_fixed_size_is_refused(tmp_path):
+  np.savez(tmp_path / 'mine.npz', **toys.class_arrays(np.random.default_rng(0)))
+  for name in ('generated', str(tmp_path / 'mine.npz')):
+    with pytest.raises(data.DataError, match='image_size'):
+      data.load(name, image_size=16)

@@ -1,4 +1,4 @@
-"""Pixel scalings: values by hand."""
+"""Scalings of pixels, against values computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def test_symmetric():
   'name, channels',
   [('unit', 1), ('unit', 3), ('symmetric', 1), ('cifar10', 3)],
 )
-def test_a_scaling_as_factor_and_offset_is_the_same(name, channels):
+def test_the_affine_form_of_a_scaling_gives_the_same_values(name, channels):
   images = np.random.default_rng(0).integers(
     0, 256, (5, 4, 3, channels), np.uint8
   )
@@ -36,16 +36,16 @@ def test_a_scaling_as_factor_and_offset_is_the_same(name, channels):
   )
 
 
-def test_what_is_no_factor_and_offset_is_refused(monkeypatch):
+def test_a_scaling_that_is_not_affine_is_refused(monkeypatch):
   monkeypatch.setitem(
     preprocessing.SCALINGS, 'squared', lambda x: preprocessing.unit(x) ** 2
   )
-  with pytest.raises(ValueError, match='squared is no factor and offset'):
+  with pytest.raises(ValueError, match="'squared' is not affine"):
     preprocessing.affine('squared', (4, 4, 1))
 
 
 @pytest.mark.parametrize('scaling', preprocessing.SCALINGS)
-def test_a_scaling_that_is_kept_apart_is_the_same(scaling):
+def test_a_scaling_that_is_not_fused_gives_the_same_values(scaling):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (5, 4, 4, 3), np.uint8)
   apart = jax.jit(preprocessing.apart(scaling))

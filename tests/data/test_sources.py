@@ -1,6 +1,6 @@
-"""Fetching: a web server, pip and npm, each good, bad, slow and absent.
+"""Downloads from a web server, pip, npm and Debian, working and failing.
 
-No registry is asked: pip and npm are the real ones, working on local files.
+The tests run the real pip and npm on local files, without a registry.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ import threading
 import time
 
 import pytest
-import toys
 
 from kd_jax.data import sources
 from kd_jax.data.dataset import DataError
+from tests.data import toys
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -52,7 +52,7 @@ def _web_server(root):
 
 @contextlib.contextmanager
 def _host(answer):
-  """A host that runs `answer(connection)` in a thread, and then goes."""
+  """Starts a server that runs `answer(connection)` once; yields its URL."""
   done = threading.Event()
 
   def serve():
@@ -100,10 +100,14 @@ def test_download_of_a_wrong_size(tmp_path, folder):
   (tmp_path / 'a').write_bytes(CONTENT)
   with _web_server(tmp_path) as root:
     short = sources.Download(root, {'a': len(CONTENT) + 1})
-    assert 'a: cut short at 256000 bytes' in _fetch_error(short, folder)
+    assert 'a: incomplete: 256000 of 256001 bytes' in _fetch_error(
+      short, folder
+    )
     longer = sources.Download(root, {'a': 1000})
-    assert 'a: longer than its 1000 bytes' in _fetch_error(longer, folder)
-  # It stopped soon after the limit.
+    assert 'a: longer than the expected 1000 bytes' in _fetch_error(
+      longer, folder
+    )
+  # The download stopped soon after the limit.
   assert (folder / 'a').stat().st_size < len(CONTENT)
 
 
@@ -141,7 +145,7 @@ def _trickle(connection):
 @pytest.mark.parametrize(
   'answer', [_say_nothing, _stall_in_the_middle, _trickle]
 )
-def test_a_slow_host_is_given_up(folder, answer):
+def test_a_slow_host_is_abandoned(folder, answer):
   with _host(answer) as root:
     source = sources.Download(root, {'a': len(CONTENT)}, patience_s=0.5)
     start = time.monotonic()
@@ -149,7 +153,7 @@ def test_a_slow_host_is_given_up(folder, answer):
     assert 0.5 <= time.monotonic() - start < 4
 
 
-def test_slow_name_resolution_is_given_up(folder, monkeypatch):
+def test_slow_name_resolution_is_abandoned(folder, monkeypatch):
   release = threading.Event()
 
   def resolve(*args, **kwargs):
@@ -164,7 +168,7 @@ def test_slow_name_resolution_is_given_up(folder, monkeypatch):
   release.set()
 
 
-def test_a_hanging_resolution_does_not_keep_the_process(tmp_path):
+def test_hanging_name_resolution_does_not_keep_the_process_alive(tmp_path):
   script = """
 import pathlib, socket, sys, time
 from kd_jax.data import DataError, sources
@@ -183,7 +187,7 @@ except DataError:
   assert result.returncode == 3
 
 
-def test_patience_is_seconds():
+def test_the_default_patience_is_some_seconds():
   assert 1 <= sources.Download('http://data.invalid/', {}).patience_s <= 10
 
 
@@ -197,7 +201,7 @@ needs_npm = pytest.mark.skipif(
 
 @pytest.fixture
 def local_pip(tmp_path, monkeypatch) -> pathlib.Path:
-  """A folder that pip takes packages from, and from nowhere else."""
+  """Returns a folder that is pip's only index."""
   index = tmp_path / 'index'
   index.mkdir()
   monkeypatch.setenv('PIP_CONFIG_FILE', os.devnull)
@@ -252,7 +256,7 @@ def test_npm_fails(tmp_path, folder):
   assert 'nothing' in error
 
 
-def _fake_client(name, folder, monkeypatch, script):
+def _fake_command(name, folder, monkeypatch, script):
   client = folder / name
   client.write_text(f'#!/bin/sh\n{script}\n')
   client.chmod(client.stat().st_mode | stat.S_IXUSR)
@@ -266,44 +270,46 @@ def test_npm_is_absent(folder, monkeypatch):
 
 
 def test_npm_cannot_be_run(tmp_path, folder, monkeypatch):
-  _fake_client('npm', tmp_path, monkeypatch, '')
+  _fake_command('npm', tmp_path, monkeypatch, '')
   (tmp_path / 'npm').write_text('#!/nowhere/sh\n')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert 'npm cannot be run' in error
 
 
-def test_the_reason_is_a_sentence(tmp_path, folder, monkeypatch):
+def test_the_first_sentence_of_the_errors_is_the_reason(
+  tmp_path, folder, monkeypatch
+):
   lines = (
     'npm error code E404\nnpm error 404 Not Found - GET the toy\nnpm error'
   )
-  _fake_client('npm', tmp_path, monkeypatch, f'echo "{lines}" >&2; exit 1')
+  _fake_command('npm', tmp_path, monkeypatch, f'echo "{lines}" >&2; exit 1')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert error == 'npm error 404 Not Found - GET the toy'
-  _fake_client('npm', tmp_path, monkeypatch, 'exit 3')
+  _fake_command('npm', tmp_path, monkeypatch, 'exit 3')
   error = _fetch_error(sources.NpmPackage('toy@1.0.0'), folder)
   assert error == 'exit status 3'
 
 
-def test_a_client_that_hangs_is_ended_with_its_children(
+def test_a_hanging_command_is_killed_with_its_children(
   tmp_path, folder, monkeypatch
 ):
-  _fake_client(
+  _fake_command(
     'npm', tmp_path, monkeypatch, 'sleep 60 & echo $! > child; sleep 60'
   )
   start = time.monotonic()
   error = _fetch_error(sources.NpmPackage('toy@1.0.0', limit_s=0.5), folder)
-  assert error == 'not done within 0.5 s'
+  assert error == 'not finished within 0.5 s'
   assert time.monotonic() - start < 5
   child = int((folder / 'child').read_text())
   for _ in range(100):
     if not _is_running(child):
       return
     time.sleep(0.02)
-  pytest.fail('the child of the client goes on')
+  pytest.fail('the child of the command still runs')
 
 
 def _is_running(pid: int) -> bool:
-  """Whether a process is there, and not merely waiting to be reaped."""
+  """Returns whether a process exists and is not a zombie."""
   try:
     os.kill(pid, 0)
   except ProcessLookupError:
@@ -319,7 +325,7 @@ needs_dpkg = pytest.mark.skipif(
 
 @needs_dpkg
 def test_debian_package(tmp_path, folder, idx_toy, monkeypatch):
-  """apt-get brings a real package; its scripts are not run."""
+  """Downloads a real package; its scripts are not run."""
   root, trap = tmp_path / 'package', tmp_path / 'ran'
   idx_toy.write(root / 'usr' / 'share' / 'datasets' / 'toy')
   (root / 'DEBIAN').mkdir()
@@ -336,7 +342,7 @@ def test_debian_package(tmp_path, folder, idx_toy, monkeypatch):
     check=True,
     capture_output=True,
   )
-  _fake_client(
+  _fake_command(
     'apt-get',
     tmp_path,
     monkeypatch,
@@ -349,9 +355,9 @@ def test_debian_package(tmp_path, folder, idx_toy, monkeypatch):
   assert not trap.exists()
 
 
-def test_debian_package_that_is_not_there(tmp_path, folder, monkeypatch):
-  _fake_client('dpkg-deb', tmp_path, monkeypatch, 'exit 0')
-  _fake_client(
+def test_missing_debian_package(tmp_path, folder, monkeypatch):
+  _fake_command('dpkg-deb', tmp_path, monkeypatch, 'exit 0')
+  _fake_command(
     'apt-get',
     tmp_path,
     monkeypatch,

@@ -1,4 +1,4 @@
-"""The readings of the reduced training set."""
+"""Subsets of the training set."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,9 @@ def test_first_500_of_each_class_in_file_order():
   index = data.find_subset('first500')(LABELS)
   np.testing.assert_array_equal(np.bincount(LABELS[index]), [500] * 10)
   for label in range(10):
-    own = index[LABELS[index] == label]
-    missing = np.setdiff1d(np.flatnonzero(LABELS == label), own)
-    assert own.max() < missing.min()
+    chosen = index[LABELS[index] == label]
+    missing = np.setdiff1d(np.flatnonzero(LABELS == label), chosen)
+    assert chosen.max() < missing.min()
 
 
 def test_first_500_of_each_block_of_5000():
@@ -24,12 +24,12 @@ def test_first_500_of_each_block_of_5000():
   assert set(index[500:1000]) == set(range(5000, 5500))
 
 
-def test_as_published_it_is_ten_images_500_times():
+def test_as_published_repeats_ten_images_500_times():
   index = data.find_subset('as_published')(LABELS)
   np.testing.assert_array_equal(np.bincount(index), [500] * 10)
 
 
-def test_all_is_all():
+def test_all_selects_every_example():
   np.testing.assert_array_equal(
     data.find_subset('all')(LABELS), np.arange(50_000)
   )
@@ -41,7 +41,7 @@ def test_any_number_of_each_class():
   assert set(index) < set(data.find_subset('first8')(LABELS))
 
 
-def test_only_some_classes_or_all_others():
+def test_selected_classes_or_all_other_classes():
   only = data.find_subset('only7_8')(LABELS)
   assert set(LABELS[only]) == {7, 8}
   without = data.find_subset('without7_8')(LABELS)
@@ -52,16 +52,16 @@ def test_only_some_classes_or_all_others():
   assert (np.diff(only) > 0).all()
 
 
-def test_a_class_that_is_not_there_is_an_error():
+def test_a_class_without_examples_is_an_error():
   for name in ('only12', 'without3_12'):
-    with pytest.raises(data.DataError, match='no example of class 12'):
+    with pytest.raises(data.DataError, match='class 12 has no example'):
       data.find_subset(name)(LABELS)
-  with pytest.raises(data.DataError, match='no example is left'):
+  with pytest.raises(data.DataError, match='the subset has no example'):
     data.find_subset('without0_1')(np.array([0, 1, 1]))
 
 
-def test_more_than_there_are_is_an_error():
-  with pytest.raises(data.DataError, match='of class 1 there are 2'):
+def test_too_few_examples_of_a_class_are_an_error():
+  with pytest.raises(data.DataError, match='but class 1 has 2'):
     data.find_subset('first3')(np.array([0, 0, 0, 1, 1]))
 
 
@@ -69,5 +69,5 @@ def test_more_than_there_are_is_an_error():
   'name',
   ['first', 'first0', 'first-1', 'first5x', 'x', 'only', 'without3_', 'only_3'],
 )
-def test_what_is_no_subset(name):
+def test_other_names_are_unknown(name):
   assert data.find_subset(name) is None

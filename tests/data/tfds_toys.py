@@ -1,4 +1,4 @@
-"""TFDS folders as other builders make them: no ids, or tfrecord files."""
+"""TFDS folders like those of other builders: without ids, or in tfrecord."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from kd_jax.data import progress
 
 
 def png(image) -> io.BytesIO:
-  """Returns an image [H, W] or [H, W, 3] as a PNG."""
+  """Returns an image, uint8 [H, W] or [H, W, 3], as a PNG file."""
   file = io.BytesIO()
   Image.fromarray(image).save(file, 'png')
   file.seek(0)
@@ -22,7 +22,7 @@ def png(image) -> io.BytesIO:
 
 
 class _WithoutIds(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """As the official MNIST builder: keys are indices, and go unstored."""
+  """A builder like TFDS' MNIST, which does not store its keys 0 .. N-1."""
 
   VERSION = tfds.core.Version('3.0.1')
 
@@ -63,6 +63,7 @@ def official(toy, data_dir: pathlib.Path) -> pathlib.Path:
 
 
 def records(path: pathlib.Path) -> list[bytes]:
+  """Returns the records of an array_record file."""
   reader = array_record_module.ArrayRecordReader(str(path))
   try:
     return reader.read_all()
@@ -77,7 +78,7 @@ def as_tfrecord(
   num_shards: int = 1,
   is_reversed: bool = False,
 ) -> pathlib.Path:
-  """Copies a prepared folder, its array_record files as tfrecord ones."""
+  """Copies a prepared folder and converts array_record to tfrecord files."""
   target.mkdir(parents=True)
   shutil.copy(source / 'features.json', target)
   info = json.loads((source / 'dataset_info.json').read_text())
@@ -91,7 +92,7 @@ def as_tfrecord(
       name = path.name.replace('array_record', 'tfrecord').replace(
         '00000-of-00001', f'{shard:05d}-of-{num_shards:05d}'
       )
-      # The checksums are left zero: nothing here reads them.
+      # The checksums are zero, because kd_jax does not read them.
       (target / name).write_bytes(
         b''.join(
           struct.pack('<QI', len(content), 0) + content + bytes(4)

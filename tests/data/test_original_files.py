@@ -1,4 +1,4 @@
-"""Raw files found in a folder, in every packaging, and what is refused."""
+"""Original files in a folder, in every packaging, and refused files."""
 
 import gzip
 import io
@@ -6,10 +6,10 @@ import tarfile
 import tracemalloc
 
 import pytest
-import toys
 
-from kd_jax.data import local, raw
+from kd_jax.data import file_formats, original_files
 from kd_jax.data.dataset import DataError
+from tests.data import toys
 
 TGZ = 'toy-1.0.tgz'
 WHEEL = 'toy-1.0-py3-none-any.whl'
@@ -27,14 +27,14 @@ def _write(folder, files):
 def test_loose_files(tmp_path, make, depth, pack):
   toy = make()
   _write(tmp_path / depth, pack(toy.files))
-  assert local.read(tmp_path, toy.spec) == toy.files
+  assert original_files.read(tmp_path, toy.spec) == toy.files
 
 
 def test_the_other_spelling_of_mnist(tmp_path, idx_toy):
   dotted = {k.replace('-idx', '.idx'): v for k, v in idx_toy.files.items()}
   assert dotted.keys() != idx_toy.files.keys()
   _write(tmp_path, dotted)
-  assert local.read(tmp_path, idx_toy.spec) == idx_toy.files
+  assert original_files.read(tmp_path, idx_toy.spec) == idx_toy.files
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_archives(tmp_path, idx_toy, name, pack):
   content = pack(idx_toy.files)
   spec = idx_toy.with_archive(content, name)
   _write(tmp_path, {name: content})
-  assert local.read(tmp_path, spec) == idx_toy.files
-  assert local.read(tmp_path / name, spec) == idx_toy.files
+  assert original_files.read(tmp_path, spec) == idx_toy.files
+  assert original_files.read(tmp_path / name, spec) == idx_toy.files
 
 
 def test_an_archive_of_sheets(tmp_path, batches_toy):
@@ -55,10 +55,10 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
     content,
     TGZ,
     members={name: len(data) for name, data in members.items()},
-    rebuild=raw.batches_from_sheets,
+    rebuild=file_formats.batches_from_sheets,
   )
   _write(tmp_path, {TGZ: content})
-  assert local.read(tmp_path, spec) == batches_toy.files
+  assert original_files.read(tmp_path, spec) == batches_toy.files
 
 
 @pytest.mark.faults
@@ -73,59 +73,61 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
   ids=['flipped', 'truncated', 'longer', 'empty'],
 )
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
-def test_one_bad_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
+def test_one_damaged_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
   for victim in pack(idx_toy.files):
     files = pack(idx_toy.files)
     files[victim] = damage(files[victim])
     if pack is toys.gzipped and damage(b'ab') == b'ab0':
-      continue  # gzip ignores a stray byte after its end, and the data is whole
+      continue  # gzip ignores an additional last byte, and the data is intact.
     _write(tmp_path, files)
     with pytest.raises(DataError, match=f'{victim}: '):
-      local.read(tmp_path, idx_toy.spec)
-    assert (tmp_path / victim).read_bytes() == files[victim]  # the user's
+      original_files.read(tmp_path, idx_toy.spec)
+    assert (tmp_path / victim).read_bytes() == files[victim]  # Not changed.
 
 
-def test_another_data_set_of_the_same_name_is_refused(tmp_path, idx_toy):
+def test_another_data_set_with_the_same_file_names_is_refused(
+  tmp_path, idx_toy
+):
   toys.idx_toy(seed=1).write(tmp_path)
   with pytest.raises(DataError, match='not the original file'):
-    local.read(tmp_path, idx_toy.spec)
+    original_files.read(tmp_path, idx_toy.spec)
 
 
-def test_a_good_copy_makes_up_for_a_bad_one(tmp_path, idx_toy):
+def test_an_intact_copy_replaces_a_damaged_one(tmp_path, idx_toy):
   name = 'train-labels-idx1-ubyte'
   files = idx_toy.files | {name: toys.flipped(idx_toy.files[name])}
   _write(tmp_path, files)
   with pytest.raises(DataError):
-    local.read(tmp_path, idx_toy.spec)
+    original_files.read(tmp_path, idx_toy.spec)
   _write(tmp_path / 'below', toys.gzipped(idx_toy.files))
-  assert local.read(tmp_path, idx_toy.spec) == idx_toy.files
+  assert original_files.read(tmp_path, idx_toy.spec) == idx_toy.files
 
 
-def test_an_archive_makes_up_for_missing_files(tmp_path, idx_toy):
+def test_an_archive_replaces_missing_files(tmp_path, idx_toy):
   content = toys.tgz(idx_toy.files)
   spec = idx_toy.with_archive(content, TGZ)
   idx_toy.write(tmp_path)
   (tmp_path / 't10k-labels-idx1-ubyte').unlink()
   with pytest.raises(DataError, match='t10k-labels-idx1-ubyte: missing'):
-    local.read(tmp_path, spec)
+    original_files.read(tmp_path, spec)
   _write(tmp_path, {TGZ: content})
-  assert local.read(tmp_path, spec) == idx_toy.files
+  assert original_files.read(tmp_path, spec) == idx_toy.files
 
 
 def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
   content = toys.tgz(idx_toy.files)
   spec = idx_toy.with_archive(content, TGZ)
-  repacked = content + b'\0'  # would still open
+  repacked = content + b'\0'  # tarfile would still open this archive.
   _write(tmp_path, {TGZ: repacked})
   with pytest.raises(DataError, match=f'{TGZ}: .*not the known archive'):
-    local.read(tmp_path, spec)
+    original_files.read(tmp_path, spec)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
-def test_bad_members_are_refused(tmp_path, idx_toy, name, pack):
+def test_missing_or_damaged_members_are_refused(tmp_path, idx_toy, name, pack):
   labels = 'train-labels-idx1-ubyte'
   good = idx_toy.files
   cases = {
@@ -137,7 +139,7 @@ def test_bad_members_are_refused(tmp_path, idx_toy, name, pack):
     content = pack(files)
     _write(tmp_path, {name: content})
     with pytest.raises(DataError, match=f'{name}: .*{reason}'):
-      local.read(tmp_path, idx_toy.with_archive(content, name))
+      original_files.read(tmp_path, idx_toy.with_archive(content, name))
 
 
 @pytest.mark.parametrize('name', [TGZ, WHEEL])
@@ -148,7 +150,7 @@ def test_a_damaged_archive_of_the_right_digest_is_refused(
   for damaged in (content[: len(content) // 2], b'', b'<html>' * 100):
     _write(tmp_path, {name: damaged})
     with pytest.raises(DataError, match=name):
-      local.read(tmp_path, idx_toy.with_archive(damaged, name))
+      original_files.read(tmp_path, idx_toy.with_archive(damaged, name))
 
 
 def test_broken_sheets_are_refused(tmp_path, batches_toy):
@@ -159,11 +161,11 @@ def test_broken_sheets_are_refused(tmp_path, batches_toy):
     content,
     TGZ,
     members=dict.fromkeys(members, 10_000),
-    rebuild=raw.batches_from_sheets,
+    rebuild=file_formats.batches_from_sheets,
   )
   _write(tmp_path, {TGZ: content})
   with pytest.raises(DataError, match=TGZ):
-    local.read(tmp_path, spec)
+    original_files.read(tmp_path, spec)
 
 
 @pytest.mark.faults
@@ -180,7 +182,7 @@ def test_member_paths_are_never_written(
   monkeypatch.chdir(folder)
   before = sorted(tmp_path.rglob('*'))
   spec = idx_toy.with_archive(content, name)
-  assert local.read(folder, spec) == idx_toy.files
+  assert original_files.read(folder, spec) == idx_toy.files
   assert sorted(tmp_path.rglob('*')) == before
 
 
@@ -201,18 +203,18 @@ def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
   content = gzip.compress(buffer.getvalue())
   _write(tmp_path, {TGZ: content})
   with pytest.raises(DataError, match=f'lacks {labels}'):
-    local.read(tmp_path, idx_toy.with_archive(content, TGZ))
+    original_files.read(tmp_path, idx_toy.with_archive(content, TGZ))
 
 
 @pytest.mark.faults
-def test_a_bomb_is_not_inflated(tmp_path, idx_toy):
+def test_a_decompression_bomb_is_not_expanded(tmp_path, idx_toy):
   size = 100 << 20
   bomb = gzip.compress(bytes(size), compresslevel=1)
   files = toys.gzipped(idx_toy.files)
   _write(tmp_path, files | {'train-labels-idx1-ubyte.gz': bomb})
   tracemalloc.start()
   with pytest.raises(DataError, match='more than the 48 bytes'):
-    local.read(tmp_path, idx_toy.spec)
+    original_files.read(tmp_path, idx_toy.spec)
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   assert peak < size / 10
@@ -221,7 +223,7 @@ def test_a_bomb_is_not_inflated(tmp_path, idx_toy):
 def test_an_empty_folder_and_no_folder(tmp_path, idx_toy):
   spec = idx_toy.with_archive(b'', TGZ)
   with pytest.raises(DataError) as caught:
-    local.read(tmp_path, spec)
+    original_files.read(tmp_path, spec)
   assert all(name in str(caught.value) for name in [*idx_toy.files, TGZ])
   with pytest.raises(DataError, match='no such folder'):
-    local.read(tmp_path / 'nowhere', spec)
+    original_files.read(tmp_path / 'nowhere', spec)

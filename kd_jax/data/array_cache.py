@@ -1,4 +1,4 @@
-"""Decoded arrays as .npy files, each checked against its known digest."""
+"""Decoded arrays in .npy files, each checked against a known digest."""
 
 import os
 import pathlib
@@ -10,10 +10,16 @@ from kd_jax.data.dataset import Arrays, DataError, array_digest
 
 
 def check(arrays: Arrays, digests: Mapping[str, str]) -> Arrays:
-  """Returns arrays that are the canonical ones, in canonical order.
+  """Checks that arrays are the original ones, in canonical order.
 
+  Args:
+    arrays: arrays by name.
+    digests: the `array_digest` of each array, by name.
+  Returns:
+    `arrays`.
   Raises:
-    DataError: naming each array that is not, and its digest.
+    DataError: if an array has another digest; names each such array and its
+      digest.
   """
   found = {name: array_digest(arrays[name]) for name in digests}
   wrong = [
@@ -29,13 +35,14 @@ def check(arrays: Arrays, digests: Mapping[str, str]) -> Arrays:
 def read(
   folder: pathlib.Path, digests: Mapping[str, str]
 ) -> tuple[Arrays, dict[pathlib.Path, str]]:
-  """Reads what is whole in a folder.
+  """Reads the undamaged arrays of a folder.
 
   Args:
-    folder: where `write` put the arrays; it need not exist.
+    folder: the folder that `write` filled; it need not exist.
     digests: the `array_digest` of each array, by name.
   Returns:
-    The arrays that are whole, and why each other file is not.
+    The undamaged arrays by name, and the reason why each other file cannot be
+    used, by path.
   """
   arrays, damaged = {}, {}
   for name, digest in digests.items():
@@ -45,16 +52,16 @@ def read(
     except FileNotFoundError:
       damaged[path] = 'missing'
     except Exception as error:
-      # A damaged header can ask numpy for anything; the file is damaged.
-      damaged[path] = f'damaged ({error}), removed'
+      # A damaged header can make NumPy raise any error.
+      damaged[path] = f'damaged ({error})'
   return arrays, damaged
 
 
 def write(folder: pathlib.Path, arrays: Arrays) -> None:
-  """Writes each array whole or not at all."""
+  """Writes arrays by name; each file is written completely or not at all."""
   for name, array in arrays.items():
     path = folder / f'{name}.npy'
-    part = path.with_suffix('.part')
-    with open(part, 'wb') as file:
+    partial_path = path.with_suffix('.part')
+    with open(partial_path, 'wb') as file:
       np.save(file, array, allow_pickle=False)
-    os.replace(part, path)
+    os.replace(partial_path, path)

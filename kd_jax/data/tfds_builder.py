@@ -1,4 +1,4 @@
-"""The TFDS builders: arrays in, a prepared array_record folder out."""
+"""The TFDS builder, which writes arrays as a prepared array_record folder."""
 
 import io
 import pathlib
@@ -12,9 +12,10 @@ from kd_jax.data.specs import VERSION, Spec
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Builds any data set of SPECS under its own name.
+  """A TFDS builder for every data set of SPECS.
 
-  It stays out of the registry of TFDS, where `mnist` and `cifar10` are taken.
+  The builder has the name of its data set. It is not registered with TFDS,
+  whose registry already has an `mnist` and a `cifar10`.
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -45,7 +46,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     )
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # sources.py has fetched what there is to fetch.
+    del dl_manager  # The arrays are already in memory.
     return {
       split: self._generate_examples(split) for split in ('train', 'test')
     }
@@ -54,14 +55,14 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     images = self._arrays[f'{split}_images']
     labels = self._arrays[f'{split}_labels'].tolist()
     if images.shape[-1] == 1:
-      images = images[..., 0]  # as Pillow has gray images
+      images = images[..., 0]  # Pillow's gray images have no channel axis.
     examples = progress.bar(
       zip(images, labels, strict=True),
       total=len(images),
       desc=f'Preparing {self.name} {split}',
     )
     for index, (image, label) in enumerate(examples):
-      # Encoded here: given an array, TFDS would import TensorFlow.
+      # Encoded here, because TFDS needs TensorFlow to encode an array.
       png = io.BytesIO()
       Image.fromarray(image).save(png, 'png', compress_level=1)
       png.seek(0)
@@ -76,7 +77,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def prepare(spec: Spec, arrays: Arrays, data_dir: pathlib.Path) -> pathlib.Path:
-  """Writes a data set as array_record below `data_dir`, as TFDS does.
+  """Writes a data set as array_record files, in the layout of TFDS.
 
   Args:
     spec: the data set.
@@ -89,7 +90,7 @@ def prepare(spec: Spec, arrays: Arrays, data_dir: pathlib.Path) -> pathlib.Path:
     builder = Builder(spec, arrays, data_dir)
     builder.download_and_prepare(
       file_format='array_record',
-      # Else it would ask its bucket for a prepared copy first.
+      # Without this option, TFDS first asks its bucket for a prepared copy.
       download_config=tfds.download.DownloadConfig(try_download_gcs=False),
     )
   return pathlib.Path(builder.data_dir)

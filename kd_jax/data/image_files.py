@@ -1,0 +1,158 @@
+"""Decodes PNG and JPEG images into arrays."""
+
+import io
+import pathlib
+from collections.abc import Sequence
+from concurrent import futures
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from kd_jax.data import progress
+from kd_jax.data.dataset import DataError, error_text
+
+SUFFIXES = ('.png', '.jpg', '.jpeg')
+_FORMATS = ('PNG', 'JPEG')
+_GRAY_MODES = ('L', 'LA', '1')  # Pillow's names of the modes without color.
+File = pathlib.Path | io.BytesIO
+
+
+def open_image(name: str, file: File) -> Image.Image:
+  """Returns a PNG or JPEG image, rotated as its EXIF orientation says.
+
+  Args:
+    name: the name of the image for error messages.
+    file: the path or the content of the image.
+  Returns:
+    The decoded image.
+  Raises:
+    DataError: if the file is damaged or has another format, or if the image is
+      too large or has more than 8 bits per channel; names the image.
+  """
+  try:
+    with Image.open(file, formats=_FORMATS) as image:
+      # Pillow raises an error only above twice this limit; below, it warns.
+      if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        raise DataError(f'is too large: {image.width} x {image.height} pixels')
+      if image.mode.startswith(('I', 'F')):
+        raise DataError('has more than 8 bits per channel: convert it to 8')
+      image.load()
+      ImageOps.exif_transpose(image, in_place=True)
+      return image
+  except Exception as error:  # Pillow raises many types of errors.
+    raise DataError(f'{name}: {error_text(error)}') from None
+
+
+def as_array(image: Image.Image, image_size: int, is_gray: bool) -> np.ndarray:
+  """Converts an image to an array, cropped and resized on request.
+
+  Args:
+    image: an image of any mode.
+    image_size: side in pixels of the result: the image is cropped to a square
+      around its middle and resized; 0 keeps its size.
+    is_gray: whether the result has one channel instead of three.
+  Returns:
+    uint8 [H, W, 1 or 3].
+  """
+  mode = 'L' if is_gray else 'RGB'
+  if image.mode != mode:  # `convert` copies an image even if the modes agree.
+    image = image.convert(mode)
+  if image_size:
+    image = ImageOps.fit(image, (image_size, image_size))
+  array = np.asarray(image)
+  return array[..., None] if is_gray else array
+
+
+def decode(
+  name: str,
+  file: File,
+  *,
+  image_size: int,
+  is_gray: bool,
+  shape: Sequence[int] | None = None,
+) -> np.ndarray:
+  """Decodes an image.
+
+  Args:
+    name: the name of the image for error messages.
+    file: the path or the content of a PNG or JPEG image.
+    image_size: side in pixels of the result; see `as_array`.
+    is_gray: whether the image must be gray; the result then has one channel.
+    shape: the expected (H, W, C); None accepts any size.
+  Returns:
+    uint8 [H, W, C].
+  Raises:
+    DataError: if the image cannot be decoded, has colors although `is_gray`, or
+      has another shape; names the image.
+  """
+  image = open_image(name, file)
+  if is_gray and image.mode not in _GRAY_MODES:
+    raise DataError(f'{name}: has colors, but the data set is declared gray')
+  array = as_array(image, image_size, is_gray)
+  if shape is not None and array.shape != tuple(shape):
+    raise DataError(
+      f'{name} is {_width_by_height(array.shape)}, but the first image is '
+      f'{_width_by_height(shape)}: --config.data.image_size=N crops and '
+      'resizes all images to N x N'
+    )
+  return array
+
+
+def _width_by_height(shape: Sequence[int]) -> str:
+  return f'{shape[1]} x {shape[0]}'
+
+
+def decode_all(
+  names: Sequence[str],
+  files: Sequence[File],
+  *,
+  image_size: int,
+  is_gray: bool,
+  shape: Sequence[int] | None = None,
+) -> np.ndarray:
+  """Decodes images of one shape with several threads.
+
+  Args:
+    names: the name of each image for error messages.
+    files: the path or the content of each image.
+    image_size: side in pixels of the results; see `as_array`.
+    is_gray: whether all images must be gray; see `decode`.
+    shape: the expected (H, W, C); None for the shape of the first image.
+  Returns:
+    uint8 [N, H, W, C].
+  Raises:
+    DataError: as in `decode`.
+  """
+  if shape is None:
+    first = decode(names[0], files[0], image_size=image_size, is_gray=is_gray)
+    shape = first.shape
+  images = np.empty((len(files), *shape), np.uint8)
+
+  def decode_into(index: int) -> None:
+    images[index] = decode(
+      names[index],
+      files[index],
+      image_size=image_size,
+      is_gray=is_gray,
+      shape=shape,
+    )
+
+  with futures.ThreadPoolExecutor() as pool:
+    done = pool.map(decode_into, range(len(files)))
+    for _ in progress.bar(done, total=len(files), desc='Decoding images'):
+      pass
+  return images
+
+
+def are_gray(paths: Sequence[pathlib.Path]) -> bool:
+  """Returns whether the headers of all images say that they have no color."""
+
+  def is_gray(path: pathlib.Path) -> bool:
+    try:
+      with Image.open(path, formats=_FORMATS) as image:
+        return image.mode in _GRAY_MODES
+    except Exception:  # Decoding the image will report the error.
+      return True
+
+  with futures.ThreadPoolExecutor() as pool:
+    return all(pool.map(is_gray, paths))

@@ -1,0 +1,103 @@
+"""Reads a data set from the arrays of an .npz file."""
+
+import pathlib
+
+import numpy as np
+
+from kd_jax.data.dataset import SPLITS, Arrays, DataError, error_text
+
+_NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
+
+
+def read(path: pathlib.Path) -> Arrays:
+  """Reads and checks the four arrays of a data set.
+
+  Args:
+    path: a file with train_images and test_images, uint8 [N, H, W, C] or
+      [N, H, W], and with train_labels and test_labels, integers [N] or [N, 1].
+  Returns:
+    The arrays: images uint8 [N, H, W, C], labels int32 [N].
+  Raises:
+    DataError: if the file is missing or damaged, or an array is missing or has
+      another type or shape.
+  """
+  arrays = _load(path)
+  for split in SPLITS:
+    images, labels = f'{split}_images', f'{split}_labels'
+    arrays[images] = _as_images(arrays[images], f'{path}: {images}')
+    arrays[labels] = _as_labels(
+      arrays[labels], len(arrays[images]), f'{path}: {labels}'
+    )
+  train_shape, test_shape = (
+    arrays[f'{split}_images'].shape[1:] for split in SPLITS
+  )
+  if train_shape != test_shape:
+    raise DataError(
+      f'{path}: train_images are {train_shape}, but test_images are '
+      f'{test_shape}; expected one shape'
+    )
+  return arrays
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
+      missing = [name for name in _NAMES if name not in content.files]
+      if missing:
+        raise DataError(
+          f'{path} lacks {", ".join(missing)}; it holds '
+          f'{", ".join(content.files)}'
+        )
+      return {name: content[name] for name in _NAMES}
+  except FileNotFoundError:
+    raise DataError(f'{path}: no such file') from None
+  except DataError:
+    raise
+  except Exception as error:  # NumPy, zipfile and zlib raise many types.
+    raise DataError(
+      f'{path} is not a valid .npz file: {error_text(error)}'
+    ) from None
+
+
+def _as_images(array: np.ndarray, name: str) -> np.ndarray:
+  """Returns images with a channel axis.
+
+  Args:
+    array: the array in the file.
+    name: the file and the array, for error messages.
+  Returns:
+    uint8 [N, H, W, C].
+  """
+  if array.dtype != np.uint8 or array.ndim not in (3, 4):
+    raise DataError(
+      f'{name} are {array.dtype} {list(array.shape)}; expected uint8 '
+      '[N, H, W, C] or [N, H, W], with values from 0 to 255'
+    )
+  return array if array.ndim == 4 else array[..., None]
+
+
+def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
+  """Returns labels as int32.
+
+  Args:
+    array: the array in the file.
+    count: N, the number of images.
+    name: the file and the array, for error messages.
+  Returns:
+    int32 [N].
+  """
+  if array.ndim == 2 and array.shape[1] == 1:
+    array = array[:, 0]
+  if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
+    raise DataError(
+      f'{name} are {array.dtype} {list(array.shape)}; expected integers '
+      f'[{count}], one for each image'
+    )
+  limits = np.iinfo(np.int32)
+  outside = (array > limits.max) | (array < limits.min)
+  if outside.any():
+    first = int(np.argmax(outside))
+    raise DataError(
+      f'{name}[{first}] is {array[first]}; expected the number of a class'
+    )
+  return array.astype(np.int32)

@@ -1,0 +1,30 @@
+"""A lock that lets one process at a time prepare a data set."""
+
+import contextlib
+import fcntl
+import pathlib
+from collections.abc import Iterator
+
+from absl import logging
+
+
+@contextlib.contextmanager
+def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+  """Waits for the lock of a data set and holds the lock.
+
+  Args:
+    data_dir: the data folder.
+    name: the name of the data set.
+  Yields:
+    The folder of the locks, `data_dir/.kd_jax`.
+  """
+  lock_dir = data_dir / '.kd_jax'
+  lock_dir.mkdir(parents=True, exist_ok=True)
+  # The kernel releases an flock when its process ends, however it ends.
+  with open(lock_dir / f'{name.replace("/", "-")}.lock', 'w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      logging.info('%s: waiting for another process to prepare it', name)
+      fcntl.flock(lock, fcntl.LOCK_EX)
+    yield lock_dir

@@ -1,0 +1,132 @@
+"""Data sets in .npz files, and the mistakes in them."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from kd_jax import data
+from tests.data import toys
+
+
+def _save(path, arrays):
+  np.savez(path, **arrays)
+  return str(path)
+
+
+@pytest.fixture
+def arrays():
+  return toys.class_arrays(np.random.default_rng(0))
+
+
+def test_the_arrays_of_a_file_are_the_data_set(arrays, tmp_path):
+  dataset = data.load(_save(tmp_path / 'mine.npz', arrays))
+  assert (dataset.name, dataset.num_classes) == ('mine', 3)
+  np.testing.assert_array_equal(dataset.test.images, arrays['test_images'])
+  np.testing.assert_array_equal(dataset.train.labels, arrays['train_labels'])
+  assert dataset.train.labels.dtype == np.int32
+  arrays['train_images'][0, 0, 0, 0] ^= 1
+  changed = data.load(_save(tmp_path / 'mine.npz', arrays))
+  assert changed.digest != dataset.digest
+
+
+def test_gray_images_and_columns_of_labels_are_reshaped(tmp_path):
+  arrays = toys.class_arrays(np.random.default_rng(0), shape=(4, 5))
+  arrays['train_labels'] = arrays['train_labels'][:, None]
+  dataset = data.load(_save(tmp_path / 'gray.npz', arrays))
+  assert dataset.train.images.shape == (6, 4, 5, 1)
+  assert dataset.train.labels.shape == (6,)
+
+
+def _without_labels(arrays):
+  del arrays['train_labels']
+
+
+def _float_images(arrays):
+  arrays['test_images'] = arrays['test_images'] / 255
+
+
+def _negative_label(arrays):
+  arrays['train_labels'][4] = -1
+
+
+def _too_few_labels(arrays):
+  arrays['train_labels'] = arrays['train_labels'][:5]
+
+
+def _other_image_size(arrays):
+  arrays['test_images'] = arrays['test_images'][:, :3]
+
+
+def _labels_from_one_on(arrays):
+  arrays['train_labels'] += 1
+  arrays['test_labels'] += 1
+
+
+def _untrained_class(arrays):
+  arrays['test_labels'][2] = 255
+
+
+def _label_beyond_int32(arrays):
+  arrays['train_labels'][2] = 2**32 + 1
+
+
+def _pickled_objects(arrays):
+  arrays['train_labels'] = np.array([{}] * 6, dtype=object)
+
+
+def _no_test_examples(arrays):
+  arrays['test_images'] = arrays['test_images'][:0]
+  arrays['test_labels'] = arrays['test_labels'][:0]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'spoil, message',
+  [
+    (_without_labels, 'lacks train_labels; it holds train_images'),
+    (_float_images, r'test_images are float64 \[3, 4, 5, 3\]; expected uint8'),
+    (_negative_label, r'train_labels\[4\] is -1'),
+    (
+      _labels_from_one_on,
+      r'train_labels\[0\] is 1, but no label is 0; expected integers',
+    ),
+    (
+      _untrained_class,
+      r'test_labels\[2\] is 255; expected integers from 0 to 2',
+    ),
+    (
+      _label_beyond_int32,
+      r'train_labels\[2\] is 4294967297; expected the number of a class',
+    ),
+    (
+      _too_few_labels,
+      r'train_labels are int64 \[5\]; expected integers \[6\]',
+    ),
+    (
+      _other_image_size,
+      r'train_images are \(4, 5, 3\), but test_images are \(3, 5, 3\)',
+    ),
+    (_pickled_objects, 'not a valid .npz file: .*allow_pickle'),
+    (_no_test_examples, 'the split test has no examples'),
+  ],
+)
+def test_a_mistake_in_the_arrays_is_named(arrays, tmp_path, spoil, message):
+  spoil(arrays)
+  with pytest.raises(data.DataError, match=message):
+    data.load(_save(tmp_path / 'mine.npz', arrays))
+
+
+@pytest.mark.faults
+def test_an_invalid_npz_file_is_refused(arrays, tmp_path):
+  valid = _save(tmp_path / 'valid.npz', arrays)
+  content = bytearray(pathlib.Path(valid).read_bytes())
+  content[len(content) // 2] ^= 0xFF
+  (tmp_path / 'damaged.npz').write_bytes(content)
+  with pytest.raises(data.DataError, match='damaged.npz is not a valid .npz'):
+    data.load(str(tmp_path / 'damaged.npz'))
+  (tmp_path / 'mine.npz').write_bytes(b'PK\x03\x04 nothing')
+  with pytest.raises(data.DataError, match='not a valid .npz file'):
+    data.load(str(tmp_path / 'mine.npz'))
+  with pytest.raises(data.DataError, match='other.npz: no such file'):
+    data.load(str(tmp_path / 'other.npz'))
