@@ -25,7 +25,7 @@ from kd_jax import data, methods, models, validation
 from kd_jax.benchmark import latency
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
   errors,
@@ -175,7 +175,7 @@ def run(
       _benchmark(rows, context.dataset, teacher, workdir, record)
     record['status'] = 'complete'
     files.write_json(workdir / 'run.json', record)
-    processes.from_first(lambda: report.write(workdir))
+    processes.from_first(lambda: run_report.write(workdir, record))
   return record
 
 
