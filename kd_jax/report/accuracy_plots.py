@@ -12,7 +12,7 @@ from kd_jax.runtime import run_records
 
 # A line of a plot: x and the accuracies (%) of its seeds, for each point.
 Line = list[tuple[float, list[float]]]
-# A line with fewer points is better read in a table.
+# Lines with fewer points are not drawn, because a table shows them better.
 MIN_POINTS = 4
 
 

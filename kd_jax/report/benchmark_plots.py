@@ -8,7 +8,7 @@ from kd_jax.report.figures import Axes
 
 
 def write(folder: pathlib.Path, results: dict[str, Record]) -> None:
-  """Writes a roofline and a growth plot of each machine with such records.
+  """Writes the roofline and the growth plot of each machine with records.
 
   Args:
     folder: the folder for the PNG files.

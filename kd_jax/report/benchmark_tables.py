@@ -3,7 +3,8 @@
 A record of rates holds, for each case (a batch size, or 'training') and each
 system, quartiles over rounds of the system's examples a second and of
 'ours_over_it', the first system's rate / the system's rate. The first system
-is ours, kd_jax. The other records hold seconds or examples a second.
+is ours, kd_jax. The other records hold seconds or examples a second. Each
+`*_table` function returns a Markdown table.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +63,7 @@ def _rates_cells(record: Record, case: str, system: str) -> dict[str, str]:
 
 
 def _live_ratio(system: str, systems: dict[str, Record]) -> str:
-  """Returns ours with a live teacher / a system with a live teacher."""
+  """Returns our rate / a system's rate, both with a live teacher."""
   if not ('live' in system or 'distiller' in system):
     return markdown.NONE
   if 'live_over_it' in systems[system]:

@@ -1,4 +1,4 @@
-"""Tables over all published runs."""
+"""Tables over all published runs. Each function returns Markdown."""
 
 import functools
 import statistics
@@ -10,7 +10,7 @@ from kd_jax.runtime import run_records
 
 
 def teachers_table(results: dict[str, Record]) -> str:
-  """Returns each run's teacher beside the run's student `h300`.
+  """Returns the accuracy of each run's teacher and of its student `h300`.
 
   Args:
     results: the records of runs by name; runs without `h300` are left out.

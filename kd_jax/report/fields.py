@@ -33,7 +33,7 @@ def accuracies_percent(students: Sequence[Record]) -> list[float]:
 
 
 def paper_value(record: Record, row: str, field: str) -> float | None:
-  """Returns the paper's figure for a row, or None if it has none."""
+  """Returns a number that the paper reports for a row, or None."""
   return (record['config']['paper'].get(row) or {}).get(field)
 
 

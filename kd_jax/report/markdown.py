@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import tabulate
 
-NONE = '–'  # The cell of a value that is not known.
+NONE = '–'  # The cell of an unknown value.
 
 
 def number(value: float | None, digits: int) -> str:

@@ -56,8 +56,8 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
     results_dir: the folder results/, with a JSON file for each record.
     readme: the path of README.md.
   Raises:
-    UserError: if there are no records, a record is damaged, or a document asks
-      for an unknown table.
+    UserError: if results/ and teachers/ hold no records, a record is damaged,
+      or a document asks for an unknown table.
   """
   results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
@@ -78,7 +78,7 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
   Args:
     root: the folder that holds results/ and teachers/.
   Raises:
-    UserError: if there are no records, or one is damaged.
+    UserError: if the folders hold no records, or a record is damaged.
   """
   results = {
     path.stem: files.read_json(path)

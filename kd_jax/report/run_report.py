@@ -7,7 +7,7 @@ from kd_jax.report import fields, plots, tables, theory_plots
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, files, run_records
 
-# A longer list of rows is replaced by the number of rows.
+# Provenance gives the number of rows instead of a longer list of rows.
 _MAX_NAMED_ROWS = 8
 
 
@@ -131,7 +131,7 @@ def provenance(record: Record) -> str:
   If students or timings come from another version of the code, the line names
   them with that version.
   """
-  # The record of a stored teacher has its environment with its training.
+  # The manifest of a stored teacher keeps the environment under 'training'.
   environment = record.get('environment') or record['training']['environment']
   versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
   other_code = ''.join(
@@ -161,13 +161,14 @@ def _machine(record: Record, environment: Record) -> str:
 
 
 def _code(environment: Record) -> str:
+  """Returns the code version of an environment, as 'code VERSION'."""
   return f'code {environment["code"] or "unknown"}'
 
 
 def _parts_by_other_code(
   record: Record, environment: Record
 ) -> dict[str, list[str]]:
-  """Returns rows and timings made by another code than the run's, by code.
+  """Returns the rows and timings made by another code version, by version.
 
   Args:
     record: the run.

@@ -1,4 +1,7 @@
-"""Tables of a run that studies methods, their weights or missing classes."""
+"""Tables of a run that studies methods, their weights or missing classes.
+
+Each `*_table` function returns a Markdown table.
+"""
 
 import math
 import statistics

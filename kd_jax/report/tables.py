@@ -1,4 +1,7 @@
-"""Tables of one record: a run, an experiment of theory, a stored teacher."""
+"""Tables of one record: a run, an experiment of theory, a stored teacher.
+
+Each `*_table` function returns a Markdown table.
+"""
 
 import statistics
 from collections.abc import Sequence
