@@ -184,7 +184,7 @@ def main(argv: list[str]) -> None:
     _join_processes()
     # Imported late, so that --list, --help and a mistyped flag answer at once.
     from kd_jax.experiments import experiment
-    from kd_jax.report import report
+    from kd_jax.report import run_report
     from kd_jax.runtime import (
       compilation_cache,
       environment,
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> None:
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
   if processes.is_first() and not is_part:
-    print(report.summary(record))
+    print(run_report.summary(record))
     print(f'{workdir}/report.md has the rest, with plots.')
 
 

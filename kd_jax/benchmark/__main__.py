@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from kd_jax import data, validation
 from kd_jax.benchmark import latency
-from kd_jax.report import report
+from kd_jax.report import tables
 from kd_jax.runtime import compilation_cache, environment, files
 from kd_jax.training import build
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
   }
   if _OUT.value:
     files.write_json(_OUT.value, record)
-  print(report.latency_table(record))
+  print(tables.latency_table(record))
 
 
 if __name__ == '__main__':

@@ -18,7 +18,6 @@ from kd_jax.data.dataset import (
   Split,
   is_on_disk,
 )
-from kd_jax.data.selection import select
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
@@ -36,7 +35,6 @@ __all__ = [
   'is_on_disk',
   'load',
   'names',
-  'select',
   'transfer_set',
 ]
 

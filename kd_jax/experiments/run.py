@@ -18,7 +18,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import run_timing, students
 from kd_jax.experiments.rows import check_named_rows, make_run
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
   errors,
@@ -116,7 +116,7 @@ def _do(
   run_timing.time_run(config, run, record)
   record['status'] = 'complete'
   _write(workdir, record)
-  processes.from_first(lambda: report.write(workdir))
+  processes.from_first(lambda: run_report.write(workdir, record))
   return record
 
 

@@ -1,1 +1,1 @@
-"""Makes tables and plots from the files that runs wrote."""
+"""Tables and plots from the files that runs wrote, and from nothing else."""

@@ -1,7 +1,46 @@
-"""python -m kd_jax.report RUN_DIR: see report.py."""
+"""Writes reports, tables and plots again from the files that runs wrote.
 
-from absl import app
+python -m kd_jax.report RUN_DIR      report.md and the plots of one run
+python -m kd_jax.report results/     the tables in results/*.md and README.md,
+                                     and all published plots
+python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
+"""
 
-from kd_jax.report import report
+import pathlib
+from collections.abc import Sequence
 
-app.run(report.main)
+from absl import app, flags
+
+from kd_jax.report import publish, run_report
+from kd_jax.runtime import files
+
+_ADD = flags.DEFINE_multi_string(
+  'add',
+  [],
+  'A run folder whose run.json is copied into results/ first; repeatable.',
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command line; see the module's docstring."""
+  if len(argv) != 2:
+    raise app.UsageError(
+      f'{len(argv) - 1} folders: expected one, a run folder or results/'
+    )
+  folder = pathlib.Path(argv[1])
+  if (folder / 'run.json').exists():
+    run_report.write(folder)
+    return
+  for run_dir in _ADD.value:
+    record = files.read_json(pathlib.Path(run_dir) / 'run.json')
+    if record is None or record['status'] != 'complete':
+      raise app.UsageError(
+        f'--add={run_dir}: the folder holds no complete run; finish the run '
+        'first'
+      )
+    name = pathlib.Path(run_dir).resolve().name
+    files.write_json(folder / f'{name}.json', record)
+  publish.publish(folder, folder.resolve().parent / 'README.md')
+
+
+app.run(main)

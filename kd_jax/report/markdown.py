@@ -1,14 +1,46 @@
 """Cells and tables of Markdown."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 
 import tabulate
 
-NONE = '–'
+NONE = '–'  # The cell of an unknown value.
 
 
-def quartiles(values: dict[str, float] | None, digits: int) -> str:
-  """Formats what `timing.quartiles` returns: the median, and the other two."""
+def number(value: float | None, digits: int) -> str:
+  """Returns a number with `digits` decimals, or `NONE` for None."""
+  return NONE if value is None else f'{value:.{digits}f}'
+
+
+def mean_sd(
+  values: Sequence[float | None], digits: int, *, scale: float = 1.0
+) -> str:
+  """Returns a sample as 'mean ± standard deviation'.
+
+  Args:
+    values: a sample; None marks an unknown value, which is left out.
+    digits: decimals of both numbers.
+    scale: a factor for all values, such as 100 for percent.
+  Returns:
+    The mean alone for a sample of one; `NONE` for an empty sample.
+  """
+  known = [scale * value for value in values if value is not None]
+  if not known:
+    return NONE
+  text = f'{statistics.fmean(known):.{digits}f}'
+  if len(known) > 1:
+    text += f' ± {statistics.stdev(known):.{digits}f}'
+  return text
+
+
+def quartiles(values: Mapping[str, float] | None, digits: int) -> str:
+  """Returns 'median (lower quartile–upper quartile)', or `NONE` for None.
+
+  Args:
+    values: 'median', 'lower' and 'upper', as `timing.quartiles` returns them.
+    digits: decimals of the three numbers.
+  """
   if values is None:
     return NONE
   return (
@@ -17,8 +49,8 @@ def quartiles(values: dict[str, float] | None, digits: int) -> str:
   )
 
 
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """Returns a table, its first column to the left and the rest to the right."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a table with the first column aligned left, the others right."""
   return tabulate.tabulate(
     rows,
     headers,
@@ -26,3 +58,12 @@ def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     disable_numparse=True,
     colalign=['left'] + ['right'] * (len(headers) - 1),
   )
+
+
+def table_of_lines(lines: Sequence[Mapping[str, str]]) -> str:
+  """Returns a table of lines that map each column's header to a cell.
+
+  Args:
+    lines: at least one line; all lines have the same headers in one order.
+  """
+  return table(list(lines[0]), [list(line.values()) for line in lines])

@@ -19,7 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 from kd_jax import models
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files
 from kd_jax.theory import risk
 from kd_jax.training import build
@@ -725,5 +725,5 @@ def run(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
         'status': 'complete',
       }
       files.write_json(workdir / 'run.json', record)
-    report.write(workdir)
+    run_report.write(workdir, record)
   return record

@@ -33,7 +33,7 @@ def make_context(
   config: ConfigDict, load: Callable[[str], data.Dataset]
 ) -> Context:
   """Returns the context of a run; `load` loads a data set by its name."""
-  dataset = data.select(load(config.data.name), config.data)
+  dataset = selection.select(load(config.data.name), config.data)
   return Context(dataset, load, functools.cache(factory.compile_training))
 
 

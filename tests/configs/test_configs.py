@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import cifar, common, mnist
 from kd_jax import methods, validation
-from kd_jax.report import report
+from kd_jax.report import study_tables
 from kd_jax.runtime import errors
 from kd_jax.training import build, train
 
@@ -484,7 +484,7 @@ def test_the_weights_of_methods_are_those_that_the_grid_chose(configs):
   if path is None:
     assert configs.METHOD_WEIGHTS == {}
     return
-  chosen = report.best_weights(json.loads(path.read_text()))
+  chosen = study_tables.best_weights(json.loads(path.read_text()))
   assert chosen == configs.METHOD_WEIGHTS
   config = configs.get_config('methods')
   assert set(config.rows) >= chosen.keys()

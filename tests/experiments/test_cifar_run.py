@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from configs import cifar
 from kd_jax import data
 from kd_jax.experiments import experiment
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import teachers
 from kd_jax.training import build, context, jobs
@@ -91,7 +91,7 @@ def test_a_student_trains_on_shipped_outputs(folder, ideal):
 def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
   steps = ideal['benchmark']['training']['ideal']
   assert steps['live_step_s']['median'] > steps['stored_step_s']['lower']
-  text = report.render(ideal)
+  text = run_report.render(ideal)
   assert 'with a live teacher s' in text and 'ms a step, live' in text
   assert ideal['benchmark']['reference'] == 'teacher'
 
@@ -196,7 +196,7 @@ def test_rows_that_are_one_training_train_once(folder):
   assert (same['row'], same['same_as']) == ('blocks_1100', 'blocks_1111')
   assert same['weights'] == first['weights']
   assert record['benchmark']['network_of']['blocks_1100'] == 'blocks_1111'
-  assert 'as blocks_1111, done once: blocks_1100.' in report.render(record)
+  assert 'as blocks_1111, done once: blocks_1100.' in run_report.render(record)
 
 
 @pytest.mark.slow

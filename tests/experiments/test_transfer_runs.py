@@ -8,7 +8,7 @@ import pytest
 from configs import common, theory
 from kd_jax import data, validation
 from kd_jax.experiments import experiment
-from kd_jax.report import plots, report
+from kd_jax.report import accuracy_plots, plots, study_tables
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import teachers
 from kd_jax.training import build
@@ -136,7 +136,7 @@ def test_outputs_of_each_transfer_set_are_stored_and_used_again(
 
 def test_its_report_has_what_the_classes_cost(folder):
   record = files.read_json(folder / 'run' / 'run.json')
-  table = report.unseen_table(record)
+  table = study_tables.missing_classes_table(record)
   line = next(x for x in table.splitlines() if x.startswith('| without_3'))
   student = next(s for s in record['students'] if s['row'] == 'without_3')
   cells = [cell.strip() for cell in line.strip('|').split('|')]
@@ -206,7 +206,7 @@ def test_mistakes_are_named_before_any_work(fields, message):
 
 def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
   record = files.read_json(folder / 'run' / 'run.json')
-  (line,) = plots._of_kd_share(record).items()
+  (line,) = accuracy_plots.kd_share_lines(record).items()
   name, points = line
   assert name == 'noise'
   assert [x for x, _ in points] == [0, 0.5, 0.75, 1]

@@ -1,4 +1,4 @@
-"""The README's example of a new method, as a user would add it."""
+"""The example method of README.md, added and trained as a user would do it."""
 
 import pathlib
 import re
@@ -15,15 +15,16 @@ README = pathlib.Path(launch.__file__).parent / 'README.md'
 
 @pytest.fixture(name='get_config')
 def _get_config():
+  """Runs the README's code, which adds the method; removes the method after."""
   blocks = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
   (block,) = (b for b in blocks if 'methods.METHODS[' in b)
-  module = {}
-  exec(textwrap.dedent(block), module)
-  yield module['get_config']
+  namespace = {}
+  exec(textwrap.dedent(block), namespace)
+  yield namespace['get_config']
   del methods.METHODS['top_margin']
 
 
-def test_the_readmes_method_is_trained_with_its_options(get_config, tmp_path):
+def test_a_user_defined_method_is_trained_with_its_options(get_config, tmp_path):
   config = get_config('h300,method=kl+top_margin,protocol=as_written,smoke')
   assert config.distill.top_margin.to_dict() == {'weight': 2.0, 'margin': 1.0}
   config.data.name = 'generated'

@@ -11,7 +11,7 @@ from configs import mnist
 from kd_jax import models, validation
 from kd_jax.experiments import experiment
 from kd_jax.models import quantization
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
 from kd_jax.training import build
 
@@ -209,7 +209,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
   # Half a byte for each weight would be stored; in use they take one.
   weights = 784 * 50 + 50 * 10
   assert network['parameter_bytes'] < 1.1 * weights + 8 * (50 + 10)
-  assert 'stored as integers %' in report.render(record)
+  assert 'stored as integers %' in run_report.render(record)
   # A damaged artifact is noticed, and not used.
   for path in folder.rglob('*'):
     if path.is_file():

@@ -7,7 +7,7 @@ import pytest
 from configs import common
 from configs import theory as recipes
 from kd_jax import validation
-from kd_jax.report import report
+from kd_jax.report import tables
 from kd_jax.runtime import errors, files
 from kd_jax.theory import theory
 from kd_jax.training import build
@@ -113,7 +113,7 @@ def test_rank_correlation_shares_the_ranks_of_equal_values():
 def test_results_are_json_with_everything_in_their_tables(results):
   for recipe, own in results.items():
     json.dumps(own)
-    text = report.results_tables({'results': own})
+    text = tables.theory_tables({'results': own})
     for title in own['tables']:
       assert f'{title}:' in text, recipe
     for curve in own['curves'].values():

@@ -1,0 +1,120 @@
+"""Tables over all published runs. Each function returns Markdown."""
+
+import functools
+import statistics
+from collections.abc import Callable
+
+from kd_jax.report import benchmark_tables, fields, markdown
+from kd_jax.report.fields import Record
+from kd_jax.runtime import run_records
+
+
+def teachers_table(results: dict[str, Record]) -> str:
+  """Returns the accuracy of each run's teacher and of its student `h300`.
+
+  Args:
+    results: the records of runs by name; runs without `h300` are left out.
+  """
+  lines = []
+  for name, record in results.items():
+    students = run_records.by_row(record).get('h300')
+    if not students:
+      continue
+    config = record['config']['teacher']
+    teacher = fields.test_metric([record['teacher']], 'accuracy')
+    student = fields.test_metric(students, 'accuracy')
+    lines.append(
+      (
+        name,
+        f'{config["model"]["dropout_rate"]:g}',
+        str(config['seed']),
+        markdown.mean_sd(teacher, 2, scale=100),
+        markdown.mean_sd(student, 2, scale=100),
+      )
+    )
+  headers = ('run', 'dropout', 'teacher seed', 'teacher %', 'h300 %')
+  return markdown.table(headers, lines)
+
+
+def table2_runs(results: dict[str, Record]) -> dict[str, Record]:
+  """Returns the runs on CIFAR-10 that have figures from the paper's Table 2."""
+  return {
+    run: record
+    for run, record in results.items()
+    if record.get('students')
+    and record['config']['data']['name'] == 'cifar10'
+    and record['config']['paper']
+  }
+
+
+def cifar_table(results: dict[str, Record]) -> str:
+  """Returns every row of every CIFAR-10 run beside the paper's Table 2.
+
+  The runs differ in how they interpret Table 2, which leaves details open.
+
+  Args:
+    results: the records of runs by name; `table2_runs` selects among them.
+  """
+  lines = [
+    _cifar_cells(run, record, row)
+    for run, record in table2_runs(results).items()
+    for row in run_records.by_row(record)
+  ]
+  headers = (
+    'run',
+    'row',
+    'seeds',
+    'accuracy %',
+    'last 5 epochs %',
+    'paper %',
+    'difference',
+    'training s',
+    'ratio, batch 1',
+    'ratio, batch 100',
+    'paper ratio',
+  )
+  return markdown.table(headers, lines)
+
+
+def _cifar_cells(run: str, record: Record, row: str) -> list[str]:
+  """Returns one row's cells of `cifar_table`."""
+  students = run_records.by_row(record)[row]
+  accuracies = fields.test_metric(students, 'accuracy')
+  last_epochs = [
+    accuracy
+    for student in students
+    for accuracy in student.get('test_accuracy_by_epoch', [])[-5:]
+  ]
+  paper = fields.paper_value(record, row, 'accuracy')
+  difference = markdown.NONE
+  if paper is not None:
+    difference = f'{statistics.fmean(accuracies) * 100 - paper:+.1f}'
+  train_s = fields.values(students, 'time', 'train_s')
+  batches = fields.network_timing(record, row).get('batches', {})
+  paper_ratio = fields.paper_value(record, row, 'inference_ratio')
+  return [
+    run.removeprefix('cifar-'),
+    row,
+    str(len(students)),
+    markdown.mean_sd(accuracies, 2, scale=100),
+    markdown.mean_sd(last_epochs, 2, scale=100),
+    markdown.number(paper, 1),
+    difference,
+    markdown.mean_sd(train_s, 0),
+    markdown.quartiles(batches.get('1', {}).get('ratio'), 1),
+    markdown.quartiles(batches.get('100', {}).get('ratio'), 1),
+    markdown.number(paper_ratio, 1),
+  ]
+
+
+# By the kind that a document's marker names.
+TABLES: dict[str, Callable[[dict[str, Record]], str]] = {
+  'teachers': teachers_table,
+  'cifar': cifar_table,
+  **{
+    f'inference_{machine}': functools.partial(
+      benchmark_tables.inference_table, machine=machine
+    )
+    for machine in benchmark_tables.MACHINES
+  },
+}

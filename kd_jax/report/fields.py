@@ -1,0 +1,95 @@
+"""The fields of run.json that tables and plots read."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from kd_jax.runtime import run_records
+
+# A JSON object: a whole run.json, or one of its students.
+Record = dict[str, Any]
+
+
+def networks(record: Record) -> dict[str, list[Record]]:
+  """Returns the teacher, as 'teacher', and the students of each row."""
+  return {'teacher': [record['teacher']], **run_records.by_row(record)}
+
+
+def values(
+  students: Sequence[Record], section: str, field: str
+) -> list[float | None]:
+  """Returns one field of each student; None where a student lacks it."""
+  return [student.get(section, {}).get(field) for student in students]
+
+
+def test_metric(students: Sequence[Record], metric: str) -> list[float | None]:
+  """Returns one test metric of each student; None where it is missing."""
+  return values(students, 'test', metric)
+
+
+def accuracies_percent(students: Sequence[Record]) -> list[float]:
+  """Returns the test accuracy (%) of each student."""
+  return [100 * student['test']['accuracy'] for student in students]
+
+
+def paper_value(record: Record, row: str, field: str) -> float | None:
+  """Returns a number that the paper reports for a row, or None."""
+  return (record['config']['paper'].get(row) or {}).get(field)
+
+
+def benchmark(record: Record) -> Record:
+  """Returns a run's timings; an empty dict for a run without timings."""
+  return record.get('benchmark') or {}
+
+
+def network_name(record: Record, row: str) -> str | None:
+  """Returns the name under which a row's network was timed, or None.
+
+  Rows whose networks cost the same share one timing.
+  """
+  names = {'teacher': 'teacher'} | benchmark(record).get('network_of', {})
+  return names.get(row)
+
+
+def network_timing(record: Record, row: str) -> Record:
+  """Returns the timings of a row's network; an empty dict without timings."""
+  timed = benchmark(record).get('networks', {})
+  return timed.get(network_name(record, row), {})
+
+
+def batch_sizes(record: Record) -> list[int]:
+  """Returns the batch sizes that a run timed, in rising order."""
+  timed = benchmark(record).get('networks', {}).values()
+  return sorted({int(size) for network in timed for size in network['batches']})
+
+
+def setting(record: Record, row: str, section: str, field: str) -> Any:
+  """Returns a field of a row's config: the row's override, or the default."""
+  config = record['config']
+  overrides = config.get('rows', {}).get(row, {})
+  value = overrides.get(section, {}).get(field)
+  return config.get(section, {}).get(field) if value is None else value
+
+
+def training_examples(record: Record, row: str, student: Record) -> int | None:
+  """Returns the training examples of one epoch; None if unrecorded."""
+  batch_size = setting(record, row, 'train', 'batch_size')
+  if batch_size is None or not {'epochs', 'steps'} <= student.keys():
+    return None
+  return student['steps'] // student['epochs'] * batch_size
+
+
+def reference_row(record: Record) -> str | None:
+  """Returns the row that a run compares its other rows with.
+
+  Returns:
+    `config.benchmark.steps_against`; None if the run has no students of the
+    row, or the config names no row.
+  """
+  row = record['config'].get('benchmark', {}).get('steps_against')
+  return row if row in run_records.by_row(record) else None
+
+
+def standard_deviation(sample: Sequence[float]) -> float:
+  """Returns the standard deviation of a sample; 0 for a sample of one."""
+  return statistics.stdev(sample) if len(sample) > 1 else 0

@@ -1,0 +1,164 @@
+"""Publishes results/: a report for each record, and the tables of documents.
+
+A document (README.md, or a page in results/ that is written by hand) asks for a
+table with a pair of lines. The table is written between them:
+
+  <!-- table: NAME KIND -->
+  <!-- end of table -->
+
+NAME is a file in results/ or a folder in teachers/ beside results/, without a
+suffix. NAME `all` asks for a table over all results. KIND is a key of `TABLES`
+or, for `all`, of `cross_run_tables.TABLES`.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable
+
+from kd_jax.report import (
+  benchmark_plots,
+  benchmark_tables,
+  cross_run_tables,
+  plots,
+  run_report,
+  study_tables,
+  table2_plot,
+  tables,
+  theory_plots,
+)
+from kd_jax.report.fields import Record
+from kd_jax.runtime import errors, files
+
+# The tables of one record, by the kind that a document's marker names.
+TABLES: dict[str, Callable[[Record], str]] = {
+  'accuracy': tables.accuracy_table,
+  'beside_paper': tables.beside_paper_table,
+  'cost': tables.cost_table,
+  'latency': tables.latency_table,
+  'fits': tables.fits_table,
+  'methods': study_tables.methods_table,
+  'grid': study_tables.grid_table,
+  'unseen': study_tables.missing_classes_table,
+  'shipped': tables.pretrained_table,
+  'results': tables.theory_tables,
+  **benchmark_tables.TABLES,
+}
+
+_MARKER = re.compile(
+  r'(<!-- table: (\S+) (\S+) -->\n).*?(<!-- end of table -->)', re.DOTALL
+)
+
+
+def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
+  """Writes a report for each record, all plots, and the documents' tables.
+
+  Args:
+    results_dir: the folder results/, with a JSON file for each record.
+    readme: the path of README.md.
+  Raises:
+    UserError: if results/ and teachers/ hold no records, a record is damaged,
+      or a document asks for an unknown table.
+  """
+  results = load_results(results_dir.resolve().parent)
+  for name, record in results.items():
+    report = _report(name, record)
+    if report is not None:
+      files.write_text(results_dir / f'{name}.md', report)
+    _write_plots(results_dir, name, record)
+  table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
+  benchmark_plots.write(results_dir, results)
+  for path in documents(results_dir, readme, results):
+    text = path.read_text(encoding='utf-8')
+    files.write_text(path, fill_tables(text, results))
+
+
+def load_results(root: pathlib.Path) -> dict[str, Record]:
+  """Returns the records in results/ and the manifests in teachers/, by name.
+
+  Args:
+    root: the folder that holds results/ and teachers/.
+  Raises:
+    UserError: if the folders hold no records, or a record is damaged.
+  """
+  results = {
+    path.stem: files.read_json(path)
+    for path in sorted((root / 'results').glob('*.json'))
+  }
+  for path in sorted((root / 'teachers').glob('*/manifest.json')):
+    results[path.parent.name] = files.read_json(path)
+  if not results:
+    raise errors.UserError(
+      f'{root} has no records: expected JSON files in {root / "results"}'
+    )
+  damaged = [name for name, record in results.items() if record is None]
+  if damaged:
+    raise errors.UserError(
+      f'damaged records in {root}: {", ".join(damaged)}; restore their JSON '
+      'files, or remove them'
+    )
+  return results
+
+
+def _report(name: str, record: Record) -> str | None:
+  """Returns the report of a run or a benchmark; None for a stored teacher."""
+  if 'students' in record or 'results' in record:
+    return run_report.render(record)
+  table = benchmark_tables.table(record)
+  if table is None:
+    return None
+  return f'# {name}\n\n{run_report.provenance(record)}\n\n{table}\n'
+
+
+def _write_plots(folder: pathlib.Path, name: str, record: Record) -> None:
+  """Writes the plots of a run that documents show."""
+  if 'results' in record:
+    theory_plots.write_curves(folder, record, prefix=f'{name}-')
+  elif 'students' in record:
+    plots.write_published(folder, record, prefix=f'{name}-')
+
+
+def documents(
+  results_dir: pathlib.Path, readme: pathlib.Path, results: dict[str, Record]
+) -> list[pathlib.Path]:
+  """Returns the paths of README.md and of the pages written by hand.
+
+  A page in `results_dir` is written by hand if no record has its name.
+  """
+  pages = sorted(results_dir.glob('*.md'))
+  return [readme, *(path for path in pages if path.stem not in results)]
+
+
+def fill_tables(text: str, results: dict[str, Record]) -> str:
+  """Returns a document with its tables filled.
+
+  Args:
+    text: a document with table markers.
+    results: the records by name.
+  Raises:
+    UserError: if the document asks for an unknown record or kind of table.
+  """
+
+  def fill(match: re.Match) -> str:
+    start, name, kind, end = match.groups()
+    return f'{start}{_table(name, kind, results)}\n{end}'
+
+  return _MARKER.sub(fill, text)
+
+
+def _table(name: str, kind: str, results: dict[str, Record]) -> str:
+  """Returns the table of a marker; a record's table with its provenance."""
+  kinds = cross_run_tables.TABLES if name == 'all' else TABLES
+  if kind not in kinds:
+    raise errors.UserError(
+      f'table: {name} {kind}: unknown kind {kind!r}; expected one of '
+      f'{", ".join(kinds)}'
+    )
+  if name == 'all':
+    return kinds[kind](results)
+  if name not in results:
+    raise errors.UserError(
+      f'table: {name} {kind}: unknown record {name!r}; expected one of '
+      f'{", ".join(results)}'
+    )
+  record = results[name]
+  return f'{kinds[kind](record)}\n\n{run_report.provenance(record)}'

@@ -1,0 +1,193 @@
+"""The report of one run: report.md and the plots beside it."""
+
+import os
+import pathlib
+
+from kd_jax.report import fields, plots, tables, theory_plots
+from kd_jax.report.fields import Record
+from kd_jax.runtime import errors, files, run_records
+
+# Provenance gives the number of rows instead of a longer list of rows.
+_MAX_NAMED_ROWS = 8
+
+
+def write(folder: os.PathLike, record: Record | None = None) -> str:
+  """Writes report.md and the plots into a run's folder.
+
+  Args:
+    folder: the run's folder.
+    record: the content of the folder's run.json; read from the folder if None.
+  Returns:
+    The text of report.md.
+  Raises:
+    UserError: if `record` is None and run.json is missing or damaged.
+  """
+  folder = pathlib.Path(folder)
+  if record is None:
+    record = files.read_json(folder / 'run.json')
+  if record is None:
+    raise errors.UserError(
+      f'{folder}: run.json is missing or damaged; pass the folder of a run'
+    )
+  if 'results' in record:
+    names = theory_plots.write_curves(folder, record)
+  else:
+    epochs = run_records.MetricsLog(folder / 'metrics.jsonl').read()
+    names = plots.write(folder, record, epochs)
+  images = ''.join(f'\n![{name}]({name}.png)\n' for name in names)
+  text = render(record) + images
+  files.write_text(folder / 'report.md', text)
+  return text
+
+
+def summary(record: Record) -> str:
+  """Returns the tables that launch.py prints at the end of a run."""
+  if 'results' in record:
+    return tables.theory_tables(record)
+  return f'{tables.accuracy_table(record)}\n{tables.cost_table(record)}'
+
+
+def render(record: Record) -> str:
+  """Returns the report of a run as Markdown, without the plots.
+
+  Args:
+    record: a run, a teacher trained alone, or an experiment of theory.
+  """
+  head = [f'# {record["name"]}', provenance(record)]
+  if 'results' in record:
+    duration = f'Computed in {record["seconds"]:.1f} s.'
+    parts = [*head, tables.theory_tables(record), duration]
+  elif not record['students']:
+    train_s = record['teacher']['time']['train_s']
+    duration = f'Trained in {train_s:,.0f} s.'
+    parts = [*head, tables.accuracy_table(record), duration]
+  else:
+    parts = [
+      *head,
+      *_accuracy_section(record),
+      *_cost_section(record),
+      '## Latency',
+      tables.latency_table(record),
+    ]
+  return '\n\n'.join(parts) + '\n'
+
+
+def _accuracy_section(record: Record) -> list[str]:
+  """Returns the paragraphs about test metrics."""
+  return [
+    '## Accuracy',
+    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. Paper: '
+    'its figure for the row. Agreement and KL are with the teacher.',
+    tables.accuracy_table(record),
+    *_shared_trainings(record),
+    'Accuracy after each fit (%), which shows what the last one adds:',
+    tables.fits_table(record),
+  ]
+
+
+def _evaluated_on(record: Record) -> str:
+  held_out = record['config']['data'].get('holdout_examples', 0)
+  if held_out:
+    return f'{held_out:,} held-out training images'
+  return 'the whole test split'
+
+
+def _shared_trainings(record: Record) -> list[str]:
+  """Returns a sentence for each training that several rows share."""
+  rows_by_training: dict[str, list[str]] = {}
+  for row, students in run_records.by_row(record).items():
+    if 'same_as' in students[0]:
+      rows_by_training.setdefault(students[0]['same_as'], []).append(row)
+  return [
+    f'The same network and training as {first}, done once: {", ".join(rows)}.'
+    for first, rows in rows_by_training.items()
+  ]
+
+
+def _cost_section(record: Record) -> list[str]:
+  """Returns the paragraphs about training time, size and inference time."""
+  section = [
+    '## Cost',
+    'Ratios are teacher time / network time: median (quartiles) over '
+    "interleaved rounds of compiled, warm calls. Cold call: the paper's own "
+    'way, a first eager call each on 10,000 images in a fresh process; second '
+    'call: once more, with every operation compiled.',
+    tables.cost_table(record),
+  ]
+  if fields.benchmark(record).get('training') is not None:
+    section += [
+      'With a live teacher: the measured training, and for each of its steps '
+      'what a call of the teacher adds to one, timed in turn with steps on '
+      'stored outputs:',
+      tables.live_steps_table(record),
+    ]
+  return section
+
+
+def provenance(record: Record) -> str:
+  """Returns a line that says how a record's numbers were made.
+
+  The line holds the command, the device, the versions, the code and the time.
+  If students or timings come from another version of the code, the line names
+  them with that version.
+  """
+  # The manifest of a stored teacher keeps the environment under 'training'.
+  environment = record.get('environment') or record['training']['environment']
+  versions = ', '.join(f'{k} {v}' for k, v in environment['versions'].items())
+  other_code = ''.join(
+    f'; {code}: {_named(parts)}'
+    for code, parts in _parts_by_other_code(record, environment).items()
+  )
+  return (
+    f'`{record["command"]}`; {environment["device"]} '
+    f'({_machine(record, environment)}), Python '
+    f'{environment["python"]}, {versions}; {_code(environment)}; '
+    f'{environment["time"]}{other_code}.'
+  )
+
+
+def _machine(record: Record, environment: Record) -> str:
+  """Returns the processor, the cores and how many workers shared them."""
+  machine = environment['processor']
+  if environment.get('instructions'):  # Older records do not have them.
+    machine += f' with {environment["instructions"]}'
+  machine += f', {environment["cores"]} cores'
+  workers = [
+    student.get('environment', {}).get('workers', 1)
+    for student in record.get('students', [])
+  ]
+  most = max(workers, default=1)
+  return machine + (f', {most} students side by side' if most > 1 else '')
+
+
+def _code(environment: Record) -> str:
+  """Returns the code version of an environment, as 'code VERSION'."""
+  return f'code {environment["code"] or "unknown"}'
+
+
+def _parts_by_other_code(
+  record: Record, environment: Record
+) -> dict[str, list[str]]:
+  """Returns the rows and timings made by another code version, by version.
+
+  Args:
+    record: the run.
+    environment: the run's environment.
+  """
+  parts: dict[str, list[str]] = {}
+  for student in record.get('students', []):
+    trained = student.get('environment', environment)
+    if trained['code'] != environment['code']:
+      rows = parts.setdefault(_code(trained), [])
+      if student['row'] not in rows:
+        rows.append(student['row'])
+  timed = fields.benchmark(record).get('environment', environment)
+  if timed['code'] != environment['code']:
+    parts.setdefault(_code(timed), []).append(f'timings of {timed["time"]}')
+  return parts
+
+
+def _named(parts: list[str]) -> str:
+  if len(parts) <= _MAX_NAMED_ROWS:
+    return ', '.join(parts)
+  return f'{len(parts)} rows'

@@ -1,0 +1,192 @@
+"""Tables of a run that studies methods, their weights or missing classes.
+
+Each `*_table` function returns a Markdown table.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from kd_jax.report import fields, markdown
+from kd_jax.report.fields import Record
+from kd_jax.runtime import run_records
+
+
+def methods_table(record: Record) -> str:
+  """Returns rows that differ in their method, the most accurate row first.
+
+  The column 'than ROW' is the difference in accuracy (percentage points) from
+  the reference row, `config.benchmark.steps_against`. The last column is the
+  time of a training step relative to the reference row.
+  """
+  reference = record['config']['benchmark']['steps_against']
+  step_times = fields.benchmark(record).get('steps_against', {})
+  rows = run_records.by_row(record)
+  mean = {
+    name: 100 * statistics.fmean(fields.test_metric(students, 'accuracy'))
+    for name, students in rows.items()
+  }
+  lines = []
+  for name in sorted(rows, key=mean.get, reverse=True):
+    students = rows[name]
+    difference = markdown.NONE
+    if reference in mean:
+      difference = f'{mean[name] - mean[reference]:+.2f}'
+    accuracies = fields.test_metric(students, 'accuracy')
+    agreements = fields.test_metric(students, 'teacher_agreement')
+    attacked = fields.values(students, 'robust', 'accuracy')
+    lines.append(
+      (
+        name,
+        str(len(students)),
+        markdown.mean_sd(accuracies, 2, scale=100),
+        difference,
+        markdown.mean_sd(fields.test_metric(students, 'nll'), 4),
+        markdown.mean_sd(fields.test_metric(students, 'ece'), 4),
+        markdown.mean_sd(agreements, 2, scale=100),
+        markdown.mean_sd(attacked, 2, scale=100),
+        markdown.quartiles(step_times.get(name, {}).get('ratio'), 2),
+      )
+    )
+  headers = (
+    'row',
+    'seeds',
+    'accuracy %',
+    f'than {reference}',
+    'NLL',
+    'ECE',
+    'agreement %',
+    'attacked %',
+    f'step / that of {reference}',
+  )
+  return markdown.table(headers, lines)
+
+
+def _grid_accuracies(record: Record) -> dict[str, dict[int, list[float]]]:
+  """Returns the accuracies of a grid of weights, by method and percent.
+
+  The rows of a grid are named METHOD_PERCENT, where PERCENT is the weight in
+  percent of the method's default weight.
+  """
+  grid: dict[str, dict[int, list[float]]] = {}
+  for row, students in run_records.by_row(record).items():
+    method, _, percent = row.rpartition('_')
+    accuracies = fields.test_metric(students, 'accuracy')
+    grid.setdefault(method, {})[int(percent)] = accuracies
+  return grid
+
+
+def _best_percent(accuracies: dict[int, list[float]]) -> int:
+  """Returns the percent with the highest mean accuracy.
+
+  If several percents have the highest mean, returns the one nearest to 100 on
+  a logarithmic scale.
+  """
+
+  def rank(percent: int) -> tuple[float, float]:
+    distance = abs(math.log(percent / 100))
+    return statistics.fmean(accuracies[percent]), -distance
+
+  return max(accuracies, key=rank)
+
+
+def best_weights(record: Record) -> dict[str, int]:
+  """Returns each method's weight with the highest accuracy in a grid.
+
+  Args:
+    record: a run whose rows are named METHOD_PERCENT.
+  Returns:
+    Percent of the method's default weight, by method. If several weights have
+    the highest accuracy, the weight nearest to the default.
+  """
+  return {
+    method: _best_percent(accuracies)
+    for method, accuracies in _grid_accuracies(record).items()
+  }
+
+
+def grid_table(record: Record) -> str:
+  """Returns each method's accuracy (%) at each weight; the best is bold."""
+  grid, best = _grid_accuracies(record), best_weights(record)
+  percents = sorted({percent for method in grid.values() for percent in method})
+  lines = []
+  for method, accuracies in grid.items():
+    cells = [
+      markdown.mean_sd(accuracies.get(percent, []), 2, scale=100)
+      for percent in percents
+    ]
+    chosen = percents.index(best[method])
+    cells[chosen] = f'**{cells[chosen]}**'
+    lines.append((method, *cells))
+  headers = ('method', *(f'{part / 100:g} of the weight' for part in percents))
+  return markdown.table(headers, lines)
+
+
+def missing_classes_table(record: Record) -> str:
+  """Returns test errors of students whose training set lacks classes.
+
+  Errors are given as trained, and with a bias added to the logits of the
+  missing classes, chosen by the labels or by the teacher. Parentheses hold the
+  errors on test images of the missing classes.
+  """
+  lines = [
+    (name, *_missing_classes_cells(students), _paper_errors(record, name))
+    for name, students in run_records.by_row(record).items()
+  ]
+  headers = (
+    'row',
+    'seeds',
+    'training examples',
+    'unseen of test',
+    'errors (on unseen)',
+    'bias by labels',
+    'errors (on unseen)',
+    'bias by teacher',
+    'errors (on unseen)',
+    'Hinton et al.',
+  )
+  return markdown.table(headers, lines)
+
+
+def _paper_errors(record: Record, row: str) -> str:
+  """Returns the paper's errors of a row, a text such as '206 (133)'."""
+  return (record['config']['paper'].get(row) or {}).get('errors', markdown.NONE)
+
+
+def _missing_classes_cells(students: Sequence[Record]) -> list[str]:
+  """Returns a row's cells of `missing_classes_table`.
+
+  Args:
+    students: the row's seeds, which all have the same training set.
+  """
+  by_class = students[0]['by_class']
+  missing = [c for c, count in enumerate(by_class['trained_on']) if count == 0]
+  cells = [
+    str(len(students)),
+    str(sum(by_class['trained_on'])),
+    str(sum(by_class['examples'][c] for c in missing)),
+    _errors(students, missing),
+  ]
+  for chooser in ('labels', 'teacher'):
+    biased = [s['bias']['by'][chooser] for s in students if 'bias' in s]
+    biases = [result['bias'] for result in biased]
+    cells += [markdown.mean_sd(biases, 2), _errors(biased, missing)]
+  return cells
+
+
+def _errors(results: Sequence[Record], missing: Sequence[int]) -> str:
+  """Returns test errors and, in parentheses, those on the missing classes.
+
+  Args:
+    results: the 'test' and 'by_class' metrics of each seed.
+    missing: the classes without training examples.
+  """
+  if not results:
+    return markdown.NONE
+  text = markdown.mean_sd([result['test']['errors'] for result in results], 0)
+  if not missing:
+    return text
+  on_missing = [
+    sum(result['by_class']['errors'][c] for c in missing) for result in results
+  ]
+  return f'{text} ({markdown.mean_sd(on_missing, 0)})'

@@ -1,0 +1,300 @@
+"""Tables of one record: a run, an experiment of theory, a stored teacher.
+
+Each `*_table` function returns a Markdown table.
+"""
+
+import statistics
+from collections.abc import Sequence
+
+from kd_jax.report import fields, markdown
+from kd_jax.report.fields import Record
+from kd_jax.runtime import run_records
+
+
+def accuracy_table(record: Record) -> str:
+  """Returns the test metrics of the teacher and of each row.
+
+  The columns 'paper %' and 'difference' compare the accuracy with the paper's.
+  If any network was attacked, or stored with quantized weights, the table has
+  columns for these accuracies.
+  """
+  networks = fields.networks(record)
+  trained = [student for row in networks.values() for student in row]
+  has_attacks = any('robust' in student for student in trained)
+  has_quantized = any('packed' in student for student in trained)
+  lines = []
+  for name, students in networks.items():
+    line = _accuracy_cells(record, name, students)
+    if has_attacks:
+      attacked = fields.values(students, 'robust', 'accuracy')
+      line['attacked %'] = markdown.mean_sd(attacked, 2, scale=100)
+    if has_quantized:
+      line |= _quantized_cells(students)
+    lines.append(line)
+  return markdown.table_of_lines(lines)
+
+
+def _accuracy_cells(
+  record: Record, name: str, students: Sequence[Record]
+) -> dict[str, str]:
+  """Returns a network's cells of `accuracy_table`, by column header."""
+
+  def cell(metric: str, digits: int, scale: float = 1.0) -> str:
+    values = fields.test_metric(students, metric)
+    return markdown.mean_sd(values, digits, scale=scale)
+
+  paper = fields.paper_value(record, name, 'accuracy')
+  accuracies = fields.test_metric(students, 'accuracy')
+  known = [100 * value for value in accuracies if value is not None]
+  difference = markdown.NONE
+  if paper is not None and known:
+    difference = f'{statistics.fmean(known) - paper:+.2f}'
+  return {
+    'row': name,
+    'seeds': str(len(students)),
+    'accuracy %': cell('accuracy', 2, 100),
+    'paper %': markdown.number(paper, 2),
+    'difference': difference,
+    'errors': cell('errors', 0),
+    'NLL': cell('nll', 4),
+    'ECE': cell('ece', 4),
+    'Brier': cell('brier', 4),
+    'agreement %': cell('teacher_agreement', 2, 100),
+    'KL to teacher': cell('teacher_kl', 4),
+  }
+
+
+def _quantized_cells(students: Sequence[Record]) -> dict[str, str]:
+  """Returns the accuracy with quantized weights, and their relative size."""
+  sizes = [
+    student['packed']['bytes'] / student['bytes']
+    if 'packed' in student
+    else None
+    for student in students
+  ]
+  accuracies = fields.values(students, 'packed', 'accuracy')
+  return {
+    'stored as integers %': markdown.mean_sd(accuracies, 2, scale=100),
+    'of float size %': markdown.mean_sd(sizes, 1, scale=100),
+  }
+
+
+def beside_paper_table(record: Record) -> str:
+  """Returns accuracy and inference ratio of each row beside the paper's.
+
+  The ratio, teacher time / student time, is that of the largest batch that the
+  run timed. If the run timed nothing, the table has no columns for ratios.
+  """
+  sizes = fields.batch_sizes(record)
+  headers = ['row', 'seeds', 'accuracy %', 'paper %']
+  if sizes:
+    headers += [f'teacher / student, batch {sizes[-1]:,}', 'paper']
+  rows = []
+  for name, students in run_records.by_row(record).items():
+    accuracies = fields.test_metric(students, 'accuracy')
+    paper_accuracy = fields.paper_value(record, name, 'accuracy')
+    row = [
+      name,
+      str(len(students)),
+      markdown.mean_sd(accuracies, 2, scale=100),
+      markdown.number(paper_accuracy, 2),
+    ]
+    if sizes:
+      batches = fields.network_timing(record, name)['batches']
+      paper_ratio = fields.paper_value(record, name, 'inference_ratio')
+      row += [
+        markdown.quartiles(batches[str(sizes[-1])]['ratio'], 1),
+        markdown.number(paper_ratio, 1),
+      ]
+    rows.append(row)
+  return markdown.table(headers, rows)
+
+
+def fits_table(record: Record) -> str:
+  """Returns the test accuracy (%) after each fit of a training.
+
+  A training that repeats the authors' fold loop fits the network several times.
+  """
+  rows = run_records.by_row(record)
+  fits = list(
+    dict.fromkeys(
+      fit
+      for students in rows.values()
+      for student in students
+      for fit in student['test_accuracy_after']
+    )
+  )
+  lines = []
+  for name, students in rows.items():
+    accuracies = (
+      fields.values(students, 'test_accuracy_after', fit) for fit in fits
+    )
+    paper = fields.paper_value(record, name, 'accuracy')
+    lines.append(
+      (
+        name,
+        *(markdown.mean_sd(values, 2, scale=100) for values in accuracies),
+        markdown.number(paper, 2),
+      )
+    )
+  headers = ('row', *(f'after {fit}' for fit in fits), 'paper %')
+  return markdown.table(headers, lines)
+
+
+def cost_table(record: Record) -> str:
+  """Returns training time, size and inference ratios of each network.
+
+  A ratio is teacher time / network time. Ratios are missing if the teacher is
+  a file of outputs, because a file has no inference time.
+  """
+  return markdown.table_of_lines(
+    [
+      {'row': name}
+      | _training_cells(record, name, students)
+      | _inference_cells(record, name)
+      for name, students in fields.networks(record).items()
+    ]
+  )
+
+
+def _training_cells(
+  record: Record, name: str, students: Sequence[Record]
+) -> dict[str, str]:
+  """Returns a network's training times (s), by column header."""
+  train_s = fields.values(students, 'time', 'train_s')
+  fold_loop_s = fields.values(students, 'time', 'fold_loop_s')
+  cells = {
+    'training s': markdown.mean_sd(train_s, 1),
+    'of it fold loop s': markdown.mean_sd(fold_loop_s, 1),
+  }
+  if 'training' in fields.benchmark(record):
+    live_s = _live_train_s(record, name, students)
+    cells['with a live teacher s'] = markdown.mean_sd(live_s, 1)
+  paper_s = fields.paper_value(record, name, 'train_s')
+  return cells | {'paper s': markdown.number(paper_s, 1)}
+
+
+def _live_train_s(
+  record: Record, name: str, students: Sequence[Record]
+) -> list[float | None]:
+  """Returns each training's time (s) if each step had called the teacher.
+
+  The time is the measured training time plus, for each step, the difference
+  between the median step with a live teacher and with stored outputs.
+  """
+  timing = fields.benchmark(record)
+  network = timing.get('network_of', {}).get(name)
+  steps = timing.get('training', {}).get(network)
+  if steps is None:
+    return [None]
+  added_s = steps['live_step_s']['median'] - steps['stored_step_s']['median']
+  return [
+    student['time']['train_s'] + added_s * student['steps']
+    for student in students
+  ]
+
+
+def _inference_cells(record: Record, name: str) -> dict[str, str]:
+  """Returns a network's size and inference ratios, by column header."""
+  timing = fields.benchmark(record)
+  network = fields.network_timing(record, name)
+  batches, cold_calls = {}, {}
+  if timing.get('reference') == 'teacher':
+    batches = network.get('batches', {})
+    cold_calls = timing.get('cold_calls', {}).get(
+      fields.network_name(record, name), {}
+    )
+  ratios = {
+    f'ratio, batch {size:,}': markdown.quartiles(
+      batches.get(str(size), {}).get('ratio'), 1
+    )
+    for size in fields.batch_sizes(record)
+  }
+  first_call = cold_calls.get('first_call_ratio')
+  second_call = cold_calls.get('second_call_ratio')
+  paper_ratio = fields.paper_value(record, name, 'inference_ratio')
+  return {
+    'parameters': f'{network["parameters"]:,}' if network else markdown.NONE,
+    'MAC': f'{network["macs"]:,}' if network else markdown.NONE,
+    **ratios,
+    'ratio, cold call': markdown.quartiles(first_call, 1),
+    'ratio, second call': markdown.quartiles(second_call, 1),
+    'paper ratio': markdown.number(paper_ratio, 1),
+  }
+
+
+def latency_table(record: Record) -> str:
+  """Returns milliseconds of a compiled, warm forward pass at each batch."""
+  rows = []
+  for name, network in fields.benchmark(record).get('networks', {}).items():
+    for size, batch in network['batches'].items():
+      seconds = batch['call_s']
+      rate = network['macs'] * int(size) / seconds['median'] / 1e9
+      rows.append(
+        (
+          name,
+          f'{int(size):,}',
+          markdown.quartiles(milliseconds(seconds), 3),
+          str(seconds['n']),
+          f'{rate:.1f}',
+          f'{batch["compile_s"]:.2f}',
+        )
+      )
+  headers = ('network', 'batch', 'ms a call', 'n', 'GMAC/s', 'compile s')
+  return markdown.table(headers, rows)
+
+
+def milliseconds(seconds: dict[str, float]) -> dict[str, float]:
+  """Returns quartiles in seconds as quartiles in milliseconds, without n."""
+  return {key: 1e3 * seconds[key] for key in ('median', 'lower', 'upper')}
+
+
+def live_steps_table(record: Record) -> str:
+  """Returns milliseconds of a step with stored outputs and a live teacher."""
+  rows = [
+    (
+      name,
+      markdown.quartiles(milliseconds(steps['stored_step_s']), 1),
+      markdown.quartiles(milliseconds(steps['live_step_s']), 1),
+      str(steps['live_step_s']['n']),
+    )
+    for name, steps in fields.benchmark(record)['training'].items()
+  ]
+  headers = ('network', 'ms a step, stored', 'ms a step, live', 'n')
+  return markdown.table(headers, rows)
+
+
+def theory_tables(record: Record) -> str:
+  """Returns all tables of an experiment of theory, each below its title."""
+  parts = []
+  for title, content in record['results']['tables'].items():
+    rows = [[_theory_cell(cell) for cell in row] for row in content['rows']]
+    parts += [f'{title}:', markdown.table(content['columns'], rows)]
+  return '\n\n'.join(parts)
+
+
+def _theory_cell(value: str | float | None) -> str:
+  if value is None:
+    return markdown.NONE
+  return value if isinstance(value, str) else f'{value:.4g}'
+
+
+def pretrained_table(manifest: Record) -> str:
+  """Returns the metrics of a stored teacher's outputs, by input scaling.
+
+  Args:
+    manifest: the content of a teacher's manifest.json.
+  """
+  rows = [
+    (
+      scaling,
+      split,
+      f'{100 * metrics["accuracy"]:.2f}',
+      str(metrics['errors']),
+      *(f'{metrics[key]:.4f}' for key in ('nll', 'ece', 'brier')),
+    )
+    for scaling, splits in manifest['accuracy'].items()
+    for split, metrics in splits.items()
+  ]
+  headers = ('scaling', 'split', 'accuracy %', 'errors', 'NLL', 'ECE', 'Brier')
+  return markdown.table(headers, rows)

@@ -1,0 +1,77 @@
+"""The report of one run: numbers from its files, and from nothing else."""
+
+import pytest
+
+from kd_jax.report import run_report
+from kd_jax.runtime import errors, files, run_records
+
+
+def test_provenance_names_rows_and_timings_of_other_code(record):
+  a, b, c = ({'code': code, 'time': f'at {code}'} for code in 'abc')
+  record['environment'] |= a
+  assert run_report.provenance(record).endswith('code a; at a.')
+  for student, environment in zip(record['students'], (a, b, b), strict=True):
+    student['environment'] = environment
+  record['benchmark']['environment'] = c
+  assert run_report.provenance(record).endswith(
+    'code a; at a; code b: h50, h50_hard; code c: timings of at c.'
+  )
+
+
+def test_provenance_gives_the_number_of_students_side_by_side(record):
+  assert 'side by side' not in run_report.provenance(record)
+  record['students'][1]['environment'] = record['environment'] | {'workers': 4}
+  expected = f'{record["environment"]["cores"]} cores, 4 students side by side)'
+  assert expected in run_report.provenance(record)
+
+
+def test_a_teacher_alone_is_reported_without_empty_tables(record):
+  alone = record | {'students': []}
+  del alone['benchmark']
+  text = run_report.render(alone)
+  assert '97.80' in text and 'Trained in 2 s' in text
+  assert text.count('\n|---') == 1
+
+
+@pytest.mark.parametrize(
+  'held_out, expected',
+  [
+    (0, 'on the whole test split.'),
+    (5000, 'on 5,000 held-out training images.'),
+  ],
+)
+def test_the_report_names_the_evaluated_images(record, held_out, expected):
+  record['config']['data']['holdout_examples'] = held_out
+  assert expected in run_report.render(record)
+
+
+def test_a_run_folder_gets_a_report_and_plots(record, tmp_path):
+  files.write_json(tmp_path / 'run.json', record)
+  log = run_records.MetricsLog(tmp_path / 'metrics.jsonl')
+  for epoch in range(3):
+    log.append({'row': 'h50', 'seed': 0, 'epoch': epoch, 'eval/accuracy': 0.9})
+  text = run_report.write(tmp_path)
+  assert (tmp_path / 'report.md').read_text() == text
+  for name in ('accuracy_size', 'accuracy_time', 'accuracy_inference',
+               'learning_curves', 'reliability'):  # fmt: skip
+    content = (tmp_path / f'{name}.png').read_bytes()
+    assert content.startswith(b'\x89PNG') and len(content) > 10_000
+    assert f'({name}.png)' in text
+
+
+def test_a_record_at_hand_is_not_read_again(record, tmp_path):
+  theory = {
+    'name': 'theory-lemma1',
+    'command': record['command'],
+    'environment': record['environment'],
+    'seconds': 1.0,
+    'results': {'tables': {}, 'curves': {}},
+  }
+  text = run_report.write(tmp_path, theory)
+  assert text.startswith('# theory-lemma1\n')
+  assert (tmp_path / 'report.md').read_text() == text
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+  with pytest.raises(errors.UserError, match='run.json is missing or damaged'):
+    run_report.write(tmp_path)
