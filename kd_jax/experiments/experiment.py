@@ -22,7 +22,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import data, methods, models, validation
-from kd_jax.benchmark import latency
+from kd_jax.benchmark import latency, training_steps
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate
 from kd_jax.report import report
@@ -686,11 +686,11 @@ def _benchmark(
       if own is None:
         raise _damaged(folder / 'packed')
     variables[name] = own
-  record['benchmark'] = latency.run(
+  record['benchmark'] = latency.benchmark_inference(
     config, models, network_of, variables, dataset
   )
   if config.benchmark.steps_against:
-    record['benchmark']['steps_against'] = latency.measure_steps(
+    record['benchmark']['steps_against'] = training_steps.measure_against_row(
       rows,
       config.benchmark.steps_against,
       dataset,
@@ -704,7 +704,7 @@ def _benchmark(
     if not build.uses_rounded(rows[name].distill)
   }
   if config.benchmark.live_teacher and 'teacher' in models and with_live:
-    record['benchmark']['training'] = latency.measure_training(
+    record['benchmark']['training'] = training_steps.measure_stored_and_live(
       with_live,
       variables['teacher'],
       dataset,
