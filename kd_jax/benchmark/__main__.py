@@ -60,7 +60,7 @@ def _benchmark(
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
   if len(argv) > 1:
-    raise app.UsageError(f'unknown argument {argv[1]!r}: expected flags only')
+    raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
   compilation_cache.enable()
   config = _CONFIG.value
   rows = {name: build.close_row(config, name) for name in config.rows}

@@ -87,7 +87,7 @@ def test_the_orientation_of_a_photo_is_applied(tmp_path):
   Image.fromarray(pixels).save(path, exif=exif, quality=100, subsampling=0)
   turned = np.rot90(pixels, -1)[..., None].astype(int)
   image = predict.read_image(path, (28, 14, 1)).astype(int)
-  assert np.abs(image - turned).max() < 8  # JPEG changes pixels this much.
+  assert np.abs(image - turned).max() < 8  # JPEG is lossy.
 
 
 def test_transparent_pixels_keep_their_color(tmp_path):
