@@ -1,4 +1,4 @@
-"""Timing of first calls, with the paper's protocol, to compare its ratios.
+"""Timing of inference by the paper's protocol, to compare with its ratios.
 
 A fresh process calls each network once, eagerly, on the whole test split, and
 takes the argmax. The teacher is called first, and nothing warms up: the cost of

@@ -1,9 +1,9 @@
 """Timing of jitted forward passes: compiled ahead, warm, in turn.
 
 Each round times all networks, so that other work on the machine affects all of
-them. The ratio of two networks is taken in each round; its quartiles describe
-the spread. A small network after a large one has cold caches, as in a service
-that runs both networks; alone, the small network is faster.
+them alike. The ratio of two networks is taken in each round, and its quartiles
+describe the spread. A small network after a large one has cold caches, as in a
+service that runs both networks; alone, the small network is faster.
 """
 
 import functools
@@ -152,7 +152,9 @@ def _measure_batch(
     results[name] = {
       'compile_s': compile_s,
       'call_s': timing.quartiles(seconds[name]),
-      'ratio': timing.quartiles([first / call_s for first, call_s in rounds]),
+      'ratio': timing.quartiles(
+        [first_s / call_s for first_s, call_s in rounds]
+      ),
       'bytes_accessed': cost.get('bytes accessed'),
     }
   return results

@@ -26,7 +26,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float | int]:
 def interleave(
   calls: Mapping[str, Callable[[], Any]], *, budget_s: float
 ) -> dict[str, list[float]]:
-  """Times calls in rounds, each round in another random order.
+  """Times calls in rounds, with a new random order in each round.
 
   A call leaves caches and threads in a state that affects the next call: in a
   fixed order, a student that followed its teacher took up to twice as long.

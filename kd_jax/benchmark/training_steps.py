@@ -172,11 +172,6 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  arrays = {
-    'images': jnp.asarray(dataset.train.images[:count]),
-    'labels': dataset.train.labels[:count],
-    **teacher_arrays,
-  }
   programs_key = build.row_key(
     config,
     num_classes=dataset.num_classes,
@@ -194,6 +189,7 @@ def make_training_step(
   epoch_arrays = train.own_arrays(programs.epochs, key, count)
   settings = build.settings(config.optim, config.distill, 0)
   state = programs.init(key)
+  arrays = _training_examples(dataset, count) | teacher_arrays
 
   def step():
     nonlocal state
@@ -212,6 +208,16 @@ def make_training_step(
     return state, sums
 
   return step
+
+
+def _training_examples(
+  dataset: data.Dataset, count: int
+) -> dict[str, jax.Array]:
+  """Returns the first images and labels of the training split."""
+  return {
+    'images': jnp.asarray(dataset.train.images[:count]),
+    'labels': dataset.train.labels[:count],
+  }
 
 
 def _num_examples(dataset: data.Dataset) -> int:

@@ -50,7 +50,7 @@ def export(
   Returns:
     The folder and its manifest.
   Raises:
-    UserError: if the run has no such student, the student cannot be written,
+    UserError: if no student of the run matches, the student cannot be written,
       or a loaded network computes something else than the student.
   """
   config, student = _find_student(run_dir, row, seed)

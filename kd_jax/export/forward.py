@@ -25,8 +25,9 @@ def make_forward(
   """Returns a function from stored images to class probabilities.
 
   Args:
-    network: a network from `build.deploy`. If it has a `cpu_batch`, a CPU
-      computes larger batches in parts of that size.
+    network: a Flax module. If it has a `cpu_batch`, as networks from
+      `build.deploy` may have, a CPU computes larger batches in parts of that
+      size.
     variables: the network's parameters and batch statistics.
     preprocess: maps images uint8 [B, H, W, C] to the network's input.
   Returns:

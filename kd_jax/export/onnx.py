@@ -87,9 +87,9 @@ def _simplify(graph) -> None:
   """Removes nodes that compute nothing from an ONNX graph, in place.
 
   In a small network, half of the nodes compute nothing, and each node costs a
-  call. The removed nodes are the sizes of batches that jax2onnx computes for
-  each reshape, the first of two reshapes in a row, dropouts outside training,
-  and the padding before a max pool.
+  call. These nodes are the sizes of batches that jax2onnx computes for each
+  reshape, the first of two reshapes in a row, and dropouts outside training.
+  The padding before a max pool becomes part of the pool.
   """
   constants = {tensor.name: tensor for tensor in graph.initializer}
   producers = {name: node for node in graph.node for name in node.output}
@@ -107,7 +107,7 @@ def _simplify(graph) -> None:
 
 
 def _skip_previous_reshape(reshape, producers) -> None:
-  """Lets a reshape of a reshape take the first one's input."""
+  """Makes the second of two reshapes in a row read the input of the first."""
   previous = producers.get(reshape.input[0])
   if previous is not None and previous.op_type == 'Reshape':
     reshape.input[0] = previous.input[0]
