@@ -94,12 +94,12 @@ def deployed(name: str, preprocess=None, **fields):
   """Returns images -> probabilities of our network, as it is in use."""
   from kd_jax import models
   from kd_jax.data import preprocessing
-  from kd_jax.export import export
+  from kd_jax.export import forward
 
   module, variables = models.folding.fold(
     networks.make_module(name, **fields), networks.make_variables(name)
   )
-  return export.make_forward(
+  return forward.make_forward(
     module, variables, preprocess or preprocessing.apart('unit')
   )
 
@@ -133,10 +133,10 @@ def ours_exported(name: str) -> harness.System:
 def _loaded(name: str) -> Callable:
   import jax
 
-  from kd_jax.export import export
+  from kd_jax.export import forward
 
   exported = jax.export.deserialize(
-    bytearray(export.serialize(deployed(name), networks.image_shape(name)))
+    bytearray(forward.serialize(deployed(name), networks.image_shape(name)))
   )
   return jax.jit(exported.call)
 
@@ -245,7 +245,9 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     write(name, folder)
-    return make_system(name, onnx.run((folder / onnx.NETWORK).read_bytes()))
+    return make_system(
+      name, onnx.make_predict((folder / onnx.NETWORK).read_bytes())
+    )
 
 
 def openvino(name: str) -> harness.System:

@@ -35,9 +35,9 @@ FILES = {'onnxruntime': 'network.onnx'}
 
 def write(name: str, folder: pathlib.Path) -> None:
   """Writes a network as `kd_jax.export` does, without what it measures."""
-  from kd_jax.export import artifact, export
+  from kd_jax.export import artifact, forward
 
-  content = export.serialize(
+  content = forward.serialize(
     inference.deployed(name), networks.image_shape(name)
   )
   (folder / artifact.NETWORK).write_bytes(content)

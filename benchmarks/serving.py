@@ -112,7 +112,7 @@ def _onnxruntime(write: Callable) -> harness.System:
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     write(_NETWORK, folder)
-    return _system(onnx.run((folder / onnx.NETWORK).read_bytes()))
+    return _system(onnx.make_predict((folder / onnx.NETWORK).read_bytes()))
 
 
 MAKERS: dict[str, Callable[[], harness.System]] = {

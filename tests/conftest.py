@@ -31,7 +31,7 @@ hypothesis.settings.load_profile('same')
 # Those that take longest, and come first: begun last, one would leave the other
 # processes idle.
 _LONG = (
-  *('test_cifar_run', 'test_launch', 'test_export', 'test_transfer_runs'),
+  *('test_cifar_run', 'test_launch', 'test_exporter', 'test_transfer_runs'),
   *('test_mesh', 'test_quantized', 'test_large_data', 'test_specs'),
   *('test_theory', 'test_examples', 'test_workers', 'test_own_networks'),
 )

@@ -1,1 +1,1 @@
-"""Times forward passes and training steps: compiled, warm, interleaved."""
+"""Times inference and training steps of a config's networks."""

@@ -2,14 +2,15 @@
 
   python -m kd_jax.benchmark --config=configs/mnist.py:table1 [--out=FILE.json]
 
-A run (launch.py) times the networks that it trained in the same way.
+A run of launch.py times its trained networks in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from kd_jax import data, validation
 from kd_jax.benchmark import latency
@@ -20,22 +21,25 @@ from kd_jax.training import build
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'
 )
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in launch.py.')
-_OUT = flags.DEFINE_string('out', None, 'JSON file for the measurements.')
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir', None, 'Folder of prepared data, as in launch.py.'
+)
+_OUT = flags.DEFINE_string('out', None, 'JSON file to write the timings to.')
 
 
-def main(argv: Sequence[str]) -> None:
-  """The command line; see the module's docstring."""
-  if len(argv) > 1:
-    raise app.UsageError(f'{argv[1]!r} is no flag')
-  compilation_cache.enable()
-  config = _CONFIG.value
-  rows = {name: build.close_row(config, name) for name in config.rows}
+def _benchmark(
+  rows: Mapping[str, ConfigDict], dataset: data.Dataset
+) -> dict[str, Any]:
+  """Times the teacher and the distinct students of a config.
+
+  Args:
+    rows: closed configs by row.
+    dataset: the config's data set.
+  Returns:
+    JSON values: 'environment' and 'benchmark', as in run.json.
+  """
   first = next(iter(rows.values()))
-  for row in rows.values():
-    validation.validate(row)
-  dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
-  students, network_of = latency.distinct_models(rows)
+  students, network_by_row = latency.distinct_models(rows)
   models = {'teacher': first.teacher.model} | students
   variables = {
     name: build.init_variables(
@@ -45,10 +49,25 @@ def main(argv: Sequence[str]) -> None:
     )
     for name, model in models.items()
   }
-  record = {
+  return {
     'environment': environment.describe(),
-    'benchmark': latency.run(first, models, network_of, variables, dataset),
+    'benchmark': latency.benchmark_inference(
+      first, models, network_by_row, variables, dataset
+    ),
   }
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command line; see the module's docstring."""
+  if len(argv) > 1:
+    raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
+  compilation_cache.enable()
+  config = _CONFIG.value
+  rows = {name: build.close_row(config, name) for name in config.rows}
+  for row in rows.values():
+    validation.validate(row)
+  dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
+  record = _benchmark(rows, dataset)
   if _OUT.value:
     files.write_json(_OUT.value, record)
   print(tables.latency_table(record))

@@ -1,11 +1,11 @@
-"""The paper's way of timing inference, so that its ratios can be met.
+"""Timing of inference by the paper's protocol, to compare with its ratios.
 
-One eager call on the whole test split and the argmax of it, the teacher first,
-without a warm-up, in a fresh process: whatever the first call of an operation
-costs (here, its compilation) counts as inference. The weights do not matter to
-the time, so each network has random ones.
+A fresh process calls each network once, eagerly, on the whole test split, and
+takes the argmax. The teacher is called first, and nothing warms up: the cost of
+an operation's first call (here, its compilation) counts as inference. Each
+network has random weights, since the weights do not affect the time.
 
-  python -m kd_jax.benchmark.cold_calls < SPEC.json   is one such process
+  python -m kd_jax.benchmark.cold_calls < SPEC.json   runs one of the processes
 """
 
 import json
@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +25,8 @@ from ml_collections import ConfigDict
 from kd_jax.benchmark import timing
 from kd_jax.data import preprocessing
 from kd_jax.training import build
+
+_CALLS = ('first', 'second')
 
 
 def measure(
@@ -34,18 +37,19 @@ def measure(
   examples: int,
   processes: int,
 ) -> dict[str, Any]:
-  """Times first calls, in so many fresh processes.
+  """Times the first calls of networks in fresh processes.
 
   Args:
-    models: config sections by name, in the order of the calls; the first is
-      the reference of the ratios.
+    models: config sections by network, in the order of the calls. The first
+      network is the reference of the ratios.
     num_classes: K.
-    image_shape: (H, W, C).
-    examples: a call.
-    processes: repetitions.
+    image_shape: [H, W, C].
+    examples: images per call.
+    processes: number of fresh processes.
   Returns:
-    For each network the quartiles of the first call's and of a second call's
-    seconds (the second shows what the first paid once), and of both ratios.
+    For each network, the quartiles over processes of the seconds of the first
+    and of the second call, and of the ratios reference / network of both. The
+    second call does not repeat the one-time costs of the first.
   """
   spec = {
     'models': dict(models),
@@ -53,12 +57,12 @@ def measure(
     'image_shape': list(image_shape),
     'examples': examples,
   }
-  runs = [_in_fresh_process(spec) for _ in range(processes)]
+  runs = [_call_each_in_fresh_process(spec) for _ in range(processes)]
   reference = next(iter(models))
   results = {}
   for name in models:
     results[name] = {}
-    for call in ('first', 'second'):
+    for call in _CALLS:
       seconds = [run[name][call] for run in runs]
       ratios = [run[reference][call] / run[name][call] for run in runs]
       results[name][f'{call}_call_s'] = timing.quartiles(seconds)
@@ -66,7 +70,10 @@ def measure(
   return results
 
 
-def _in_fresh_process(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
+def _call_each_in_fresh_process(
+  spec: dict[str, Any],
+) -> dict[str, dict[str, float]]:
+  """Returns `call_each(spec)`, computed in a fresh process."""
   output = subprocess.run(
     [sys.executable, '-m', 'kd_jax.benchmark.cold_calls'],
     input=json.dumps(spec),
@@ -79,26 +86,40 @@ def _in_fresh_process(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
-  """Returns the seconds of each network's first and second eager call."""
+  """Times the first and the second eager call of each network.
+
+  Args:
+    spec: JSON values: 'models', 'num_classes', 'image_shape' and 'examples', as
+      in `measure`.
+  Returns:
+    The seconds by network and call ('first', 'second').
+  """
   shape = (spec['examples'], *spec['image_shape'])
   pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  networks = {}
-  for name, fields in spec['models'].items():
-    module = build.model(ConfigDict(fields), spec['num_classes'])
-    variables = build.init_variables(
-      module, tuple(spec['image_shape']), jax.random.key(0)
-    )
-    networks[name] = module, jax.block_until_ready(variables)
+  networks = {
+    name: _make_network(fields, spec) for name, fields in spec['models'].items()
+  }
   images = jax.block_until_ready(preprocessing.unit(jnp.asarray(pixels)))
   seconds = {}
   for name, (module, variables) in networks.items():
     seconds[name] = {}
-    for call in ('first', 'second'):
-      began = time.perf_counter()
+    for call in _CALLS:
+      start = time.perf_counter()
       logits, _ = module.apply(variables, images, train=False)
       jax.block_until_ready(jnp.argmax(logits, axis=-1))
-      seconds[name][call] = time.perf_counter() - began
+      seconds[name][call] = time.perf_counter() - start
   return seconds
+
+
+def _make_network(
+  fields: dict[str, Any], spec: dict[str, Any]
+) -> tuple[nn.Module, Any]:
+  """Returns the module of a config section, and random variables for it."""
+  module = build.model(ConfigDict(fields), spec['num_classes'])
+  variables = build.init_variables(
+    module, tuple(spec['image_shape']), jax.random.key(0)
+  )
+  return module, jax.block_until_ready(variables)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Clocks: calls in turn, blocked on, and their medians and quartiles."""
+"""Timing of calls in turn, and medians and quartiles of the seconds."""
 
 import random
 import time
@@ -26,29 +26,28 @@ def quartiles(values: Sequence[float]) -> dict[str, float | int]:
 def interleave(
   calls: Mapping[str, Callable[[], Any]], *, budget_s: float
 ) -> dict[str, list[float]]:
-  """Times calls in turn, in each round in an order of its own.
+  """Times calls in rounds, with a new random order in each round.
 
-  What a call leaves behind, in caches and of threads, is the next one's: a
-  student that always followed its teacher took up to twice as long.
+  A call leaves caches and threads in a state that affects the next call: in a
+  fixed order, a student that followed its teacher took up to twice as long.
 
   Args:
-    calls: by name; what each returns is blocked on.
-    budget_s: of timed seconds for each name, on average; at least five rounds
-      are made whatever they take.
+    calls: functions by name. The timer blocks on what a function returns.
+    budget_s: timed seconds for each function, on average. At least five rounds
+      are timed, even if they take longer.
   Returns:
-    Seconds of each round, by name.
+    The seconds of each round, by name.
   """
-  for call in calls.values():  # Warm up: allocation, caches, lazy set-up.
+  for call in calls.values():  # Warms up: allocation, caches, lazy set-up.
     jax.block_until_ready(call())
   seconds: dict[str, list[float]] = {name: [] for name in calls}
-  spent = 0.0
-  for done in range(_MAX_ROUNDS):
-    if done >= _MIN_ROUNDS and spent > budget_s * len(calls):
+  total_s = 0.0
+  for i in range(_MAX_ROUNDS):
+    if i >= _MIN_ROUNDS and total_s > budget_s * len(calls):
       break
-    order = random.Random(done).sample(list(calls), len(calls))
-    for name in order:
-      began = time.perf_counter()
+    for name in random.Random(i).sample(list(calls), len(calls)):
+      start = time.perf_counter()
       jax.block_until_ready(calls[name]())
-      seconds[name].append(time.perf_counter() - began)
-      spent += seconds[name][-1]
+      seconds[name].append(time.perf_counter() - start)
+      total_s += seconds[name][-1]
   return seconds

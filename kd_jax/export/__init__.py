@@ -1,1 +1,1 @@
-"""Writes a student as a file for JAX or ONNX Runtime, and loads it back."""
+"""Exports students as files for JAX or ONNX Runtime, and loads the files."""

@@ -1,5 +1,91 @@
-"""python -m kd_jax.export RUN_DIR: see export.py."""
+"""Exports a student of a run as a folder that needs only JAX to run.
 
-from kd_jax.export import export
+  python -m kd_jax.export RUN_DIR
+  python -m kd_jax.export RUN_DIR --row=h300 --seed=1 --output=FOLDER
+  python -m kd_jax.export RUN_DIR --onnx
 
-export.main()
+The folder holds the network as portable StableHLO (`jax.export`) for CPU, CUDA
+and TPU, and a manifest. The network contains its weights, the scaling of its
+inputs and the softmax: it maps stored images to probabilities, for any batch
+size. With --onnx, the folder also holds the network as ONNX, for ONNX Runtime
+and other ONNX runtimes; `make onnx` installs the packages that --onnx needs.
+The exporter loads the networks back from the folder. The accuracy and the
+latency in the manifest are those of the loaded networks.
+
+`kd_jax/export/artifact.py` loads the folder, and `python -m kd_jax.predict`
+classifies image files with it.
+"""
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+from kd_jax.export import exporter
+from kd_jax.runtime import compilation_cache, errors
+
+
+def _parse_args() -> dict[str, Any]:
+  parser = argparse.ArgumentParser(
+    prog='python -m kd_jax.export',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('run_dir', type=pathlib.Path, help='folder of a run')
+  parser.add_argument(
+    '--row', help='row of the student; by default the first row of the run'
+  )
+  parser.add_argument(
+    '--seed',
+    type=int,
+    help='seed of the student; by default the first seed of the row',
+  )
+  parser.add_argument(
+    '--output',
+    type=pathlib.Path,
+    help='folder to write; by default RUN_DIR/export/ROW-seed-SEED',
+  )
+  parser.add_argument(
+    '--data_dir',
+    help='folder of prepared data; by default a cache folder of the user',
+  )
+  parser.add_argument(
+    '--onnx',
+    dest='with_onnx',
+    action='store_true',
+    help='also write the student as ONNX; needs `make onnx`',
+  )
+  return vars(parser.parse_args())
+
+
+def _format_network(
+  folder: pathlib.Path, manifest: dict[str, Any], name: str
+) -> str:
+  """Returns a line with the size, accuracy and latency of a written network."""
+  file_name = exporter.FILE_NAMES[name]
+  measured = manifest['measured'][name]
+  latency = ', '.join(
+    f'{1e3 * networks[name]["call_s"]["median"]:.3f} ms for {size}'
+    for size, networks in manifest['latency'].items()
+  )
+  return (
+    f'{folder / file_name}: {manifest["bytes"][file_name] / 1e6:.1f} MB, '
+    f'loaded in {measured["load_s"]:.2f} s; test accuracy '
+    f'{100 * measured["test"]["accuracy"]:.2f} %; {latency}'
+  )
+
+
+def main() -> None:
+  """Runs the command line; see the module's docstring."""
+  args = _parse_args()
+  compilation_cache.enable()
+  try:
+    folder, manifest = exporter.export(args.pop('run_dir'), **args)
+  except (errors.UserError, OSError) as error:
+    sys.exit(f'error: {error}')
+  for name in manifest['measured']:
+    print(_format_network(folder, manifest, name))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,11 +1,11 @@
-"""A student that left home: `load(FOLDER)` gives back what `export` wrote.
+"""Exported students: `load(FOLDER)` loads a folder from `kd_jax.export`.
 
-Needs jax and flatbuffers, and of this project no other file: it may be copied
-beside an artifact.
+This file needs only jax and flatbuffers. It imports no other file of the
+project, so it may be copied beside an artifact.
 
-On Linux, large batches on a CPU are up to 15 % faster where the process keeps
-the memory that it frees: MALLOC_TRIM_THRESHOLD_=-1 MALLOC_MMAP_MAX_=0
-MALLOC_ARENA_MAX=1 in its environment.
+On Linux, a CPU predicts large batches up to 15 % faster if the process keeps
+the memory that it frees. To make it keep memory, set MALLOC_TRIM_THRESHOLD_=-1
+MALLOC_MMAP_MAX_=0 MALLOC_ARENA_MAX=1 in its environment.
 """
 
 import hashlib
@@ -23,18 +23,19 @@ MANIFEST = 'manifest.json'
 
 
 class ArtifactError(ValueError):
-  """A folder holds no artifact, a damaged one, or not for this machine."""
+  """A folder holds no artifact, a damaged one, or one for other platforms."""
 
 
 class Artifact(NamedTuple):
-  """A network for use.
+  """A loaded network.
 
   Attributes:
-    predict: images uint8 [B, H, W, C] as they are stored in files ->
-      probabilities float32 [B, K], for any B. Compiled for each B on its first
-      call.
-    manifest: JSON values: 'image_shape' [H, W, C], 'classes' (names, in the
-      order of the probabilities), where it comes from, how good it is.
+    predict: maps images uint8 [B, H, W, C], as image files store them, to
+      probabilities float32 [B, K], for any batch size B. JAX compiles it at the
+      first call with each B.
+    manifest: JSON values, among them 'image_shape' [H, W, C] and 'classes', the
+      class names in the order of the probabilities. The other values say which
+      training the network comes from and how accurate and fast it is.
   """
 
   predict: Callable[[jax.Array], jax.Array]
@@ -44,10 +45,15 @@ class Artifact(NamedTuple):
 def read(
   folder: str | os.PathLike, name: str = NETWORK
 ) -> tuple[dict[str, Any], bytes]:
-  """Returns the manifest, and a file that is what the manifest says.
+  """Reads a file of an artifact, and checks it against the manifest.
 
+  Args:
+    folder: the artifact's folder.
+    name: the name of the file.
+  Returns:
+    The manifest and the content of the file.
   Raises:
-    ArtifactError: if one is not there, or damaged.
+    ArtifactError: if the manifest or the file is missing or damaged.
   """
   folder = pathlib.Path(folder)
   try:
@@ -55,44 +61,68 @@ def read(
     content = (folder / name).read_bytes()
     sha256 = manifest['sha256'][name]
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ArtifactError(f'{folder} holds no sound {name}: {error}') from error
+    raise ArtifactError(
+      f'{folder} holds no intact {name} ({type(error).__name__}: {error}): '
+      'export it again'
+    ) from error
   if hashlib.sha256(content).hexdigest() != sha256:
     raise ArtifactError(
-      f'{folder / name} is not what {MANIFEST} says: export it again'
+      f'{folder / name} does not match its SHA-256 digest in {MANIFEST}: '
+      'export it again'
     )
   return manifest, content
 
 
 def load(folder: str | os.PathLike) -> Artifact:
-  """Loads an artifact, if it is what its manifest says.
+  """Loads an artifact.
 
+  Args:
+    folder: the artifact's folder.
+  Returns:
+    The network and its manifest.
   Raises:
-    ArtifactError: if it is not there, damaged, or for other platforms.
+    ArtifactError: if the artifact is missing, damaged, or for other platforms.
   """
   folder = pathlib.Path(folder)
   manifest, network = read(folder)
   try:
     exported = jax.export.deserialize(bytearray(network))
-  except Exception as error:  # Of flatbuffers, MLIR, or of JAX's own.
+  except Exception as error:  # flatbuffers, MLIR and JAX raise various types.
     raise ArtifactError(
-      f'{folder / NETWORK} cannot be read by JAX {jax.__version__}: '
-      f'{str(error) or type(error).__name__}'
+      f'JAX {jax.__version__} cannot read {folder / NETWORK} '
+      f'({str(error) or type(error).__name__}): use the JAX version that '
+      'exported it, or export it again'
     ) from error
-  (_, *shape), (_, classes) = (
-    aval[0].shape for aval in (exported.in_avals, exported.out_avals)
-  )
+  _check_manifest(folder, manifest, exported)
+  _check_platform(folder, exported)
+  return Artifact(jax.jit(exported.call), manifest)
+
+
+def _check_manifest(
+  folder: pathlib.Path, manifest: dict[str, Any], exported: jax.export.Exported
+) -> None:
+  """Raises ArtifactError if a manifest describes another network."""
+  _, *image_shape = exported.in_avals[0].shape
+  _, num_classes = exported.out_avals[0].shape
   if (
-    manifest.get('image_shape') != shape
-    or len(manifest.get('classes', ())) != classes
+    manifest.get('image_shape') != image_shape
+    or len(manifest.get('classes', ())) != num_classes
   ):
     raise ArtifactError(
-      f'{folder / MANIFEST} is not of this network, which takes images '
-      f'{shape} and knows {classes} classes: export it again'
+      f'{folder / MANIFEST} describes another network than {NETWORK}, which '
+      f'takes images {image_shape} and has {num_classes} classes: export it '
+      'again'
     )
-  platform = jax.default_backend()
-  platform = {'gpu': 'cuda'}.get(platform, platform)
+
+
+def _check_platform(
+  folder: pathlib.Path, exported: jax.export.Exported
+) -> None:
+  """Raises ArtifactError if a network cannot run on the default backend."""
+  backend = jax.default_backend()
+  platform = {'gpu': 'cuda'}.get(backend, backend)
   if platform not in exported.platforms:
     raise ArtifactError(
-      f'{folder} is for {", ".join(exported.platforms)}, and not for {platform}'
+      f'{folder} is not for {platform}: run it on '
+      f'{" or ".join(exported.platforms)}'
     )
-  return Artifact(jax.jit(exported.call), manifest)

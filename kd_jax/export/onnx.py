@@ -1,7 +1,7 @@
-"""Students as ONNX, for ONNX Runtime, OpenVINO and their like.
+"""Students as ONNX models, for ONNX Runtime, OpenVINO and other runtimes.
 
-An extra: jax2onnx converts, and ONNX Runtime runs. `make onnx` installs them;
-see requirements-onnx.txt.
+ONNX needs extra packages: jax2onnx converts a student, and ONNX Runtime runs
+it. `make onnx` installs the packages; see requirements-onnx.txt.
 """
 
 import importlib.util
@@ -18,28 +18,43 @@ from kd_jax.export import artifact
 from kd_jax.runtime import errors
 
 NETWORK = 'network.onnx'
-_PACKAGES = ('jax2onnx', 'onnx_ir', 'onnxruntime')
+# The packages that ONNX needs.
+PACKAGES = ('jax2onnx', 'onnx_ir', 'onnxruntime')
 
 
-def check(quantization: str) -> None:
-  """Raises UserError if a student of this scheme cannot be written here."""
-  missing = [own for own in _PACKAGES if importlib.util.find_spec(own) is None]
+def check_supported(scheme: str) -> None:
+  """Checks that a student can be written as ONNX on this machine.
+
+  Args:
+    scheme: the `quantization` of the student's config section.
+  Raises:
+    UserError: if a package is missing, or ONNX lacks the operations.
+  """
+  missing = [
+    name for name in PACKAGES if importlib.util.find_spec(name) is None
+  ]
   if missing:
     raise errors.UserError(
       f'ONNX needs {" and ".join(missing)}, not installed here: make onnx, or '
       'pip install -r requirements-onnx.txt; pip install --no-deps jax2onnx'
     )
-  own = models.quantization.SCHEMES[quantization]
-  if own.bits and not own.in_buckets:  # jax2onnx knows no such products.
+  quantization = models.quantization.SCHEMES[scheme]
+  # jax2onnx cannot convert products of integers.
+  if quantization.bits and not quantization.in_buckets:
     raise errors.UserError(
-      f'a student of {quantization} cannot be written as ONNX: export it '
-      'without'
+      f'a student with student.quantization={scheme} cannot be written as '
+      'ONNX: export it without --onnx'
     )
 
 
-def convertible(network: nn.Module) -> nn.Module:
-  """Returns a network in use with the convolutions that ONNX has."""
-  if isinstance(network, models.user.UserModule):  # Its layers are the user's.
+def with_flax_convolutions(network: nn.Module) -> nn.Module:
+  """Returns a deployed network that uses Flax's convolutions, which ONNX has.
+
+  Args:
+    network: a network from `networks.deploy`. A module of the user's is returned
+      unchanged: its layers are the user's.
+  """
+  if isinstance(network, models.user.UserModule):
     return network
   return network.clone(quantization='flax')
 
@@ -47,92 +62,84 @@ def convertible(network: nn.Module) -> nn.Module:
 def convert(
   forward: Callable[[jax.Array], jax.Array], image_shape: tuple[int, ...]
 ) -> bytes:
-  """Returns an ONNX model of images uint8 [B, H, W, C] -> [B, K], for any B."""
+  """Converts a forward pass to an ONNX model.
+
+  Args:
+    forward: a function from images uint8 [B, H, W, C] to probabilities [B, K].
+    image_shape: [H, W, C].
+  Returns:
+    The serialized ONNX model, which accepts any batch size B.
+  """
   import jax2onnx
 
   images = jax.ShapeDtypeStruct(('B', *image_shape), jnp.uint8)
-  with jax.numpy_rank_promotion('allow'):  # jax2onnx adds biases so.
+  # jax2onnx adds biases of a lower rank.
+  with jax.numpy_rank_promotion('allow'):
     model = jax2onnx.to_onnx(forward, [images])
   _simplify(model.graph)
   return model.SerializeToString()
 
 
-def _simplify(graph) -> None:
-  """Takes out of a graph what computes nothing.
+# --- Simplification of the graph. ---
 
-  A batch's size, which jax2onnx computes for each reshape, is what -1 stands
-  for; of two reshapes in a row the second is enough; and a dropout that is not
-  training passes its input on. Of a small network these are half of the nodes,
-  and each costs a call. The border of a max pool is a matter of its own.
+
+def _simplify(graph) -> None:
+  """Removes nodes that compute nothing from an ONNX graph, in place.
+
+  In a small network, half of the nodes compute nothing, and each node costs a
+  call. These nodes are the sizes of batches that jax2onnx computes for each
+  reshape, the first of two reshapes in a row, and dropouts outside training.
+  The padding before a max pool becomes part of the pool.
   """
+  constants = {tensor.name: tensor for tensor in graph.initializer}
+  producers = {name: node for node in graph.node for name in node.output}
+  replacements: dict[str, str] = {}
+  for node in graph.node:
+    node.input[:] = [replacements.get(name, name) for name in node.input]
+    if node.op_type == 'Reshape':
+      _skip_previous_reshape(node, producers)
+      _make_shape_constant(node, graph, constants, producers)
+    elif node.op_type == 'Dropout' and _is_inactive(node, constants):
+      replacements[node.output[0]] = node.input[0]
+    elif node.op_type == 'MaxPool':
+      _absorb_padding(node, constants, producers)
+  _remove_unused(graph)
+
+
+def _skip_previous_reshape(reshape, producers) -> None:
+  """Makes the second of two reshapes in a row read the input of the first."""
+  previous = producers.get(reshape.input[0])
+  if previous is not None and previous.op_type == 'Reshape':
+    reshape.input[0] = previous.input[0]
+
+
+def _make_shape_constant(reshape, graph, constants, producers) -> None:
+  """Replaces a computed shape by a constant with -1 for the batch size."""
   from onnx import numpy_helper
 
-  constants = {own.name: own for own in graph.initializer}
-  maker = {name: node for node in graph.node for name in node.output}
-  renamed: dict[str, str] = {}
-  for node in graph.node:
-    node.input[:] = [renamed.get(name, name) for name in node.input]
-    if node.op_type == 'Reshape':
-      before = maker.get(node.input[0])
-      if before is not None and before.op_type == 'Reshape':
-        node.input[0] = before.input[0]
-    if node.op_type == 'Reshape' and node.input[1] not in constants:
-      shape = maker.get(node.input[1])
-      # Whatever else computes a shape may stand for several sizes.
-      parts = shape.input if shape and shape.op_type == 'Concat' else ()
-      sizes = [
-        numpy_helper.to_array(constants[part]).tolist()
-        if part in constants
-        else [-1]
-        for part in parts
-      ]
-      if sizes.count([-1]) == 1:
-        shape = np.concatenate(sizes).astype(np.int64)
-        name = f'{node.output[0]}_shape'
-        graph.initializer.append(numpy_helper.from_array(shape, name))
-        node.input[1] = name
-    elif node.op_type == 'Dropout' and _is_off(node, constants):
-      renamed[node.output[0]] = node.input[0]
-    elif node.op_type == 'MaxPool':
-      _take_border(node, maker, constants)
-  _drop_unused(graph)
-
-
-def _take_border(pool, maker, constants) -> None:
-  """Makes the border before a max pool part of it, if it is nothing else.
-
-  Else ONNX Runtime takes the images out of its own layout, and back into it,
-  for the border alone.
-  """
-  from onnx import helper, numpy_helper
-
-  transpose = maker.get(pool.input[0])
-  if transpose is None or transpose.op_type != 'Transpose':
+  if reshape.input[1] in constants:
     return
-  border = maker.get(transpose.input[0])
-  if border is None or border.op_type != 'Pad':
+  shape = producers.get(reshape.input[1])
+  # A shape from any other operation may hold several computed sizes.
+  if shape is None or shape.op_type != 'Concat':
     return
-  if not all(name in constants for name in border.input[1:3]):
+  sizes = [
+    numpy_helper.to_array(constants[part]).tolist()
+    if part in constants
+    else [-1]
+    for part in shape.input
+  ]
+  if sizes.count([-1]) != 1:
     return
-  widths, value = (
-    numpy_helper.to_array(constants[name]) for name in border.input[1:3]
+  name = f'{reshape.output[0]}_shape'
+  graph.initializer.append(
+    numpy_helper.from_array(np.concatenate(sizes).astype(np.int64), name)
   )
-  (order,) = (own.ints for own in transpose.attribute if own.name == 'perm')
-  pads = widths.reshape(2, 4)[:, order]
-  known = {own.name: own for own in pool.attribute}
-  has_border = 'pads' in known and any(known['pads'].ints)
-  has_border |= 'auto_pad' in known and known['auto_pad'].s.startswith(b'SAME')
-  if has_border or pads[:, :2].any() or not np.isneginf(value).all():
-    return
-  for name in {'pads', 'auto_pad'} & set(known):
-    pool.attribute.remove(known[name])
-  pool.attribute.append(
-    helper.make_attribute('pads', pads[:, 2:].reshape(-1).tolist())
-  )
-  transpose.input[0] = border.input[0]
+  reshape.input[1] = name
 
 
-def _is_off(dropout, constants) -> bool:
+def _is_inactive(dropout, constants) -> bool:
+  """Returns whether a dropout is not training, and passes its input on."""
   from onnx import numpy_helper
 
   training = dropout.input[2] if len(dropout.input) > 2 else ''
@@ -143,44 +150,101 @@ def _is_off(dropout, constants) -> bool:
   )
 
 
-def _drop_unused(graph) -> None:
-  """Drops nodes and constants that no output depends on."""
-  used = {own.name for own in graph.output}
-  kept = []
+def _absorb_padding(pool, constants, producers) -> None:
+  """Moves the padding before a max pool into the pool, if that is equivalent.
+
+  With a separate padding node, ONNX Runtime converts the images from its
+  internal layout to the padding's layout and back.
+  """
+  from onnx import helper, numpy_helper
+
+  transpose = producers.get(pool.input[0])
+  if transpose is None or transpose.op_type != 'Transpose':
+    return
+  pad = producers.get(transpose.input[0])
+  if pad is None or pad.op_type != 'Pad':
+    return
+  if not all(name in constants for name in pad.input[1:3]):
+    return
+  widths, value = (
+    numpy_helper.to_array(constants[name]) for name in pad.input[1:3]
+  )
+  (axes,) = (item.ints for item in transpose.attribute if item.name == 'perm')
+  # Rows: before and after; columns: the axes in the pool's order, N C H W.
+  widths = widths.reshape(2, 4)[:, axes]
+  pads_only_space = not widths[:, :2].any()
+  if _has_padding(pool) or not pads_only_space or not np.isneginf(value).all():
+    return
+  for item in [i for i in pool.attribute if i.name in ('pads', 'auto_pad')]:
+    pool.attribute.remove(item)
+  pool.attribute.append(
+    helper.make_attribute('pads', widths[:, 2:].reshape(-1).tolist())
+  )
+  transpose.input[0] = pad.input[0]
+
+
+def _has_padding(pool) -> bool:
+  """Returns whether a pool already pads its input."""
+  attributes = {item.name: item for item in pool.attribute}
+  if 'pads' in attributes and any(attributes['pads'].ints):
+    return True
+  return 'auto_pad' in attributes and attributes['auto_pad'].s.startswith(
+    b'SAME'
+  )
+
+
+def _remove_unused(graph) -> None:
+  """Removes the nodes and constants that no output depends on."""
+  used = {output.name for output in graph.output}
+  nodes = []
   for node in reversed(graph.node):
     if used & set(node.output):
       used |= set(node.input)
-      kept.append(node)
-  constants = [own for own in graph.initializer if own.name in used]
-  for field, values in (
-    (graph.node, kept[::-1]),
-    (graph.initializer, constants),
-  ):
-    del field[:]
-    field.extend(values)
+      nodes.append(node)
+  constants = [tensor for tensor in graph.initializer if tensor.name in used]
+  del graph.node[:]
+  graph.node.extend(reversed(nodes))
+  del graph.initializer[:]
+  graph.initializer.extend(constants)
+
+
+# --- Prediction. ---
 
 
 def load(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns an exported student's prediction, in ONNX Runtime on the CPU.
+  """Loads an exported student in ONNX Runtime on the CPU.
 
+  Args:
+    folder: the artifact's folder.
+  Returns:
+    The prediction function, see `make_predict`.
   Raises:
-    ArtifactError: if it is not there, or not what its manifest says.
+    ArtifactError: if the ONNX file is missing or differs from the manifest.
   """
-  _, network = artifact.read(folder, NETWORK)
-  return run(network)
+  _, model = artifact.read(folder, NETWORK)
+  return make_predict(model)
 
 
-def run(network: bytes) -> Callable[[np.ndarray], np.ndarray]:
-  """Returns the prediction of an ONNX model, in ONNX Runtime on the CPU."""
+def make_predict(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+  """Returns the prediction function of a serialized ONNX model.
+
+  Args:
+    model: a model from `convert`.
+  Returns:
+    A function from images uint8 [B, H, W, C] to probabilities float32 [B, K],
+    computed by ONNX Runtime on the CPU.
+  """
   import onnxruntime
 
   session = onnxruntime.InferenceSession(
-    network, providers=['CPUExecutionProvider']
+    model, providers=['CPUExecutionProvider']
   )
-  (images,) = session.get_inputs()
+  (session_input,) = session.get_inputs()
 
-  def predict(pixels):
-    (probabilities,) = session.run(None, {images.name: np.asarray(pixels)})
+  def predict(images):
+    (probabilities,) = session.run(
+      None, {session_input.name: np.asarray(images)}
+    )
     return probabilities
 
   return predict

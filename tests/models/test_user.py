@@ -12,7 +12,7 @@ from configs import mnist
 from kd_jax import data
 from kd_jax.data import preprocessing
 from kd_jax.experiments import experiment
-from kd_jax.export import artifact, export, onnx
+from kd_jax.export import artifact, exporter, onnx
 from kd_jax.models import user
 from kd_jax.runtime import errors, files
 from kd_jax.training import jobs
@@ -114,7 +114,7 @@ def test_a_student_of_the_users_is_timed_restored_and_exported(run):
   assert timed['h50']['parameters'] == sum(
     leaf.size for leaf in jax.tree.leaves(weights['params'])
   )
-  _, manifest = export.export(folder / 'run', with_onnx=True)
+  _, manifest = exporter.export(folder / 'run', with_onnx=True)
   for exported in manifest['measured'].values():
     accuracy = exported['test']['accuracy']
     assert accuracy == record['students'][0]['test']['accuracy']
@@ -134,7 +134,7 @@ def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
   record['config']['student']['kind'] = 'tests.own_networks:not_of_any_batch'
   files.write_json(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
-    export.export(tmp_path / 'run')
+    exporter.export(tmp_path / 'run')
 
 
 def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
@@ -148,7 +148,7 @@ def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
     r'student cannot be written as ONNX by jax2onnx \(no such primitive'
   )
   with pytest.raises(errors.UserError, match=expected):
-    export.export(run[0] / 'run', with_onnx=True)
+    exporter.export(run[0] / 'run', with_onnx=True)
 
 
 @pytest.mark.parametrize(

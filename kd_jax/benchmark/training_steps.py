@@ -1,0 +1,225 @@
+"""Timing of training steps, with stored teacher outputs or a live teacher."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from kd_jax import data, methods
+from kd_jax.benchmark import timing
+from kd_jax.teachers import stored_outputs as teacher_outputs
+from kd_jax.training import build, train
+
+PyTree = Any
+
+# Steps train on at most this number of examples: enough that successive batches
+# differ, and few enough that the teacher's features fit into memory.
+_MAX_EXAMPLES = 2000
+
+# Steps per call for a compiled loop over steps. A single step takes little more
+# time than the call itself.
+_STEPS_PER_CALL = 20
+
+
+def measure_stored_and_live(
+  rows: Mapping[str, ConfigDict],
+  teacher_variables: PyTree,
+  dataset: data.Dataset,
+  *,
+  budget_s: float,
+) -> dict[str, Any]:
+  """Times training steps on stored teacher outputs and with a live teacher.
+
+  Args:
+    rows: closed configs by network.
+    teacher_variables: variables of the teacher's network. Their values do not
+      affect the time.
+    dataset: a data set on the device.
+    budget_s: timed seconds for each step.
+  Returns:
+    JSON values: for each network, the quartiles of 'stored_step_s' and of
+    'live_step_s'.
+  """
+  results = {}
+  for name, config in rows.items():
+    logging.info('benchmark: training steps of %s', name)
+    config = config.copy_and_resolve_references()
+    # Rows that do not distill get a teacher, too: the paper's program calls
+    # the teacher even for them.
+    config.distill.kd_weight = config.distill.kd_weight or 1.0
+    seconds = timing.interleave(
+      {
+        'stored_step_s': make_training_step(
+          config, dataset, random_teacher_outputs(config, dataset)
+        ),
+        'live_step_s': make_training_step(
+          config, dataset, {'teacher': teacher_variables}, live_teacher=True
+        ),
+      },
+      budget_s=budget_s,
+    )
+    results[name] = {
+      step: timing.quartiles(values) for step, values in seconds.items()
+    }
+  return results
+
+
+def measure_against_row(
+  rows: Mapping[str, ConfigDict],
+  reference: str,
+  dataset: data.Dataset,
+  *,
+  budget_s: float,
+) -> dict[str, Any]:
+  """Times each row's training steps in turn with those of a reference row.
+
+  All steps train on stored teacher outputs with random values.
+
+  Args:
+    rows: closed configs by row.
+    reference: the name of the reference row.
+    dataset: a data set on the device.
+    budget_s: timed seconds for each step.
+  Returns:
+    JSON values: for each row that does not learn from other rows, the quartiles
+    of 'step_s' and of 'ratio', the row's step / the reference's step in each
+    round.
+  """
+
+  def make_step(config: ConfigDict) -> Callable[[], Any]:
+    return make_training_step(
+      config,
+      dataset,
+      random_teacher_outputs(config, dataset),
+      steps_per_call=_STEPS_PER_CALL,
+    )
+
+  reference_step = make_step(rows[reference])
+  results = {}
+  for name, config in rows.items():
+    # A row that learns from other rows takes the same steps as a timed row.
+    if config.teacher.rows:
+      continue
+    logging.info('benchmark: training steps of %s', name)
+    seconds = timing.interleave(
+      {'step_s': make_step(config), 'reference': reference_step},
+      budget_s=budget_s,
+    )
+    rounds = zip(seconds['step_s'], seconds['reference'], strict=True)
+    results[name] = {
+      'step_s': timing.quartiles(seconds['step_s']),
+      'ratio': timing.quartiles(
+        [step_s / reference_s for step_s, reference_s in rounds]
+      ),
+    }
+  return results
+
+
+def random_teacher_outputs(
+  config: ConfigDict, dataset: data.Dataset
+) -> train.Batch:
+  """Returns random values in place of a row's stored teacher outputs.
+
+  Args:
+    config: the closed config of the row.
+    dataset: the data set of the training.
+  Returns:
+    'teacher_logits' float32 [N, K], and 'teacher_features', the features
+    [N, ...] by layer.
+  """
+  rng, count = np.random.default_rng(0), _num_examples(dataset)
+  layers = build.teacher_layers(
+    config, dataset.num_classes, dataset.train.images.shape[1:]
+  )
+  return {
+    'teacher_logits': jnp.asarray(
+      rng.normal(size=(count, dataset.num_classes)), jnp.float32
+    ),
+    'teacher_features': {
+      methods.stored_layer(layer, bits > 0): jnp.asarray(
+        rng.uniform(0, 3, (count, *shape)), teacher_outputs.features_dtype(bits)
+      )
+      for bits, shapes in layers.items()
+      for layer, shape in shapes.items()
+    },
+  }
+
+
+def make_training_step(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher_arrays: dict[str, Any],
+  *,
+  live_teacher: bool = False,
+  steps_per_call: int = 1,
+) -> Callable[[], Any]:
+  """Returns a function that continues a row's training at each call.
+
+  Args:
+    config: the closed config of the row.
+    dataset: a data set on the device.
+    teacher_arrays: the teacher's outputs as in `random_teacher_outputs`, or
+      {'teacher': variables} for a live teacher.
+    live_teacher: whether the training has a live teacher.
+    steps_per_call: training steps per call, at most one epoch. If Python loops
+      over the steps (`loop` is 'host'), a call takes a single step.
+  Returns:
+    A function without arguments. It returns the new state and the sums, to be
+    blocked on.
+  """
+  count = _num_examples(dataset)
+  programs_key = build.row_key(
+    config,
+    num_classes=dataset.num_classes,
+    image_shape=dataset.train.images.shape[1:],
+    total_steps=1,
+    num_seeds=None,
+    live_teacher=live_teacher,
+  )
+  programs = build.make_programs(programs_key)
+  if programs_key.loop == 'host':
+    steps_per_call = 1
+  steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
+  key = jax.random.key(0)
+  order = programs.epochs.order(jnp.ones(count, bool), key)
+  epoch_arrays = train.own_arrays(programs.epochs, key, count)
+  settings = build.settings(config.optim, config.distill, 0)
+  state = programs.init(key)
+  arrays = _training_examples(dataset, count) | teacher_arrays
+
+  def step():
+    nonlocal state
+    state, sums = programs.epochs.run(
+      state,
+      programs.epochs.zero_sums(),
+      order,
+      arrays,
+      epoch_arrays,
+      count,
+      0,
+      steps_per_call,
+      key,
+      settings,
+    )
+    return state, sums
+
+  return step
+
+
+def _training_examples(
+  dataset: data.Dataset, count: int
+) -> dict[str, jax.Array]:
+  """Returns the first images and labels of the training split."""
+  return {
+    'images': jnp.asarray(dataset.train.images[:count]),
+    'labels': dataset.train.labels[:count],
+  }
+
+
+def _num_examples(dataset: data.Dataset) -> int:
+  """Returns the number of training examples that the timed steps use."""
+  return min(len(dataset.train.labels), _MAX_EXAMPLES)

@@ -1,0 +1,296 @@
+"""Export of a run's student as a folder that needs only JAX to run.
+
+`python -m kd_jax.export` is the command line, and kd_jax/export/__main__.py
+describes the folder.
+"""
+
+import contextlib
+import hashlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from kd_jax import data, models
+from kd_jax.data import preprocessing
+from kd_jax.export import artifact, forward, measurement, onnx
+from kd_jax.runtime import environment, errors, files
+from kd_jax.training import build, context, jobs
+
+# The files of the networks, by the networks' names in the manifest.
+FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
+# The largest mean difference between the probabilities of a written network
+# and of the student.
+_TOLERANCE = 1e-3
+
+
+def export(
+  run_dir: pathlib.Path,
+  *,
+  row: str | None = None,
+  seed: int | None = None,
+  output: pathlib.Path | None = None,
+  data_dir: str | None = None,
+  with_onnx: bool = False,
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Writes a student to a folder, loads it back and measures it.
+
+  If several students of the run match `row` and `seed`, exports the first.
+
+  Args:
+    run_dir: the folder of a run with students.
+    row: the student's row; None for any row.
+    seed: the student's seed; None for any seed.
+    output: the folder to write; None for RUN_DIR/export/ROW-seed-SEED.
+    data_dir: the folder of prepared data, see `data.load`.
+    with_onnx: whether to write the student as ONNX, too.
+  Returns:
+    The folder and its manifest.
+  Raises:
+    UserError: if no student of the run matches, the student cannot be written,
+      or a loaded network computes something else than the student.
+  """
+  config, student = _find_student(run_dir, row, seed)
+  if with_onnx:
+    onnx.check_supported(config.student.quantization)
+  dataset = _load_data(config, data_dir)
+  image_shape = dataset.train.images.shape[1:]
+  network, variables = _restore(
+    config, _student_folder(run_dir, student), dataset
+  )
+  forward_fn = forward.make_forward(
+    network, variables, preprocessing.apart(config.data.scaling)
+  )
+  contents = {artifact.NETWORK: _to_stablehlo(forward_fn, config, image_shape)}
+  if with_onnx:
+    contents[onnx.NETWORK] = _to_onnx(network, variables, config, image_shape)
+  output = output or (
+    run_dir / 'export' / f'{student["row"]}-seed-{student["seed"]}'
+  )
+  manifest = _describe(config, student, dataset, contents)
+  _write(output, contents, manifest)
+  loaders = {
+    'live': lambda: jax.jit(forward_fn),
+    'loaded': lambda: artifact.load(output).predict,
+  }
+  if with_onnx:
+    loaders['onnx'] = lambda: onnx.load(output)
+  manifest |= measurement.measure(loaders, dataset, config.eval.batch_size)
+  _check_agreement(output, manifest['measured'])
+  manifest['environment'] = environment.describe()
+  files.write_json(output / artifact.MANIFEST, manifest)
+  return output, manifest
+
+
+# --- The student of a run. ---
+
+
+def _find_student(
+  run_dir: pathlib.Path, row: str | None, seed: int | None
+) -> tuple[ConfigDict, dict[str, Any]]:
+  """Returns the closed config of a row, and a student's entry in run.json."""
+  record = files.read_json(run_dir / 'run.json')
+  if record is None or not record.get('students'):
+    raise errors.UserError(
+      f'{run_dir} holds no run with students: expected a folder that launch.py '
+      'wrote, such as runs/NAME'
+    )
+  for student in record['students']:
+    if row in (None, student['row']) and seed in (None, student['seed']):
+      config = ConfigDict(_lists_to_tuples(record['config']))
+      return build.close_row(config, student['row']), student
+  students = ', '.join(
+    f'{student["row"]} {student["seed"]}' for student in record['students']
+  )
+  raise errors.UserError(
+    f'{run_dir} holds no student --row={row} --seed={seed}: expected one of '
+    f'(row seed) {students}'
+  )
+
+
+def _lists_to_tuples(value: Any) -> Any:
+  """Restores the tuples of a config, which JSON stores as lists."""
+  if isinstance(value, dict):
+    return {key: _lists_to_tuples(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_lists_to_tuples, value))
+  return value
+
+
+def _student_folder(
+  run_dir: pathlib.Path, student: Mapping[str, Any]
+) -> pathlib.Path:
+  """Returns the folder of a student's weights."""
+  # Rows with the same training share the folder of the first of them.
+  trained_row = student.get('same_as', student['row'])
+  return run_dir / 'students' / trained_row / f'seed-{student["seed"]}'
+
+
+def _load_data(config: ConfigDict, data_dir: str | None) -> data.Dataset:
+  return context.load_data(
+    config,
+    lambda name: data.load(
+      name, data_dir=data_dir, image_size=_image_size(config)
+    ),
+  )
+
+
+def _image_size(config: ConfigDict) -> int:
+  """Returns the side in pixels of resized images; 0 if none are resized."""
+  return config.data.get('image_size', 0)  # Older runs lack the field.
+
+
+def _restore(
+  config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
+) -> tuple[nn.Module, dict[str, Any]]:
+  """Returns a student's network in deployed form, and its variables."""
+  images = dataset.train.images
+  variables = jobs.restore(
+    folder, build.model(config.student, dataset.num_classes), images
+  )
+  if variables is not None and build.is_quantized(config.student):
+    variables = jobs.restore_packed(
+      folder, build.pack(config.student, variables)
+    )
+  if variables is None:
+    raise errors.UserError(
+      f'{folder} holds no intact weights: remove {folder}, and run the '
+      'launch.py command of the run again to train this student'
+    )
+  return build.deploy(
+    config.student, dataset.num_classes, images.shape[1:], variables
+  )
+
+
+# --- The files of the folder. ---
+
+
+def _to_stablehlo(
+  forward_fn: forward.ForwardFn,
+  config: ConfigDict,
+  image_shape: tuple[int, ...],
+) -> bytes:
+  """Returns the content of the StableHLO file."""
+  with _explain_user_network_errors(
+    config.student.kind,
+    'cannot be exported for batches of any size',
+    'use x.shape[0], not len(x), for the batch size',
+  ):
+    return forward.serialize(forward_fn, image_shape)
+
+
+def _to_onnx(
+  network: nn.Module,
+  variables: dict[str, Any],
+  config: ConfigDict,
+  image_shape: tuple[int, ...],
+) -> bytes:
+  """Returns the content of the ONNX file."""
+  forward_fn = forward.make_forward(
+    onnx.with_flax_convolutions(network),
+    variables,
+    preprocessing.affine(config.data.scaling, image_shape),
+  )
+  with _explain_user_network_errors(
+    config.student.kind,
+    'cannot be written as ONNX by jax2onnx',
+    'export it without --onnx',
+  ):
+    return onnx.convert(forward_fn, image_shape)
+
+
+@contextlib.contextmanager
+def _explain_user_network_errors(
+  kind: str, failure: str, fix: str
+) -> Iterator[None]:
+  """Turns an error that a network of the user causes into a UserError.
+
+  Args:
+    kind: the `kind` of the student's config section.
+    failure: what the network cannot do.
+    fix: what the user can do.
+  """
+  try:
+    yield
+  except Exception as error:  # The user's code may raise any exception.
+    if not models.user.is_name(kind):
+      raise
+    raise errors.UserError(f'{kind} {failure} ({error}): {fix}') from error
+
+
+def _describe(
+  config: ConfigDict,
+  student: Mapping[str, Any],
+  dataset: data.Dataset,
+  contents: Mapping[str, bytes],
+) -> dict[str, Any]:
+  """Returns the manifest of a student, without measurements.
+
+  Args:
+    config: the closed config of the student's row.
+    student: the student's entry in run.json.
+    dataset: the data set of the run.
+    contents: the files' contents by name.
+  """
+  return {
+    'row': student['row'],
+    'seed': student['seed'],
+    'student': build.plain(config.student),
+    'weights': student['weights'],
+    'image_shape': list(dataset.train.images.shape[1:]),
+    'resized': _image_size(config) > 0,
+    'classes': list(
+      dataset.class_names or map(str, range(dataset.num_classes))
+    ),
+    'data': dataset.name,
+    'scaling': config.data.scaling,
+    'platforms': list(forward.PLATFORMS),
+    'bytes': {name: len(content) for name, content in contents.items()},
+    'sha256': {
+      name: hashlib.sha256(content).hexdigest()
+      for name, content in contents.items()
+    },
+  }
+
+
+def _write(
+  folder: pathlib.Path,
+  contents: Mapping[str, bytes],
+  manifest: dict[str, Any],
+) -> None:
+  """Writes the files and the manifest, and removes files of older exports."""
+  for name, content in contents.items():
+    files.write_bytes(folder / name, content)
+  for name in set(FILE_NAMES.values()) - set(contents):
+    (folder / name).unlink(missing_ok=True)
+  files.write_json(folder / artifact.MANIFEST, manifest)
+
+
+def _check_agreement(
+  folder: pathlib.Path, measured: Mapping[str, dict[str, Any]]
+) -> None:
+  """Removes the written files if a network disagrees with the student.
+
+  The check uses the mean difference, not the largest one, because a network of
+  few bits may round some values differently.
+
+  Args:
+    folder: the folder with the written files.
+    measured: 'measured' of `measurement.measure`.
+  Raises:
+    UserError: if the probabilities of a network differ from the student's.
+  """
+  for name, result in measured.items():
+    difference = result['mean_difference']
+    if difference < _TOLERANCE:  # False for NaN.
+      continue
+    for file_name in (artifact.MANIFEST, *FILE_NAMES.values()):
+      (folder / file_name).unlink(missing_ok=True)
+    raise errors.UserError(
+      f'{FILE_NAMES[name]} computes something else than the student: its '
+      f'probabilities differ by {difference:.2g} on average, expected less '
+      f'than {_TOLERANCE:g}; the exported files were removed from {folder}'
+    )

@@ -1,0 +1,34 @@
+"""Clocks and quartiles; the tests assert no times."""
+
+import time
+
+from kd_jax.benchmark import timing
+
+
+def test_calls_are_interleaved_and_blocked_on():
+  order = []
+
+  class Pending:
+    """A stand-in for an array that is still being computed."""
+
+    def __init__(self, name):
+      self.name = name
+
+    def block_until_ready(self):
+      time.sleep(0.002)
+      order.append(self.name)
+      return self
+
+  seconds = timing.interleave(
+    {name: lambda name=name: Pending(name) for name in 'ab'}, budget_s=0.001
+  )
+  rounds = [''.join(pair) for pair in zip(order[::2], order[1::2], strict=True)]
+  assert len(rounds) == 6  # The first round warms up.
+  assert set(rounds) == {'ab', 'ba'}
+  assert all(len(s) == 5 and min(s) >= 0.002 for s in seconds.values())
+
+
+def test_quartiles():
+  assert timing.quartiles([4, 1, 2, 3, 5]) == {
+    'median': 3, 'lower': 2, 'upper': 4, 'n': 5,
+  }  # fmt: skip

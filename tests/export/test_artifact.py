@@ -1,0 +1,89 @@
+"""Artifacts: loading, predictions, and what is refused."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax import data
+from kd_jax.export import artifact
+
+
+@pytest.mark.parametrize('size', [1, 7])
+def test_a_batch_of_any_size_gives_probabilities(exported, size):
+  images = data.load('generated').test.images
+  student = artifact.load(exported)
+  probabilities = student.predict(images[:size])
+  assert probabilities.shape == (size, 10)
+  np.testing.assert_allclose(jnp.sum(probabilities, axis=-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(
+    probabilities, student.predict(images[:50])[:size], atol=1e-6
+  )
+
+
+def test_a_copied_artifact_module_needs_only_jax(exported, tmp_path):
+  shutil.copy(pathlib.Path(artifact.__file__), tmp_path)
+  script = f"""
+import sys
+import artifact, numpy
+student = artifact.load({str(exported)!r})
+print(student.predict(numpy.zeros((3, 28, 28, 1), 'uint8')).shape)
+others = ('kd_jax', 'flax', 'optax', 'orbax', 'ml_collections', 'absl.flags')
+print([name for name in others if name in sys.modules])
+"""
+  result = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert result.stdout.splitlines() == ['(3, 10)', '[]']
+
+
+def test_a_missing_artifact_is_refused(tmp_path):
+  with pytest.raises(artifact.ArtifactError, match='holds no intact network'):
+    artifact.load(tmp_path / 'none')
+
+
+def test_a_file_that_differs_from_its_digest_is_refused(exported, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(exported, copy)
+  network = (copy / artifact.NETWORK).read_bytes()
+  (copy / artifact.NETWORK).write_bytes(network[:-1])
+  expected = 'does not match its SHA-256 digest in manifest.json'
+  with pytest.raises(artifact.ArtifactError, match=expected):
+    artifact.load(copy)
+
+
+def test_a_file_that_this_jax_cannot_read_is_refused(exported, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(exported, copy)
+  network = b'other' + (copy / artifact.NETWORK).read_bytes()
+  (copy / artifact.NETWORK).write_bytes(network)
+  manifest = json.loads((copy / artifact.MANIFEST).read_text())
+  manifest['sha256'][artifact.NETWORK] = hashlib.sha256(network).hexdigest()
+  (copy / artifact.MANIFEST).write_text(json.dumps(manifest))
+  with pytest.raises(artifact.ArtifactError, match='JAX .* cannot read'):
+    artifact.load(copy)
+  (copy / artifact.MANIFEST).write_text('{}')
+  with pytest.raises(artifact.ArtifactError, match='holds no intact network'):
+    artifact.load(copy)
+
+
+@pytest.mark.parametrize(
+  'field', [{'image_shape': [28, 14, 1]}, {'classes': ['0']}]
+)
+def test_a_manifest_of_another_network_is_refused(exported, tmp_path, field):
+  copy = tmp_path / 'copy'
+  shutil.copytree(exported, copy)
+  manifest = json.loads((copy / artifact.MANIFEST).read_text())
+  (copy / artifact.MANIFEST).write_text(json.dumps(manifest | field))
+  with pytest.raises(artifact.ArtifactError, match='describes another network'):
+    artifact.load(copy)
