@@ -1,4 +1,5 @@
-# Everything runs in .venv, which each target sets up if need be.
+# Every target sets up the environment that it needs: .venv, a second one for
+# benchmarks, a third one for pinning packages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,40 +12,40 @@ LOCK := .venv-lock
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: $(VENV)/.run  ## Set up, get MNIST, train teacher and students of Table 1.
+run: $(VENV)/.run  ## Set up, download MNIST, train Table 1 and print it.
 	$(BIN)/python launch.py --config=configs/mnist.py:table1
 
-test: $(VENV)/.test  ## Set up and pass the tests.
+test: $(VENV)/.test  ## Set up and run the tests.
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/.test  ## The tests that take minutes or large downloads.
+test-slow: $(VENV)/.test  ## Run the tests that take minutes or large downloads.
 	$(BIN)/python -m pytest -m slow
 
-faults: $(VENV)/.test  ## What really happens to runs, three times over.
+faults: $(VENV)/.test  ## Break runs in many ways, three times over.
 	$(BIN)/python tests/run_faults.py
 
-check: $(VENV)/.test  ## Lint and formatting.
+check: $(VENV)/.test  ## Check the code with the linter and the formatter.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(VENV)/.test  ## Put the code into its format.
+format: $(VENV)/.test  ## Repair what the linter can, and format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-onnx: $(VENV)/.onnx  ## Set up what `python -m kd_jax.export --onnx` needs.
+onnx: $(VENV)/.onnx  ## Install what `python -m kd_jax.export --onnx` needs.
 
-report: $(VENV)/.run  ## Write the tables of README.md from results/.
+report: $(VENV)/.run  ## Write the tables of README.md and results/*.md from results/.
 	$(BIN)/python -m kd_jax.report results
 
-lock:  ## Pin what requirements.txt needs, with hashes, in requirements.lock.
+lock:  ## Pin requirements.txt, with hashes, in requirements.lock.
 	test -x $(LOCK)/bin/uv || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/python -m pip install --quiet uv pip-audit; }
 	$(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	  --generate-hashes --no-header requirements.txt -o requirements.lock
 
-audit: lock  ## Known vulnerabilities of what is pinned.
+audit: lock  ## List known vulnerabilities of the pinned packages.
 	$(LOCK)/bin/pip-audit --require-hashes -r requirements.lock
 
-bench: $(BENCH)/.run  ## Training and inference beside other systems.
+bench: $(BENCH)/.run  ## Compare training and inference with other systems.
 	$(BENCH)/bin/python benchmarks/student_training.py
 	$(BENCH)/bin/python benchmarks/convolutions.py
 	$(BENCH)/bin/python benchmarks/resnet_training.py
@@ -57,11 +58,12 @@ bench: $(BENCH)/.run  ## Training and inference beside other systems.
 	$(BENCH)/bin/python benchmarks/large_data.py
 	$(BENCH)/bin/python -m kd_jax.report results
 
-clean:  ## Remove the environment and the caches; runs/ and data stay.
+clean:  ## Remove the environments and caches; keep runs/ and the data.
 	rm -rf $(VENV) $(BENCH) $(LOCK) .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A file in an environment says what is installed there: nothing is done twice.
+# A marker file in an environment shows what is installed there, so that make
+# installs it only once.
 $(VENV)/.run: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'Python 3.11 or later is needed: make PYTHON=python3.12' >&2; exit 1; }

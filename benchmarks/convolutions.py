@@ -1,11 +1,11 @@
-"""Each form of each convolution of the networks: what `cpu_forms` rests on.
+"""Times every form of every convolution; `cpu_forms` rests on the results.
 
   make bench
 
 For the shapes of the ResNets of Table 2 and of their teacher, at batch 100:
-every form of the convolution, of the gradient of its images and of that of its
-kernel, compiled apart, in turns. A form ten times slower than the fastest is
-dropped after a round.
+every form of the convolution, of the gradient of its images and of the gradient
+of its kernel, compiled separately, in turns. A form ten times slower than the
+fastest is dropped after one round.
 
 Writes results/bench-MACHINE-convolutions.json.
 """
@@ -13,6 +13,8 @@ Writes results/bench-MACHINE-convolutions.json.
 import functools
 import random
 import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import harness
 import jax
@@ -24,32 +26,54 @@ from kd_jax.models import convolution
 from kd_jax.runtime import host_memory
 
 BATCH = 100
-# (size of the map, channels, kernel, features, stride), by where they are.
+
+
+class Shape(NamedTuple):
+  """The shape of a convolution.
+
+  Attributes:
+    size: Height and width of the images.
+    channels: Channels of the images.
+    kernel_size: Height and width of the kernel.
+    features: Channels of the output.
+    stride: Stride along both axes.
+  """
+
+  size: int
+  channels: int
+  kernel_size: int
+  features: int
+  stride: int
+
+
+# By the place in a network.
 SHAPES = {
-  'stem': (32, 3, 3, 64, 1),
-  'stem, stride 2': (32, 3, 3, 64, 2),
-  'stage 1': (16, 64, 3, 64, 1),
-  'stage 2': (8, 128, 3, 128, 1),
-  'stage 3': (4, 256, 3, 256, 1),
-  'stage 4': (2, 512, 3, 512, 1),
-  'into stage 2': (16, 64, 3, 128, 2),
-  'into stage 3': (8, 128, 3, 256, 2),
-  'into stage 4': (4, 256, 3, 512, 2),
-  'shortcut to stage 2': (16, 64, 1, 128, 2),
-  'shortcut to stage 4': (4, 256, 1, 512, 2),
-  'stage 1, stem stride 2': (8, 64, 3, 64, 1),
-  'stage 2, stem stride 2': (4, 128, 3, 128, 1),
-  'stage 3, stem stride 2': (2, 256, 3, 256, 1),
-  'stage 4, stem stride 2': (1, 512, 3, 512, 1),
-  'bottleneck out, stage 1': (16, 64, 1, 256, 1),
-  'bottleneck in, stage 1': (16, 256, 1, 64, 1),
-  'bottleneck in, stage 3': (4, 1024, 1, 256, 1),
+  'stem': Shape(32, 3, 3, 64, 1),
+  'stem, stride 2': Shape(32, 3, 3, 64, 2),
+  'stage 1': Shape(16, 64, 3, 64, 1),
+  'stage 2': Shape(8, 128, 3, 128, 1),
+  'stage 3': Shape(4, 256, 3, 256, 1),
+  'stage 4': Shape(2, 512, 3, 512, 1),
+  'into stage 2': Shape(16, 64, 3, 128, 2),
+  'into stage 3': Shape(8, 128, 3, 256, 2),
+  'into stage 4': Shape(4, 256, 3, 512, 2),
+  'shortcut to stage 2': Shape(16, 64, 1, 128, 2),
+  'shortcut to stage 4': Shape(4, 256, 1, 512, 2),
+  'stage 1, stem stride 2': Shape(8, 64, 3, 64, 1),
+  'stage 2, stem stride 2': Shape(4, 128, 3, 128, 1),
+  'stage 3, stem stride 2': Shape(2, 256, 3, 256, 1),
+  'stage 4, stem stride 2': Shape(1, 512, 3, 512, 1),
+  'bottleneck out, stage 1': Shape(16, 64, 1, 256, 1),
+  'bottleneck in, stage 1': Shape(16, 256, 1, 64, 1),
+  'bottleneck in, stage 3': Shape(4, 1024, 1, 256, 1),
 }
-_HOPELESS = 10
+_HOPELESS = 10  # A form this many times slower than the fastest is dropped.
 
 
-def _time(calls: dict, rounds: int) -> dict[str, dict]:
-  """Returns quartiles of seconds, by name."""
+def _time(
+  calls: Mapping[str, Callable[[], Any]], rounds: int
+) -> dict[str, dict[str, float | int]]:
+  """Returns quartiles of seconds, by the name of the call."""
   for call in calls.values():
     jax.block_until_ready(call())
   seconds = {name: [] for name in calls}
@@ -64,8 +88,17 @@ def _time(calls: dict, rounds: int) -> dict[str, dict]:
   return {name: timing.quartiles(values) for name, values in seconds.items()}
 
 
-def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
-  """Times all forms of one convolution."""
+def measure(shape: Shape, rounds: int) -> dict[str, Any]:
+  """Times all forms of one convolution and of its gradients.
+
+  Args:
+    shape: The convolution.
+    rounds: Number of rounds.
+  Returns:
+    JSON values: the shapes, the forms that `cpu_forms` chooses, and for
+    'forward', 'images' and 'kernel' quartiles of seconds by form.
+  """
+  size, channels, kernel_size, features, stride = shape
   keys = jax.random.split(jax.random.key(0), 2)
   images = jax.random.normal(keys[0], (BATCH, size, size, channels))
   kernel = jax.random.normal(
@@ -75,29 +108,26 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
   geometry = convolution.Geometry((stride, stride), (padding, padding))
   cotangent = jnp.cos(convolution.native(images, kernel, geometry))
 
-  def compiled(fn, *args):
-    return functools.partial(jax.jit(fn).lower(*args).compile(), *args)
+  def compile_all(forms, *args):
+    return {
+      name: functools.partial(
+        jax.jit(lambda *args, form=form: form(*args, geometry))
+        .lower(*args)
+        .compile(),
+        *args,
+      )
+      for name, form in forms.items()
+      if convolution.applies(name, images, kernel, geometry)
+    }
 
   calls = {
-    'forward': {
-      form: compiled(lambda x, w, fn=fn: fn(x, w, geometry), images, kernel)
-      for form, fn in convolution.FORMS.items()
-      if convolution.applies(form, images, kernel, geometry)
-    },
-    'images': {
-      form: compiled(
-        lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
-      )
-      for form, fn in convolution.IMAGES_GRADIENTS.items()
-      if convolution.applies(form, images, kernel, geometry)
-    },
-    'kernel': {
-      form: compiled(
-        lambda x, w, g, fn=fn: fn(x, w, g, geometry), images, kernel, cotangent
-      )
-      for form, fn in convolution.KERNEL_GRADIENTS.items()
-      if convolution.applies(form, images, kernel, geometry)
-    },
+    'forward': compile_all(convolution.FORMS, images, kernel),
+    'images': compile_all(
+      convolution.IMAGES_GRADIENTS, images, kernel, cotangent
+    ),
+    'kernel': compile_all(
+      convolution.KERNEL_GRADIENTS, images, kernel, cotangent
+    ),
   }
   return {
     'images': images.shape,
@@ -105,18 +135,21 @@ def measure(size, channels, kernel_size, features, stride, rounds) -> dict:
     'stride': stride,
     'gflop': 2 * cotangent.size * kernel_size**2 * channels / 1e9,
     'chosen': convolution.cpu_forms(images, kernel, geometry)._asdict(),
-    'seconds': {what: _time(own, rounds) for what, own in calls.items()},
+    'seconds': {
+      result: _time(by_form, rounds) for result, by_form in calls.items()
+    },
   }
 
 
 def main() -> None:
-  args = harness.parser(__doc__, rounds=11).parse_args()
+  """Runs the benchmark."""
+  args = harness.make_parser(__doc__, rounds=11).parse_args()
   host_memory.keep_freed_memory()
   shapes = {}
   for name, shape in SHAPES.items():
-    shapes[name] = measure(*shape, args.rounds)
+    shapes[name] = measure(shape, args.rounds)
     print(name, flush=True)
-  harness.write(args.out_dir, 'convolutions', shapes=shapes)
+  harness.write_record(args.out_dir, 'convolutions', shapes=shapes)
 
 
 if __name__ == '__main__':

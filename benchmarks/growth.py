@@ -1,27 +1,29 @@
-"""What training costs as things grow: seconds of an epoch, and peak memory.
+"""Measures how the time and memory of training grow.
 
   make bench
 
-784-300-10 on MNIST-sized images and the ideal student with its stem's stride at
-2 on CIFAR-sized ones, on stored teacher outputs; one of the training set's
-size, the student's, the batch and the number of seeds in one program grows, and
-the others stay. Each measurement is a run of its own, in a process of its own;
-an epoch's time is that of the second, its compilation being in the first.
+784-300-10 on MNIST-sized images, and the ideal student with a stem of stride 2
+on CIFAR-sized images, both on stored teacher outputs. One of four numbers grows
+and the other three stay: the training examples, the student's width, the batch,
+the seeds in one program. Each measurement is a training in a separate process.
+An epoch's time is that of the second epoch, as the first includes compilation.
 
 Writes results/bench-MACHINE-growth.json.
 """
 
+import argparse
 import json
 import random
 import resource
 
 import harness
 
-# For each network: what stays, and for each axis what it grows through.
+# The values of the numbers that stay, by network.
 USUAL = {
   'h300': {'examples': 60_000, 'size': 300, 'batch': 32, 'seeds': 1},
   'ideal_stem_2': {'examples': 4_000, 'size': 64, 'batch': 100, 'seeds': 1},
 }
+# The values of the number that grows, by network and number.
 AXES = {
   'h300': {
     'examples': (15_000, 60_000, 240_000),
@@ -39,34 +41,26 @@ AXES = {
 
 
 def measure(network: str, case: dict[str, int]) -> dict[str, float]:
-  """Returns seconds of an epoch of all seeds, and MiB that the process took."""
+  """Trains two epochs in this process, and measures the second.
+
+  Args:
+    network: A network of USUAL.
+    case: Values of 'examples', 'size', 'batch' and 'seeds'.
+  Returns:
+    'epoch_s': seconds of an epoch of all seeds. 'memory_mib': growth of the
+    process's peak memory since before the data was made.
+  """
   import jax
-  import jax.numpy as jnp
   import numpy as np
 
-  from configs import cifar, mnist
   from kd_jax.runtime import host_memory
   from kd_jax.training import build, train
 
   host_memory.keep_freed_memory()
-  if network == 'h300':
-    row, shape = 'h300', (28, 28, 1)
-    config = build.close_row(mnist.get_config('h300'), row)
-    config.student.hidden = (case['size'],)
-  else:
-    row, shape = 'ideal', (32, 32, 3)
-    config = build.close_row(cifar.get_config('ideal,stride_at=stem'), row)
-    config.student.widths = tuple(case['size'] * 2**i for i in range(4))
-  config.train.batch_size = case['batch']
-  count = case['examples']
-  before = _peak_mib()
-  rng = np.random.default_rng(0)
-  arrays = {
-    'images': jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
-    'labels': jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
-    'teacher_logits': jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
-  }
-  phases = train.make_phases(np.ones(count, bool), epochs=2, folds=0)
+  config, shape = _make_config(network, case)
+  before_mib = _peak_mib()
+  arrays = _make_arrays(case['examples'], shape)
+  phases = train.make_phases(np.ones(case['examples'], bool), epochs=2, folds=0)
   seeds = case['seeds']
   programs = build.make_programs(
     build.row_key(
@@ -90,23 +84,58 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
     key=key,
     settings=lambda epoch: build.settings(config.optim, config.distill, epoch),
   )
-  return {'epoch_s': last.train_s, 'memory_mib': _peak_mib() - before}
+  return {'epoch_s': last.train_s, 'memory_mib': _peak_mib() - before_mib}
+
+
+def _make_config(network: str, case: dict[str, int]):
+  """Returns a case's config, and the images' shape [H, W, C]."""
+  from configs import cifar, mnist
+  from kd_jax.training import build
+
+  if network == 'h300':
+    shape = (28, 28, 1)
+    config = build.close_row(mnist.get_config('h300'), 'h300')
+    config.student.hidden = (case['size'],)
+  else:
+    shape = (32, 32, 3)
+    config = cifar.get_config('ideal,stride_at=stem')
+    config = build.close_row(config, 'ideal')
+    config.student.widths = tuple(case['size'] * 2**i for i in range(4))
+  config.train.batch_size = case['batch']
+  return config, shape
+
+
+def _make_arrays(count: int, shape: tuple[int, int, int]):
+  """Returns random images, labels and teacher logits on the device."""
+  import jax.numpy as jnp
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  return {
+    'images': jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
+    'labels': jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
+    'teacher_logits': jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
+  }
 
 
 def _peak_mib() -> float:
+  """Returns the peak memory of this process so far."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main() -> None:
-  parser = harness.parser(__doc__, rounds=3)
+def _parse_args() -> argparse.Namespace:
+  parser = harness.make_parser(__doc__, rounds=3)
   parser.add_argument('--networks', nargs='*', default=list(USUAL))
-  parser.add_argument('case', nargs='?', help='of a worker')
-  args = parser.parse_args()
+  parser.add_argument('case', nargs='?', help='JSON for a worker')
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Runs the benchmark, or one worker of the benchmark."""
+  args = _parse_args()
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
     return
-  from kd_jax.benchmark import timing
-
   runs = {
     (network, axis, value): []
     for network in args.networks
@@ -118,15 +147,14 @@ def main() -> None:
       list(runs), len(runs)
     ):
       case = json.dumps(USUAL[network] | {axis: value})
-      measured = harness.in_process(__file__, f'--worker={network}', case)
+      measured = harness.run_in_process(__file__, f'--worker={network}', case)
       runs[network, axis, value].append(measured)
       print(network, axis, value, measured, flush=True)
   growth = {}
-  for (network, axis, value), own in runs.items():
-    growth.setdefault(network, {}).setdefault(axis, {})[str(value)] = {
-      what: timing.quartiles([run[what] for run in own]) for what in own[0]
-    }
-  harness.write(args.out_dir, 'growth', usual=USUAL, growth=growth)
+  for (network, axis, value), measured in runs.items():
+    by_value = growth.setdefault(network, {}).setdefault(axis, {})
+    by_value[str(value)] = harness.quartiles_by_key(measured)
+  harness.write_record(args.out_dir, 'growth', usual=USUAL, growth=growth)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
-"""Systems that take turns: each in a process of its own, timed round by round.
+"""Runs systems in turns, each in a separate process, and times every round.
 
-A benchmark's `__main__` calls `worker` if it was started as one, and `compare`
-otherwise.
+A benchmark's script also starts its workers: it calls `serve` if the command
+line has --worker, and `compare` otherwise.
 """
 
 import argparse
@@ -18,69 +18,77 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Systems import the project from here, whatever the folder they start in.
+# The workers import the project from here, whatever their working folder is.
 sys.path.insert(0, str(ROOT))
-# Of an NVIDIA GPU's memory: as it is needed, as several systems share it.
+# Several systems share one GPU, so JAX must not reserve the GPU's memory.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
-
-# As `kd_jax.host_memory` has it of our processes, for all alike: it is 15 to
-# 25 % of a ResNet's step, whoever takes it.
+# The allocator settings of `kd_jax.runtime.host_memory`, for every system
+# alike: they save 15 to 25 % of a ResNet's step in any library.
 _KEPT_MEMORY = {
   'MALLOC_TRIM_THRESHOLD_': '-1',
   'MALLOC_MMAP_MAX_': '0',
   'MALLOC_ARENA_MAX': '1',
 }
+_PAUSE_S = 0.3  # Between turns, until the last system's threads are asleep.
 
 
-def parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
-  """Returns the command line that benchmarks share.
+def make_parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
+  """Returns a parser with the options that all benchmarks share.
 
   Args:
-    about: the benchmark's docstring.
-    rounds: how many there are by default.
+    about: The benchmark's docstring.
+    rounds: The default number of rounds.
   """
-  own = argparse.ArgumentParser(description=about.splitlines()[0])
-  own.add_argument(
-    '--rounds', type=int, default=rounds, help=f'of turns; {rounds}'
-  )
-  own.add_argument(
+  parser = argparse.ArgumentParser(description=about.splitlines()[0])
+  about_rounds = f'number of rounds; default {rounds}'
+  parser.add_argument('--rounds', type=int, default=rounds, help=about_rounds)
+  parser.add_argument(
     '--out_dir',
     type=pathlib.Path,
     default=ROOT / 'results',
-    help='for the record; results/ by default',
+    help='folder for the record; default results/',
   )
-  own.add_argument('--worker', help=argparse.SUPPRESS)
-  return own
+  parser.add_argument('--worker', help=argparse.SUPPRESS)
+  return parser
 
 
-def chosen(systems: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-  """Returns the systems of these names, all if there are none.
+def select_systems(
+  systems: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+  """Returns the named systems, or all systems if no name is given.
 
+  Args:
+    systems: All systems of a benchmark, by name.
+    names: The chosen names; the first one must be 'ours'.
   Raises:
-    SystemExit: if a name is of none, or ours is not the first.
+    SystemExit: If a name is unknown, or the first name is not 'ours'.
   """
   unknown = [name for name in names if name not in systems]
-  if unknown or (names and names[0] != 'ours'):
+  if unknown:
     sys.exit(
-      f'--systems: {", ".join(unknown) or names[0]} is not known, or comes '
-      f'before ours, which is the first; known: {", ".join(systems)}'
+      f'--systems: unknown: {", ".join(unknown)}; known: {", ".join(systems)}'
     )
+  if names and names[0] != 'ours':
+    sys.exit(f'--systems: the first must be ours, and is {names[0]}')
   return {name: systems[name] for name in names or systems}
 
 
 def on_gpu() -> bool:
-  """Whether JAX computes on a GPU here; then PyTorch is to, as well."""
+  """Returns whether JAX computes on a GPU; PyTorch then uses the GPU, too."""
   import jax
 
   return jax.default_backend() == 'gpu'
 
 
 def torch_device() -> str:
-  """Returns 'cuda' or 'cpu': what JAX has, so that all compute on one thing.
+  """Returns PyTorch's name for the device that JAX uses: 'cuda' or 'cpu'.
+
+  On a GPU, also lets PyTorch multiply with ten bits of mantissa, which is
+  JAX's default, and choose convolution algorithms by timing.
 
   Raises:
-    RuntimeError: if PyTorch has no GPU where JAX has one.
+    RuntimeError: If JAX has a GPU that PyTorch cannot use.
   """
   import torch
 
@@ -91,21 +99,20 @@ def torch_device() -> str:
       'JAX computes on a GPU that this PyTorch cannot use: install its CUDA '
       'build, or set JAX_PLATFORMS=cpu'
     )
-  # Ten bits of a product's factors, which is JAX's own default.
   torch.set_float32_matmul_precision('high')
   torch.backends.cudnn.benchmark = True
   return 'cuda'
 
 
 class System(NamedTuple):
-  """What takes turns.
+  """A system that takes turns with others.
 
   Attributes:
-    turn: takes a case, such as a batch size; does some work of that, and
-      returns the examples done and the seconds taken.
-    check: what must equal the others' before any timing, such as the losses of
-      the first steps; None if there is nothing to compare.
-    group: of the systems whose checks are compared with each other.
+    turn: (case) -> (number of examples, seconds); does some of the work of a
+      case, for example of a batch size.
+    check: Values that must equal those of the other systems of `group` before
+      anything is timed, for example the first losses; None to compare nothing.
+    group: The name of the group of systems whose checks are compared.
   """
 
   turn: Callable[[str], tuple[int, float]]
@@ -113,26 +120,29 @@ class System(NamedTuple):
   group: str = ''
 
 
-def worker(
+def serve(
   make: Callable[[], System],
   cases: Sequence[str],
-  limits: Callable[[], dict[str, float]] | None = None,
+  measure_limits: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-  """Answers each line of input: a case to time, or 'limits'.
+  """Runs a worker: makes a system, then answers requests until input ends.
+
+  A request is a line of standard input: a case to time, or 'limits'. An answer
+  is a line of JSON on standard output.
 
   Args:
-    make: a system.
-    cases: warmed up first.
-    limits: measures what the machine can do, by this system's library.
+    make: Makes the system.
+    cases: The cases to warm up before the first request.
+    measure_limits: Measures the machine's limits with the system's library.
   """
   system = make()
   for case in cases:
-    system.turn(case)  # compiles, and warms up
-  own = {'check': system.check, 'group': system.group}
-  print(json.dumps(own), flush=True)
+    system.turn(case)  # Compiles, and warms up.
+  ready = {'check': system.check, 'group': system.group}
+  print(json.dumps(ready), flush=True)
   for line in sys.stdin:
     request = line.strip()
-    answer = limits() if request == 'limits' else system.turn(request)
+    answer = measure_limits() if request == 'limits' else system.turn(request)
     print(json.dumps(answer), flush=True)
 
 
@@ -143,13 +153,15 @@ def repeat(
   seconds: float = 0.2,
   enough: float = 5.0,
 ) -> tuple[int, float]:
-  """Calls as often as fits: a turn of `System`.
+  """Repeats a call until it fills a turn of a `System`.
 
   Args:
-    call: done when it returns.
-    examples: of a call.
-    seconds: to fill, with three calls at least,
-    enough: but no more calls once these have passed.
+    call: Does the work, and returns when the work is done.
+    examples: Number of examples in one call.
+    seconds: Least duration of the turn, which also has three calls or more.
+    enough: Seconds after which fewer than three calls suffice.
+  Returns:
+    The number of examples, and the seconds taken.
   """
   began = time.perf_counter()
   count, taken = 0, 0.0
@@ -161,7 +173,7 @@ def repeat(
 
 
 class Worker:
-  """A system in a process of its own."""
+  """A process that runs one system and answers requests, see `serve`."""
 
   def __init__(
     self, script: str, system: str, environment: Mapping[str, str] | None = None
@@ -175,13 +187,17 @@ class Worker:
     )
 
   def answer(self) -> Any:
-    """Returns the next answer; whatever else is printed is passed over."""
+    """Returns the next answer, and skips output that is not JSON.
+
+    Raises:
+      RuntimeError: If the process ended.
+    """
     for line in self._process.stdout:
       try:
         return json.loads(line)
       except json.JSONDecodeError:
         continue
-    raise RuntimeError(f'a worker died: {self._process.args}')
+    raise RuntimeError(f'a worker ended early: {self._process.args}')
 
   def ask(self, request: str) -> Any:
     """Sends a request and returns its answer."""
@@ -190,6 +206,7 @@ class Worker:
     return self.answer()
 
   def close(self) -> None:
+    """Ends the process and waits for its end."""
     self._process.stdin.close()
     self._process.wait()
 
@@ -199,89 +216,128 @@ def compare(
   cases: Sequence[str],
   *,
   rounds: int,
-  limits_of: Sequence[str],
+  limit_systems: Sequence[str],
   rtol: float,
   atol: float = 0.0,
 ) -> dict[str, Any]:
-  """Lets systems take turns.
+  """Starts all systems, compares their checks, and times them in turns.
 
   Args:
-    starters: of the workers, by name; the first is ours.
-    cases: each system has a turn for each of them in every round.
-    rounds: of turns.
-    limits_of: systems whose libraries measure what the machine can do.
-    rtol, atol: of what must be equal before.
+    starters: Functions that start a worker, by system; the first is ours.
+    cases: In every round, each system has one turn for each case.
+    rounds: Number of rounds.
+    limit_systems: Systems whose libraries measure the machine's limits.
+    rtol: Relative tolerance of the checks.
+    atol: Absolute tolerance of the checks.
   Returns:
-    JSON values. 'cases': for each case and system its 'examples_per_s',
-    'ours_over_it' and, if there is a system 'ours-live', 'live_over_it', round
-    by round (quartiles of each). 'limits': quartiles of what each library of
-    `limits_of` measured, in the same rounds. 'checks': of each system, as
-    compared.
+    JSON values. 'cases': for each case and system, quartiles over the rounds
+    of 'examples_per_s', 'ours_over_it' and, if there is a system 'ours-live',
+    'live_over_it'. 'limits': for each of `limit_systems`, quartiles of what it
+    measured in the same rounds. 'checks': the checks by system.
   """
-  from kd_jax.benchmark import timing
-
-  ours = next(iter(starters))
-  workers, checks, first_of = {}, {}, {}
-  for name, start in starters.items():  # one by one, to warm up undisturbed
-    workers[name] = start()
-    ready = workers[name].answer()
-    checks[name] = ready['check']
-    if checks[name] is not None:
-      first = first_of.setdefault(ready['group'], checks[name])
-      np.testing.assert_allclose(
-        checks[name], first, rtol=rtol, atol=atol, err_msg=name
-      )
-    print(f'{name}: ready', flush=True)
+  workers, checks = _start(starters, rtol=rtol, atol=atol)
   rates = {case: {name: [] for name in workers} for case in cases}
-  limits: dict[str, list[dict[str, float]]] = {name: [] for name in limits_of}
+  limits = {name: [] for name in limit_systems}
   for done in range(rounds):
-    # In an order of its own, so that none always follows the same.
+    # Each round has a different order, so no system always follows the same.
     order = random.Random(done).sample(list(workers), len(workers))
     for case in cases:
       for name in order:
-        time.sleep(0.3)  # the last one's threads go to sleep
+        time.sleep(_PAUSE_S)
         examples, seconds = workers[name].ask(case)
-        rates[case][name].append(examples / seconds)
-        print(
-          f'{case} {name}: {examples / seconds:,.1f} examples/s', flush=True
-        )
+        rate = examples / seconds
+        rates[case][name].append(rate)
+        print(f'{case} {name}: {rate:,.1f} examples/s', flush=True)
     for name, measured in limits.items():
-      time.sleep(0.3)
+      time.sleep(_PAUSE_S)
       measured.append(workers[name].ask('limits'))
-  for own in workers.values():
-    own.close()
-  references = {'ours_over_it': ours}
-  if 'ours-live' in workers:
-    references['live_over_it'] = 'ours-live'
+  for worker in workers.values():
+    worker.close()
+  ours = next(iter(starters))
   return {
-    'cases': {
-      case: {
-        name: {
-          'examples_per_s': timing.quartiles(own),
-        }
-        | {
-          over: timing.quartiles(np.divide(by_name[reference], own))
-          for over, reference in references.items()
-        }
-        for name, own in by_name.items()
-      }
-      for case, by_name in rates.items()
-    },
-    'limits': {
-      name: {
-        what: timing.quartiles([own[what] for own in measured])
-        for what in measured[0]
-      }
-      for name, measured in limits.items()
-    },
+    'cases': {case: _summarize(rates[case], ours) for case in cases},
+    'limits': {name: quartiles_by_key(limits[name]) for name in limits},
     'checks': checks,
   }
 
 
-def in_process(
+def _start(
+  starters: Mapping[str, Callable[[], Worker]], *, rtol: float, atol: float
+) -> tuple[dict[str, Worker], dict[str, list[float] | None]]:
+  """Starts workers one after the other, so that each warms up undisturbed.
+
+  Returns:
+    The workers and their checks, by system.
+  Raises:
+    AssertionError: If a check differs from the first check of its group.
+  """
+  workers, checks, first_of_group = {}, {}, {}
+  for name, start in starters.items():
+    workers[name] = start()
+    ready = workers[name].answer()
+    checks[name] = ready['check']
+    if checks[name] is not None:
+      first = first_of_group.setdefault(ready['group'], checks[name])
+      np.testing.assert_allclose(
+        checks[name], first, rtol=rtol, atol=atol, err_msg=name
+      )
+    print(f'{name}: ready', flush=True)
+  return workers, checks
+
+
+def _summarize(
+  rates: Mapping[str, Sequence[float]], ours: str
+) -> dict[str, dict[str, Any]]:
+  """Returns quartiles of each system's rates, and of ours over each rate.
+
+  Args:
+    rates: Examples/s of each round, by system.
+    ours: The name of our system.
+  """
+  from kd_jax.benchmark import timing
+
+  references = {'ours_over_it': ours}
+  if 'ours-live' in rates:
+    references['live_over_it'] = 'ours-live'
+  return {
+    name: {'examples_per_s': timing.quartiles(of_rounds)}
+    | {
+      key: timing.quartiles(np.divide(rates[reference], of_rounds))
+      for key, reference in references.items()
+    }
+    for name, of_rounds in rates.items()
+  }
+
+
+def quartiles_by_key(
+  measurements: Sequence[Mapping[str, float]], keys: Sequence[str] = ()
+) -> dict[str, dict[str, float | int]]:
+  """Returns quartiles of each number that all measurements have.
+
+  Args:
+    measurements: Numbers by key, one mapping a measurement.
+    keys: The keys to summarize; all keys of the first measurement if empty.
+  """
+  from kd_jax.benchmark import timing
+
+  return {
+    key: timing.quartiles([numbers[key] for numbers in measurements])
+    for key in keys or measurements[0]
+  }
+
+
+def run_in_process(
   script: str, *args: str, environment: Mapping[str, str] | None = None
 ) -> Any:
-  """Returns the JSON in a script's last line, run in a process of its own."""
+  """Runs a script in a separate process.
+
+  Args:
+    script: Path of the script.
+    *args: Arguments of the script.
+    environment: Environment variables to add.
+  Returns:
+    The JSON value in the last line that the script printed.
+  """
   output = subprocess.run(
     [sys.executable, script, *args],
     env=os.environ | _KEPT_MEMORY | dict(environment or {}),
@@ -292,63 +348,36 @@ def in_process(
   return json.loads(output.splitlines()[-1])
 
 
-def write(
-  out_dir: pathlib.Path, what: str, *, peers: Sequence[str] = (), **fields
+def write_record(
+  out_dir: pathlib.Path, topic: str, *, peers: Sequence[str] = (), **fields
 ) -> None:
   """Writes a benchmark's record, with its name, command and environment.
 
-  Its name says what computed, as in bench-avx2-serving: records of different
-  machines are not to be mistaken for each other.
+  The name holds the kind of machine, as in bench-avx2-serving, so that records
+  of different machines cannot be mistaken for each other.
 
   Args:
-    out_dir: for the file.
-    what: was measured.
-    peers: packages whose versions count, too.
-    fields: of the record.
+    out_dir: Folder for the file.
+    topic: What was measured, the last part of the name.
+    peers: Packages of other systems, whose versions are recorded.
+    **fields: JSON values of the record.
   """
-  from kd_jax.runtime import environment, files
+  from kd_jax.runtime import files
 
-  own = environment(peers)
-  width = own['instructions'].partition(',')[0].replace('-', '').lower()
-  name = f'bench-{"gpu" if on_gpu() else width or "cpu"}-{what}'
-  record = {'name': name, 'command': _command(sys.argv), 'environment': own}
+  environment = describe_environment(peers)
+  instructions = environment['instructions'].partition(',')[0]
+  width = instructions.replace('-', '').lower()
+  name = f'bench-{"gpu" if on_gpu() else width or "cpu"}-{topic}'
+  record = {
+    'name': name,
+    'command': _command(sys.argv),
+    'environment': environment,
+  }
   files.write_json(out_dir / f'{name}.json', record | fields)
 
 
-def add_shares(
-  results: dict[str, Any],
-  work: Callable[[str, str], tuple[float, float]],
-) -> None:
-  """Adds to each system of `compare` the share of the machine's limit.
-
-  The limit is what the fastest product and the fastest copy of any library
-  leave; of systems of bfloat16, products of bfloat16, if the machine has
-  instructions for them.
-
-  Args:
-    results: of `compare`.
-    work: (case, system) -> operations and bytes of an example.
-  """
-  limits = results['limits'].values()
-
-  def best(what: str) -> float | None:
-    known = [own[what]['median'] for own in limits if what in own]
-    return 1e9 * max(known) if known else None
-
-  bandwidth = best('memory_gb_per_s')
-  for case, systems in results['cases'].items():
-    for name, own in systems.items():
-      rate = best(
-        'product_bfloat16_gflops' if 'bfloat16' in name else 'product_gflops'
-      )
-      if rate is not None:
-        operations, num_bytes = work(case, name)
-        floor = max(operations / rate, num_bytes / bandwidth)
-        own['share_of_limit'] = own['examples_per_s']['median'] * floor
-
-
 def _command(argv: Sequence[str]) -> str:
-  """Returns the command, less --out_dir: a machine's own path."""
+  """Returns the command without --out_dir, which is a path of one machine."""
   kept, is_path = [f'benchmarks/{pathlib.Path(argv[0]).name}'], False
   for argument in argv[1:]:
     if argument.startswith('--out_dir'):
@@ -360,97 +389,11 @@ def _command(argv: Sequence[str]) -> str:
   return ' '.join(kept)
 
 
-def environment(peers: Sequence[str]) -> dict[str, Any]:
-  """Returns where this runs, and the versions of the peers."""
+def describe_environment(peers: Sequence[str]) -> dict[str, Any]:
+  """Returns the machine, our versions, and the versions of the peers."""
   from importlib import metadata
 
   from kd_jax.runtime import environment
 
   versions = {name: metadata.version(name) for name in peers}
   return environment.describe() | {'peers': versions}
-
-
-_SIZE, _GPU_SIZE = 2048, 8192  # of a matrix
-_MEBI = 2**20  # floats of a vector: 4 MiB, times 64 as used
-
-
-def _median_seconds(call: Callable[[], Any]) -> float:
-  call()
-  seconds = []
-  for _ in range(5):
-    began = time.perf_counter()
-    call()
-    seconds.append(time.perf_counter() - began)
-  return float(np.median(seconds))
-
-
-def _limits(size: int, products_s: dict[str, float], copy_s: float):
-  return {
-    f'product{kind}_gflops': 2 * size**3 / seconds / 1e9
-    for kind, seconds in products_s.items()
-  } | {'memory_gb_per_s': 2 * 64 * 4 * _MEBI / copy_s / 1e9}
-
-
-def _kinds() -> dict[str, str]:
-  """Returns the types whose products are measured, by how they are named."""
-  from kd_jax.runtime import environment
-
-  kinds = {'': 'float32'}
-  if on_gpu() or 'bfloat16' in environment.describe()['instructions']:
-    kinds['_bfloat16'] = 'bfloat16'
-  return kinds
-
-
-def jax_limits() -> dict[str, float]:
-  """Returns GFLOP/s of matrix products, and GB/s of a large copy."""
-  import jax
-  import jax.numpy as jnp
-
-  size = _GPU_SIZE if on_gpu() else _SIZE
-  matrix = jax.random.normal(jax.random.key(0), (size, size))
-  matrices = {kind: matrix.astype(dtype) for kind, dtype in _kinds().items()}
-  vector = jnp.ones(64 * _MEBI)
-  product, scale = jax.jit(jnp.matmul), jax.jit(lambda x: 2 * x)
-  return _limits(
-    size,
-    {
-      kind: _median_seconds(
-        lambda own=own: product(own, own).block_until_ready()
-      )
-      for kind, own in matrices.items()
-    },
-    _median_seconds(lambda: scale(vector).block_until_ready()),
-  )
-
-
-def torch_limits() -> dict[str, float]:
-  """Returns the same by PyTorch."""
-  import torch
-
-  device = torch_device()
-  size = _SIZE if device == 'cpu' else _GPU_SIZE
-  matrix = torch.randn(size, size, device=device)
-  matrices = {
-    kind: matrix.to(getattr(torch, dtype)) for kind, dtype in _kinds().items()
-  }
-  results = {kind: torch.empty_like(own) for kind, own in matrices.items()}
-  vector = torch.ones(64 * _MEBI, device=device)
-  scaled = torch.empty_like(vector)
-
-  def done(call):
-    call()
-    if device == 'cuda':
-      torch.cuda.synchronize()
-
-  return _limits(
-    size,
-    {
-      kind: _median_seconds(
-        lambda kind=kind, own=own: done(
-          lambda: torch.matmul(own, own, out=results[kind])
-        )
-      )
-      for kind, own in matrices.items()
-    },
-    _median_seconds(lambda: done(lambda: torch.mul(vector, 2, out=scaled))),
-  )

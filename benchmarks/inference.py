@@ -1,35 +1,38 @@
-"""Using trained networks: ours beside PyTorch, ONNX Runtime and OpenVINO.
+"""Times inference of trained networks, ours and other systems.
 
   make bench
 
-From uint8 images to probabilities, at batches of 1, 32, 100 and 1,000, for the
-teacher of Table 2, its students and Table 1's 784-300-10. Ours are jitted with
-their batch norms folded, and exported and loaded back. The outputs of systems
-that compute in float32 are equal before any timing.
+A call maps uint8 images to probabilities, at batches of 1, 32, 100 and 1,000,
+for the teacher of Table 2, its students and Table 1's 784-300-10. Our networks
+are jitted with their batch norms folded, and exported and loaded back. The
+outputs of all systems that compute in float32 are compared before anything is
+timed.
 
-Beside them stands the machine's limit: the least time that the fastest matrix
-product and the fastest copy of any library, measured in the same rounds, leave
-for a network's multiply-accumulates and for the bytes that it must touch
-(parameters, images, probabilities).
+The machine's limit is the least time that the fastest matrix product and the
+fastest copy of any library, measured in the same rounds, leave for a network's
+multiply-accumulates and for the bytes that it must touch (parameters, images,
+probabilities).
 
-Where JAX has a GPU, JAX and PyTorch compute on that (PyTorch compiled with
-mode='max-autotune', which makes CUDA graphs, too), the others are left out, and
-images lie in its memory; probabilities go to the host's.
+If JAX has a GPU, JAX and PyTorch compute on the GPU and the other systems are
+left out. PyTorch is then compiled with mode='max-autotune', which includes CUDA
+graphs. Images lie in the GPU's memory; probabilities are copied to the host.
 
-The export and what it was made of are compared once more, in turns of one
-process: in two, where each has its memory makes up to a quarter of a
-difference.
+The exported network and the live one are compared once more, in turns in one
+process: in two processes, the placement of memory alone makes up to a quarter
+of a difference.
 
-Writes results/bench-MACHINE-inference-NETWORK.json, for each network.
+Writes results/bench-MACHINE-inference-NETWORK.json for each network.
 """
 
+import argparse
 import functools
 import json
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import harness
+import limits
 import networks
 import numpy as np
 
@@ -41,9 +44,9 @@ SYSTEMS = {
   'torch': 'PyTorch, eager',
   'torch-compiled': 'PyTorch, torch.compile',
   'torch-bfloat16': 'PyTorch, eager, bfloat16',
-  'onnxruntime': 'ONNX Runtime, of our ONNX',
-  'onnxruntime-torch': "ONNX Runtime, of PyTorch's ONNX",
-  'openvino': 'OpenVINO, of our ONNX',
+  'onnxruntime': 'ONNX Runtime, our ONNX',
+  'onnxruntime-torch': "ONNX Runtime, PyTorch's ONNX",
+  'openvino': 'OpenVINO, our ONNX',
 }
 GPU_SYSTEMS = {
   'ours': 'kd_jax, jitted',
@@ -54,13 +57,12 @@ GPU_SYSTEMS = {
   'torch-compiled': 'PyTorch, torch.compile',
   'torch-compiled-bfloat16': 'PyTorch, torch.compile, bfloat16',
 }
-_CHECKED = 8  # images
-# Of timed calls of the export and of the live function, each, in one process.
-_ONE_PROCESS_S = 3.0
+_CHECKED = 8  # Images whose probabilities are compared.
+_ONE_PROCESS_S = 3.0  # Timed seconds of each function in `exported_over_live`.
 
 
 def make_images(name: str, count: int) -> np.ndarray:
-  """Returns random images, the same everywhere."""
+  """Returns random images uint8 [N, H, W, C], the same in every process."""
   shape = (count, *networks.image_shape(name))
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -68,13 +70,13 @@ def make_images(name: str, count: int) -> np.ndarray:
 def make_system(
   name: str, predict: Callable, *, prepare=lambda images: images, check=True
 ) -> harness.System:
-  """Returns a system.
+  """Returns a system that repeats predictions of a batch in each turn.
 
   Args:
-    name: of the network.
-    predict: of prepared images -> probabilities as a numpy array.
-    prepare: what a caller of this system would hold its images as.
-    check: whether its outputs must be the others'.
+    name: The network.
+    predict: Prepared images -> probabilities as a NumPy array.
+    prepare: Converts NumPy images to the form in which a caller holds them.
+    check: Whether the probabilities must equal those of the other systems.
   """
   batches = {
     str(size): prepare(make_images(name, size)) for size in (_CHECKED, *BATCHES)
@@ -87,11 +89,17 @@ def make_system(
   return harness.System(turn, outputs.reshape(-1).tolist() if check else None)
 
 
-# --- Ours. ---
+# --- Our systems. ---
 
 
 def deployed(name: str, preprocess=None, **fields):
-  """Returns images -> probabilities of our network, as it is in use."""
+  """Returns our network for use: uint8 images -> probabilities.
+
+  Args:
+    name: The network.
+    preprocess: Scales the images; by default by a table, as in an export.
+    **fields: Further fields of the module.
+  """
   from kd_jax import models
   from kd_jax.data import preprocessing
   from kd_jax.export import forward
@@ -105,7 +113,7 @@ def deployed(name: str, preprocess=None, **fields):
 
 
 def ours(name: str, *, bfloat16: bool = False) -> harness.System:
-  """Jitted, for each batch."""
+  """Returns our network, jitted."""
   import jax
 
   fields = {'dtype': 'bfloat16'} if bfloat16 else {}
@@ -119,7 +127,7 @@ def ours(name: str, *, bfloat16: bool = False) -> harness.System:
 
 
 def ours_exported(name: str) -> harness.System:
-  """Loaded as on a machine that has JAX alone."""
+  """Returns our network, exported and loaded with JAX alone."""
   import jax
 
   predict = _loaded(name)
@@ -131,6 +139,7 @@ def ours_exported(name: str) -> harness.System:
 
 
 def _loaded(name: str) -> Callable:
+  """Returns our network after an export, jitted."""
   import jax
 
   from kd_jax.export import forward
@@ -142,9 +151,10 @@ def _loaded(name: str) -> Callable:
 
 
 def exported_over_live(name: str) -> dict[str, dict[str, float]]:
-  """Returns seconds of the export over the live function's, by batch.
+  """Times the exported network and the live one in turns in this process.
 
-  In turns of one process; quartiles.
+  Returns:
+    Quartiles of the exported network's seconds over the live one's, by batch.
   """
   import jax
 
@@ -164,20 +174,21 @@ def exported_over_live(name: str) -> dict[str, dict[str, float]]:
   return ratios
 
 
-# --- Others. ---
+# --- Other systems. ---
 
 
 def _torch_forward(name: str):
-  """Returns a module of uint8 images [B, H, W, C] -> probabilities."""
+  """Returns a PyTorch module: uint8 images [B, H, W, C] -> probabilities."""
   import torch
+  import torch_networks
 
   class Forward(torch.nn.Module):
     def __init__(self):
       super().__init__()
-      self.net = networks.make_torch(name)
+      self.net = torch_networks.make(name)
 
     def forward(self, images):
-      # Of NHWC images, permuted: channels-last without a copy.
+      # Permuted NHWC images are channels-last without a copy.
       x = images.permute(0, 3, 1, 2).float() / 255
       return torch.softmax(self.net(x).float(), dim=1)
 
@@ -187,7 +198,13 @@ def _torch_forward(name: str):
 def torch_eager(
   name: str, *, bfloat16: bool = False, compiled: bool = False
 ) -> harness.System:
-  """Channels-last."""
+  """Returns the network in PyTorch, channels-last.
+
+  Args:
+    name: The network.
+    bfloat16: Whether it computes under bfloat16 autocast.
+    compiled: Whether it is compiled; otherwise eager.
+  """
   import torch
 
   device = harness.torch_device()
@@ -212,6 +229,7 @@ def torch_eager(
 
 
 def write_our_onnx(name: str, folder: pathlib.Path) -> None:
+  """Writes our ONNX file of a network into a folder."""
   from kd_jax.data import preprocessing
   from kd_jax.export import onnx
 
@@ -224,6 +242,7 @@ def write_our_onnx(name: str, folder: pathlib.Path) -> None:
 
 
 def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
+  """Writes PyTorch's ONNX file of a network into a folder."""
   import torch
 
   from kd_jax.export import onnx
@@ -239,7 +258,12 @@ def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
 
 
 def onnxruntime(name: str, write: Callable) -> harness.System:
-  """ONNX Runtime, with its own defaults."""
+  """Returns the network in ONNX Runtime, with default options.
+
+  Args:
+    name: The network.
+    write: Writes the ONNX file into a folder.
+  """
   from kd_jax.export import onnx
 
   with tempfile.TemporaryDirectory() as folder:
@@ -251,7 +275,7 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
 
 
 def openvino(name: str) -> harness.System:
-  """OpenVINO in float32, told to answer soon and not to serve many callers."""
+  """Returns the network in OpenVINO: float32, optimized for latency."""
   import openvino
 
   from kd_jax.export import onnx
@@ -279,14 +303,22 @@ MAKERS: dict[str, Callable[[str], harness.System]] = {
   'onnxruntime-torch': functools.partial(onnxruntime, write=write_torch_onnx),
   'openvino': openvino,
 }
-LIMITS = {'ours': harness.jax_limits, 'torch': harness.torch_limits}
+_LIMITS = {
+  'ours': limits.measure_with_jax,
+  'torch': limits.measure_with_torch,
+}
 
 
 # --- The limit. ---
 
 
 def _costs(name: str) -> dict[str, int]:
-  """Returns multiply-accumulates and bytes of an image, and of parameters."""
+  """Returns the costs of a forward pass.
+
+  Returns:
+    'macs': multiply-accumulates of an image. 'parameter_bytes': bytes of all
+    parameters. 'image_bytes': bytes of an image and its probabilities.
+  """
   from kd_jax.models import costs
 
   parameters = costs.count_parameters(networks.make_variables(name)['params'])
@@ -298,62 +330,67 @@ def _costs(name: str) -> dict[str, int]:
 
 
 def _work(costs: dict[str, int], batch: str) -> tuple[float, float]:
-  """Returns operations and bytes of an image, of a batch of so many."""
+  """Returns operations and bytes of an image; a batch shares the parameters."""
   return 2 * costs['macs'], (
     costs['image_bytes'] + costs['parameter_bytes'] / int(batch)
   )
 
 
+def _compare(
+  network: str, systems: Mapping[str, str], args: argparse.Namespace
+) -> None:
+  """Compares the systems on a network, and writes the record."""
+  on_gpu = harness.on_gpu()
+  results = harness.compare(
+    {
+      system: functools.partial(harness.Worker, __file__, f'{network}:{system}')
+      for system in systems
+    },
+    list(map(str, BATCHES)),
+    rounds=args.rounds,
+    limit_systems=tuple(name for name in _LIMITS if name in systems),
+    # A GPU multiplies with ten bits of mantissa.
+    rtol=5e-2 if on_gpu else 1e-3,
+    atol=1e-3 if on_gpu else 1e-5,
+  )
+  del results['checks']
+  costs = _costs(network)
+  limits.add_shares(results, lambda batch, system: _work(costs, batch))
+  peers = () if on_gpu else ('onnxruntime', 'openvino', 'jax2onnx')
+  harness.write_record(
+    args.out_dir,
+    f'inference-{network}',
+    peers=('torch', *peers),
+    network=network,
+    costs=costs,
+    about=systems,
+    exported_over_live=harness.run_in_process(
+      __file__, f'--worker={network}:exported-over-live'
+    ),
+    **results,
+  )
+
+
 def main() -> None:
-  parser = harness.parser(__doc__, rounds=7)
+  """Runs the benchmark, or one worker of the benchmark."""
+  parser = harness.make_parser(__doc__, rounds=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--systems', nargs='*', default=())
   args = parser.parse_args()
-  cases = list(map(str, BATCHES))
   if args.worker:
     network, system = args.worker.split(':')
     if system == 'exported-over-live':
       print(json.dumps(exported_over_live(network)))
       return
     make = functools.partial(MAKERS[system], network)
-    harness.worker(make, cases, LIMITS.get(system))
+    harness.serve(make, list(map(str, BATCHES)), _LIMITS.get(system))
     return
-  on_gpu = harness.on_gpu()
-  systems = harness.chosen(GPU_SYSTEMS if on_gpu else SYSTEMS, args.systems)
+  systems = harness.select_systems(
+    GPU_SYSTEMS if harness.on_gpu() else SYSTEMS, args.systems
+  )
   for network in args.networks:
     print(f'--- {network}', flush=True)
-    results = harness.compare(
-      {
-        system: functools.partial(
-          harness.Worker, __file__, f'{network}:{system}'
-        )
-        for system in systems
-      },
-      cases,
-      rounds=args.rounds,
-      limits_of=tuple(name for name in LIMITS if name in systems),
-      # On a GPU a product's factors have ten bits each.
-      rtol=5e-2 if on_gpu else 1e-3,
-      atol=1e-3 if on_gpu else 1e-5,
-    )
-    del results['checks']
-    costs = _costs(network)
-    harness.add_shares(
-      results, lambda batch, system, costs=costs: _work(costs, batch)
-    )
-    peers = () if on_gpu else ('onnxruntime', 'openvino', 'jax2onnx')
-    harness.write(
-      args.out_dir,
-      f'inference-{network}',
-      peers=('torch', *peers),
-      network=network,
-      costs=costs,
-      about=systems,
-      exported_over_live=harness.in_process(
-        __file__, f'--worker={network}:exported-over-live'
-      ),
-      **results,
-    )
+    _compare(network, systems, args)
 
 
 if __name__ == '__main__':

@@ -1,177 +1,58 @@
-"""Training on images on disk beside images in memory, as the data grows.
+"""Times training on images on disk and in memory, as the data set grows.
 
   make bench
 
-Generated images 32x32x3 in array_record files, as TFDS has them; the ideal
-student with its stem's stride at 2, on stored teacher logits, for epochs over
-20,000 examples that lie all over the data. Images on disk are read by Grain,
-and the logits from a sharded array. Each measurement is a process of its own,
-whose peak memory (of everything: Python, JAX, compilation) the kernel counts,
-and to which, where the images are on disk, it gives no more than 2 GiB. An
-epoch's time is that of the third: the first has its compilation, and a machine
-may be faster in the first seconds of its work than it is later. Before each
-measurement comes one of the least data in memory, and the two are compared.
+Generated images 32x32x3 in array_record files, as TFDS writes them. The ideal
+student with a stem of stride 2 trains on stored teacher logits, for epochs over
+20,000 examples drawn from the whole data set. Grain reads images on disk; their
+logits are read from a sharded array. Each measurement is a separate process.
+The kernel counts its peak memory, which includes Python, JAX and compilation,
+and limits the memory to 2 GiB if the images are on disk. An epoch's time is
+that of the third epoch: the first includes compilation, and a machine can be
+faster in its first seconds of work than later. Each measurement follows one on
+the smallest data set in memory, and is compared with it.
 
-Writes results/bench-MACHINE-large_data.json; the files of 2,000,000 images, in
+Writes results/bench-MACHINE-large_data.json. The files of 2,000,000 images, in
 a temporary folder, take 6 GB.
 """
 
+import argparse
 import json
 import pathlib
 import resource
 import tempfile
-from concurrent import futures
 
 import harness
+import large_images
 
-_USED = 20_000  # examples of an epoch
+_USED = 20_000  # Examples of an epoch.
 _EPOCHS = 3
-_PER_FILE = 50_000
-_TEST = 1_000
-_LIMIT = 2 * 2**30  # bytes, of a process that reads from disk
+_LIMIT = 2 * 2**30  # Bytes of a process that reads from disk.
 
 
-def make(folder: pathlib.Path, count: int) -> None:
-  """Writes a data set with so many training images."""
-  import tensorflow_datasets as tfds
+def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
+  """Trains in this process, and measures the last epoch.
 
-  features = tfds.features.FeaturesDict(
-    {
-      'image': tfds.features.Image(shape=(32, 32, 3), encoding_format='png'),
-      'label': tfds.features.ClassLabel(num_classes=10),
-    }
-  )
-  folder.mkdir(parents=True)
-  files = [(start, count) for start in range(0, count, _PER_FILE)]
-  template = '{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}'
-  splits = []
-  for split, lengths in (
-    ('train', [min(_PER_FILE, count - start) for start, _ in files]),
-    ('test', [_TEST]),
-  ):
-    names = [
-      f'large-{split}.array_record-{i:05d}-of-{len(lengths):05d}'
-      for i in range(len(lengths))
-    ]
-    with futures.ProcessPoolExecutor() as pool:
-      sizes = pool.map(
-        _write_file,
-        [folder / name for name in names],
-        [i * _PER_FILE for i in range(len(lengths))],
-        lengths,
-      )
-      splits.append(
-        tfds.core.SplitInfo(
-          name=split,
-          shard_lengths=lengths,
-          num_bytes=sum(sizes),
-          filename_template=tfds.core.ShardedFileTemplate(
-            data_dir=folder,
-            template=template,
-            dataset_name='large',
-            split=split,
-            filetype_suffix='array_record',
-          ),
-        )
-      )
-  tfds.folder_dataset.write_metadata(
-    data_dir=folder,
-    features=features,
-    split_infos=splits,
-    filename_template=template,
-    check_data=False,
-  )
-
-
-def _write_file(path: pathlib.Path, start: int, count: int) -> int:
-  """Writes images `start`, ... of the data set; returns their bytes."""
-  import io
-
-  import numpy as np
-  from array_record.python import array_record_module
-  from PIL import Image
-  from tensorflow_datasets.proto import tf_example_pb2
-
-  from kd_jax import data
-
-  own = data.load('generated_rgb').train
-  # Each record for itself: read at random, a group is read for one of it.
-  writer = array_record_module.ArrayRecordWriter(str(path), 'group_size:1')
-  size = 0
-  for index in range(start, start + count):
-    turn, which = divmod(index, len(own.labels))
-    png = io.BytesIO()
-    # Images like those, and no two the same.
-    image = np.roll(own.images[which], (turn % 32, turn // 32), axis=(0, 1))
-    Image.fromarray(image).save(png, 'png', compress_level=1)
-    example = tf_example_pb2.Example()
-    feature = example.features.feature
-    feature['image'].bytes_list.value.append(png.getvalue())
-    feature['label'].int64_list.value.append(int(own.labels[which]))
-    record = example.SerializeToString()
-    writer.write(record)
-    size += len(record)
-  writer.close()
-  return size
-
-
-def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
-  """Returns examples/s of an epoch, and MiB that the process took at most."""
+  Args:
+    place: Where the images are, 'disk' or 'memory'.
+    folder: The data set.
+  Returns:
+    'examples_per_s' and 'loss' of the last epoch, and 'memory_mib', the peak
+    memory of the process.
+  """
   import jax
-  import jax.numpy as jnp
   import numpy as np
 
-  from configs import cifar
-  from kd_jax import data
   from kd_jax.runtime import host_memory
-  from kd_jax.teachers import outputs_on_disk
-  from kd_jax.training import build, context, jobs, train
+  from kd_jax.training import jobs, train
 
   if place == 'disk':
-    # What the process may allocate: with more it would end.
+    # An allocation beyond the limit ends the process.
     resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
   host_memory.keep_freed_memory()
-  folder = pathlib.Path(case['folder'])
-  config = cifar.get_config('ideal,stride_at=stem')
-  config.data.name = str(folder)
-  config.train.epochs = _EPOCHS
-  config = build.close_row(config, 'ideal')
-  memory_gib = 0.0 if place == 'disk' else 1000.0
-  shared = context.make(
-    config,
-    lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
-  )
-  dataset = shared.dataset
+  job, dataset = _make_job(place, folder)
   count = len(dataset.train.labels)
-
-  def logits(start, stop):
-    # By example, so that both places have the same ones.
-    codes = np.arange(start, stop, dtype=np.float32)[:, None]
-    return np.sin(codes * np.arange(1, 11, dtype=np.float32))
-
-  if place == 'disk':
-    outputs = outputs_on_disk.Logits(
-      folder.parent / 'logits',
-      {'count': count},
-      logits,
-      num_examples=count,
-      num_classes=10,
-    )
-  else:
-    outputs = jnp.asarray(logits(0, count))
-  job = context.make_job(
-    config,
-    shared,
-    label='student',
-    model=config.student,
-    train=config.train,
-    optim=config.optim,
-    distill=config.distill,
-    scaling=config.data.scaling,
-    seeds=(0,),
-    folder=folder.parent / place,
-    identity={},
-  )
+  outputs = _make_outputs(place, folder.parent / 'logits', count)
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   job = job._replace(phases=train.make_phases(used, epochs=_EPOCHS, folds=0))
@@ -190,66 +71,142 @@ def measure(place: str, case: dict[str, str | int]) -> dict[str, float]:
   }
 
 
-def main() -> None:
-  parser = harness.parser(__doc__, rounds=3)
+def _make_job(place: str, folder: pathlib.Path):
+  """Returns the student's job, and the data set on disk or in memory."""
+  from configs import cifar
+  from kd_jax import data
+  from kd_jax.training import build, context
+
+  config = cifar.get_config('ideal,stride_at=stem')
+  config.data.name = str(folder)
+  config.train.epochs = _EPOCHS
+  config = build.close_row(config, 'ideal')
+  memory_gib = 0.0 if place == 'disk' else 1000.0
+  shared = context.make(
+    config,
+    lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
+  )
+  job = context.make_job(
+    config,
+    shared,
+    label='student',
+    model=config.student,
+    train=config.train,
+    optim=config.optim,
+    distill=config.distill,
+    scaling=config.data.scaling,
+    seeds=(0,),
+    folder=folder.parent / place,
+    identity={},
+  )
+  return job, shared.dataset
+
+
+def _make_outputs(place: str, folder: pathlib.Path, count: int):
+  """Returns made-up logits [N, 10], in a sharded array or on the device."""
+  import jax.numpy as jnp
+  import numpy as np
+
+  from kd_jax.teachers import outputs_on_disk
+
+  def logits(start, stop):
+    # A function of the example's number, so that both places have equal logits.
+    numbers = np.arange(start, stop, dtype=np.float32)[:, None]
+    return np.sin(numbers * np.arange(1, 11, dtype=np.float32))
+
+  if place == 'memory':
+    return jnp.asarray(logits(0, count))
+  return outputs_on_disk.Logits(
+    folder, {'count': count}, logits, num_examples=count, num_classes=10
+  )
+
+
+def _run(place: str, folder: pathlib.Path) -> dict[str, float]:
+  """Runs `measure` in a separate process."""
+  result = harness.run_in_process(__file__, f'--worker={place}', str(folder))
+  print(place, folder.parent.name, result, flush=True)
+  return result
+
+
+def _compare(
+  args: argparse.Namespace, folders: dict[int, pathlib.Path]
+) -> dict[tuple[str, int], list[dict[str, float]]]:
+  """Measures all data sets, each right after the reference.
+
+  Args:
+    args: The command line.
+    folders: The data sets, by number of training images.
+  Returns:
+    Measurements by place and number of images. 'over_memory' is the rate over
+    that of the reference, the smallest data set in memory.
+  """
+  reference = 'memory', min(args.in_memory)
+  cases = [
+    *(('memory', count) for count in args.in_memory),
+    *(('disk', count) for count in args.on_disk),
+  ]
+  runs = {case: [] for case in cases}
+  for _ in range(args.rounds):
+    for place, count in cases:
+      if (place, count) == reference:
+        continue
+      before = _run('memory', folders[reference[1]])
+      after = _run(place, folders[count])
+      ratio = after['examples_per_s'] / before['examples_per_s']
+      runs[place, count].append(after | {'over_memory': ratio})
+      runs[reference].append(before | {'over_memory': 1.0})
+  # Images on disk and in memory must train to the same loss.
+  losses = {
+    (count, measured[0]['loss']) for (_, count), measured in runs.items()
+  }
+  assert len(losses) == len({count for count, _ in losses}), losses
+  return runs
+
+
+def _parse_args() -> argparse.Namespace:
+  parser = harness.make_parser(__doc__, rounds=3)
   parser.add_argument(
     '--on_disk',
     type=int,
     nargs='*',
     default=[125_000, 500_000, 2_000_000],
-    help='training-set sizes',
+    help='numbers of training images on disk',
   )
   parser.add_argument(
-    '--in_memory', type=int, nargs='*', default=[125_000, 500_000]
+    '--in_memory',
+    type=int,
+    nargs='*',
+    default=[125_000, 500_000],
+    help='numbers of training images in memory',
   )
-  parser.add_argument('--folder', type=pathlib.Path, help='for the data')
-  parser.add_argument('case', nargs='?', help='of a worker')
-  args = parser.parse_args()
+  parser.add_argument(
+    '--folder', type=pathlib.Path, help='folder for the temporary data'
+  )
+  parser.add_argument(
+    'dataset', nargs='?', type=pathlib.Path, help='for a worker'
+  )
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Runs the benchmark, or one worker of the benchmark."""
+  args = _parse_args()
   if args.worker:
-    print(json.dumps(measure(args.worker, json.loads(args.case))))
+    print(json.dumps(measure(args.worker, args.dataset)))
     return
-  from kd_jax.benchmark import timing
-
   with tempfile.TemporaryDirectory(dir=args.folder) as temporary:
-    homes = {}
+    folders = {}
     for count in sorted({*args.on_disk, *args.in_memory}):
-      homes[count] = pathlib.Path(temporary) / str(count) / 'large'
-      make(homes[count], count)
-      print(f'{count:,} images are there', flush=True)
-    reference = 'memory', min(args.in_memory)
-    runs = {
-      (place, count): []
-      for place, counts in (
-        ('memory', args.in_memory),
-        ('disk', args.on_disk),
-      )
-      for count in counts
-    }
-
-    def run(place, count):
-      case = json.dumps({'folder': str(homes[count])})
-      result = harness.in_process(__file__, f'--worker={place}', case)
-      print(place, f'{count:,}', result, flush=True)
-      return result
-
-    for _ in range(args.rounds):
-      for case, own in runs.items():
-        if case == reference:
-          continue
-        before = run(*reference)
-        after = run(*case)
-        ratio = after['examples_per_s'] / before['examples_per_s']
-        own.append(after | {'over_memory': ratio})
-        runs[reference].append(before | {'over_memory': 1.0})
-  losses = {(count, own[0]['loss']) for (_, count), own in runs.items()}
-  assert len(losses) == len({count for count, _ in losses}), losses
+      folders[count] = pathlib.Path(temporary) / str(count) / 'large'
+      large_images.write(folders[count], count)
+      print(f'{count:,} images are written', flush=True)
+    runs = _compare(args, folders)
   places = {}
-  for (place, count), own in runs.items():
-    places.setdefault(place, {})[str(count)] = {
-      what: timing.quartiles([run[what] for run in own])
-      for what in ('examples_per_s', 'over_memory', 'memory_mib')
-    }
-  harness.write(args.out_dir, 'large_data', places=places)
+  for (place, count), measured in runs.items():
+    places.setdefault(place, {})[str(count)] = harness.quartiles_by_key(
+      measured, ('examples_per_s', 'over_memory', 'memory_mib')
+    )
+  harness.write_record(args.out_dir, 'large_data', places=places)
 
 
 if __name__ == '__main__':

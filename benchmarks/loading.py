@@ -1,11 +1,11 @@
-"""What it takes until an exported network answers, in a process of its own.
+"""Times a fresh process until an exported network has answered.
 
   make bench
 
-A fresh process imports what it needs, loads the network and has its first
-answers, of one image and of 100: `kd_jax/artifact.py` with jax alone, without
-and with JAX's cache of compiled programs in a folder, and ONNX Runtime with the
-ONNX that was exported beside it. They take turns.
+A fresh process imports what it needs, loads the network, and answers first for
+one image and then for 100. Compared are `kd_jax/export/artifact.py`, which
+needs JAX alone, without and with JAX's cache of compiled programs, and ONNX
+Runtime with the ONNX file exported beside the artifact. They take turns.
 
 Writes results/bench-MACHINE-loading.json.
 """
@@ -17,6 +17,7 @@ import pathlib
 import random
 import tempfile
 import time
+from collections.abc import Callable
 
 import harness
 import inference
@@ -27,14 +28,14 @@ NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline', 'teacher')
 SYSTEMS = {
   'ours': 'kd_jax, exported',
   'ours-cached': 'kd_jax, exported, compiled before',
-  'onnxruntime': 'ONNX Runtime, of our ONNX',
+  'onnxruntime': 'ONNX Runtime, our ONNX',
 }
-# As in kd_jax/onnx.py, which would have JAX imported, too.
-FILES = {'onnxruntime': 'network.onnx'}
+# The name of kd_jax/export/onnx.py, copied because the import would load JAX.
+_ONNX_FILE = 'network.onnx'
 
 
 def write(name: str, folder: pathlib.Path) -> None:
-  """Writes a network as `kd_jax.export` does, without what it measures."""
+  """Writes a network as `kd_jax.export` does, without its measurements."""
   from kd_jax.export import artifact, forward
 
   content = forward.serialize(
@@ -51,8 +52,16 @@ def write(name: str, folder: pathlib.Path) -> None:
 
 
 def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
-  """Returns the seconds of each stage, in this process."""
-  images = {str(size): inference.make_images(name, size) for size in (1, 100)}
+  """Imports, loads and answers in this process.
+
+  Args:
+    name: The network.
+    system: A system of SYSTEMS.
+    folder: The folder that `write` wrote.
+  Returns:
+    Seconds of each stage: 'import_s', 'load_s', 'first_1_s', 'first_100_s'.
+  """
+  images = {size: inference.make_images(name, size) for size in (1, 100)}
   stages, clock = {}, time.perf_counter()
 
   def end(stage):
@@ -61,32 +70,45 @@ def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
     stages[stage], clock = now - clock, now
 
   if system == 'onnxruntime':
-    import onnxruntime
-
-    end('import_s')
-    session = onnxruntime.InferenceSession(folder / FILES[system])
-    field = session.get_inputs()[0].name
-    predict = lambda images: session.run(None, {field: images})[0]
+    predict = _load_onnxruntime(folder, end)
   else:
-    import jax  # noqa: F401
-
-    end('import_s')
-    from kd_jax.export import artifact
-
-    predict = artifact.load(folder).predict
+    predict = _load_ours(folder, end)
   end('load_s')
-  for size, own in images.items():
-    np.asarray(predict(own))
+  for size, batch in images.items():
+    np.asarray(predict(batch))
     end(f'first_{size}_s')
   return stages
 
 
+def _load_onnxruntime(
+  folder: pathlib.Path, end: Callable[[str], None]
+) -> Callable:
+  """Returns a function from images to probabilities in ONNX Runtime."""
+  import onnxruntime
+
+  end('import_s')
+  session = onnxruntime.InferenceSession(folder / _ONNX_FILE)
+  field = session.get_inputs()[0].name
+  return lambda images: session.run(None, {field: images})[0]
+
+
+def _load_ours(folder: pathlib.Path, end: Callable[[str], None]) -> Callable:
+  """Returns a function from images to probabilities in JAX."""
+  import jax  # noqa: F401
+
+  end('import_s')
+  from kd_jax.export import artifact
+
+  return artifact.load(folder).predict
+
+
 def _run(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
+  """Runs `measure` in a fresh process."""
   cache = {
     'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
-  return harness.in_process(
+  return harness.run_in_process(
     __file__,
     f'--worker={name}:{system}',
     f'--folder={folder}',
@@ -94,40 +116,42 @@ def _run(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
   )
 
 
+def _compare(name: str, rounds: int) -> dict[str, dict]:
+  """Returns file sizes, and quartiles of each stage's seconds, by system."""
+  from kd_jax.export import artifact
+
+  with tempfile.TemporaryDirectory() as folder:
+    folder = pathlib.Path(folder)
+    write(name, folder)
+    _run(name, 'ours-cached', folder)  # Fills the cache of compiled programs.
+    runs = {system: [] for system in SYSTEMS}
+    for done in range(rounds):
+      for system in random.Random(done).sample(list(runs), len(runs)):
+        runs[system].append(_run(name, system, folder))
+    files = dict.fromkeys(SYSTEMS, artifact.NETWORK)
+    files['onnxruntime'] = _ONNX_FILE
+    return {
+      system: {'bytes': os.path.getsize(folder / files[system])}
+      | harness.quartiles_by_key(measured)
+      for system, measured in runs.items()
+    }
+
+
 def main() -> None:
-  parser = harness.parser(__doc__, rounds=7)
+  """Runs the benchmark, or one worker of the benchmark."""
+  parser = harness.make_parser(__doc__, rounds=7)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
-  parser.add_argument('--folder', type=pathlib.Path, help='of a worker')
+  parser.add_argument('--folder', type=pathlib.Path, help='for a worker')
   args = parser.parse_args()
   if args.worker:
     name, system = args.worker.split(':')
     print(json.dumps(measure(name, system, args.folder)))
     return
-  from kd_jax.benchmark import timing
-  from kd_jax.export import artifact
-
   loading = {}
   for name in args.networks:
-    with tempfile.TemporaryDirectory() as folder:
-      folder = pathlib.Path(folder)
-      write(name, folder)
-      _run(name, 'ours-cached', folder)  # Compiles.
-      runs = {system: [] for system in SYSTEMS}
-      for done in range(args.rounds):
-        for system in random.Random(done).sample(list(runs), len(runs)):
-          runs[system].append(_run(name, system, folder))
-      loading[name] = {
-        system: {
-          'bytes': os.path.getsize(folder / FILES.get(system, artifact.NETWORK))
-        }
-        | {
-          stage: timing.quartiles([run[stage] for run in own])
-          for stage in own[0]
-        }
-        for system, own in runs.items()
-      }
+    loading[name] = _compare(name, args.rounds)
     print(name, loading[name], flush=True)
-  harness.write(
+  harness.write_record(
     args.out_dir,
     'loading',
     peers=('onnxruntime', 'jax2onnx'),

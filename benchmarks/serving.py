@@ -1,17 +1,18 @@
-"""One image at a time: what a call of a tiny student costs, and of what.
+"""Times calls of a tiny student on one image, and what a call costs by itself.
 
   make bench
 
 Table 1's 784-300-10, from one uint8 image in NumPy to probabilities in NumPy,
-as a server has them. JAX's ways to call a program take turns with each other,
-with programs that compute nothing, and with ONNX Runtime: what a program that
-returns its first ten pixels takes is what a call costs whatever it computes.
+as in a server. JAX's ways to call a program take turns with each other, with
+programs that compute nothing, and with ONNX Runtime. A program that returns its
+first ten pixels shows what a call costs whatever it computes.
 
 Writes results/bench-MACHINE-serving.json.
 """
 
 import functools
 import pathlib
+import tempfile
 from collections.abc import Callable
 
 import harness
@@ -20,21 +21,23 @@ import numpy as np
 
 _NETWORK = 'h300'
 SYSTEMS = {
-  'jit': 'jit, of a NumPy image',
-  'on_device': 'jit, of an image on the device',
-  'compiled': 'ahead of time (lower, compile), of a NumPy image',
-  'compiled_on_device': 'ahead of time, of an image on the device',
+  'jit': 'jit, a NumPy image',
+  'on_device': 'jit, an image on the device',
+  'compiled': 'ahead of time (lower, compile), a NumPy image',
+  'compiled_on_device': 'ahead of time, an image on the device',
   'synchronous': 'jit, without asynchronous dispatch',
   'synchronous_compiled': 'ahead of time, without asynchronous dispatch',
   'one_thread': 'jit, without asynchronous dispatch and a pool of threads',
   'kept': 'jit, the result left on the device',
-  'nothing': 'jit, of nothing: a program without operations',
-  'nothing_synchronous': 'jit, of nothing, without asynchronous dispatch',
+  'nothing': 'jit, a program without operations',
+  'nothing_synchronous': (
+    'jit, a program without operations, without asynchronous dispatch'
+  ),
   'numpy': 'no program: the same in NumPy',
-  'onnxruntime': 'ONNX Runtime, of our ONNX',
-  'onnxruntime-torch': "ONNX Runtime, of PyTorch's ONNX",
+  'onnxruntime': 'ONNX Runtime, our ONNX',
+  'onnxruntime-torch': "ONNX Runtime, PyTorch's ONNX",
 }
-# Of a process, before JAX starts.
+# Environment variables of a worker, which JAX reads at its start.
 _ENVIRONMENTS = {
   'synchronous': {'JAX_CPU_ENABLE_ASYNC_DISPATCH': 'false'},
   'synchronous_compiled': {'JAX_CPU_ENABLE_ASYNC_DISPATCH': 'false'},
@@ -46,15 +49,23 @@ _ENVIRONMENTS = {
 }
 
 
-def _system(predict: Callable, prepare=lambda image: image, check=True):
-  """Returns a system of `predict`, of what `prepare` makes of an image."""
+def _make_system(
+  predict: Callable, prepare=lambda image: image, check=True
+) -> harness.System:
+  """Returns a system that repeats predictions of one image in each turn.
+
+  Args:
+    predict: A prepared image -> probabilities as a NumPy array.
+    prepare: Converts a NumPy image to the form in which a caller holds it.
+    check: Whether the probabilities must equal those of the other systems.
+  """
   image = prepare(inference.make_images(_NETWORK, 1))
   turn = lambda case: harness.repeat(lambda: predict(image), 1)
   output = np.asarray(predict(image), np.float64).reshape(-1)
   return harness.System(turn, output.tolist() if check else None)
 
 
-def _jax(
+def _make_jax(
   *,
   forward: Callable | None = None,
   ahead: bool = False,
@@ -62,36 +73,46 @@ def _jax(
   keep: bool = False,
   check: bool = True,
 ) -> harness.System:
+  """Returns one of JAX's ways to call a program.
+
+  Args:
+    forward: The function to compile; our network by default.
+    ahead: Whether the program is compiled ahead of time.
+    on_device: Whether the image is already on the device.
+    keep: Whether the result stays on the device.
+    check: Whether the result must equal that of the other systems.
+  """
   import jax
 
-  # There is no donating the image: no output is of its size and type.
+  # The image cannot be donated: no output has its size and type.
   jitted = jax.jit(forward or inference.deployed(_NETWORK))
   image = inference.make_images(_NETWORK, 1)
   call = jitted.lower(image).compile() if ahead else jitted
   fetch = jax.block_until_ready if keep else np.asarray
-  return _system(
+  return _make_system(
     lambda images: fetch(call(images)),
-    jax.device_put if on_device else lambda own: own,
+    jax.device_put if on_device else lambda image: image,
     check,
   )
 
 
-def _nothing() -> harness.System:
+def _make_nothing() -> harness.System:
+  """Returns a program that only converts its first ten pixels."""
   import jax.numpy as jnp
 
   forward = lambda images: images.reshape(1, -1)[:, :10].astype(jnp.float32)
-  return _jax(forward=forward, check=False)
+  return _make_jax(forward=forward, check=False)
 
 
-def _numpy() -> harness.System:
-  """What two products and a softmax take by themselves."""
+def _make_numpy() -> harness.System:
+  """Returns the network in NumPy: two products and a softmax."""
   import jax
   import networks
 
   params = jax.device_get(networks.make_variables(_NETWORK)['params'])
   layers = [
-    (np.asarray(own['kernel']), np.asarray(own['bias']))
-    for own in (params['hidden0'], params['logits'])
+    (np.asarray(params[name]['kernel']), np.asarray(params[name]['bias']))
+    for name in ('hidden0', 'logits')
   ]
   (w1, b1), (w2, b2) = layers
 
@@ -101,43 +122,45 @@ def _numpy() -> harness.System:
     x = np.exp(x - x.max())
     return x / x.sum()
 
-  return _system(predict)
+  return _make_system(predict)
 
 
-def _onnxruntime(write: Callable) -> harness.System:
-  import tempfile
-
+def _make_onnxruntime(write: Callable) -> harness.System:
+  """Returns ONNX Runtime on the file that `write` writes into a folder."""
   from kd_jax.export import onnx
 
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     write(_NETWORK, folder)
-    return _system(onnx.make_predict((folder / onnx.NETWORK).read_bytes()))
+    return _make_system(onnx.make_predict((folder / onnx.NETWORK).read_bytes()))
 
 
 MAKERS: dict[str, Callable[[], harness.System]] = {
-  'jit': _jax,
-  'on_device': functools.partial(_jax, on_device=True),
-  'compiled': functools.partial(_jax, ahead=True),
-  'compiled_on_device': functools.partial(_jax, ahead=True, on_device=True),
-  'synchronous': _jax,
-  'synchronous_compiled': functools.partial(_jax, ahead=True),
-  'one_thread': _jax,
-  'kept': functools.partial(_jax, keep=True),
-  'nothing': _nothing,
-  'nothing_synchronous': _nothing,
-  'numpy': _numpy,
-  'onnxruntime': functools.partial(_onnxruntime, inference.write_our_onnx),
+  'jit': _make_jax,
+  'on_device': functools.partial(_make_jax, on_device=True),
+  'compiled': functools.partial(_make_jax, ahead=True),
+  'compiled_on_device': functools.partial(
+    _make_jax, ahead=True, on_device=True
+  ),
+  'synchronous': _make_jax,
+  'synchronous_compiled': functools.partial(_make_jax, ahead=True),
+  'one_thread': _make_jax,
+  'kept': functools.partial(_make_jax, keep=True),
+  'nothing': _make_nothing,
+  'nothing_synchronous': _make_nothing,
+  'numpy': _make_numpy,
+  'onnxruntime': functools.partial(_make_onnxruntime, inference.write_our_onnx),
   'onnxruntime-torch': functools.partial(
-    _onnxruntime, inference.write_torch_onnx
+    _make_onnxruntime, inference.write_torch_onnx
   ),
 }
 
 
 def main() -> None:
-  args = harness.parser(__doc__, rounds=7).parse_args()
+  """Runs the benchmark, or one worker of the benchmark."""
+  args = harness.make_parser(__doc__, rounds=7).parse_args()
   if args.worker:
-    harness.worker(MAKERS[args.worker], ['1'])
+    harness.serve(MAKERS[args.worker], ['1'])
     return
   results = harness.compare(
     {
@@ -148,12 +171,11 @@ def main() -> None:
     },
     ['1'],
     rounds=args.rounds,
-    limits_of=(),
+    limit_systems=(),
     rtol=1e-3,
     atol=1e-5,
   )
-  del results['checks'], results['limits']
-  harness.write(
+  harness.write_record(
     args.out_dir,
     'serving',
     peers=('torch', 'onnxruntime', 'jax2onnx'),

@@ -1,11 +1,11 @@
-"""What workers gain: seeds side by side, over one by one.
+"""Measures how much --workers gains over training seeds one by one.
 
   make bench
 
-As many seeds of a student as this machine has cores, trained by one process and
-by a worker for each core, in turns; each time by a run of launch.py. What is
-compared is the seconds of the epochs: all of them of one process, those of the
-slowest of workers. The teacher's outputs are there before.
+Trains one seed of a student for each core of this machine, once in one process
+and once with a worker for each core, in turns; each time by a run of launch.py.
+Compares the seconds of the epochs: the sum over the seeds of one process, and
+the maximum over the workers. The teacher's outputs are stored beforehand.
 
 Writes results/bench-MACHINE-side_by_side.json.
 """
@@ -18,8 +18,9 @@ import sys
 import tempfile
 
 import harness
+import numpy as np
 
-# Recipe, and what makes a run of it a minute's.
+# Student: (recipe, overrides that make a run take about a minute).
 STUDENTS = {
   'h300': ('mnist.py:h300', ('--config.train.epochs=2',)),
   'ideal_stem_2': (
@@ -33,8 +34,17 @@ STUDENTS = {
 }
 
 
-def measure(runs_dir: pathlib.Path, student: str, seeds: int, workers: int):
-  """Returns seconds of the epochs of each seed."""
+def measure(
+  runs_dir: pathlib.Path, student: str, seeds: int, workers: int
+) -> list[float]:
+  """Runs launch.py, and returns the seconds of the epochs of each seed.
+
+  Args:
+    runs_dir: Folder that keeps the teachers between runs.
+    student: A student of STUDENTS.
+    seeds: Number of seeds.
+    workers: Number of workers.
+  """
   recipe, overrides = STUDENTS[student]
   with tempfile.TemporaryDirectory(dir=runs_dir) as workdir:
     subprocess.run(
@@ -53,46 +63,48 @@ def measure(runs_dir: pathlib.Path, student: str, seeds: int, workers: int):
       check=True,
     )
     record = json.loads(pathlib.Path(workdir, 'run/run.json').read_text())
-  return [own['time']['train_s'] for own in record['students']]
+  return [trained['time']['train_s'] for trained in record['students']]
+
+
+def _summarize(seconds: dict[str, list[float]]) -> dict[str, dict]:
+  """Returns quartiles of the seconds, and of their ratios round by round."""
+  from kd_jax.benchmark import timing
+
+  gain = np.divide(seconds['one_by_one'], seconds['side_by_side'])
+  return {
+    how: timing.quartiles(values)
+    for how, values in (seconds | {'gain': gain}).items()
+  }
 
 
 def main() -> None:
-  parser = harness.parser(__doc__, rounds=3)
+  """Runs the benchmark."""
+  parser = harness.make_parser(__doc__, rounds=3)
   parser.add_argument('--students', nargs='*', default=list(STUDENTS))
   args = parser.parse_args()
-  from kd_jax.benchmark import timing
   from kd_jax.runtime import environment
 
   seeds = environment.describe()['cores']
   seconds = {
-    name: {'one_by_one': [], 'side_by_side': []} for name in args.students
+    student: {'one_by_one': [], 'side_by_side': []} for student in args.students
   }
   with tempfile.TemporaryDirectory() as folder:
     runs_dir = pathlib.Path(folder)
-    for name in args.students:  # The teacher, and the programs.
-      measure(runs_dir, name, 1, 1)
+    for student in args.students:  # Makes the teacher; compiles the programs.
+      measure(runs_dir, student, 1, 1)
     for _ in range(args.rounds):
-      for name, own in seconds.items():
-        own['one_by_one'].append(sum(measure(runs_dir, name, seeds, 1)))
-        own['side_by_side'].append(max(measure(runs_dir, name, seeds, seeds)))
-        print(name, own, flush=True)
-  harness.write(
+      for student, taken in seconds.items():
+        one_by_one = measure(runs_dir, student, seeds, 1)
+        taken['one_by_one'].append(sum(one_by_one))
+        side_by_side = measure(runs_dir, student, seeds, seeds)
+        taken['side_by_side'].append(max(side_by_side))
+        print(student, taken, flush=True)
+  harness.write_record(
     args.out_dir,
     'side_by_side',
     seeds=seeds,
     side_by_side={
-      name: {how: timing.quartiles(taken) for how, taken in own.items()}
-      | {
-        'gain': timing.quartiles(
-          [
-            one / side
-            for one, side in zip(
-              own['one_by_one'], own['side_by_side'], strict=True
-            )
-          ]
-        )
-      }
-      for name, own in seconds.items()
+      student: _summarize(taken) for student, taken in seconds.items()
     },
   )
 

@@ -1,12 +1,12 @@
-"""From the command to the end of the first epoch, first and second time.
+"""Times launch.py from the command to the end of the first epoch.
 
   make bench
 
-`launch.py` trains one student for an epoch of one step, on teacher logits of a
-file and data made on the spot: all else is as in any run. What counts is when
-that step, and the evaluation of the student after it, are written down. `cold`
-has an empty cache of compiled programs, `warm` has what an earlier process left
-there. They take turns.
+`launch.py` trains one student for an epoch of one step, on teacher logits from
+a file and on generated data; everything else is as in any run. The clock stops
+when the metrics of that epoch, which include an evaluation, are written. `cold`
+starts with an empty cache of compiled programs, `warm` with the programs of an
+earlier process. The two take turns.
 
 Writes results/bench-MACHINE-start_up.json.
 """
@@ -24,7 +24,7 @@ import harness
 import numpy as np
 
 NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline')
-# Of the recipe that has it: its recipe, data, and a batch.
+# Network: (recipe, data, batch size).
 RECIPES = {
   'h300': ('mnist.py:h300', 'generated', 32),
   'ideal_stem_2': ('cifar.py:ideal,stride_at=stem', 'generated_rgb', 100),
@@ -34,7 +34,15 @@ RECIPES = {
 
 
 def measure(network: str, cache: str) -> dict[str, float]:
-  """Returns seconds from the command to the end of the epoch, and of all."""
+  """Times one run of launch.py.
+
+  Args:
+    network: A network of RECIPES.
+    cache: Folder of the cache of compiled programs.
+  Returns:
+    Seconds: 'first_epoch_s' from the command to the end of the epoch,
+    'compile_s' of compilation in the epoch, 'run_s' of the whole run.
+  """
   recipe, data, batch = RECIPES[network]
   with tempfile.TemporaryDirectory() as folder:
     logits = pathlib.Path(folder, 'logits.npz')
@@ -72,34 +80,30 @@ def measure(network: str, cache: str) -> dict[str, float]:
 
 
 def main() -> None:
-  parser = harness.parser(__doc__, rounds=5)
+  """Runs the benchmark."""
+  parser = harness.make_parser(__doc__, rounds=5)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   args = parser.parse_args()
-  from kd_jax.benchmark import timing
-
-  seconds = {network: {'cold': [], 'warm': []} for network in args.networks}
+  runs = {network: {'cold': [], 'warm': []} for network in args.networks}
   with tempfile.TemporaryDirectory() as warm:
     for network in args.networks:
       measure(network, warm)
     for done in range(args.rounds):
-      for network, own in seconds.items():
-        for which in random.Random(done).sample(['cold', 'warm'], 2):
+      for network, by_state in runs.items():
+        for state in random.Random(done).sample(['cold', 'warm'], 2):
           with tempfile.TemporaryDirectory() as cold:
-            cache = {'cold': cold, 'warm': warm}[which]
-            own[which].append(measure(network, cache))
-        print(network, own['cold'][-1], own['warm'][-1], flush=True)
-  harness.write(
+            cache = {'cold': cold, 'warm': warm}[state]
+            by_state[state].append(measure(network, cache))
+        print(network, by_state['cold'][-1], by_state['warm'][-1], flush=True)
+  harness.write_record(
     args.out_dir,
     'start_up',
     start_up={
       network: {
-        cache: {
-          stage: timing.quartiles([run[stage] for run in runs])
-          for stage in runs[0]
-        }
-        for cache, runs in own.items()
+        state: harness.quartiles_by_key(measured)
+        for state, measured in by_state.items()
       }
-      for network, own in seconds.items()
+      for network, by_state in runs.items()
     },
   )
 

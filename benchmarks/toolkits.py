@@ -1,61 +1,47 @@
-"""Steps of toolkits for distillation, as they run them."""
+"""Training steps of toolkits for distillation, run by their own code."""
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import nn
+from torchdistill.core import distillation
+
+# Importing the losses registers KDLoss and WeightedSumLoss.
+from torchdistill.losses import high_level, mid_level  # noqa: F401
+
 
 def torchdistill_step(
-  student,
-  teacher,
+  student: nn.Module,
+  teacher: nn.Module,
   *,
   optimizer: tuple[str, dict[str, Any]],
   temperature: float,
   ce_weight: float,
   kd_weight: float,
-) -> Callable:
-  """Returns (images, labels) -> loss: a step of torchdistill's own program.
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+  """Returns one training step of torchdistill's distillation box.
 
-  Its box calls the teacher and the student, adds up the terms of its loss, and
-  steps; what its loaders of data cost is left out, as it is of other systems.
+  The box calls the teacher and the student, adds up the terms of its loss, and
+  updates the student. The cost of torchdistill's data loaders is left out, as
+  it is for the other systems.
 
   Args:
-    student, teacher: torch modules.
-    optimizer: its name and arguments.
-    temperature: of its `KDLoss`.
-    ce_weight: of the cross-entropy on labels.
-    kd_weight: of temperature**2 times the divergence from the teacher.
+    student: The network that learns.
+    teacher: The network that is called in every step.
+    optimizer: Name and arguments of the optimizer.
+    temperature: Temperature of `KDLoss`.
+    ce_weight: Weight of the cross-entropy on labels.
+    kd_weight: Weight of temperature**2 times the divergence from the teacher.
+  Returns:
+    (images, labels) -> loss, a tensor of rank 0.
   """
-  import torch
-  from torchdistill.core import distillation
-  from torchdistill.losses import high_level, mid_level  # noqa: F401  (register)
-
-  name, arguments = optimizer
-  ends = {
-    f'{network}_module_{end}': value
-    for network in ('student', 'teacher')
-    for end, value in (('path', '.'), ('io', 'output'))
-  }
-  loss = {
-    'key': 'KDLoss',
-    'kwargs': ends
-    | {'temperature': temperature, 'alpha': ce_weight, 'beta': kd_weight},
-  }
-  terms = {'kd': {'criterion': loss, 'weight': 1.0}}
+  config = _box_config(
+    optimizer,
+    {'temperature': temperature, 'alpha': ce_weight, 'beta': kd_weight},
+  )
   box = distillation.get_distillation_box(
-    teacher,
-    student,
-    {},
-    {
-      'num_epochs': 1,
-      'teacher': {'forward_proc': 'forward_batch_only', 'requires_grad': False},
-      'student': {'forward_proc': 'forward_batch_only'},
-      'optimizer': {'key': name, 'kwargs': dict(arguments)},
-      'criterion': {'key': 'WeightedSumLoss', 'kwargs': {'sub_terms': terms}},
-    },
-    torch.device('cpu'),
-    None,
-    False,
-    1.0,
+    teacher, student, {}, config, torch.device('cpu'), None, False, 1.0
   )
 
   def step(images, labels):
@@ -65,3 +51,24 @@ def torchdistill_step(
     return loss.detach()
 
   return step
+
+
+def _box_config(
+  optimizer: tuple[str, dict[str, Any]], loss_options: dict[str, float]
+) -> dict[str, Any]:
+  """Returns the config of a box with a `KDLoss` on the networks' outputs."""
+  name, arguments = optimizer
+  ends = {
+    f'{network}_module_{end}': value
+    for network in ('student', 'teacher')
+    for end, value in (('path', '.'), ('io', 'output'))
+  }
+  loss = {'key': 'KDLoss', 'kwargs': ends | loss_options}
+  terms = {'kd': {'criterion': loss, 'weight': 1.0}}
+  return {
+    'num_epochs': 1,
+    'teacher': {'forward_proc': 'forward_batch_only', 'requires_grad': False},
+    'student': {'forward_proc': 'forward_batch_only'},
+    'optimizer': {'key': name, 'kwargs': dict(arguments)},
+    'criterion': {'key': 'WeightedSumLoss', 'kwargs': {'sub_terms': terms}},
+  }
