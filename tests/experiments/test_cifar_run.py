@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cifar
+from configs import cifar, cifar_teachers
 from kd_jax import data
 from kd_jax.experiments import experiment
 from kd_jax.report import report
@@ -315,7 +315,7 @@ def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
   with pytest.raises(errors.UserError, match="distill.hint: no layer 'stage9'"):
     _run(config, folder, 'no-such-layer')
   config.teacher.retrain = False
-  config.teacher.shipped = cifar.TEACHER
+  config.teacher.shipped = cifar_teachers.TEACHER
   with pytest.raises(errors.UserError, match='holds logits alone'):
     _run(config, folder, 'no-features')
 

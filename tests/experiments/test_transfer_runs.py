@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from configs import common, theory
+from configs import tables, theory
 from kd_jax import data, validation
 from kd_jax.experiments import experiment
 from kd_jax.report import plots, report
@@ -28,7 +28,7 @@ def _config(rows):
   config.student.hidden = (32,)
   config.teacher.model.dropout_rate = 0.0
   config.teacher.train.update(epochs=15, augmentation='none', batch_size=32)
-  config = common.table(config, rows)
+  config = tables.make_table(config, rows)
   config.paper = {'without_3': {'accuracy': 97.94, 'errors': '206 (133)'}}
   config.lock()
   return config

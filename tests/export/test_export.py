@@ -15,7 +15,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import common, mnist
+from configs import mnist, tables
 from kd_jax import data, predict
 from kd_jax.data import preprocessing
 from kd_jax.experiments import experiment
@@ -43,7 +43,7 @@ def _run(tmp_path_factory):
     'h50': {},
     'int8': {'student.hidden': (20,), 'student.arithmetic': 'int8'},
   }
-  config = common.table(config, rows)
+  config = tables.make_table(config, rows)
   experiment.run(config, workdir=folder / 'run', teachers_dir=folder)
   return folder / 'run'
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import references
 
-from configs import common
+from configs import base
 from kd_jax import losses, models
 from kd_jax.methods import adversarial, attacks
 from kd_jax.training import build, objectives, optimizers, steps
@@ -70,7 +70,7 @@ def test_an_attack_is_in_shares_of_the_range():
 
 
 def _step(method, options=None):
-  section = common.mlp((16,))
+  section = base.mlp((16,))
   module = build.model(section, 4)
   task = build.task(section, section, 'unit', 4, (3, 3, 1))
   objective = objectives.make_objective({method: options or {}}, task=task)
