@@ -1,6 +1,7 @@
-"""Runs a recipe: python launch.py --config=configs/mnist.py:table1
+"""Runs a recipe of configs/ and prints the report.
 
-`python launch.py --list` lists the recipes.
+python launch.py --config=configs/mnist.py:table1
+python launch.py --list
 """
 
 import importlib.util
@@ -8,54 +9,74 @@ import os
 import pathlib
 import re
 import sys
+import types
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
 from kd_jax.runtime import errors, host_memory
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'FILE.py:RECIPE,ARGUMENT=VALUE,... of the run.'
+  'config',
+  None,
+  'The recipe of the run: FILE.py:RECIPE,ARGUMENT=VALUE,... '
+  'Override a field with --config.FIELD=VALUE.',
 )
-_LIST = flags.DEFINE_bool('list', False, 'List the recipes and stop.')
+_LIST = flags.DEFINE_bool('list', False, 'Lists the recipes and stops.')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run; by default RUNS_DIR and its name.'
+  'workdir',
+  None,
+  'The folder of the run. By default, the folder in RUNS_DIR that has the '
+  "run's name.",
 )
 _RUNS_DIR = flags.DEFINE_string(
-  'runs_dir', 'runs', 'Folder of the runs, and of the teachers they share.'
+  'runs_dir', 'runs', 'The folder of all runs and of the teachers they share.'
 )
 _DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, 'Folder of prepared data; a per-user cache by default.'
+  'data_dir',
+  None,
+  "The folder of prepared data. By default, a folder in the user's cache.",
 )
 _WORKERS = flags.DEFINE_integer(
   'workers',
   1,
-  'Processes that train the students of a run side by side, each with its '
-  "share of the CPU's cores, or a GPU of its own.",
+  'The number of processes that train students side by side. Each process gets '
+  "an equal share of the CPU's cores, and a GPU of its own if the machine has "
+  'enough GPUs.',
   lower_bound=1,
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
-  'This is one of several processes of the run; how many, and which, is what '
-  'the cluster announces (a TPU pod, Slurm, MPI, Kubernetes).',
+  'Makes this process one of several processes of the run. The cluster (a TPU '
+  'pod, Slurm, MPI, Kubernetes) announces their number and the index of this '
+  'process.',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT of the first process, where none announces.'
+  'coordinator',
+  None,
+  'HOST:PORT of the first process of the run, if no cluster announces it.',
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many processes the run has, likewise.'
+  'num_processes',
+  None,
+  'The number of processes of the run, if no cluster announces it.',
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Which of them this is, counted from 0, likewise.'
+  'process_id',
+  None,
+  'The index of this process, counted from 0, if no cluster announces it.',
 )
 _SOURCE_DIR = flags.DEFINE_string(
-  'source_dir', None, 'Folder to look for the data in before downloading.'
+  'source_dir',
+  None,
+  'A folder that is searched for data files before they are downloaded.',
 )
 
 
-def _load(path: pathlib.Path):
+def _load(path: pathlib.Path) -> types.ModuleType:
+  """Imports a file as a module."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -71,8 +92,17 @@ def _list_recipes() -> None:
 def parse_flags(
   argv: list[str], values: flags.FlagValues = flags.FLAGS
 ) -> list[str]:
-  """Parses the flags; a mistake in them ends in a line, not a traceback."""
-  # Else each override would be said to be defined twice.
+  """Parses the flags; a mistake ends the program with one line.
+
+  Args:
+    argv: the command line, with the program's name.
+    values: the flags that are set.
+  Returns:
+    The arguments that are not flags, with the program's name.
+  Raises:
+    SystemExit: if a flag, a field or a value is wrong.
+  """
+  # Otherwise the error would be that every override is defined twice.
   if sum(re.match(r'--?config(=|$)', arg) is not None for arg in argv) > 1:
     sys.exit('error: --config is given more than once; a run has one recipe')
   try:
@@ -91,13 +121,13 @@ def parse_flags(
 
 
 def _unknown_field(argv: list[str]) -> str | None:
-  """Names the first override of a field that is not there, if there is one."""
-  given = ' '.join(argv)
-  source = re.search(r'--?config[= ]([^:\s]+)(?::(\S+))?', given)
+  """Describes the first override of an unknown field; None if all are known."""
+  command = ' '.join(argv)
+  source = re.search(r'--?config[= ]([^:\s]+)(?::(\S+))?', command)
   if source is None:
     return None
   config = _load(pathlib.Path(source[1])).get_config(source[2])
-  for field in re.findall(r'--?(?:no)?config\.([\w.]+)', given):
+  for field in re.findall(r'--?(?:no)?config\.([\w.]+)', command):
     section, path = config, 'config'
     for key in field.split('.'):
       if key not in section:
@@ -109,8 +139,16 @@ def _unknown_field(argv: list[str]) -> str | None:
   return None
 
 
-def _workdir(config) -> pathlib.Path:
-  """Returns the run's folder: its name, marked if fields were overridden."""
+def _runs_dir() -> pathlib.Path:
+  return pathlib.Path(_RUNS_DIR.value).expanduser()
+
+
+def _workdir(config: ConfigDict) -> pathlib.Path:
+  """Returns the run's folder.
+
+  Without --workdir, the folder has the run's name. If overridden fields can
+  change a student, a digest of the overrides follows the name.
+  """
   from kd_jax.experiments import experiment
   from kd_jax.runtime import files
 
@@ -127,12 +165,8 @@ def _workdir(config) -> pathlib.Path:
   return _runs_dir() / f'{config.name}{mark}'
 
 
-def _runs_dir() -> pathlib.Path:
-  return pathlib.Path(_RUNS_DIR.value).expanduser()
-
-
 def _join_processes() -> None:
-  """Makes this process one of several, if the flags say so."""
+  """Connects this process to the other processes of a distributed run."""
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   if not _DISTRIBUTED.value and given == (None, None, None):
     return
@@ -143,10 +177,11 @@ def _join_processes() -> None:
     os.environ['TQDM_DISABLE'] = '1'
 
 
-def _share_machine() -> bool:
-  """Has workers train the students, or takes this worker's share.
+def _share_machine(config: ConfigDict) -> bool:
+  """Starts the workers of --workers, or takes this worker's share.
 
-  Returns whether this process is only a part of the run.
+  Returns:
+    Whether this process is a worker. If not, all workers have ended.
   """
   from kd_jax.runtime import workers
 
@@ -158,63 +193,73 @@ def _share_machine() -> bool:
         'error: --workers: processes of a --distributed run take every step '
         'together; leave one of the two out'
       )
-    if 'rows' not in _CONFIG.value:
+    if 'rows' not in config:
       sys.exit(
-        f'error: --workers={_WORKERS.value}: {_CONFIG.value.name} has no '
-        'students to share out'
+        f'error: --workers={_WORKERS.value}: {config.name} has no students to '
+        'share out; leave --workers out'
       )
     workers.run(sys.argv, _WORKERS.value)
   return False
 
 
+def _run(config: ConfigDict) -> str | None:
+  """Runs a config.
+
+  Returns:
+    The report's summary; None if another process prints the summary.
+  """
+  # Workers and processes must be set up before JAX computes anything.
+  is_worker = _share_machine(config)
+  _join_processes()
+  # These imports take seconds. --list, --help and a mistyped flag need none.
+  from kd_jax.experiments import experiment
+  from kd_jax.report import report
+  from kd_jax.runtime import compilation_cache, environment, logs, processes
+  from kd_jax.theory import run_theory
+
+  environment.check_device()
+  logs.log_own_lines()
+  compilation_cache.enable()
+  workdir = _workdir(config)
+  with processes.guard(), errors.naming_memory():
+    if 'experiment' in config:
+      record = run_theory.run_theory(config, workdir=workdir)
+    else:
+      record = experiment.run(
+        config,
+        workdir=workdir,
+        teachers_dir=_runs_dir() / 'teachers',
+        data_dir=_DATA_DIR.value,
+        source_dir=_SOURCE_DIR.value,
+      )
+  if is_worker or not processes.is_first():
+    return None
+  return (
+    f'{report.summary(record)}\n{workdir}/report.md has the rest, with plots.'
+  )
+
+
 def main(argv: list[str]) -> None:
-  """Runs the config; the report is printed, and kept in the run's folder."""
+  """Runs the config of the flags, or lists the recipes."""
   if len(argv) > 1:
-    sys.exit(f'error: {argv[1]!r} is no flag; see --help')
+    sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
   if _LIST.value:
     _list_recipes()
     return
   if _CONFIG.value is None:
     sys.exit(
-      'error: which run? --config=configs/FILE.py:RECIPE; --list names them'
+      'error: there is no --config: expected --config=configs/FILE.py:RECIPE; '
+      '--list lists the recipes'
     )
   try:
-    # Before anything is computed.
-    is_part = _share_machine()
-    _join_processes()
-    # Imported late, so that --list, --help and a mistyped flag answer at once.
-    from kd_jax.experiments import experiment
-    from kd_jax.report import run_report
-    from kd_jax.runtime import (
-      compilation_cache,
-      environment,
-      logs,
-      processes,
-    )
-    from kd_jax.theory import theory
-
-    environment.check_device()
-    logs.log_own_lines()
-    compilation_cache.enable()
-    workdir = _workdir(_CONFIG.value)
-    with processes.guard(), errors.naming_memory():
-      if 'experiment' in _CONFIG.value:
-        record = theory.run(_CONFIG.value, workdir=workdir)
-      else:
-        record = experiment.run(
-          _CONFIG.value,
-          workdir=workdir,
-          teachers_dir=_runs_dir() / 'teachers',
-          data_dir=_DATA_DIR.value,
-          source_dir=_SOURCE_DIR.value,
-        )
+    summary = _run(_CONFIG.value)
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')
-  if processes.is_first() and not is_part:
-    print(run_report.summary(record))
-    print(f'{workdir}/report.md has the rest, with plots.')
+  if summary is not None:
+    print(summary)
 
 
 if __name__ == '__main__':
-  host_memory.keep_freed_memory()  # First of all: see there.
+  # This comes first, because it has no effect once threads are running.
+  host_memory.keep_freed_memory()
   app.run(main, flags_parser=parse_flags)

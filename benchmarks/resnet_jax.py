@@ -26,7 +26,7 @@ def make(
   Args:
     network: The student.
     system: A system of the table; names the type, and a live teacher.
-    arithmetic: The student's field of this name.
+    quantization: The student's field of this name.
   """
   live = 'live' in system
   dtype = 'bfloat16' if 'bfloat16' in system else 'float32'

@@ -5,20 +5,28 @@
   python launch.py --config=configs/mnist.py:table1,protocol=as_written
   python launch.py --config=configs/mnist.py:h300
 
-Arguments: seeds=N; protocol=as_coded (what the authors' program does) or
-as_written (what the paper says); teacher_dropout=false for the reading in
-which Keras left the teacher's dropout off; smoke=true to finish in seconds.
+Arguments:
+  seeds=N: students of each row.
+  protocol: as_coded (the authors' program) or as_written (the paper's text).
+  teacher_dropout=false: the reading in which Keras left the teacher's dropout
+    off.
+  method=NAME: a method of kd_jax/methods, or several joined by +. The default,
+    response, keeps the method of the protocol.
+  smoke=true: a run that finishes in seconds.
 
-On two CPU cores the teacher takes two to three minutes, once, and a table's
-twelve students one to two minutes a seed. Expected accuracy: README.md.
+On two CPU cores, the teacher takes two to three minutes, once. The twelve
+students of the table take one to two minutes a seed. README.md has the expected
+accuracies.
 """
+
+from typing import Any
 
 from ml_collections import config_dict
 
-from configs import common
+from configs import arguments, base, method_comparison, tables
 
-# As Table 1 prints them: hidden units, temperature, epochs, batch size; then
-# accuracy (%), training time (s), inference time teacher / student.
+# As printed: hidden units, temperature, epochs, batch size; then accuracy (%),
+# training time (s), and the ratio of inference times teacher / student.
 TABLE1 = {
   'h50': (50, 3.5, 3, 32, 95.97, 30.998, 315.332),
   'h300_b16': (300, 3.5, 3, 16, 97.24, 95.715, 138.753),
@@ -30,11 +38,12 @@ TABLE1 = {
   'h300_e5': (300, 3.5, 5, 32, 97.23, 247.926, 116.654),
   'h600': (600, 3.5, 3, 32, 97.21, 103.010, 38.005),
 }
-# The control: the same student and schedule on labels, without a teacher. The
-# paper's template had it; the paper dropped it.
+# Rows that have a control: the same student and schedule, on labels, without a
+# teacher. The template of the paper's program had the control; the paper has
+# not.
 HARD_LABELS = ('h50', 'h300', 'h600')
 TEACHER_TEMPERATURE = 3.5
-TEACHER_ACCURACY = 97.41  # %, as the paper prints it
+TEACHER_ACCURACY = 97.41  # %, as printed
 PROTOCOLS = ('as_coded', 'as_written')
 
 RECIPES = {
@@ -48,13 +57,15 @@ RECIPES = {
     f'{row}_hard': f'the control of {row}: hard labels, no teacher'
     for row in HARD_LABELS
   },
-  'methods': 'every distillation method that needs no maps, on 300 units',
-  'methods_grid': 'each of them at several weights, on held-out images',
+  'methods': 'every distillation method that needs no feature maps, on 300 '
+  'hidden units',
+  'methods_grid': 'each of these methods at several weights, on held-out '
+  'images',
 }
-_OF_METHODS = ('methods', 'methods_grid')
-# In percent of the default weights: the best of `methods_grid`, as results/ has
-# it; of equals the default (Adam takes no notice of the weight of `ard`, which
-# is all of its loss).
+_COMPARISONS = ('methods', 'methods_grid')
+# In percent of the default weights: the best of the recipe `methods_grid`, as
+# results/ records them. If several weights are equally good, the default: Adam
+# is invariant to the weight of `ard`, whose loss has no other term.
 METHOD_WEIGHTS: dict[str, int] = {
   'kl': 10,
   'soft_cross_entropy': 300,
@@ -78,10 +89,90 @@ METHOD_WEIGHTS: dict[str, int] = {
 }
 
 
-def _rows(protocol: str) -> dict[str, dict]:
-  """Each row of Table 1, and each control, as fields of the config."""
-  # As coded, T stands inside the student, which is used with it; as written,
-  # it is the temperature of the distillation loss.
+def get_config(arg: str | None = None) -> config_dict.ConfigDict:
+  """Returns the config of `RECIPE,ARGUMENT=VALUE,...`.
+
+  Args:
+    arg: the text after the colon of `--config`; None for the first recipe.
+  Raises:
+    ConfigError: if the recipe, an argument or a value is unknown.
+  """
+  recipe, args = arguments.parse_arg(
+    arg,
+    RECIPES,
+    seeds=1,
+    protocol='as_coded',
+    teacher_dropout=True,
+    method=method_comparison.PROTOCOL_METHOD,
+    smoke=False,
+  )
+  arguments.check_choice(args, 'protocol', PROTOCOLS)
+  if recipe in _COMPARISONS:
+    args.protocol = 'as_written'
+  config = _base(_name(recipe, args), args.protocol, args.teacher_dropout)
+  config.seeds = args.seeds
+  method_comparison.use_method(config, args.method)
+  rows = _rows(args.protocol)
+  if recipe == 'table1':
+    tables.make_table(config, rows)
+  elif recipe in _COMPARISONS:
+    _compare_methods(config, on_grid=recipe == 'methods_grid')
+  else:
+    tables.make_row(config, recipe, rows[recipe])
+  _add_paper(config)
+  if args.smoke:
+    _shrink(config)
+  return config
+
+
+def _name(recipe: str, args: config_dict.ConfigDict) -> str:
+  """Returns the name of the run: the recipe and the given arguments."""
+  parts = ['mnist', recipe, args.protocol]
+  if not args.teacher_dropout:
+    parts.append('no_teacher_dropout')
+  if args.method != method_comparison.PROTOCOL_METHOD:
+    parts.append(args.method)
+  if args.smoke:
+    parts.append('smoke')
+  return '-'.join(parts)
+
+
+def _base(
+  name: str, protocol: str, teacher_dropout: bool
+) -> config_dict.ConfigDict:
+  """Returns the fields that all recipes share, before the recipe's changes."""
+  as_coded = protocol == 'as_coded'
+  return base.base(
+    name=name,
+    dataset='mnist',
+    teacher=base.Network(
+      model=base.conv_net(
+        filters=(32,),
+        hidden=(1200, 1200),
+        dropout_rate=0.5 if teacher_dropout else 0.0,
+        temperature=TEACHER_TEMPERATURE if as_coded else 1.0,
+      ),
+      train=base.training(
+        epochs=1, batch_size=32, holdout_fraction=0.2 if as_coded else 0.0
+      ),
+      optim=base.optimizer('adam', 1e-3),
+      distill=base.hard_labels(),
+    ),
+    student=base.Network(
+      model=base.mlp((300,)),
+      train=base.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
+      optim=base.optimizer('adam', 1e-3),
+      distill=base.distillation(
+        method='soft_cross_entropy' if as_coded else 'kl'
+      ),
+    ),
+  )
+
+
+def _rows(protocol: str) -> dict[str, dict[str, Any]]:
+  """Returns the fields of each row of Table 1 and of each control."""
+  # As coded, the student's logits are divided by the temperature in training
+  # and in inference. As written, it is the distillation loss's temperature.
   temperature_field = {
     'as_coded': 'student.temperature',
     'as_written': 'distill.temperature',
@@ -103,65 +194,35 @@ def _rows(protocol: str) -> dict[str, dict]:
   return rows
 
 
-def _base(name: str, protocol: str, teacher_dropout: bool):
-  as_coded = protocol == 'as_coded'
-  return common.base(
-    name=name,
-    dataset='mnist',
-    teacher_model=common.conv_net(
-      filters=(32,),
-      hidden=(1200, 1200),
-      dropout_rate=0.5 if teacher_dropout else 0.0,
-      temperature=TEACHER_TEMPERATURE if as_coded else 1.0,
-    ),
-    teacher_train=common.training(
-      epochs=1, batch_size=32, holdout_fraction=0.2 if as_coded else 0.0
-    ),
-    teacher_optim=common.optimizer('adam', 1e-3),
-    student=common.mlp((300,)),
-    train=common.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
-    optim=common.optimizer('adam', 1e-3),
-    distill=common.distillation(
-      method='soft_cross_entropy' if as_coded else 'kl'
-    ),
-  )
+def _compare_methods(config: config_dict.ConfigDict, *, on_grid: bool) -> None:
+  """Gives all methods one student, one teacher and one schedule.
 
-
-def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """Returns the config of `RECIPE,argument=value,...`."""
-  recipe, args = common.parse_arg(
-    arg,
-    RECIPES,
-    seeds=1,
-    protocol='as_coded',
-    teacher_dropout=True,
-    method='response',
-    smoke=False,
+  Args:
+    config: the config, by the protocol as_written; changed in place.
+    on_grid: whether each method has a row for each weight of the grid. The
+      rows are then tested on held-out training images.
+  """
+  config.update_from_flattened_dict(_rows('as_written')['h300_t10'])
+  config.distill.method = 'kl'
+  config.distill.temperature = 4.0
+  config.distill.ce_weight = 1.0
+  # These two methods need feature maps, which an MLP has not.
+  rows = method_comparison.method_rows(
+    {'student.hidden': (600, 600)}, without=('attention', 'review')
   )
-  if args.protocol not in PROTOCOLS:
-    raise common.ConfigError(
-      f'unknown protocol {args.protocol!r}; '
-      f'the protocols are: {", ".join(PROTOCOLS)}'
-    )
-  if recipe in _OF_METHODS:
-    args.protocol = 'as_written'
-  name = '-'.join(
-    ['mnist', recipe, args.protocol]
-    + ([] if args.teacher_dropout else ['no_teacher_dropout'])
-    + ([] if args.method == 'response' else [args.method])
-    + (['smoke'] if args.smoke else [])
-  )
-  config = _base(name, args.protocol, args.teacher_dropout)
-  config.seeds = args.seeds
-  common.use_method(config, args.method)
-  rows = _rows(args.protocol)
-  if recipe == 'table1':
-    common.table(config, rows)
-  elif recipe in _OF_METHODS:
-    _compare_methods(config, on_grid=recipe == 'methods_grid')
+  if on_grid:
+    config.data.holdout_examples = 10000
+    config.benchmark.enabled = False
+    rows = method_comparison.grid_rows(rows)
   else:
-    config.update_from_flattened_dict(rows[recipe])
-    config.rows = config_dict.create(**{recipe: config_dict.ConfigDict()})
+    method_comparison.use_weights(config, METHOD_WEIGHTS)
+    config.eval.attacked_examples = 1000
+    config.benchmark.steps_against = 'kl'
+  tables.make_table(config, rows)
+
+
+def _add_paper(config: config_dict.ConfigDict) -> None:
+  """Adds the figures of Table 1 for the config's rows."""
   for row in config.rows:
     if row in TABLE1:
       *_, accuracy, train_s, ratio = TABLE1[row]
@@ -169,37 +230,10 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
         accuracy=accuracy, train_s=train_s, inference_ratio=ratio
       )
   config.paper.teacher = config_dict.create(accuracy=TEACHER_ACCURACY)
-  if args.smoke:
-    _shrink(config)
-  return config
 
 
-def _compare_methods(config, *, on_grid: bool) -> None:
-  """One student, teacher and schedule for all methods: those as written.
-
-  On the grid each method has several weights, and what is tested on is held out
-  of the training images.
-  """
-  config.update_from_flattened_dict(_rows('as_written')['h300_t10'])
-  config.distill.method = 'kl'
-  config.distill.temperature = 4.0
-  config.distill.ce_weight = 1.0
-  rows = common.method_rows(
-    {'student.hidden': (600, 600)}, without=('attention', 'review')
-  )
-  if on_grid:
-    config.data.holdout_examples = 10000
-    config.benchmark.enabled = False
-    rows = common.grid_rows(rows)
-  else:
-    common.use_weights(config, METHOD_WEIGHTS)
-    config.eval.attacked_examples = 1000
-    config.benchmark.steps_against = 'kl'
-  common.table(config, rows)
-
-
-def _shrink(config) -> None:
-  """The same job, end to end, in seconds."""
+def _shrink(config: config_dict.ConfigDict) -> None:
+  """Shrinks a run so that it finishes in seconds."""
   config.data.train_examples = 1024
   config.data.test_examples = 512
   config.teacher.model.hidden = (64, 64)

@@ -7,45 +7,58 @@
   python launch.py --config=configs/theory.py:missing_digit,seeds=3
   python launch.py --config=configs/theory.py:random_data,seeds=3
 
-Arguments: smoke=true for fewer samples or epochs; seeds=N, of the three that
-train students on MNIST, whose teacher comes with the project (`teacher` trains
-it); of hinton's 800-800 alone, epochs=N, the pair for so many epochs, and
-teacher_epochs=N, soft targets of a teacher that is first trained for so many.
+Arguments:
+  smoke=true: fewer samples, or fewer epochs.
+  seeds=N: students of each row; for the recipes that train students on MNIST.
+    Their teacher comes with the project; the recipe `teacher` trains it.
+  epochs=N: for `hinton` alone: only the two students of 800-800 units, trained
+    for N epochs.
+  teacher_epochs=N: for `hinton` alone: only the student of soft targets, from a
+    teacher that is first trained for N epochs.
 
-Expected, whatever the seed. `lemma1`: nothing is left over but rounding; slopes
-of -1; no sample further than some four standard errors; Bayes / empirical 1 for
-deterministic labels, below 1 otherwise, and none where the loss is constant.
-`lemma2`: no ratio above 1, and 1 for p* alone; the bound of a teacher that
-gives hard labels is above what any squared error can be. `bayes_teacher`:
-students of p* lead those of labels at every N; how near to p* students come
-follows their teacher's squared distance to p* where N is small (rank
-correlation above 0.8), that of its mean over its noise where N is large (above
-0.9), and its accuracy at no N. `hinton`: test errors of 132 with hard labels,
-90 with soft targets, of a teacher that makes 80 (teacher_epochs=20: 109 of one
-that makes 103; 150: 87 of one that makes 75); with 300 units 136 at T = 1
-and 107 at T = 8, with 30 units 318 and 370. `random_data`: 32 % from clothes,
-14 % from shuffled pixels, 12 % from noise, under 2 % of a wrong teacher.
+Expected results, for any seed:
+  lemma1: the column "what is left over" is rounding error. The slopes are -1.
+    No sample is further away than about four standard errors. The ratio Bayes /
+    empirical is 1 for deterministic labels and below 1 for others. If the loss
+    is constant, the ratio is undefined.
+  lemma2: no ratio to the bound is above 1, and the ratio is 1 for p* alone. For
+    a teacher of hard labels, the bound exceeds the largest possible squared
+    error.
+  bayes_teacher: students of p* are better than students of labels at every N.
+    For small N, a student's divergence from p* follows the squared distance of
+    its teacher from p* (rank correlation above 0.8). For large N, the
+    divergence follows the squared distance of the teacher's mean over the noise
+    (above 0.9). For no N does the divergence follow the teacher's accuracy.
+  hinton: 132 test errors with hard labels, 90 with soft targets from a teacher
+    with 80 errors. With teacher_epochs=20, 109 from a teacher with 103; with
+    teacher_epochs=150, 87 from a teacher with 75. Students of 300 units make
+    136 errors at T = 1 and 107 at T = 8, students of 30 units 318 and 370.
+  random_data: students of clothes reach 32 %, of shuffled pixels 14 %, of noise
+    12 %, of a wrong teacher less than 2 %.
 """
+
+from typing import Any
 
 from ml_collections import config_dict
 
-from configs import common
+from configs import arguments, base, tables
 
-# What comes with the project: weights, as `teacher` trains them.
+# The teacher's weights, which come with the project. The recipe `teacher`
+# trains them.
 TEACHER = 'teachers/mnist-mlp1200'
 RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',
   'lemma2': "a teacher's distilled risk, and the bound on its squared error",
   'bayes_teacher': 'students of labels, of p*, and of graded teachers',
-  'teacher': "trains Hinton's MNIST teacher; its weights are to be shipped",
+  'teacher': "trains Hinton's MNIST teacher and exports its weights",
   'hinton': "Hinton's MNIST students of 800-800, 300 and 30 units",
   'missing_digit': 'students that have seen no 3, or only 7s and 8s',
   'random_data': 'students of noise, shuffled pixels, clothes, a wrong teacher',
 }
-# Test errors of 10,000 that Hinton et al. 2015 report, section 3.
+# Test errors, of 10,000, that Hinton et al. 2015 report in section 3.
 HINTON = {'teacher': 67, 'hard_800': 146, 'soft_800': 74}
-# As trained, and in words: errors (of them on threes) without and with the
-# bias, which they chose on the test set.
+# Test errors without a bias, as a number; and as text, without and with the
+# bias, which Hinton et al. chose on the test set. In parentheses: errors on 3s.
 HINTON_MISSING = {
   'without_3_both': (206, '206 (133), 109 (14)'),
   'only_7_8_both': (4730, '47.3 %, 13.2 %'),
@@ -54,75 +67,109 @@ TEMPERATURES = (1, 2, 4, 8, 20)
 
 
 def get_config(arg: str | None = None) -> config_dict.ConfigDict:
-  """Returns the config of `RECIPE,argument=value,...`."""
-  recipe, args = common.parse_arg(
+  """Returns the config of `RECIPE,ARGUMENT=VALUE,...`.
+
+  Args:
+    arg: the text after the colon of `--config`; None for the first recipe.
+  Raises:
+    ConfigError: if the recipe, an argument or a value is unknown.
+  """
+  recipe, args = arguments.parse_arg(
     arg, RECIPES, smoke=False, seeds=1, epochs=0, teacher_epochs=0
   )
-  name = f'theory-{recipe}'
-  for field in ('epochs', 'teacher_epochs'):
-    value = getattr(args, field)
+  name = _name(recipe, args)
+  if recipe in _STUDENT_RECIPES:
+    return _STUDENT_RECIPES[recipe](name, args)
+  fields = _gaussian_task if recipe == 'bayes_teacher' else _finite_population
+  return config_dict.create(
+    name=name, experiment=recipe, seed=0, **fields(args.smoke)
+  )
+
+
+def _name(recipe: str, args: config_dict.ConfigDict) -> str:
+  """Returns the name of the run: the recipe and the given arguments.
+
+  Raises:
+    ConfigError: if the recipe does not take a given argument.
+  """
+  parts = ['theory', recipe]
+  for argument in ('epochs', 'teacher_epochs'):
+    value = args[argument]
     if value:
       if recipe != 'hinton':
-        raise common.ConfigError(f'{field}={value} is for the recipe hinton')
-      name += f'-{field}_{value}'
+        raise base.ConfigError(
+          f'{argument}={value} is for the recipe hinton, not for {recipe}'
+        )
+      parts.append(f'{argument}_{value}')
   if args.smoke:
-    name += '-smoke'
-  if recipe in _TABLES:
-    return _TABLES[recipe](name, args)
-  config = config_dict.create(name=name, experiment=recipe, seed=0)
-  fields = _students if recipe == 'bayes_teacher' else _populations
-  config.update(fields(args.smoke))
-  return config
+    parts.append('smoke')
+  return '-'.join(parts)
 
 
-def _populations(smoke: bool) -> dict:
+def _finite_population(smoke: bool) -> dict[str, Any]:
+  """Returns the fields of the lemmas' experiments."""
   return dict(
     population_size=50,  # distinct examples
     num_classes=10,
-    clip=5.0,  # of logits, either way
+    clip=5.0,  # largest absolute value of a logit
     num_examples=(10, 30, 100, 300, 1000, 3000, 10000),  # N
     num_samples=100 if smoke else 2000,  # for each N
     num_teachers=20 if smoke else 200,  # for averages over teachers
   )
 
 
-def _students(smoke: bool) -> dict:
+def _gaussian_task(smoke: bool) -> dict[str, Any]:
+  """Returns the fields of the experiment with Bayes' teacher."""
   return dict(
     num_classes=3,
     dimension=5,
     separation=0.6,  # standard deviation of the classes' means
     num_examples=(30, 300) if smoke else (30, 100, 300, 1000, 3000),  # N
-    num_students=3 if smoke else 20,  # for each teacher and N
-    hidden=32,
-    learning_rate=0.01,  # Adam's
-    steps=50 if smoke else 500,  # on all examples at once
+    num_students=3 if smoke else 20,  # for each kind of targets and each N
+    hidden=32,  # units of the students' hidden layer
+    learning_rate=0.01,  # of Adam
+    steps=50 if smoke else 500,  # full-batch steps
     test_examples=500 if smoke else 2000,
   )
 
 
-def _mnist(name: str, args, *, epochs: int) -> config_dict.ConfigDict:
-  """Students of the MNIST teacher of Hinton et al. 2015, arXiv:1503.02531.
+def _mnist(
+  name: str, args: config_dict.ConfigDict, *, epochs: int
+) -> config_dict.ConfigDict:
+  """Returns a config of students of the MNIST teacher of Hinton et al. 2015.
 
-  The teacher has dropout and sees images moved by up to two pixels; students
-  have no regularization but its soft targets, beside the labels.
+  The teacher has dropout and learns from images that are moved by up to two
+  pixels. The only regularization of students is the teacher's soft targets,
+  besides the labels.
+
+  Args:
+    name: the run's name.
+    args: the arguments of the recipe.
+    epochs: epochs of the students.
+  Reference: Hinton et al. 2015, arXiv:1503.02531.
   """
-  optim = common.optimizer('adam', 1e-3, schedule='cosine')
-  config = common.base(
+  config = base.base(
     name=name,
     dataset='mnist',
-    teacher_model=common.mlp((1200, 1200), dropout_rate=0.5),
-    teacher_train=common.training(
-      epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
+    teacher=base.Network(
+      model=base.mlp((1200, 1200), dropout_rate=0.5),
+      train=base.training(
+        epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
+      ),
+      optim=base.optimizer('adam', 1e-3, schedule='cosine'),
+      distill=base.hard_labels(),
     ),
-    teacher_optim=optim,
-    student=common.mlp((800, 800)),
-    train=common.training(epochs=1 if args.smoke else epochs, batch_size=128),
-    optim=optim.copy_and_resolve_references(),
-    distill=common.distillation(ce_weight=1.0, temperature=20.0),
+    student=base.Network(
+      model=base.mlp((800, 800)),
+      train=base.training(epochs=1 if args.smoke else epochs, batch_size=128),
+      optim=base.optimizer('adam', 1e-3, schedule='cosine'),
+      distill=base.distillation(ce_weight=1.0, temperature=20.0),
+    ),
   )
-  config.teacher.shipped = '' if args.smoke else TEACHER
+  config.teacher.pretrained = '' if args.smoke else TEACHER
   config.seeds = args.seeds
-  config.benchmark.enabled = False  # The claims are of errors alone.
+  # The claims concern errors, not speed.
+  config.benchmark.enabled = False
   if args.smoke:
     config.data.train_examples = 1024
     config.data.test_examples = 512
@@ -131,14 +178,14 @@ def _mnist(name: str, args, *, epochs: int) -> config_dict.ConfigDict:
 
 
 def _teacher(name: str, args) -> config_dict.ConfigDict:
-  """The teacher alone."""
+  """Returns a config that trains the teacher and no students."""
   config = _mnist(name, args, epochs=1)
-  config.teacher.retrain = config.teacher.ship_weights = True
+  config.teacher.retrain = config.teacher.publish_weights = True
   return config
 
 
 def _hinton(name: str, args) -> config_dict.ConfigDict:
-  """The pair of 800-800, and the temperatures of 300 and 30 units."""
+  """Returns hard against soft targets, and temperatures for small students."""
   epochs = 1 if args.smoke else args.epochs or 40
   rows = {
     'hard_800': {'distill.kd_weight': 0.0, 'train.epochs': epochs},
@@ -146,8 +193,9 @@ def _hinton(name: str, args) -> config_dict.ConfigDict:
   }
   config = _mnist(name, args, epochs=20)
   if args.teacher_epochs:
-    del rows['hard_800']  # has no teacher
-    config.teacher.shipped = ''
+    # The teacher does not matter to the student of hard labels.
+    del rows['hard_800']
+    config.teacher.pretrained = ''
     config.teacher.train.epochs = args.teacher_epochs
   elif not args.epochs:
     rows |= {
@@ -158,7 +206,7 @@ def _hinton(name: str, args) -> config_dict.ConfigDict:
       for units in (300, 30)
       for temperature in TEMPERATURES
     }
-  config = common.table(config, rows)
+  config = tables.make_table(config, rows)
   for row, num_errors in HINTON.items():
     if row == 'teacher' or row in rows:
       config.paper[row] = config_dict.create(accuracy=100 - num_errors / 100)
@@ -166,9 +214,11 @@ def _hinton(name: str, args) -> config_dict.ConfigDict:
 
 
 def _missing_digit(name: str, args) -> config_dict.ConfigDict:
-  """Transfer sets that lack classes, and a bias chosen on held-out images.
+  """Returns students of transfer sets that lack classes.
 
-  Students learn labels and soft targets, these alone, or, for control, labels.
+  Students learn from labels and soft targets, from soft targets alone, or, as a
+  control, from labels alone. A bias on the logits of the missing classes is
+  chosen on held-out images.
   """
   config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6
@@ -177,17 +227,17 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
     'without_3': {'train.subset': 'without3', 'eval.bias_classes': (3,)},
     'only_7_8': {'train.subset': 'only7_8', 'eval.bias_classes': (7, 8)},
   }
-  learned = {
+  targets = {
     'both': {},
     'soft': {'distill.ce_weight': 0.0},
     'hard': {'distill.kd_weight': 0.0},
   }
   rows = {
-    f'{transfer_set}_{what}': own | fields
-    for transfer_set, own in transfer_sets.items()
-    for what, fields in learned.items()
+    f'{transfer_set}_{target}': set_fields | target_fields
+    for transfer_set, set_fields in transfer_sets.items()
+    for target, target_fields in targets.items()
   }
-  config = common.table(config, rows)
+  config = tables.make_table(config, rows)
   for row, (num_errors, text) in HINTON_MISSING.items():
     config.paper[row] = config_dict.create(
       accuracy=100 - num_errors / 100, errors=text
@@ -196,10 +246,11 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
 
 
 def _random_data(name: str, args) -> config_dict.ConfigDict:
-  """What passes from a teacher to a student through which images.
+  """Returns students that learn from images foreign to the task.
 
-  Rows are TRANSFERSET_WHAT: labels alone; labels and the teacher at two weights
-  of the KD term; the teacher alone, at the temperatures 1 and 20.
+  Rows are named TRANSFERSET_LOSS. The losses are: labels alone; labels and the
+  teacher, at two weights of the KD term; the teacher alone, at the temperatures
+  1 and 20.
   """
   config = _mnist(name, args, epochs=5)
   config.student.hidden = (300,)
@@ -210,7 +261,7 @@ def _random_data(name: str, args) -> config_dict.ConfigDict:
     'shuffled': {'train.transfer_set': 'shuffled_pixels'},
     'noise': {'train.transfer_set': 'noise'},
   }
-  mixes = {
+  losses = {
     'labels': {'distill.kd_weight': 0.0},
     'both': {'distill.kd_weight': 1.0},
     'both_10_to_1': {'distill.kd_weight': 10.0},
@@ -218,16 +269,16 @@ def _random_data(name: str, args) -> config_dict.ConfigDict:
     'kd_t1': {'distill.ce_weight': 0.0, 'distill.temperature': 1.0},
   }
   rows = {
-    f'{transfer_set}_{mix}': own | fields
-    for transfer_set, own in transfer_sets.items()
-    for mix, fields in mixes.items()
+    f'{transfer_set}_{loss}': set_fields | loss_fields
+    for transfer_set, set_fields in transfer_sets.items()
+    for loss, loss_fields in losses.items()
   }
-  return common.table(config, rows)
+  return tables.make_table(config, rows)
 
 
-# Recipes that train students of MNIST; the others are experiments of
-# kd_jax/theory.py.
-_TABLES = {
+# Recipes that train networks on MNIST. The other recipes are experiments of
+# kd_jax/theory/.
+_STUDENT_RECIPES = {
   'teacher': _teacher,
   'hinton': _hinton,
   'missing_digit': _missing_digit,

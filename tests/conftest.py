@@ -33,7 +33,7 @@ hypothesis.settings.load_profile('same')
 _LONG = (
   *('test_cifar_run', 'test_launch', 'test_exporter', 'test_transfer_runs'),
   *('test_mesh', 'test_quantized', 'test_large_data', 'test_specs'),
-  *('test_theory', 'test_examples', 'test_workers', 'test_own_networks'),
+  *('test_bayes_teacher', 'test_examples', 'test_workers', 'test_own_networks'),
 )
 
 

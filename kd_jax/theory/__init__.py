@@ -1,1 +1,1 @@
-"""The paper's lemmas as experiments."""
+"""The paper's two lemmas and its claim about Bayes' teacher: experiments."""

@@ -1,61 +1,76 @@
-"""Risks on finite populations: exact to float64, and as sampled.
+"""Risks on finite populations, exact in float64.
 
-Examples x of a population have chances, and labels y given x the probabilities
-p*(x). A predictor f is its losses l(y, f(x)), a number for each x and y. From N
-examples, each drawn with a label, three estimates of the risk
+Every example x of a population has a probability, and its label y has the
+probabilities p*(x). A predictor f enters only through its losses l(y, f(x)),
+one number for each x and y. From N independent labeled examples, the risk
 
-R = E_x[p*(x)^T l(f(x))]
+  R = E_x[p*(x)^T l(f(x))]
 
-are made: the empirical one of the labels drawn, the Bayes-distilled one of
-p*(x_n), and the distilled one of a teacher's p_t(x_n). Sections 2 and A of the
-paper are claims about their means and variances, which here are finite sums.
+is estimated in three ways. The empirical risk uses the labels that were drawn.
+The Bayes-distilled risk uses p*(x_n). The distilled risk uses the probabilities
+p_t(x_n) of a teacher. Sections 2 and A of the paper make claims about the means
+and the variances of the three estimates. On a finite population these means and
+variances are finite sums.
 """
 
-import functools
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 
 class Population(NamedTuple):
-  """A finite population, in float64.
+  """A finite population of X examples with K classes.
 
   Attributes:
-    chances: [X], of each example; they add up to 1.
-    labels: [X, K], p*(x): each row adds up to 1.
+    example_probabilities: [X] float64; sums to 1.
+    label_probabilities: [X, K] float64, p*(x); each row sums to 1.
   """
 
-  chances: np.ndarray
-  labels: np.ndarray
+  example_probabilities: np.ndarray
+  label_probabilities: np.ndarray
 
 
 def mean(population: Population, values: np.ndarray) -> float:
-  """E_x of values [X]."""
-  return float(population.chances @ values)
+  """Returns E_x[values] for values [X]."""
+  return float(population.example_probabilities @ values)
 
 
 def variance(population: Population, values: np.ndarray) -> float:
-  """Var_x of values [X], as the mean of squares of what is never negative."""
+  """Returns Var_x[values] for values [X], as a mean of squares: never < 0."""
   return mean(population, np.square(values - mean(population, values)))
 
 
-def distilled_losses(probabilities: np.ndarray, losses: np.ndarray):
-  """p(x)^T l(f(x)) of probabilities and losses [..., X, K]: [..., X]."""
+def distilled_losses(
+  probabilities: np.ndarray, losses: np.ndarray
+) -> np.ndarray:
+  """Returns p(x)^T l(f(x)).
+
+  Args:
+    probabilities: [..., X, K] float; p(x).
+    losses: [..., X, K] float; l(y, f(x)).
+  Returns:
+    [..., X] float.
+  """
   return np.sum(probabilities * losses, axis=-1)
 
 
 def population_risk(population: Population, losses: np.ndarray) -> float:
-  """R, of losses [X, K]."""
-  return mean(population, distilled_losses(population.labels, losses))
+  """Returns the risk R of losses [X, K]."""
+  return mean(
+    population, distilled_losses(population.label_probabilities, losses)
+  )
 
 
 def empirical_variance(
   population: Population, losses: np.ndarray, num_examples: int
 ) -> float:
-  """Var of the empirical risk of so many examples."""
+  """Returns the variance of the empirical risk.
+
+  Args:
+    population: the population that examples are drawn from.
+    losses: [X, K] float64; l(y, f(x)).
+    num_examples: N, examples in a sample.
+  """
   risk = population_risk(population, losses)
   square = np.square(losses - risk)
   return population_risk(population, square) / num_examples
@@ -67,7 +82,15 @@ def distilled_variance(
   losses: np.ndarray,
   num_examples: int,
 ) -> float:
-  """Var of a distilled risk; of the Bayes-distilled one with p* itself."""
+  """Returns the variance of a distilled risk.
+
+  Args:
+    population: the population that examples are drawn from.
+    probabilities: [X, K] float64; the teacher's p_t(x), or p*(x) for the
+      Bayes-distilled risk.
+    losses: [X, K] float64; l(y, f(x)).
+    num_examples: N, examples in a sample.
+  """
   values = distilled_losses(probabilities, losses)
   return variance(population, values) / num_examples
 
@@ -75,18 +98,25 @@ def distilled_variance(
 def label_variance(
   population: Population, losses: np.ndarray, num_examples: int
 ) -> float:
-  """E_x[Var_y|x l(y, f(x))] / N: what Lemma 1's two sides differ by, exactly.
+  """Returns E_x[Var_y|x l(y, f(x))] / N, the exact gap in Lemma 1.
 
-  It is 0 where the loss is the same for all labels that an x can have.
+  The gap is the empirical risk's variance minus the Bayes-distilled risk's. The
+  gap is 0 if the loss is equal for all labels that an x can have.
+
+  Args:
+    population: the population that examples are drawn from.
+    losses: [X, K] float64; l(y, f(x)).
+    num_examples: N, examples in a sample.
   """
-  own = distilled_losses(population.labels, losses)[:, None]
-  return population_risk(population, np.square(losses - own)) / num_examples
+  mean_losses = distilled_losses(population.label_probabilities, losses)
+  square = np.square(losses - mean_losses[:, None])
+  return population_risk(population, square) / num_examples
 
 
-class Lemma2(NamedTuple):
-  """The two sides of Lemma 2, and what they are made of.
+class Lemma2Terms(NamedTuple):
+  """The two sides of Lemma 2, and the terms that they consist of.
 
-  E[D^2] = variance + bias^2, where D is the distilled risk less R.
+  D is the distilled risk minus R, and E[D^2] = variance + bias^2.
 
   Attributes:
     squared_error: E[D^2].
@@ -95,8 +125,9 @@ class Lemma2(NamedTuple):
     constant: c, the largest ||l(f(x))||_2.
     distance: E_x ||p_t - p*||_2.
     squared_distance: E_x ||p_t - p*||_2^2.
-    bound: variance + c^2 distance^2, the paper's chain.
-    loose_bound: variance + c^2 squared_distance: by Jensen no smaller.
+    bound: variance + c^2 distance^2, as the paper derives it.
+    loose_bound: variance + c^2 squared_distance; by Jensen's inequality at
+      least `bound`.
   """
 
   squared_error: float
@@ -109,34 +140,43 @@ class Lemma2(NamedTuple):
   loose_bound: float
 
 
-def lemma2(
+def lemma2_terms(
   population: Population,
   teacher: np.ndarray,
   losses: np.ndarray,
   num_examples: int,
-) -> Lemma2:
-  """Returns Lemma 2 for a teacher's probabilities [X, K], fixed."""
-  own = distilled_variance(population, teacher, losses, num_examples)
-  difference = teacher - population.labels
+) -> Lemma2Terms:
+  """Returns the terms of Lemma 2 for one fixed teacher.
+
+  Args:
+    population: the population that examples are drawn from.
+    teacher: [X, K] float64; the teacher's probabilities p_t(x).
+    losses: [X, K] float64; l(y, f(x)).
+    num_examples: N, examples in a sample.
+  """
+  teacher_variance = distilled_variance(
+    population, teacher, losses, num_examples
+  )
+  difference = teacher - population.label_probabilities
   bias = mean(population, distilled_losses(difference, losses))
-  away = np.linalg.norm(difference, axis=-1)
+  distances = np.linalg.norm(difference, axis=-1)
   constant = float(np.max(np.linalg.norm(losses, axis=-1)))
-  distance = mean(population, away)
-  squared_distance = mean(population, np.square(away))
-  return Lemma2(
-    squared_error=own + bias**2,
-    variance=own,
+  distance = mean(population, distances)
+  squared_distance = mean(population, np.square(distances))
+  return Lemma2Terms(
+    squared_error=teacher_variance + bias**2,
+    variance=teacher_variance,
     bias=bias,
     constant=constant,
     distance=distance,
     squared_distance=squared_distance,
-    bound=own + constant**2 * distance**2,
-    loose_bound=own + constant**2 * squared_distance,
+    bound=teacher_variance + constant**2 * distance**2,
+    loose_bound=teacher_variance + constant**2 * squared_distance,
   )
 
 
-class RandomTeacher(NamedTuple):
-  """Lemma 2 on average over teachers.
+class AverageLemma2Terms(NamedTuple):
+  """The terms of Lemma 2 on average over random teachers.
 
   Attributes:
     squared_error: E[D^2], over teachers and samples.
@@ -153,126 +193,54 @@ class RandomTeacher(NamedTuple):
   bound: float
 
 
-def random_teacher(
+def average_lemma2_terms(
   population: Population,
   teachers: np.ndarray,
   losses: np.ndarray,
   num_examples: int,
-) -> RandomTeacher:
-  """Returns Lemma 2 for teachers [M, X, K], each as likely as another."""
-  fixed = [lemma2(population, t, losses, num_examples) for t in teachers]
-  average = lambda name: float(np.mean([getattr(own, name) for own in fixed]))
-  middle = np.mean(teachers, axis=0)
+) -> AverageLemma2Terms:
+  """Returns the terms of Lemma 2 on average over equally likely teachers.
+
+  Args:
+    population: the population that examples are drawn from.
+    teachers: [M, X, K] float64; the probabilities of M teachers.
+    losses: [X, K] float64; l(y, f(x)).
+    num_examples: N, examples in a sample.
+  """
+  terms = [
+    lemma2_terms(population, teacher, losses, num_examples)
+    for teacher in teachers
+  ]
+  squared_error = float(np.mean([term.squared_error for term in terms]))
+  average_variance = float(np.mean([term.variance for term in terms]))
+  mean_teacher = np.mean(teachers, axis=0)
   bias = mean(
-    population, np.sum(np.square(middle - population.labels), axis=-1)
+    population,
+    np.sum(np.square(mean_teacher - population.label_probabilities), axis=-1),
   )
   spread = mean(
-    population, np.mean(np.sum(np.square(teachers - middle), axis=-1), axis=0)
+    population,
+    np.mean(np.sum(np.square(teachers - mean_teacher), axis=-1), axis=0),
   )
-  constant = fixed[0].constant
-  return RandomTeacher(
-    squared_error=average('squared_error'),
-    variance=average('variance'),
+  # The largest norm of the losses does not depend on the teacher.
+  constant = terms[0].constant
+  return AverageLemma2Terms(
+    squared_error=squared_error,
+    variance=average_variance,
     teacher_bias=bias,
     teacher_variance=spread,
-    bound=average('variance') + constant**2 * (bias + spread),
+    bound=average_variance + constant**2 * (bias + spread),
   )
 
 
 def cross_entropies(logits: np.ndarray) -> np.ndarray:
-  """l(y, f(x)) = -log softmax(f(x))_y of logits [..., K], float64."""
+  """Returns l(y, f(x)) = -log softmax(f(x))_y for every label y.
+
+  Args:
+    logits: [..., K] float64; f(x).
+  Returns:
+    [..., K] float64, nats.
+  """
   largest = np.max(logits, axis=-1, keepdims=True)
   shifted = logits - largest
   return np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True)) - shifted
-
-
-class Sampled(NamedTuple):
-  """What samples say of an estimate, with standard errors.
-
-  Attributes:
-    mean: of the estimate.
-    mean_error: standard error of that.
-    variance: of the estimate.
-    variance_error: standard error of that, from the fourth moment.
-    squared_error: mean square of the estimate less R.
-    squared_error_error: standard error of that.
-  """
-
-  mean: float
-  mean_error: float
-  variance: float
-  variance_error: float
-  squared_error: float
-  squared_error_error: float
-
-
-def sample_risks(
-  key: jax.Array,
-  population: Population,
-  values: Mapping[str, np.ndarray],
-  risk: float,
-  *,
-  num_examples: int,
-  num_samples: int,
-) -> dict[str, Sampled]:
-  """Draws samples of N examples with labels, and averages values over each.
-
-  Args:
-    key: of the samples.
-    population: that is drawn from.
-    values: by the name of an estimate, what an example x with label y has part
-      in it, [X, K] or [X, 1]: its loss, or a distilled one.
-    risk: R, that estimates are held against.
-    num_examples: N.
-    num_samples: all of them in one program.
-  """
-  joint = population.chances[:, None] * population.labels
-  # Less the risk, so that float32 holds small differences.
-  stacked = np.stack(
-    [
-      np.broadcast_to(own, joint.shape).ravel() - risk
-      for own in values.values()
-    ],
-    axis=-1,
-  )
-  means = np.asarray(
-    _sample(
-      key,
-      jnp.float32(np.cumsum(joint.ravel())),
-      jnp.float32(stacked),
-      num_examples,
-      num_samples,
-    ),
-    np.float64,
-  )
-  return {name: _sampled(means[:, i], risk) for i, name in enumerate(values)}
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _sample(key, cumulative, values, num_examples, num_samples):
-  """Means [S, E] of values [X K, E] over draws from cumulative chances."""
-
-  def one(key):
-    uniform = jax.random.uniform(key, (num_examples,))
-    # Rounding may leave the last of the sums below 1.
-    drawn = jnp.searchsorted(cumulative[:-1], uniform, side='right')
-    return jnp.mean(values[drawn], axis=0)
-
-  # As many at a time as memory holds with ease.
-  keys = jax.random.split(key, num_samples)
-  return jax.lax.map(one, keys, batch_size=max(1, 2**18 // num_examples))
-
-
-def _sampled(values: np.ndarray, risk: float) -> Sampled:
-  """Sums up estimates [S], given less the risk."""
-  count = len(values)
-  own = np.var(values, ddof=1)
-  fourth = np.mean((values - np.mean(values)) ** 4)
-  return Sampled(
-    mean=float(np.mean(values) + risk),
-    mean_error=float(np.sqrt(own / count)),
-    variance=float(own),
-    variance_error=float(np.sqrt(max(fourth - own**2, 0) / count)),
-    squared_error=float(np.mean(np.square(values))),
-    squared_error_error=float(np.std(np.square(values)) / np.sqrt(count)),
-  )

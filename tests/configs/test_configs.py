@@ -277,7 +277,7 @@ def test_of_features_the_teacher_is_one_whose_weights_are_there():
     ),
   ):
     row = next(iter(_cifar_rows(arg).values()))
-    assert row.teacher.shipped == shipped
+    assert row.teacher.pretrained == shipped
     validation.validate(row)
     validation.check_methods(row, 10, (32, 32, 3))
 
@@ -447,7 +447,7 @@ def test_the_teacher_of_ideal_best_is_the_one_that_resnet18_ships():
   for teacher, (folder, fields) in cifar.BEST_TEACHERS.items():
     config = cifar.get_config(f'ideal_best,teacher={teacher}')
     trained = cifar.get_config(f'resnet18,teacher={teacher}')
-    assert config.teacher.shipped == trained.teacher.shipped == folder
+    assert config.teacher.pretrained == trained.teacher.pretrained == folder
     assert config.teacher.model == trained.teacher.model
     assert fields.items() <= config.teacher.model.to_dict().items()
     assert config.name.endswith(f'-teacher_{teacher}')

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cifar
+from configs import cifar, cifar_teachers
 from kd_jax import data
 from kd_jax.experiments import experiment
 from kd_jax.report import run_report
@@ -56,7 +56,7 @@ def _folder(tmp_path_factory):
 def _ideal(folder):
   """The ideal student on the shipped outputs."""
   config = _config('ideal')
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   return _run(config, folder, 'ideal')
 
 
@@ -131,7 +131,7 @@ def test_views_are_computed_once_for_all_networks(folder, monkeypatch):
 
 def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
   config = _config('ideal')
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   config.benchmark.enabled = False
   save, saved = jobs.checkpoint.Checkpoints.save, []
 
@@ -180,7 +180,7 @@ def test_rows_that_are_one_training_are_found():
 
 def test_rows_that_are_one_training_train_once(folder):
   config = _config('table2')
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   config.train.epochs = 1
   config.benchmark.live_teacher = False
   config.unlock()
@@ -202,7 +202,7 @@ def test_rows_that_are_one_training_train_once(folder):
 @pytest.mark.slow
 def test_rows_of_a_table_differ_as_they_say(folder):
   config = _config('table2,reduced=as_published')
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   config.benchmark.enabled = False
   config.unlock()
   for row in set(config.rows) - {'ideal_no_kd', 'ideal_reduced'}:
@@ -234,7 +234,7 @@ def test_held_out_examples_take_the_place_of_the_test_split():
 @pytest.mark.parametrize(
   'fields, message',
   [
-    ({'teacher.shipped': 'teachers/none'}, 'none holds no outputs.*retrain'),
+    ({'teacher.pretrained': 'teachers/none'}, 'none holds no outputs.*retrain'),
     ({'data.name': 'generated'}, 'are of other data'),
     ({'teacher.outputs_scaling': 'unit'}, "outputs_scaling='unit'"),
     ({'teacher.model.blocks': (2,)}, 'config.teacher.model is not'),
@@ -248,7 +248,7 @@ def test_held_out_examples_take_the_place_of_the_test_split():
 )
 def test_what_does_not_fit_is_refused(folder, tmp_path, fields, message):
   config = _config('ideal')
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   config.update_from_flattened_dict(fields)
   with pytest.raises(errors.UserError, match=message):
     _run(config, tmp_path, 'refused')
@@ -261,7 +261,7 @@ def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
     (outputs / path.name).write_bytes(path.read_bytes())
   (outputs / 'symmetric-test.npy').write_bytes(b'short')
   config = _config('ideal')
-  config.teacher.shipped = str(outputs)
+  config.teacher.pretrained = str(outputs)
   with pytest.raises(errors.UserError, match='symmetric-test.npy is damaged'):
     _run(config, tmp_path, 'run')
 
@@ -315,7 +315,7 @@ def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
   with pytest.raises(errors.UserError, match="distill.hint: no layer 'stage9'"):
     _run(config, folder, 'no-such-layer')
   config.teacher.retrain = False
-  config.teacher.shipped = cifar.TEACHER
+  config.teacher.pretrained = cifar_teachers.TEACHER
   with pytest.raises(errors.UserError, match='holds logits alone'):
     _run(config, folder, 'no-features')
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from configs import common, theory
+from configs import tables, theory
 from kd_jax import data, validation
 from kd_jax.experiments import experiment
 from kd_jax.report import accuracy_plots, plots, study_tables
@@ -28,7 +28,7 @@ def _config(rows):
   config.student.hidden = (32,)
   config.teacher.model.dropout_rate = 0.0
   config.teacher.train.update(epochs=15, augmentation='none', batch_size=32)
-  config = common.table(config, rows)
+  config = tables.make_table(config, rows)
   config.paper = {'without_3': {'accuracy': 97.94, 'errors': '206 (133)'}}
   config.lock()
   return config
@@ -157,11 +157,11 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
   trained = _config({'row': {}})
   trained.unlock()
   trained.rows = {}
-  trained.teacher.ship_weights = True
+  trained.teacher.publish_weights = True
   record = _run(folder, trained, 'teacher')
   rows = {row: ROWS[row] for row in ('kd', 'noise_kd')}
   config = _config(rows)
-  config.teacher.shipped = str(folder / 'teacher' / 'outputs')
+  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   assert not build.close_row(config, 'kd').teacher.retrain
   own = experiment.run(
     config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'

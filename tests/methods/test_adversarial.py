@@ -9,7 +9,7 @@ import pytest
 import references
 from method_calls import PIXEL_RANGE, linear, make_images, worst_images
 
-from configs import common
+from configs import base
 from kd_jax import losses, models
 from kd_jax.methods import adversarial
 from kd_jax.training import build, objectives, optimizers, steps
@@ -17,7 +17,7 @@ from kd_jax.training import build, objectives, optimizers, steps
 
 def _step(method, options=None):
   """Returns a compiled step of one method, its first state and a batch."""
-  section = common.mlp((16,))
+  section = base.mlp((16,))
   module = build.model(section, 4)
   task = build.task(section, section, 'unit', 4, (3, 3, 1))
   objective = objectives.make_objective({method: options or {}}, task=task)

@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from configs import common, mnist
+from configs import mnist, tables
 from kd_jax.experiments import experiment
 from kd_jax.runtime import errors, files, workers
 
@@ -138,7 +138,7 @@ def _config():
   config.teacher.model.dropout_rate = 0.0
   config.teacher.train.epochs = config.train.epochs = 1
   config.benchmark.enabled = False
-  common.table(
+  tables.make_table(
     config,
     {
       'first': {'teacher.rows': ('teacher',)},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import cifar, theory
+from configs import cifar, cifar_teachers, theory
 from kd_jax import data
 from kd_jax.evaluation import evaluate
 from kd_jax.runtime import files
@@ -25,9 +25,9 @@ each = functools.partial(
 
 
 def test_there_are_some():
-  assert ROOT / cifar.TEACHER in OF_OUTPUTS
+  assert ROOT / cifar_teachers.TEACHER in OF_OUTPUTS
   assert ROOT / theory.TEACHER in OF_WEIGHTS
-  folder, _ = cifar.BEST_TEACHERS['pool']
+  folder, _ = cifar_teachers.BEST_TEACHERS['pool']
   assert ROOT / folder in OF_WEIGHTS
 
 
@@ -103,11 +103,11 @@ def _check_accuracy(logits, labels, stated) -> None:
 def test_every_recipe_that_trains_no_teacher_takes_them(recipe):
   """A recipe's teacher is the network that the outputs are of."""
   config = cifar.get_config(recipe)
-  manifest = files.read_json(ROOT / config.teacher.shipped / 'manifest.json')
+  manifest = files.read_json(ROOT / config.teacher.pretrained / 'manifest.json')
   assert teachers.same_network(
     manifest['teacher']['model'], build.plain(config.teacher.model)
   )
   assert (
-    stored_outputs.has_weights(config.teacher.shipped)
+    stored_outputs.has_weights(config.teacher.pretrained)
     or f'{config.teacher.outputs_scaling}-train.npy' in manifest['sha256']
   )

@@ -1,29 +1,18 @@
-"""The lemmas, on populations of every kind, to rounding."""
+"""Exact risks: the lemmas hold, up to rounding, on random populations."""
 
 import itertools
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd_jax.theory import risk
+from tests.theory import random_populations
 
 SETTINGS = settings(max_examples=1000, deadline=None)
-
-
-def _draw(seed: int, num_x: int, num_classes: int, sharpness: float):
-  """A population, a teacher and losses; sharp ones are near one label."""
-  rng = np.random.default_rng(seed)
-  chances = rng.dirichlet(np.full(num_x, sharpness))
-  labels, teacher = rng.dirichlet(np.full(num_classes, sharpness), (2, num_x))
-  losses = risk.cross_entropies(3 * rng.normal(size=(num_x, num_classes)))
-  return risk.Population(chances, labels), teacher, losses
-
-
 POPULATIONS = st.builds(
-  _draw,
+  random_populations.draw,
   st.integers(0, 2**32 - 1),
   st.integers(1, 6),
   st.integers(2, 5),
@@ -36,7 +25,9 @@ POPULATIONS = st.builds(
 def test_lemma_1_holds_with_its_exact_difference(drawn, n):
   population, _, losses = drawn
   empirical = risk.empirical_variance(population, losses, n)
-  bayes = risk.distilled_variance(population, population.labels, losses, n)
+  bayes = risk.distilled_variance(
+    population, population.label_probabilities, losses, n
+  )
   difference = risk.label_variance(population, losses, n)
   scale = np.max(np.square(losses)) / n
   assert difference >= 0
@@ -49,11 +40,11 @@ def test_lemma_1_holds_with_its_exact_difference(drawn, n):
 @given(POPULATIONS, st.integers(1, 10_000))
 def test_lemma_2_holds_for_every_teacher(drawn, n):
   population, teacher, losses = drawn
-  own = risk.lemma2(population, teacher, losses, n)
+  terms = risk.lemma2_terms(population, teacher, losses, n)
   tolerance = 1 + 1e-12
-  assert own.squared_error <= own.bound * tolerance + 1e-15
-  assert own.bound <= own.loose_bound * tolerance + 1e-15
-  assert abs(own.bias) <= own.constant * own.distance * tolerance + 1e-15
+  assert terms.squared_error <= terms.bound * tolerance + 1e-15
+  assert terms.bound <= terms.loose_bound * tolerance + 1e-15
+  assert abs(terms.bias) <= terms.constant * terms.distance * tolerance + 1e-15
 
 
 @SETTINGS
@@ -63,100 +54,74 @@ def test_lemma_2_holds_on_average_over_teachers(drawn, n, num_teachers, seed):
   teachers = np.random.default_rng(seed).dirichlet(
     np.ones(losses.shape[1]), (num_teachers, losses.shape[0])
   )
-  own = risk.random_teacher(population, teachers, losses, n)
-  assert own.squared_error <= own.bound * (1 + 1e-12) + 1e-15
-  # Bias and variance are the whole distance.
+  terms = risk.average_lemma2_terms(population, teachers, losses, n)
+  assert terms.squared_error <= terms.bound * (1 + 1e-12) + 1e-15
+  # Squared bias and variance add up to the mean squared distance.
   distances = [
-    risk.lemma2(population, teacher, losses, n).squared_distance
+    risk.lemma2_terms(population, teacher, losses, n).squared_distance
     for teacher in teachers
   ]
   np.testing.assert_allclose(
-    own.teacher_bias + own.teacher_variance, np.mean(distances), atol=1e-12
+    terms.teacher_bias + terms.teacher_variance, np.mean(distances), atol=1e-12
   )
 
 
-def test_variances_are_those_of_all_samples_there_are():
-  """Every sample of two examples, with its chance: no formula at all."""
-  population, teacher, losses = _draw(0, 3, 2, 1.0)
-  pairs = [
-    (x, y, population.chances[x] * population.labels[x, y])
+def test_variances_equal_those_over_all_possible_samples():
+  """Enumerates every sample of two examples and uses no formula."""
+  population, teacher, losses = random_populations.draw(0, 3, 2, 1.0)
+  labels = population.label_probabilities
+  examples = [
+    (x, y, population.example_probabilities[x] * labels[x, y])
     for x in range(3)
     for y in range(2)
   ]
-  estimates = {
+  contributions = {
     'empirical': lambda x, y: losses[x, y],
-    'bayes': lambda x, y: population.labels[x] @ losses[x],
+    'bayes': lambda x, y: labels[x] @ losses[x],
     'teacher': lambda x, y: teacher[x] @ losses[x],
   }
   moments = {}
-  for name, of in estimates.items():
+  for name, contribution in contributions.items():
     outcomes = [
-      ((of(*a[:2]) + of(*b[:2])) / 2, a[2] * b[2])
-      for a, b in itertools.product(pairs, repeat=2)
+      (
+        (contribution(x1, y1) + contribution(x2, y2)) / 2,
+        probability1 * probability2,
+      )
+      for (x1, y1, probability1), (x2, y2, probability2) in itertools.product(
+        examples, repeat=2
+      )
     ]
-    mean = sum(value * chance for value, chance in outcomes)
+    mean = sum(value * probability for value, probability in outcomes)
     moments[name] = (
       mean,
-      sum(chance * (value - mean) ** 2 for value, chance in outcomes),
+      sum(probability * (value - mean) ** 2 for value, probability in outcomes),
     )
-  true = risk.population_risk(population, losses)
-  own = risk.lemma2(population, teacher, losses, 2)
+  true_risk = risk.population_risk(population, losses)
+  terms = risk.lemma2_terms(population, teacher, losses, 2)
   expected = {
-    'empirical': (true, risk.empirical_variance(population, losses, 2)),
+    'empirical': (true_risk, risk.empirical_variance(population, losses, 2)),
     'bayes': (
-      true,
-      risk.distilled_variance(population, population.labels, losses, 2),
+      true_risk,
+      risk.distilled_variance(population, labels, losses, 2),
     ),
-    'teacher': (true + own.bias, own.variance),
+    'teacher': (true_risk + terms.bias, terms.variance),
   }
   for name, (mean, variance) in expected.items():
     assert moments[name] == pytest.approx((mean, variance), rel=1e-12), name
   mean, variance = moments['teacher']
-  assert own.squared_error == pytest.approx(variance + (mean - true) ** 2)
+  assert terms.squared_error == pytest.approx(
+    variance + (mean - true_risk) ** 2
+  )
 
 
-def test_equality_is_where_losses_do_not_depend_on_the_label():
-  chances, labels = np.array([0.3, 0.7]), np.array([[1.0, 0, 0], [0, 0.4, 0.6]])
-  population = risk.Population(chances, labels)
-  # Equal on what x can be; elsewhere anything.
+def test_label_variance_is_0_if_losses_do_not_depend_on_the_label():
+  population = risk.Population(
+    np.array([0.3, 0.7]), np.array([[1.0, 0, 0], [0, 0.4, 0.6]])
+  )
+  # The losses of labels with positive probability are equal for each example.
   constant = np.array([[2.0, 9.0, 5.0], [7.0, 1.0, 1.0]])
   assert risk.label_variance(population, constant, 1) == 0
   other = np.array([[2.0, 9.0, 5.0], [7.0, 1.0, 1.1]])
   assert risk.label_variance(population, other, 1) == pytest.approx(
     0.7 * 0.4 * 0.6 * 0.1**2
-  )
-
-
-def test_samples_lie_on_the_exact_lines():
-  population, teacher, losses = _draw(1, 5, 3, 1.0)
-  true = risk.population_risk(population, losses)
-  sampled = risk.sample_risks(
-    jax.random.key(0),
-    population,
-    {
-      'empirical': losses,
-      'bayes': risk.distilled_losses(population.labels, losses)[:, None],
-      'teacher': risk.distilled_losses(teacher, losses)[:, None],
-    },
-    true,
-    num_examples=50,
-    num_samples=4000,
-  )
-  own = risk.lemma2(population, teacher, losses, 50)
-  exact = {
-    'empirical': (true, risk.empirical_variance(population, losses, 50)),
-    'bayes': (
-      true,
-      risk.distilled_variance(population, population.labels, losses, 50),
-    ),
-    'teacher': (true + own.bias, own.variance),
-  }
-  for name, (mean, variance) in exact.items():
-    found = sampled[name]
-    assert abs(found.mean - mean) < 4 * found.mean_error, name
-    assert abs(found.variance - variance) < 4 * found.variance_error, name
-    assert found.variance_error < 0.1 * variance
-  found = sampled['teacher']
-  assert abs(found.squared_error - own.squared_error) < (
-    4 * found.squared_error_error
   )

@@ -1,0 +1,105 @@
+"""Rows of the CIFAR-10 recipes, as changes of the recipe's fields."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from configs import cifar_methods, cifar_table2
+from configs.cifar_table2 import Readings, Row, row_fields
+
+LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
+# Changes of the recipe of `ideal_best`, one for each row. The best row on
+# held-out images is the recipe.
+BEST_GRID = {
+  'as_it_is': {},
+  'rate_halved': {'optim.learning_rate': 0.05},
+  'rate_doubled': {'optim.learning_rate': 0.2},
+  'teacher_alone': {'distill.ce_weight': 0.0, 'distill.kd_weight': 1.0},
+  'half_and_half': {'distill.ce_weight': 0.5, 'distill.kd_weight': 0.5},
+  't2': {'distill.temperature': 2.0},
+  't8': {'distill.temperature': 8.0},
+  'mixup': {'train.mixup_alpha': 0.2},
+  'decay_doubled': {'optim.weight_decay': 1e-3},
+}
+# Images of each class in the recipe `sizes`.
+SIZES = (50, 100, 250, 500, 1000, 5000)
+# Larger sets have one seed, unless --config.seeds=N sets the seeds of all rows.
+_LARGEST_WITH_SEEDS = 500
+QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
+
+
+def recipe_rows(recipe: str, readings: Readings, seeds: int) -> dict[str, Row]:
+  """Returns the rows of a recipe, by name."""
+  if recipe == 'sizes':
+    return _size_rows(readings, seeds)
+  if recipe in _ROWS:
+    return _ROWS[recipe](readings)
+  row = cifar_table2.IDEAL if recipe == 'ideal' else recipe
+  fields = row_fields(row, readings)
+  return {recipe: Row(fields, row)}
+
+
+def _size_rows(readings, seeds: int) -> dict[str, Row]:
+  rows = {}
+  for size in SIZES:
+    fields = {
+      'train.subset': 'all' if size == 5000 else f'first{size}',
+      # Results on small sets vary most, and cost least.
+      'seeds': seeds if size <= _LARGEST_WITH_SEEDS else 1,
+    }
+    for suffix, row in (('', cifar_table2.IDEAL), ('_no_kd', 'ideal_no_kd')):
+      rows[f'n{size}{suffix}'] = Row(row_fields(row, readings) | fields)
+  return rows
+
+
+def _best_fields(readings) -> dict[str, Any]:
+  fields = row_fields(cifar_table2.IDEAL, readings)
+  return fields | {'distill.kd_weight': 0.9}
+
+
+def _ideal_best_rows(readings) -> dict[str, Row]:
+  fields = _best_fields(readings)
+  return {
+    'ideal_best': Row(fields, cifar_table2.IDEAL),
+    'ideal_best_no_kd': Row(fields | LABELS_ALONE, 'ideal_no_kd'),
+  }
+
+
+def _ideal_best_grid_rows(readings) -> dict[str, Row]:
+  """Returns each change of BEST_GRID; without KD, if it does not concern KD."""
+  fields = _best_fields(readings)
+  rows = {row: fields | change for row, change in BEST_GRID.items()}
+  for row, change in BEST_GRID.items():
+    if not any(path.startswith('distill') for path in change):
+      rows[f'labels_{row}'] = fields | LABELS_ALONE | change
+  return _without_paper(rows)
+
+
+def _quantized_rows() -> dict[str, dict[str, Any]]:
+  return {
+    scheme: {'student.quantization': scheme} for scheme in QUANTIZED
+  }
+
+
+def _without_paper(
+  rows: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Row]:
+  return {name: Row(fields) for name, fields in rows.items()}
+
+
+# Recipes that are no row of Table 2; `sizes` depends on the seeds as well.
+_ROWS = {
+  'table2': cifar_table2.all_rows,
+  'strides': cifar_table2.stride_rows,
+  'dropped': cifar_table2.dropped_rows,
+  'reduced_sets': cifar_table2.reduced_set_rows,
+  'ideal_best': _ideal_best_rows,
+  'ideal_best_grid': _ideal_best_grid_rows,
+  'methods': lambda _: _without_paper(
+    cifar_methods.comparison_rows(on_grid=False)
+  ),
+  'methods_grid': lambda _: _without_paper(
+    cifar_methods.comparison_rows(on_grid=True)
+  ),
+  'mimic': lambda _: _without_paper(cifar_methods.mimic_rows()),
+  'quantized': lambda _: _without_paper(_quantized_rows()),
+}

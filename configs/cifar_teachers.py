@@ -1,0 +1,91 @@
+"""Teachers of the CIFAR-10 recipes: a ResNet-50 and two ResNet-18."""
+
+from ml_collections import config_dict
+
+from configs import base
+
+TEACHER = 'teachers/cifar10-resnet50'
+RESNET18_EPOCHS = 30
+# The ResNet-18 teachers: the folder, and fields of the network that differ.
+BEST_TEACHERS = {
+  'pool': ('teachers/cifar10-resnet18', {}),
+  'no_pool': (
+    'teachers/cifar10-resnet18-no_pool',
+    {'stem_pool': False, 'widths': (32, 64, 128, 256)},
+  ),
+}
+# Images at the end of the training split, on which hyperparameters are chosen.
+# The ResNet-18 teachers have not been trained on these images either.
+HOLDOUT = 5000
+
+
+def resnet50() -> base.Network:
+  """Returns a ResNet-50 and the recipe of the authors' public checkpoint."""
+  return base.Network(
+    model=base.resnet((3, 4, 6, 3), block='bottleneck'),
+    train=base.training(
+      epochs=100,
+      batch_size=256,
+      augmentation='crop_and_flip',
+      drop_remainder=True,
+    ),
+    optim=base.optimizer(
+      'sgd',
+      1e-2,
+      schedule='cosine',
+      warmup_fraction=0.3,
+      momentum=0.9,
+      nesterov=True,
+      weight_decay=1e-2,
+    ),
+    distill=base.hard_labels(),
+  )
+
+
+def use_resnet18(
+  teacher: config_dict.ConfigDict, variant: str = 'pool'
+) -> None:
+  """Turns the teacher section into a ResNet-18 of BEST_TEACHERS.
+
+  The weights of these teachers come with the project, and the machine that
+  trains the students can also train these teachers.
+  """
+  teacher.pretrained, fields = BEST_TEACHERS[variant]
+  teacher.outputs_scaling = 'cifar10'
+  teacher.model = base.resnet((2, 2, 2, 2), zero_init=True, **fields)
+  teacher.train = base.training(
+    epochs=RESNET18_EPOCHS,
+    batch_size=128,
+    augmentation='crop_and_flip',
+    drop_remainder=True,
+  )
+  teacher.train.holdout_fraction = HOLDOUT / 50000
+  teacher.optim = one_cycle()
+
+
+def shorten(teacher: config_dict.ConfigDict, epochs: int) -> None:
+  """Adapts the recipe of the ResNet-50 to few epochs.
+
+  The long recipe has a small learning rate and a large weight decay, with which
+  few epochs achieve little. At ten times the learning rate, a network diverges
+  while the rate still rises, unless its blocks start as their shortcuts.
+  """
+  teacher.train.epochs = epochs
+  teacher.train.batch_size = 128
+  teacher.optim.learning_rate = 0.1
+  teacher.optim.weight_decay = 5e-4
+  teacher.model.zero_init = True
+  teacher.model.dtype = 'bfloat16'
+
+
+def one_cycle() -> config_dict.ConfigDict:
+  """Returns the section of SGD with one cycle of the learning rate."""
+  return base.optimizer(
+    'sgd',
+    0.1,
+    schedule='cosine',
+    warmup_fraction=0.2,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=5e-4,
+  )

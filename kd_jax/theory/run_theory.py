@@ -1,0 +1,75 @@
+"""Runs an experiment of configs/theory.py and keeps the results in a folder."""
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kd_jax.report import report
+from kd_jax.runtime import environment, errors, files
+from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
+from kd_jax.training import build
+
+# Functions of a config to JSON values, by the config's field `experiment`.
+EXPERIMENTS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
+  'lemma1': lemma1.run_lemma1,
+  'lemma2': lemma2.run_lemma2,
+  'bayes_teacher': bayes_teacher.run_bayes_teacher,
+}
+
+
+def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
+  """Runs an experiment, unless the folder holds its results, and reports it.
+
+  Args:
+    config: a config of configs/theory.py with the field `experiment`.
+    workdir: the folder for run.json, the report and the plots.
+  Returns:
+    The content of run.json.
+  Raises:
+    UserError: if the folder holds a run of another config.
+  """
+  workdir = pathlib.Path(workdir)
+  with files.locked(workdir):
+    record = files.read_json(workdir / 'run.json')
+    if record is None:
+      record = _compute(config)
+      files.write_json(workdir / 'run.json', record)
+    else:
+      _check_same_config(config, record, workdir)
+    report.write(workdir)
+  return record
+
+
+def _compute(config: ConfigDict) -> dict[str, Any]:
+  """Runs an experiment and returns the content of its run.json."""
+  environment.log_device()
+  start = time.perf_counter()
+  results = EXPERIMENTS[config.experiment](config)
+  return {
+    'name': config.name,
+    'command': ' '.join(sys.argv),
+    'config': build.plain(config),
+    'environment': environment.describe(),
+    'seconds': time.perf_counter() - start,
+    'results': results,
+    'status': 'complete',
+  }
+
+
+def _check_same_config(
+  config: ConfigDict, record: dict[str, Any], workdir: pathlib.Path
+) -> None:
+  differences = list(
+    files.differences(build.plain(config), record['config'], 'config')
+  )
+  if differences:
+    raise errors.UserError(
+      f'{workdir} holds a run of another config:\n  '
+      + '\n  '.join(differences)
+      + '\nChoose another folder with --workdir, or remove this folder'
+    )

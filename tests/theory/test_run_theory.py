@@ -1,0 +1,35 @@
+"""Runs of the experiments: their JSON values, report, plots and folder."""
+
+import json
+
+import pytest
+
+from configs import theory as recipes
+from kd_jax.report import report
+from kd_jax.runtime import errors, files
+from kd_jax.theory import run_theory
+
+
+@pytest.mark.parametrize('experiment', run_theory.EXPERIMENTS)
+def test_results_are_json_and_the_report_shows_all_tables(experiment, request):
+  results = request.getfixturevalue(f'{experiment}_results')
+  json.dumps(results)
+  text = report.results_tables({'results': results})
+  for title in results['tables']:
+    assert f'{title}:' in text
+  for curve in results['curves'].values():
+    for line in curve['lines'].values():
+      assert len(line['x']) == len(line['y']) > 0
+
+
+def test_a_second_run_reads_the_results_of_the_first(tmp_path, monkeypatch):
+  config = recipes.get_config('lemma1,smoke')
+  record = run_theory.run_theory(config, workdir=tmp_path)
+  assert record == files.read_json(tmp_path / 'run.json')
+  assert (tmp_path / 'mixture_random.png').stat().st_size > 10_000
+  assert '| mixture, bayes ' in (tmp_path / 'report.md').read_text()
+  monkeypatch.setitem(run_theory.EXPERIMENTS, 'lemma1', None)
+  assert run_theory.run_theory(config, workdir=tmp_path) == record
+  config.seed = 1
+  with pytest.raises(errors.UserError, match='config.seed'):
+    run_theory.run_theory(config, workdir=tmp_path)
