@@ -149,7 +149,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
   Without --workdir, the folder has the run's name. If overridden fields can
   change a student, a digest of the overrides follows the name.
   """
-  from kd_jax.experiments import experiment
+  from kd_jax import config as config_lib
   from kd_jax.runtime import files
 
   if _WORKDIR.value:
@@ -159,7 +159,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
     for field, value in config_flags.get_override_values(
       flags.FLAGS['config']
     ).items()
-    if field.partition('.')[0] not in experiment.FREE_FIELDS
+    if field.partition('.')[0] not in config_lib.FREE_FIELDS
   }
   mark = f'+{files.digest(overrides)[:8]}' if overrides else ''
   return _runs_dir() / f'{config.name}{mark}'
@@ -198,7 +198,7 @@ def _share_machine(config: ConfigDict) -> bool:
         f'error: --workers={_WORKERS.value}: {config.name} has no students to '
         'share out; leave --workers out'
       )
-    workers.run(sys.argv, _WORKERS.value)
+    workers.start_workers(sys.argv, _WORKERS.value)
   return False
 
 
@@ -212,8 +212,8 @@ def _run(config: ConfigDict) -> str | None:
   is_worker = _share_machine(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
-  from kd_jax.experiments import experiment
-  from kd_jax.report import report
+  from kd_jax.experiments import run
+  from kd_jax.report import run_report
   from kd_jax.runtime import compilation_cache, environment, logs, processes
   from kd_jax.theory import run_theory
 
@@ -225,7 +225,7 @@ def _run(config: ConfigDict) -> str | None:
     if 'experiment' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
-      record = experiment.run(
+      record = run.run_experiment(
         config,
         workdir=workdir,
         teachers_dir=_runs_dir() / 'teachers',
@@ -234,9 +234,8 @@ def _run(config: ConfigDict) -> str | None:
       )
   if is_worker or not processes.is_first():
     return None
-  return (
-    f'{report.summary(record)}\n{workdir}/report.md has the rest, with plots.'
-  )
+  summary = run_report.summary(record)
+  return f'{summary}\n{workdir}/report.md has the rest, with plots.'
 
 
 def main(argv: list[str]) -> None:

@@ -75,9 +75,7 @@ def _ideal_best_grid_rows(readings) -> dict[str, Row]:
 
 
 def _quantized_rows() -> dict[str, dict[str, Any]]:
-  return {
-    scheme: {'student.quantization': scheme} for scheme in QUANTIZED
-  }
+  return {scheme: {'student.quantization': scheme} for scheme in QUANTIZED}
 
 
 def _without_paper(

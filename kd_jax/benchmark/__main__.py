@@ -12,11 +12,14 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from kd_jax import data, validation
+from kd_jax import config as config_lib
+from kd_jax import data
 from kd_jax.benchmark import latency
+from kd_jax.models import apply
 from kd_jax.report import tables
 from kd_jax.runtime import compilation_cache, environment, files
-from kd_jax.training import build
+from kd_jax.training import networks
+from kd_jax.validation import field_checks
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'
@@ -42,9 +45,9 @@ def _benchmark(
   students, network_by_row = latency.distinct_models(rows)
   models = {'teacher': first.teacher.model} | students
   variables = {
-    name: build.init_variables(
-      build.model(model, dataset.num_classes),
-      dataset.test.images.shape[1:],
+    name: apply.init_variables(
+      networks.make_module(model, dataset.num_classes),
+      dataset.problem.image_shape,
       jax.random.key(0),
     )
     for name, model in models.items()
@@ -63,9 +66,9 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
   compilation_cache.enable()
   config = _CONFIG.value
-  rows = {name: build.close_row(config, name) for name in config.rows}
+  rows = {name: config_lib.close_row(config, name) for name in config.rows}
   for row in rows.values():
-    validation.validate(row)
+    field_checks.check_fields(row)
   dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
   record = _benchmark(rows, dataset)
   if _OUT.value:

@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 
 from kd_jax.benchmark import timing
 from kd_jax.data import preprocessing
-from kd_jax.training import build
+from kd_jax.models import apply
+from kd_jax.training import networks
 
 _CALLS = ('first', 'second')
 
@@ -96,12 +97,12 @@ def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
   """
   shape = (spec['examples'], *spec['image_shape'])
   pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  networks = {
+  made = {
     name: _make_network(fields, spec) for name, fields in spec['models'].items()
   }
   images = jax.block_until_ready(preprocessing.unit(jnp.asarray(pixels)))
   seconds = {}
-  for name, (module, variables) in networks.items():
+  for name, (module, variables) in made.items():
     seconds[name] = {}
     for call in _CALLS:
       start = time.perf_counter()
@@ -115,8 +116,8 @@ def _make_network(
   fields: dict[str, Any], spec: dict[str, Any]
 ) -> tuple[nn.Module, Any]:
   """Returns the module of a config section, and random variables for it."""
-  module = build.model(ConfigDict(fields), spec['num_classes'])
-  variables = build.init_variables(
+  module = networks.make_module(ConfigDict(fields), spec['num_classes'])
+  variables = apply.init_variables(
     module, tuple(spec['image_shape']), jax.random.key(0)
   )
   return module, jax.block_until_ready(variables)

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 from absl import logging
 from ml_collections import ConfigDict
 
+from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import cold_calls, timing
 from kd_jax.data import preprocessing
 from kd_jax.models import costs
 from kd_jax.runtime import compilation_cache
-from kd_jax.training import build
+from kd_jax.training import networks as model_networks
 
 PyTree = Any
 
@@ -77,7 +78,7 @@ def distinct_models(
   models: dict[str, ConfigDict] = {}
   network_by_row: dict[str, str] = {}
   for row, config in rows.items():
-    model = build.network(config.student)
+    model = config_lib.canonical_model(config.student)
     model.temperature = 1.0
     equal_models = (name for name, other in models.items() if other == model)
     network_by_row[row] = next(equal_models, row)
@@ -185,25 +186,23 @@ def benchmark_inference(
     config: the closed config of a row.
     models: config sections by network; the first is the ratios' reference.
     network_by_row: the network of each row.
-    variables: the variables of each network, see `build.deploy`.
+    variables: the variables of each network, see `networks.deploy`.
     dataset: the data set whose test images are classified.
   Returns:
     JSON values for run.json.
   """
   section = config.benchmark
   logging.info('benchmark: batch sizes %s', section.batch_sizes)
-  num_classes = dataset.num_classes
-  image_shape = dataset.test.images.shape[1:]
   networks = {
     name: make_network(
-      *build.deploy(model, num_classes, image_shape, variables[name]),
+      *model_networks.deploy(model, dataset.problem, variables[name]),
       scaling=config.data.scaling,
-      parameters=_count_trained(model, num_classes, image_shape),
+      parameters=_count_trained(model, dataset.problem),
     )
     for name, model in models.items()
   }
   record = {
-    'config': build.plain(section),
+    'config': config_lib.to_json(section),
     'network_of': dict(network_by_row),
     'reference': next(iter(models)),
     'networks': measure(
@@ -215,22 +214,19 @@ def benchmark_inference(
   }
   if section.cold_calls:
     record['cold_calls'] = cold_calls.measure(
-      {name: build.plain(model) for name, model in models.items()},
-      num_classes=num_classes,
-      image_shape=image_shape,
+      {name: config_lib.to_json(model) for name, model in models.items()},
+      num_classes=dataset.num_classes,
+      image_shape=dataset.problem.image_shape,
       examples=section.cold_call_examples,
       processes=section.cold_calls,
     )
   return record
 
 
-def _count_trained(
-  model: ConfigDict, num_classes: int, image_shape: tuple[int, ...]
-) -> int:
+def _count_trained(model: ConfigDict, problem: data.Problem) -> int:
   """Returns the number of parameters that a model's training has.
 
   A deployed network may have fewer, because its batch norms are folded.
   """
-  module = build.model(model, num_classes)
-  variables = build.variables_like(module, image_shape)
+  variables = model_networks.variables_like(model, problem)
   return costs.count_parameters(variables['params'])

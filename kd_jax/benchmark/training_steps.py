@@ -1,7 +1,7 @@
 """Timing of training steps, with stored teacher outputs or a live teacher."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,12 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
+from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
-from kd_jax.teachers import stored_outputs as teacher_outputs
-from kd_jax.training import build, train
+from kd_jax.teachers import array_files
+from kd_jax.training import epoch, factory, fit, networks
+from kd_jax.training.batch import Examples
 
 PyTree = Any
 
@@ -23,6 +25,20 @@ _MAX_EXAMPLES = 2000
 # Steps per call for a compiled loop over steps. A single step takes little more
 # time than the call itself.
 _STEPS_PER_CALL = 20
+
+
+class TeacherArrays(NamedTuple):
+  """What timed steps take from a teacher.
+
+  Attributes:
+    logits: float32 [N, K], or None.
+    features: arrays [N, ...] by layer, or None.
+    variables: the variables of a live teacher, or None.
+  """
+
+  logits: jax.Array | None = None
+  features: dict[str, jax.Array] | None = None
+  variables: PyTree = None
 
 
 def measure_stored_and_live(
@@ -57,7 +73,7 @@ def measure_stored_and_live(
           config, dataset, random_teacher_outputs(config, dataset)
         ),
         'live_step_s': make_training_step(
-          config, dataset, {'teacher': teacher_variables}, live_teacher=True
+          config, dataset, TeacherArrays(variables=teacher_variables)
         ),
       },
       budget_s=budget_s,
@@ -121,40 +137,32 @@ def measure_against_row(
 
 def random_teacher_outputs(
   config: ConfigDict, dataset: data.Dataset
-) -> train.Batch:
+) -> TeacherArrays:
   """Returns random values in place of a row's stored teacher outputs.
 
   Args:
     config: the closed config of the row.
     dataset: the data set of the training.
-  Returns:
-    'teacher_logits' float32 [N, K], and 'teacher_features', the features
-    [N, ...] by layer.
   """
   rng, count = np.random.default_rng(0), _num_examples(dataset)
-  layers = build.teacher_layers(
-    config, dataset.num_classes, dataset.train.images.shape[1:]
+  logits = jnp.asarray(
+    rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )
-  return {
-    'teacher_logits': jnp.asarray(
-      rng.normal(size=(count, dataset.num_classes)), jnp.float32
-    ),
-    'teacher_features': {
-      methods.stored_layer(layer, bits > 0): jnp.asarray(
-        rng.uniform(0, 3, (count, *shape)), teacher_outputs.features_dtype(bits)
-      )
-      for bits, shapes in layers.items()
-      for layer, shape in shapes.items()
-    },
+  features = {
+    methods.stored_layer(layer, bits > 0): jnp.asarray(
+      rng.uniform(0, 3, (count, *shape)), array_files.features_dtype(bits)
+    )
+    for bits, shapes in networks.teacher_layers(config, dataset.problem).items()
+    for layer, shape in shapes.items()
   }
+  return TeacherArrays(logits, features)
 
 
 def make_training_step(
   config: ConfigDict,
   dataset: data.Dataset,
-  teacher_arrays: dict[str, Any],
+  teacher: TeacherArrays,
   *,
-  live_teacher: bool = False,
   steps_per_call: int = 1,
 ) -> Callable[[], Any]:
   """Returns a function that continues a row's training at each call.
@@ -162,9 +170,7 @@ def make_training_step(
   Args:
     config: the closed config of the row.
     dataset: a data set on the device.
-    teacher_arrays: the teacher's outputs as in `random_teacher_outputs`, or
-      {'teacher': variables} for a live teacher.
-    live_teacher: whether the training has a live teacher.
+    teacher: the teacher's outputs, or the variables of a live teacher.
     steps_per_call: training steps per call, at most one epoch. If Python loops
       over the steps (`loop` is 'host'), a call takes a single step.
   Returns:
@@ -172,52 +178,42 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  programs_key = build.row_key(
+  compile_key = factory.compile_key(
     config,
-    num_classes=dataset.num_classes,
-    image_shape=dataset.train.images.shape[1:],
+    config_lib.student_sections(config),
+    dataset.problem,
     total_steps=1,
-    num_seeds=None,
-    live_teacher=live_teacher,
+    live_teacher=teacher.variables is not None,
   )
-  programs = build.make_programs(programs_key)
-  if programs_key.loop == 'host':
+  compiled = factory.compile_training(compile_key)
+  if compile_key.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
-  order = programs.epochs.order(jnp.ones(count, bool), key)
-  epoch_arrays = train.own_arrays(programs.epochs, key, count)
-  settings = build.settings(config.optim, config.distill, 0)
-  state = programs.init(key)
-  arrays = _training_examples(dataset, count) | teacher_arrays
+  inputs = epoch.EpochInputs(
+    examples=Examples(
+      jnp.asarray(dataset.train.images[:count]),
+      dataset.train.labels[:count],
+      teacher.logits,
+      teacher.features,
+    ),
+    views=fit.epoch_views(compiled.epoch, key, count),
+    order=compiled.epoch.shuffle(jnp.ones(count, bool), key),
+    num_examples=count,
+    key=key,
+    hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
+    teacher_variables=teacher.variables,
+  )
+  state = compiled.init(key)
 
   def step():
     nonlocal state
-    state, sums = programs.epochs.run(
-      state,
-      programs.epochs.zero_sums(),
-      order,
-      arrays,
-      epoch_arrays,
-      count,
-      0,
-      steps_per_call,
-      key,
-      settings,
+    state, sums = compiled.epoch.run_steps(
+      state, compiled.epoch.zero_sums(), inputs, 0, steps_per_call
     )
     return state, sums
 
   return step
-
-
-def _training_examples(
-  dataset: data.Dataset, count: int
-) -> dict[str, jax.Array]:
-  """Returns the first images and labels of the training split."""
-  return {
-    'images': jnp.asarray(dataset.train.images[:count]),
-    'labels': dataset.train.labels[:count],
-  }
 
 
 def _num_examples(dataset: data.Dataset) -> int:

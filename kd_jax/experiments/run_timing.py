@@ -7,7 +7,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
-from kd_jax.benchmark import latency
+from kd_jax.benchmark import latency, training_steps
 from kd_jax.experiments import students
 from kd_jax.experiments.rows import Run
 from kd_jax.models import apply
@@ -69,10 +69,12 @@ def _measure(
     variables[name] = students.restore_student_for_use(
       configs[name], dataset, folder
     )
-  measured = latency.run(config, models, network_of, variables, dataset)
+  measured = latency.benchmark_inference(
+    config, models, network_of, variables, dataset
+  )
   section = config.benchmark
   if section.steps_against:
-    measured['steps_against'] = latency.measure_steps(
+    measured['steps_against'] = training_steps.measure_against_row(
       configs, section.steps_against, dataset, budget_s=section.budget_s
     )
   # The timing may be later than the trainings, and by other code.
@@ -83,7 +85,7 @@ def _measure(
     if not config_lib.uses_rounded_features(configs[name].distill)
   }
   if section.live_teacher and 'teacher' in models and with_live:
-    measured['training'] = latency.measure_training(
+    measured['training'] = training_steps.measure_stored_and_live(
       with_live, variables['teacher'], dataset, budget_s=section.budget_s
     )
   return measured

@@ -14,11 +14,12 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from kd_jax import config as config_lib
 from kd_jax import data, models
-from kd_jax.data import preprocessing
+from kd_jax.data import preprocessing, selection
 from kd_jax.export import artifact, forward, measurement, onnx
 from kd_jax.runtime import environment, errors, files
-from kd_jax.training import build, context, jobs
+from kd_jax.training import job_folder, networks
 
 # The files of the networks, by the networks' names in the manifest.
 FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
@@ -100,8 +101,8 @@ def _find_student(
     )
   for student in record['students']:
     if row in (None, student['row']) and seed in (None, student['seed']):
-      config = ConfigDict(_lists_to_tuples(record['config']))
-      return build.close_row(config, student['row']), student
+      config = config_lib.from_json(record['config'])
+      return config_lib.close_row(config, student['row']), student
   students = ', '.join(
     f'{student["row"]} {student["seed"]}' for student in record['students']
   )
@@ -109,15 +110,6 @@ def _find_student(
     f'{run_dir} holds no student --row={row} --seed={seed}: expected one of '
     f'(row seed) {students}'
   )
-
-
-def _lists_to_tuples(value: Any) -> Any:
-  """Restores the tuples of a config, which JSON stores as lists."""
-  if isinstance(value, dict):
-    return {key: _lists_to_tuples(item) for key, item in value.items()}
-  if isinstance(value, list):
-    return tuple(map(_lists_to_tuples, value))
-  return value
 
 
 def _student_folder(
@@ -130,12 +122,10 @@ def _student_folder(
 
 
 def _load_data(config: ConfigDict, data_dir: str | None) -> data.Dataset:
-  return context.load_data(
-    config,
-    lambda name: data.load(
-      name, data_dir=data_dir, image_size=_image_size(config)
-    ),
+  dataset = data.load(
+    config.data.name, data_dir=data_dir, image_size=_image_size(config)
   )
+  return selection.select(dataset, config.data)
 
 
 def _image_size(config: ConfigDict) -> int:
@@ -147,22 +137,18 @@ def _restore(
   config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
-  images = dataset.train.images
-  variables = jobs.restore(
-    folder, build.model(config.student, dataset.num_classes), images
-  )
-  if variables is not None and build.is_quantized(config.student):
-    variables = jobs.restore_packed(
-      folder, build.pack(config.student, variables)
+  like = networks.variables_like(config.student, dataset.problem)
+  variables = job_folder.restore(folder, like)
+  if variables is not None and networks.is_quantized(config.student):
+    variables = job_folder.restore_quantized(
+      folder, networks.quantize_weights(config.student, variables)
     )
   if variables is None:
     raise errors.UserError(
       f'{folder} holds no intact weights: remove {folder}, and run the '
       'launch.py command of the run again to train this student'
     )
-  return build.deploy(
-    config.student, dataset.num_classes, images.shape[1:], variables
-  )
+  return networks.deploy(config.student, dataset.problem, variables)
 
 
 # --- The files of the folder. ---
@@ -216,7 +202,7 @@ def _explain_user_network_errors(
   try:
     yield
   except Exception as error:  # The user's code may raise any exception.
-    if not models.user.is_name(kind):
+    if not models.user.is_function_name(kind):
       raise
     raise errors.UserError(f'{kind} {failure} ({error}): {fix}') from error
 
@@ -238,7 +224,7 @@ def _describe(
   return {
     'row': student['row'],
     'seed': student['seed'],
-    'student': build.plain(config.student),
+    'student': config_lib.to_json(config.student),
     'weights': student['weights'],
     'image_shape': list(dataset.train.images.shape[1:]),
     'resized': _image_size(config) > 0,

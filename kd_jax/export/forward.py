@@ -9,7 +9,7 @@ import jax.export
 import jax.numpy as jnp
 from jax import lax
 
-from kd_jax.training import build
+from kd_jax.models.apply import make_apply
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -26,14 +26,14 @@ def make_forward(
 
   Args:
     network: a Flax module. If it has a `cpu_batch`, as networks from
-      `build.deploy` may have, a CPU computes larger batches in parts of that
+      `networks.deploy` may have, a CPU computes larger batches in parts of that
       size.
     variables: the network's parameters and batch statistics.
     preprocess: maps images uint8 [B, H, W, C] to the network's input.
   Returns:
     A function from images uint8 [B, H, W, C] to probabilities float32 [B, K].
   """
-  apply = build.apply_fn(network)
+  apply = make_apply(network)
 
   def forward(images):
     logits, *_ = apply(variables, preprocess(images), train=False, key=None)

@@ -9,10 +9,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kd_jax.report import report
+from kd_jax import config as config_lib
+from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
-from kd_jax.training import build
+
 
 # Functions of a config to JSON values, by the config's field `experiment`.
 EXPERIMENTS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
@@ -41,7 +42,7 @@ def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
       files.write_json(workdir / 'run.json', record)
     else:
       _check_same_config(config, record, workdir)
-    report.write(workdir)
+    run_report.write(workdir, record)
   return record
 
 
@@ -53,7 +54,7 @@ def _compute(config: ConfigDict) -> dict[str, Any]:
   return {
     'name': config.name,
     'command': ' '.join(sys.argv),
-    'config': build.plain(config),
+    'config': config_lib.to_json(config),
     'environment': environment.describe(),
     'seconds': time.perf_counter() - start,
     'results': results,
@@ -65,7 +66,7 @@ def _check_same_config(
   config: ConfigDict, record: dict[str, Any], workdir: pathlib.Path
 ) -> None:
   differences = list(
-    files.differences(build.plain(config), record['config'], 'config')
+    files.differences(config_lib.to_json(config), record['config'], 'config')
   )
   if differences:
     raise errors.UserError(

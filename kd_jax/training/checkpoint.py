@@ -162,8 +162,8 @@ class Checkpoints:
     path = min(saved.items() ^ asked.items())[0]
     raise errors.UserError(
       f'{self._directory}/{number} is of another network, or of another '
-      f'version of kd_jax: it has {path} {saved.get(path, "not at all")}, and this '
-      f'network has {asked.get(path, "not at all")}; name another folder '
+      f'version of kd_jax: it has {path} {saved.get(path, "not at all")}, and '
+      f'this network has {asked.get(path, "not at all")}; name another folder '
       '(--workdir), or remove that one'
     )
 
