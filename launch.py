@@ -163,7 +163,7 @@ def _share_machine() -> bool:
         f'error: --workers={_WORKERS.value}: {_CONFIG.value.name} has no '
         'students to share out'
       )
-    workers.run(sys.argv, _WORKERS.value)
+    workers.run_workers(sys.argv, _WORKERS.value)
   return False
 
 
@@ -194,10 +194,10 @@ def main(argv: list[str]) -> None:
     from kd_jax.theory import theory
 
     environment.check_device()
-    logs.log_own_lines()
+    logs.show_project_lines()
     compilation_cache.enable()
     workdir = _workdir(_CONFIG.value)
-    with processes.guard(), errors.naming_memory():
+    with processes.guard(), errors.explain_out_of_memory():
       if 'experiment' in _CONFIG.value:
         record = theory.run(_CONFIG.value, workdir=workdir)
       else:

@@ -89,7 +89,7 @@ def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
   assert result.returncode == 1
   assert 'Traceback' not in result.stderr
   last = result.stderr.strip().splitlines()[-1]
-  assert last.startswith('error: JAX finds nothing to compute on (')
+  assert last.startswith('error: JAX finds no device to compute on (')
   assert last.endswith('JAX_PLATFORMS is cuda')
 
 

@@ -39,7 +39,7 @@ def _description(tree: PyTree) -> dict[str, str]:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, 'sharding', None) or mesh.everywhere()
+  sharding = getattr(leaf, 'sharding', None) or mesh.replicated_sharding()
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
@@ -85,7 +85,7 @@ class Checkpoints:
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
     # Orbax's threads, each with a traceback, would leave half of it there.
     processes.from_first(
-      lambda: files.check_room(self._directory, needed, 'a checkpoint')
+      lambda: files.check_disk_space(self._directory, needed, 'a checkpoint')
     )
     for passed_over in self._manager.all_steps():
       if passed_over >= epoch:  # Orbax saves nothing before what it has.
@@ -107,8 +107,8 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays, or of shapes, of the same structure; its
-        shardings are where the arrays go, `mesh.everywhere` if it has none, so
-        that what some devices saved others restore.
+        shardings are where the arrays go, `mesh.replicated_sharding` if it has
+        none, so that what some devices saved others restore.
     Raises:
       UserError: if the newest is of another network.
     """

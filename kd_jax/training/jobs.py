@@ -329,7 +329,7 @@ def _read(
   indices = order if job.examples is None else job.examples[order]
   own = np.concatenate(
     [
-      mesh.own_share(indices, start, size)
+      mesh.process_share(indices, start, size)
       for start in range(0, len(indices) // processes.count(), size)
     ]
   )

@@ -339,7 +339,7 @@ def _with_own(
   own, start = jax.device_get(own), 0
   for batch in batches:
     size = len(batch['labels'])
-    index = mesh.own_share(order, start, size)
+    index = mesh.process_share(order, start, size)
     start += size
     yield batch | {name: array[index] for name, array in own.items()}
 

@@ -9,7 +9,7 @@ import pytest
 
 from configs import mnist
 from kd_jax.experiments import experiment
-from kd_jax.runtime import errors, mesh, run_records
+from kd_jax.runtime import errors, run_records
 from kd_jax.teachers import outputs_on_disk
 from kd_jax.training import checkpoint, jobs, train
 from tests import large_toy
@@ -233,16 +233,3 @@ def test_a_damaged_shard_is_computed_again(tmp_path, damage):
   assert calls == [(256, 512)]
   manifest = json.loads((tmp_path / 'x' / 'manifest.json').read_text())
   assert len(manifest['sha256']) == 4
-
-
-def test_the_shares_of_processes_are_a_batch(monkeypatch):
-  indices = np.arange(24)
-  batches = indices.reshape(3, 8)
-  shares = []
-  for process in range(2):
-    monkeypatch.setattr('jax.process_count', lambda: 2)
-    monkeypatch.setattr('jax.process_index', lambda process=process: process)
-    shares.append(
-      [mesh.own_share(indices, start, 4) for start in range(0, 12, 4)]
-    )
-  np.testing.assert_array_equal(np.concatenate(shares, axis=1), batches)

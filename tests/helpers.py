@@ -1,0 +1,194 @@
+"""Functions that many test files share: tiny runs, launchers and damage."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import cifar, mnist
+from kd_jax.experiments import experiment
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# A benchmark that takes a fraction of a second.
+TINY_BENCHMARK = {
+  'benchmark.batch_sizes': (1,),
+  'benchmark.budget_s': 0.01,
+  'benchmark.cold_calls': 0,
+}
+
+# Overrides with which a recipe of configs/mnist.py takes seconds.
+TINY_MNIST = {
+  'data.name': 'generated',
+  'teacher.model.filters': (2,),
+  'teacher.model.hidden': (32,),
+  'teacher.model.dropout_rate': 0.0,
+  'teacher.train.epochs': 1,
+  'train.epochs': 1,
+  **TINY_BENCHMARK,
+}
+
+# Overrides that reduce a ResNet to a stem and one block of one stage: most of
+# the time of a tiny run is compilation.
+TINY_RESNET = {'blocks': (1,), 'widths': (8,), 'strides': (2,)}
+
+
+def tiny_mnist(
+  recipe: str = 'h50', fields: dict[str, Any] | None = None
+) -> ConfigDict:
+  """Returns a recipe of configs/mnist.py that trains in seconds.
+
+  The benchmark is small, and disabled unless `fields` enables it.
+
+  Args:
+    recipe: the recipe and its arguments.
+    fields: further overrides, such as {'train.epochs': 2}.
+  """
+  config = mnist.get_config(recipe)
+  config.benchmark.enabled = False
+  config.update_from_flattened_dict(TINY_MNIST | (fields or {}))
+  return config
+
+
+def tiny_cifar(
+  recipe: str = 'ideal', fields: dict[str, Any] | None = None
+) -> ConfigDict:
+  """Returns a recipe of configs/cifar.py that trains small ResNets in seconds.
+
+  The student of a recipe with one row has one block; the students of a table
+  keep their blocks, with fewer channels. Teacher and students train for two
+  epochs on 1000 images.
+
+  Args:
+    recipe: the recipe and its arguments.
+    fields: further overrides, such as {'train.epochs': 1}.
+  """
+  config = cifar.get_config(recipe)
+  config.data.update(
+    name='generated_rgb', train_examples=1000, test_examples=200
+  )
+  config.teacher.model.update(block='basic', **TINY_RESNET)
+  if len(config.rows) == 1:
+    config.student.update(TINY_RESNET)
+  else:
+    config.student.widths = (8, 16, 16, 16)
+  config.teacher.train.epochs = config.train.epochs = 2
+  config.teacher.optim.update(weight_decay=5e-4, learning_rate=0.1)
+  config.distill.kd_warmup_epochs = 2
+  config.update_from_flattened_dict(TINY_BENCHMARK | (fields or {}))
+  return config
+
+
+def keep_rows(config: ConfigDict, *rows: str) -> None:
+  """Removes all other rows of a table."""
+  with config.unlocked():
+    for row in set(config.rows) - set(rows):
+      del config.rows[row]
+
+
+def run(
+  config: ConfigDict,
+  folder: pathlib.Path,
+  name: str = 'run',
+  teachers: pathlib.Path | None = None,
+  **kwargs,
+) -> dict[str, Any]:
+  """Runs a config in FOLDER/NAME, with teachers in FOLDER/teachers.
+
+  Args:
+    config: the run's config.
+    folder: the folder of the run.
+    name: the run's folder inside `folder`.
+    teachers: another folder of teachers.
+    **kwargs: further arguments of `experiment.run`.
+  Returns:
+    The content of run.json.
+  """
+  return experiment.run(
+    config,
+    workdir=folder / name,
+    teachers_dir=teachers or folder / 'teachers',
+    **kwargs,
+  )
+
+
+# --- Processes. ---
+
+
+def as_flags(fields: dict[str, Any]) -> list[str]:
+  """Returns overrides as launch.py takes them: --config.FIELD=VALUE."""
+  return [
+    f'--config.{field}={str(value).replace(" ", "")}'
+    for field, value in fields.items()
+  ]
+
+
+def start_python(
+  *args: Any,
+  env: dict[str, str] | None = None,
+  log: pathlib.Path | None = None,
+) -> subprocess.Popen:
+  """Starts Python in the project's folder.
+
+  Args:
+    *args: arguments of Python.
+    env: environment variables in addition to this process's.
+    log: a file to which stdout and stderr are appended; without it they are
+      pipes of text.
+  """
+  command = [sys.executable, *map(str, args)]
+  options = {'cwd': ROOT, 'env': os.environ | (env or {})}
+  if log is None:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+      command, stdout=pipe, stderr=pipe, text=True, **options
+    )
+  log.parent.mkdir(parents=True, exist_ok=True)
+  with open(log, 'ab') as file:
+    return subprocess.Popen(command, stdout=file, stderr=file, **options)
+
+
+def run_python(
+  *args: Any, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+  """Runs Python in the project's folder; the result has its text output."""
+  process = start_python(*args, env=env)
+  stdout, stderr = process.communicate()
+  return subprocess.CompletedProcess(
+    process.args, process.returncode, stdout, stderr
+  )
+
+
+def wait_until(
+  condition: Callable[[], Any], timeout_s: float = 300, poll_s: float = 0.02
+) -> None:
+  """Waits until a condition holds; fails after `timeout_s` seconds."""
+  deadline = time.monotonic() + timeout_s
+  while not condition():
+    assert time.monotonic() < deadline, 'the condition did not become true'
+    time.sleep(poll_s)
+
+
+# --- Damage, as a crash or a bad disk does it. ---
+
+
+def flip_byte(path: pathlib.Path, position: int = -1) -> None:
+  """Inverts the bits of one byte of a file; by default of the last byte."""
+  content = bytearray(path.read_bytes())
+  content[position] ^= 0xFF
+  path.write_bytes(bytes(content))
+
+
+def flip_middle_byte(path: pathlib.Path) -> None:
+  """Inverts the bits of the byte in the middle of a file."""
+  flip_byte(path, path.stat().st_size // 2)
+
+
+def cut_bytes(path: pathlib.Path, count: int = 1) -> None:
+  """Removes the last bytes of a file."""
+  os.truncate(path, max(0, path.stat().st_size - count))
