@@ -1,16 +1,22 @@
 """Functions that many test files share: tiny runs, launchers and damage."""
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
+from absl import logging
+from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
+import launch
 from configs import cifar, mnist
 from kd_jax.experiments import experiment
 from kd_jax.report import plots
@@ -171,6 +177,39 @@ def run_python(
   stdout, stderr = process.communicate()
   return subprocess.CompletedProcess(
     process.args, process.returncode, stdout, stderr
+  )
+
+
+def launch_here(*args: Any) -> subprocess.CompletedProcess:
+  """Runs launch.py in this process, which saves two to six seconds of imports.
+
+  Use it for mistakes in the command line, but not where the process matters.
+  Flags and log settings are restored. An error that launch.py does not turn
+  into an error line is raised here. Log lines do not appear in the result.
+  """
+  argv = ['launch.py', *map(str, args)]
+  stdout, stderr = io.StringIO(), io.StringIO()
+  verbosity, code = logging.get_verbosity(), None
+  with (
+    contextlib.chdir(ROOT),
+    warnings.catch_warnings(),
+    mock.patch.object(sys, 'argv', argv),
+    flagsaver.flagsaver(),
+    contextlib.redirect_stdout(stdout),
+    contextlib.redirect_stderr(stderr),
+  ):
+    # ml_collections loads a config's file with the deprecated load_module.
+    warnings.filterwarnings('ignore', 'the load_module')
+    try:
+      launch.main(launch.parse_flags(argv))
+    except SystemExit as error:
+      code = error.code
+  logging.set_verbosity(verbosity)
+  if isinstance(code, str):
+    stderr.write(f'{code}\n')
+    code = 1
+  return subprocess.CompletedProcess(
+    argv, code or 0, stdout.getvalue(), stderr.getvalue()
   )
 
 

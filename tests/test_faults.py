@@ -125,8 +125,8 @@ def whole(tmp_path_factory):
 
 # --- SIGKILL. ---
 
-# For each phase, the files that show its begin, and how many seconds later at
-# most the run is killed.
+# For each phase, the files that show that the phase has begun, and the largest
+# number of seconds from then to the kill.
 PHASES = {
   'downloading the data': ('data/.kd_jax/*scratch*', 6),
   'preparing the data': ('data/.kd_jax/*scratch*', 8),

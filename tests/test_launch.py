@@ -216,7 +216,7 @@ def test_a_mistake_ends_in_a_line_that_names_it(args, message, tmp_path):
 
 _SPY = """
 import os, runpy, sys
-from kd_jax import host_memory
+from kd_jax.runtime import host_memory
 host_memory.keep_freed_memory = lambda: print(
   f'threads: {len(os.listdir("/proc/self/task"))}, jax: {"jax" in sys.modules}'
 )

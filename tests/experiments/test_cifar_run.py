@@ -362,7 +362,8 @@ def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
   config = _config('ideal,method=kl+quantized', fields)
   assert config.teacher.feature_bits == 4
   record = helpers.run(config, folder, 'quantized', with_plots=True)
-  # There is no time for a live teacher, whose features are not rounded.
+  # The benchmark leaves the live teacher out, because its features would not be
+  # rounded.
   assert 'training' not in record['benchmark']
   (student,) = record['students']
   assert student['robust']['examples'] == 16

@@ -160,11 +160,11 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
   config = _config(rows)
   config.teacher.shipped = str(folder / 'teacher' / 'outputs')
   assert not build.close_row(config, 'kd').teacher.retrain
-  of_shipped = helpers.run(config, tmp_path)
+  with_shipped = helpers.run(config, tmp_path)
   for split in ('train', 'test'):
-    assert of_shipped['teacher'][split] == record['teacher'][split]
+    assert with_shipped['teacher'][split] == record['teacher'][split]
   before = run_records.by_row(files.read_json(folder / 'run' / 'run.json'))
-  for row, (student,) in run_records.by_row(of_shipped).items():
+  for row, (student,) in run_records.by_row(with_shipped).items():
     # Shipped weights are rounded to half floats.
     assert student['test']['accuracy'] == pytest.approx(
       before[row][0]['test']['accuracy'], abs=0.05

@@ -48,7 +48,7 @@ def _run(cache, *args, **environment):
   return result.stdout.split()
 
 
-def test_a_second_process_takes_what_the_first_has_compiled(tmp_path):
+def test_a_second_process_reuses_compiled_programs(tmp_path):
   value, is_cached = _run(tmp_path)
   assert is_cached == 'False'
   assert _run(tmp_path) == [value, 'True']
@@ -69,14 +69,14 @@ def test_a_bypassed_cache_is_neither_read_nor_written(tmp_path):
   assert _run(tmp_path, 'fresh') == [value, 'False']
 
 
-def test_jaxs_own_setting_goes_first(tmp_path):
+def test_jaxs_setting_takes_precedence(tmp_path):
   _run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'other'))
   assert list((tmp_path / 'other').glob('*-cache'))
   assert not (tmp_path / 'kd_jax').exists()
 
 
 @pytest.mark.parametrize('kind', ['file', 'read-only'])
-def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, kind):
+def test_without_a_writable_folder_nothing_is_stored(tmp_path, kind):
   cache = tmp_path / 'cache'
   if kind == 'file':
     cache.write_text('')

@@ -37,7 +37,7 @@ def test_environment_names_versions_and_device():
     ('none', '', ''),
   ],
 )
-def test_environment_names_what_a_cpu_computes_with(
+def test_environment_names_the_vector_instructions(
   monkeypatch, field, flags, instructions
 ):
   found = {field: flags}

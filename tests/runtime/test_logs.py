@@ -17,7 +17,7 @@ from kd_jax.runtime import logs
     ('/home/kd_jax/.venv/lib/orbax', logging.ERROR, True),
   ],
 )
-def test_of_libraries_warnings_are_shown_without_tracebacks(
+def test_only_warnings_of_libraries_are_shown_without_tracebacks(
   folder, level, shown
 ):
   try:

@@ -13,7 +13,7 @@ from tests import helpers
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 8])
-def test_cores_are_shared_out_to_the_last(count):
+def test_all_cores_are_shared_out(count):
   cores = [0, 1, 4, 5, 6, 7, 9, 11]
   shares = [
     workers.worker_cores(workers.Share(index, count), cores)
@@ -30,7 +30,7 @@ def test_more_workers_than_cores_have_one_each():
   assert {core for (core,) in shares} == {3, 4}
 
 
-def test_each_worker_has_a_gpu_of_its_own_or_a_part_of_one():
+def test_each_worker_has_a_gpu_or_a_part_of_one():
   gpus = ['0', '2']
   alone = [workers.gpu_variables(workers.Share(i, 2), gpus) for i in range(2)]
   assert alone == [{'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus]
@@ -91,7 +91,7 @@ def test_workers_come_after_the_preparation(tmp_path, monkeypatch):
   assert {path.name for path in tmp_path.iterdir()} == {'prepared', '0', '1'}
 
 
-def test_one_that_fails_ends_all(tmp_path, monkeypatch):
+def test_a_failed_worker_ends_all(tmp_path, monkeypatch):
   monkeypatch.chdir(helpers.ROOT)
   with pytest.raises(SystemExit) as raised:
     workers.run_workers(_command(tmp_path, _SLEEP, 'sys.exit(3)'), 2)
@@ -99,7 +99,7 @@ def test_one_that_fails_ends_all(tmp_path, monkeypatch):
   assert not _is_alive(int((tmp_path / '0').read_text()))
 
 
-def test_one_that_is_killed_ends_all_and_is_told(tmp_path, monkeypatch):
+def test_a_killed_worker_ends_all_and_is_reported(tmp_path, monkeypatch):
   monkeypatch.chdir(helpers.ROOT)
   with pytest.raises(errors.UserError, match='killed .signal 9.*fewer'):
     workers.run_workers(
@@ -115,7 +115,7 @@ workers.run_workers(sys.argv[1:], 2)
 """
 
 
-def test_none_outlives_the_command(tmp_path):
+def test_no_worker_outlives_the_command(tmp_path):
   command = helpers.start_python(
     '-c', _RUN_WORKERS, *_command(tmp_path, _SLEEP), log=tmp_path / 'log'
   )
@@ -142,7 +142,9 @@ def _config():
   )
 
 
-def test_a_worker_leaves_out_what_another_is_at(tmp_path, monkeypatch):
+def test_a_worker_skips_students_that_another_worker_trains(
+  tmp_path, monkeypatch
+):
   """A worker skips locked students, and students that wait for those."""
   run = lambda: helpers.run(_config(), tmp_path)
   students = tmp_path / 'run' / 'students'

@@ -121,7 +121,7 @@ def test_every_method_traces_its_temperature(name):
   assert len(set(values)) == 3
 
 
-def _of_features(names, batch_features):
+def _feature_terms(names, batch_features):
   """Returns the terms of methods on one layer's features, and a gradient.
 
   The gradient is that of the sum of all terms by the teacher's features.
@@ -167,7 +167,7 @@ def _of_features(names, batch_features):
 def test_nothing_flows_into_the_teachers_features(name):
   features = jax.random.uniform(jax.random.key(2), (3, 4, 4, 5), maxval=3)
   layer = methods.stored_layer('teacher', methods.METHODS[name].uses_rounded)
-  values, gradient = _of_features((name,), {layer: features})
+  values, gradient = _feature_terms((name,), {layer: features})
   assert np.all(values[name] > 0)
   np.testing.assert_array_equal(gradient[layer], 0)
 
@@ -179,10 +179,10 @@ def test_some_methods_take_rounded_features_and_others_unrounded_ones():
       jax.random.uniform(jax.random.key(3), (3, 4, 4, 5), maxval=3)
     ),
   }
-  values, _ = _of_features(('attention', 'quantized'), features)
+  values, _ = _feature_terms(('attention', 'quantized'), features)
   takes = {'teacher': 'attention', 'teacher_rounded': 'quantized'}
   for change, changed in takes.items():
-    others, _ = _of_features(
+    others, _ = _feature_terms(
       ('attention', 'quantized'),
       features | {change: features[change][::-1]},
     )
