@@ -198,7 +198,7 @@ def _share_machine(config: ConfigDict) -> bool:
         f'error: --workers={_WORKERS.value}: {config.name} has no students to '
         'share out; leave --workers out'
       )
-    workers.start_workers(sys.argv, _WORKERS.value)
+    workers.run_workers(sys.argv, _WORKERS.value)
   return False
 
 
@@ -218,10 +218,10 @@ def _run(config: ConfigDict) -> str | None:
   from kd_jax.theory import run_theory
 
   environment.check_device()
-  logs.log_own_lines()
+  logs.show_project_lines()
   compilation_cache.enable()
   workdir = _workdir(config)
-  with processes.guard(), errors.naming_memory():
+  with processes.guard(), errors.explain_out_of_memory():
     if 'experiment' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:

@@ -1,4 +1,4 @@
-"""A TFDS data set of generated images, to be left on disk."""
+"""A TFDS data set of generated images that stays on disk."""
 
 import tensorflow_datasets as tfds
 
@@ -9,7 +9,7 @@ NAME = 'tfds:large_toy'
 
 
 class LargeToy(tfds.core.GeneratorBasedBuilder):
-  """300 generated images, as TFDS prepares them."""
+  """300 generated images, prepared by TFDS."""
 
   VERSION = tfds.core.Version('1.0.0')
 
@@ -31,12 +31,12 @@ class LargeToy(tfds.core.GeneratorBasedBuilder):
     }
 
   def _generate_examples(self, split):
-    own = getattr(data.load('generated'), split)
-    for i, image in enumerate(own.images[:300]):
+    generated = getattr(data.load('generated'), split)
+    for i, image in enumerate(generated.images[:300]):
       yield (
         i,
         {
           'image': tfds_toys.png(image[..., 0]),
-          'label': int(own.labels[i]),
+          'label': int(generated.labels[i]),
         },
       )

@@ -1,6 +1,7 @@
-"""One process of runs on several devices, by one process or several.
+"""A process of a run on several devices, for test_mesh.py.
 
-mesh_runs.py FOLDER DEVICES RUN [COORDINATOR NUM_PROCESSES PROCESS_ID]
+python -m tests.mesh_runs FOLDER DEVICES RUN \\
+  [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
 import pathlib
@@ -9,37 +10,41 @@ import sys
 import numpy as np
 from absl import logging
 
-from configs import cifar, mnist
-from kd_jax.experiments import experiment
+from configs import cifar
 from kd_jax.runtime import processes
 from kd_jax.training import jobs
-from tests import large_toy
+from tests import helpers, large_toy
 
 
 def mlp():
-  config = mnist.get_config('h50')
-  config.data.update(name='generated', train_examples=1996, test_examples=497)
-  config.train.folds = 0
-  config.student.dropout_rate = 0.1
-  config.train.update(epochs=2, batch_size=72)  # 56 steps, uneven batches
-  return config
+  """An MLP with dropout: 56 steps, with an uneven last batch."""
+  fields = {
+    'data.train_examples': 1996,
+    'data.test_examples': 497,
+    'student.dropout_rate': 0.1,
+    'train.folds': 0,
+    'train.epochs': 2,
+    'train.batch_size': 72,
+  }
+  return helpers.tiny_mnist(fields=fields)
 
 
 def resnet():
+  """A small ResNet that also saves checkpoints within its epochs."""
   config = cifar.get_config('ideal,smoke')
   config.data.update(name='generated_rgb', train_examples=996)
   config.student.update(blocks=(1,), widths=(16,), strides=(2,))
   config.train.update(epochs=6, batch_size=100, drop_remainder=True)
-  # 54 steps. Rounding grows with the rate: at 0.01 two ways to compute them on
-  # one device are 3e-4 apart by then.
+  # 54 steps. Rounding errors grow with the learning rate: at 0.01, two ways to
+  # compute the same steps on one device differ by 3e-4 at the end.
   config.optim.learning_rate = 3e-4
-  # Saved within its epochs, too: of several processes by all of them.
+  # All processes of a run take part in a save within an epoch.
   jobs.PARTIAL_EVERY_S = 0.0
   return config
 
 
 def live():
-  """Its teacher is called in every step."""
+  """An MLP whose teacher computes in every step."""
   config = mlp()
   config.teacher.module = 'tests.own_networks:linear_teacher'
   config.teacher.live = True
@@ -47,19 +52,19 @@ def live():
 
 
 def on_disk():
-  """Its images are read from disk, and its teacher's logits stored there."""
+  """An MLP on images on disk, where its teacher's logits are stored, too."""
   config = mlp()
   config.data.update(
     name=large_toy.NAME, memory_gib=0.0, train_examples=0, test_examples=0
   )
   config.teacher.module = 'tests.own_networks:linear_teacher'
-  # 60 steps, uneven batches.
+  # 60 steps, with an uneven last batch.
   config.train.update(epochs=12, batch_size=64)
   return config
 
 
 def seeds():
-  """Two seeds of it are one program."""
+  """An MLP of which two seeds train as one program."""
   config = mlp()
   config.update(seeds=2, seeds_per_program=2)
   return config
@@ -75,9 +80,9 @@ RUNS = {
 
 
 def run(folder: pathlib.Path, devices: int, name: str):
-  """Does a run in FOLDER/NAME, or goes on with it.
+  """Runs or resumes a run in FOLDER/NAME.
 
-  Its teacher is random, if it is none of the user's own.
+  If the run has no teacher of the user's, random logits are its teacher.
   """
   config = RUNS[name]()
   config.mesh.data = devices
@@ -89,10 +94,10 @@ def run(folder: pathlib.Path, devices: int, name: str):
     if processes.is_first():
       np.savez(config.teacher.logits, train=logits)
     processes.from_first(lambda: None)
-  experiment.run(
+  helpers.run(
     config,
-    workdir=folder / name,
-    teachers_dir=folder,
+    folder,
+    name,
     data_dir=folder if name == 'on_disk' else None,
   )
 

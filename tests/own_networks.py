@@ -1,4 +1,4 @@
-"""Networks as users of the library have them, for `module:function` names."""
+"""Networks that users could write, to be named as `module:function`."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def not_of_any_batch(num_classes):
 
 
 def linear_teacher():
-  """Plain JAX, for images 28x28."""
+  """Returns a linear teacher in plain JAX for images [28, 28]."""
   key = jax.random.key(0)
   weights = {'w': 0.01 * jax.random.normal(key, (784, 10)), 'b': jnp.zeros(10)}
   return (lambda p, x: x.reshape(len(x), -1) @ p['w'] + p['b'][None]), weights

@@ -14,8 +14,14 @@ sys.path.insert(0, str(ROOT))
 TIMES = 3
 
 
-def once(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
-  """Returns what became of each test, and the seconds that it took."""
+def run_suite(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
+  """Runs the fault suite once.
+
+  Args:
+    path: where pytest writes its results.
+  Returns:
+    For each test, the numbers of its cases and of passed cases, and seconds.
+  """
   subprocess.run(
     [
       sys.executable,
@@ -33,21 +39,22 @@ def once(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
   for case in ElementTree.parse(path).iter('testcase'):
     name = f'{case.get("classname")}.{case.get("name").partition("[")[0]}'
     problems = {child.tag for child in case} & {'failure', 'error', 'skipped'}
-    own = results.setdefault(name, {'passed': 0, 'cases': 0, 'seconds': 0.0})
-    own['cases'] += 1
-    own['passed'] += not problems
-    own['seconds'] += float(case.get('time'))
+    result = results.setdefault(name, {'passed': 0, 'cases': 0, 'seconds': 0.0})
+    result['cases'] += 1
+    result['passed'] += not problems
+    result['seconds'] += float(case.get('time'))
   return results
 
 
 def main() -> None:
+  """Runs the fault suite; exits with an error if a test has failed."""
   from kd_jax.runtime import environment, files
 
   with tempfile.TemporaryDirectory() as folder:
-    runs = [once(pathlib.Path(folder) / f'{i}.xml') for i in range(TIMES)]
+    runs = [run_suite(pathlib.Path(folder) / f'{i}.xml') for i in range(TIMES)]
   faults = {
-    name: {what: [run[name][what] for run in runs] for what in own}
-    for name, own in runs[0].items()
+    name: {field: [run[name][field] for run in runs] for field in result}
+    for name, result in runs[0].items()
   }
   files.write_json(
     ROOT / 'results/faults.json',
@@ -59,7 +66,9 @@ def main() -> None:
     },
   )
   failed = [
-    name for name, own in faults.items() if own['passed'] != own['cases']
+    name
+    for name, result in faults.items()
+    if result['passed'] != result['cases']
   ]
   sys.exit(f'failed: {", ".join(failed)}' if failed else 0)
 

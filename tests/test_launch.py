@@ -89,7 +89,7 @@ def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
   assert result.returncode == 1
   assert 'Traceback' not in result.stderr
   last = result.stderr.strip().splitlines()[-1]
-  assert last.startswith('error: JAX finds nothing to compute on (')
+  assert last.startswith('error: JAX finds no device to compute on (')
   assert last.endswith('JAX_PLATFORMS is cuda')
 
 
@@ -216,7 +216,7 @@ def test_a_mistake_ends_in_a_line_that_names_it(args, message, tmp_path):
 
 _SPY = """
 import os, runpy, sys
-from kd_jax import host_memory
+from kd_jax.runtime import host_memory
 host_memory.keep_freed_memory = lambda: print(
   f'threads: {len(os.listdir("/proc/self/task"))}, jax: {"jax" in sys.modules}'
 )

@@ -1,4 +1,4 @@
-"""The notebook, from top to bottom, in smoke mode."""
+"""The notebook runs from top to bottom in smoke mode."""
 
 import pathlib
 import sys
@@ -11,7 +11,8 @@ PATH = pathlib.Path(__file__).parents[1] / 'notebooks/colab.ipynb'
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings('ignore')  # Of its client, not of the notebook.
+# The notebook's client warns, not the notebook.
+@pytest.mark.filterwarnings('ignore')
 def test_the_notebook_runs(tmp_path, monkeypatch):
   monkeypatch.setenv('KD_JAX_SMOKE', '1')
   notebook = nbformat.read(PATH, as_version=4)
@@ -33,10 +34,12 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     for output in cell.outputs
   ]
   shown = [output.data for output in outputs if 'data' in output]
-  reports = [own['text/markdown'] for own in shown if 'text/markdown' in own]
+  reports = [data['text/markdown'] for data in shown if 'text/markdown' in data]
   assert ['| teacher ' in report for report in reports] == [True, True]
-  assert sum('image/png' in own for own in shown) >= 4
-  text = ''.join(own.text for own in outputs if own.output_type == 'stream')
+  assert sum('image/png' in data for data in shown) >= 4
+  text = ''.join(
+    output.text for output in outputs if output.output_type == 'stream'
+  )
   assert 'jax ' in text and 'MiB' in text
   assert sys.version.split()[0] in text
 

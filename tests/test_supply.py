@@ -1,4 +1,4 @@
-"""What the project is made from: what it needs, locked; and no pickle."""
+"""The project's requirements and their lock, and the absence of pickles."""
 
 import ast
 import pathlib
@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Modules that run code which lies in data.
+# Modules that execute code from data files.
 _UNSAFE = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'shelve'}
 _UNSAFE |= {'marshal'}
 
@@ -21,7 +21,7 @@ def _requirements():
 
 
 def _locked():
-  """Pairs of a pinned requirement and how many hashes it has."""
+  """Yields each pinned requirement and the number of its hashes."""
   text = (ROOT / 'requirements.lock').read_text()
   for block in re.split(r'\n(?=\S)', text):
     line = block.partition('\\')[0].strip()
@@ -31,13 +31,14 @@ def _locked():
 
 def test_requirements_have_lower_bounds_and_no_upper_ones():
   for requirement in _requirements():
-    operators = {own.operator for own in requirement.specifier}
-    if requirement.name != 'importlib_resources':  # Which any will do for.
+    operators = {bound.operator for bound in requirement.specifier}
+    # Any version of importlib_resources works.
+    if requirement.name != 'importlib_resources':
       assert operators == {'>='}, requirement
 
 
 @pytest.mark.parametrize('python', ['3.11.9', '3.12.3', '3.13.0'])
-def test_the_lock_has_one_version_of_all_that_is_required(python):
+def test_the_lock_has_one_version_of_each_requirement(python):
   environment = {
     'python_version': python.rpartition('.')[0],
     'python_full_version': python,
@@ -49,7 +50,7 @@ def test_the_lock_has_one_version_of_all_that_is_required(python):
       name = canonicalize_name(requirement.name)
       assert name not in locked
       ((_, locked[name]),) = [
-        (own.operator, own.version) for own in requirement.specifier
+        (pin.operator, pin.version) for pin in requirement.specifier
       ]
   for requirement in _requirements():
     version = locked[canonicalize_name(requirement.name)]
@@ -63,13 +64,14 @@ def test_everything_in_the_lock_has_hashes():
 
 
 def _tracked():
-  files = subprocess.run(
+  """Returns the files that git tracks."""
+  names = subprocess.run(
     ['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True
   ).stdout.splitlines()
-  return [ROOT / name for name in files]
+  return [ROOT / name for name in names]
 
 
-def test_nothing_is_or_reads_a_pickle():
+def test_no_file_is_or_reads_a_pickle():
   if not (ROOT / '.git').exists():
     pytest.skip('no git checkout')
   for path in _tracked():
@@ -84,10 +86,10 @@ def test_nothing_is_or_reads_a_pickle():
         names = [node.module or '']
       for name in names:
         assert name.partition('.')[0] not in _UNSAFE, path
-      # A test may write one, to see it refused.
+      # A test may write a pickle, to check that it is refused.
       if (
         isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'load'
       ):
-        given = {own.arg: own.value for own in node.keywords}
-        unsafe = given.get('allow_pickle', ast.Constant(False))
+        arguments = {keyword.arg: keyword.value for keyword in node.keywords}
+        unsafe = arguments.get('allow_pickle', ast.Constant(False))
         assert unsafe.value is False, path

@@ -1,1 +1,1 @@
-"""Files, devices, processes and errors: what all other folders stand on."""
+"""Files, devices, processes and errors; every other folder builds on these."""

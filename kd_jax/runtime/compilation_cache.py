@@ -1,7 +1,7 @@
-"""Compiled programs are kept between processes, in the user's cache.
+"""A cache on disk that keeps compiled programs between processes.
 
-A run that was started before compiles next to nothing the second time; the
-first time, a ResNet spends most of the time to its first step on that.
+A run that was started before compiles almost nothing the second time. The first
+time, a ResNet spends most of the time before its first step on compilation.
 """
 
 import contextlib
@@ -15,19 +15,20 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from kd_jax.runtime import environment, files
 
-# Of compiled programs; the longest unused go first.
+# When the cache is larger, JAX removes the least recently used programs.
 _MAX_BYTES = 2 * 2**30
 
 
 def enable() -> None:
-  """Keeps what JAX compiles from now on, and takes what was kept.
+  """Makes JAX store compiled programs in the user's cache and reuse them.
 
-  JAX's own setting, JAX_COMPILATION_CACHE_DIR, goes first. A damaged entry is
-  compiled again, and where the user's cache cannot be written nothing is kept.
+  JAX's own setting, JAX_COMPILATION_CACHE_DIR, takes precedence. JAX compiles
+  again if an entry is damaged. If the user's cache is not writable, nothing is
+  stored.
   """
   if jax.config.jax_compilation_cache_dir:
     return
-  folder = files.cache_dir() / 'programs' / _machine()
+  folder = files.cache_dir() / 'programs' / _instruction_set()
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError:
@@ -41,10 +42,11 @@ def enable() -> None:
 
 @contextlib.contextmanager
 def bypassed() -> Iterator[None]:
-  """Compiles what is asked for within, as if nothing was kept: for its time."""
+  """Compiles without the cache inside the context, to time the compilation."""
   enabled = jax.config.jax_enable_compilation_cache
   jax.config.update('jax_enable_compilation_cache', False)
-  compilation_cache.reset_cache()  # JAX looks at the setting once.
+  # JAX reads the setting only once, unless its cache is reset.
+  compilation_cache.reset_cache()
   try:
     yield
   finally:
@@ -52,12 +54,13 @@ def bypassed() -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _machine() -> str:
-  """Returns a name for processors of the same instructions.
+def _instruction_set() -> str:
+  """Returns a folder name that processors with the same instructions share.
 
-  A program for a CPU is for those, and machines of several kinds may see a
-  user's folder.
+  A program compiled for a CPU uses that CPU's instructions, and machines of
+  several kinds may share one home folder.
   """
-  sets = environment.cpu_info('flags') or environment.cpu_info('Features')
-  digest = hashlib.sha256(sets.encode()).hexdigest()[:8]
+  instructions = environment.cpu_info('flags')
+  instructions = instructions or environment.cpu_info('Features')
+  digest = hashlib.sha256(instructions.encode()).hexdigest()[:8]
   return f'{platform.machine()}-{digest}'

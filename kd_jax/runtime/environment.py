@@ -1,4 +1,4 @@
-"""The machine and the versions that a number depends on."""
+"""The hardware and the package versions on which results depend."""
 
 import datetime
 import os
@@ -17,32 +17,32 @@ from kd_jax.runtime import errors, processes, workers
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
-# Where a Linux machine shows an NVIDIA GPU or a TPU.
+# The device files by which Linux shows an NVIDIA GPU or a TPU.
 _ACCELERATORS = ('/dev/nvidia0', *workers.TPUS)
 
 
 def accelerators() -> list[str]:
-  """Returns the devices that this machine has beside its CPU, used or not."""
+  """Returns the device files of accelerators, whether JAX uses them or not."""
   return [path for path in _ACCELERATORS if os.path.exists(path)]
 
 
 def check_device() -> None:
-  """Has JAX start what computes.
+  """Makes JAX start its backend.
 
   Raises:
-    UserError: if it is not there, or another process has it.
+    UserError: if the device is missing, or another process uses it.
   """
   try:
     jax.devices()
-  except (RuntimeError, AssertionError) as error:  # JAX has both.
+  except (RuntimeError, AssertionError) as error:  # JAX raises both.
     raise errors.UserError(
-      f'JAX finds nothing to compute on ({str(error) or "no such device"}); '
+      f'JAX finds no device to compute on ({str(error) or "no such device"}); '
       f'JAX_PLATFORMS is {os.environ.get("JAX_PLATFORMS", "not set")}'
     ) from None
 
 
 def log_device() -> None:
-  """Says what computes, and loudly if that is a CPU beside an accelerator."""
+  """Logs the device, and warns if a CPU computes beside an idle accelerator."""
   device = jax.devices()[0]
   logging.info(
     'device: %d x %s (%s), jax %s',
@@ -56,15 +56,19 @@ def log_device() -> None:
     if expected:
       logging.warning(
         'THIS RUNS ON THE CPU, though this machine has an accelerator (%s). '
-        'Install jax for it, such as "jax[cuda12]" or "jax[tpu]", or unset '
-        'JAX_PLATFORMS',
+        'Install JAX for the accelerator (for example "jax[cuda12]" or '
+        '"jax[tpu]"), or unset JAX_PLATFORMS',
         ', '.join(expected),
       )
 
 
 def describe() -> dict[str, Any]:
-  """Returns what a number depends on besides its config: versions, device."""
-  device, own = jax.devices()[0], workers.share()
+  """Returns what a result depends on besides its config, as a JSON object.
+
+  The object holds the time, the code version, the package versions, the device
+  and how the machine is shared out.
+  """
+  device, share = jax.devices()[0], workers.share()
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'kd_jax': kd_jax.__version__,
@@ -78,14 +82,15 @@ def describe() -> dict[str, Any]:
     'processor': _processor(),
     'instructions': _instructions(),
     'cores': _cores(),
-    'workers': 1 if own is None else own.count,  # Each with as many cores.
+    # Every worker has `cores` cores.
+    'workers': 1 if share is None else share.count,
   }
 
 
 def _code_version() -> str:
-  """Returns the commit, marked if the tree differs from it; '' without git.
+  """Returns the commit, with '-dirty' if the tree differs; '' without git.
 
-  What differs in results/ is no difference: it was written by a run.
+  Changes in results/ do not count, because runs write there.
   """
 
   def git(*args: str) -> str:
@@ -107,14 +112,14 @@ def _code_version() -> str:
 
 
 def _cores() -> int | None:
-  """Returns how many cores this process may use."""
+  """Returns the number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count()
 
 
 def cpu_info(field: str) -> str:
-  """Returns what Linux says of the first CPU; '' elsewhere, or if nothing."""
+  """Returns a field of the first CPU in /proc/cpuinfo; '' if it is missing."""
   try:
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
       name, _, value = line.partition(':')
@@ -129,14 +134,15 @@ def _processor() -> str:
   return cpu_info('model name') or platform.processor() or platform.machine()
 
 
-# What matters to a network's speed, by Linux's names; of widths the widest.
+# The vector instructions that decide a network's speed, by Linux's flags. Only
+# the widest is named, so the order matters.
 _WIDTHS = {'avx512f': 'AVX-512', 'avx2': 'AVX2', 'sve': 'SVE', 'asimd': 'NEON'}
 
 _BFLOAT16 = {'avx512_bf16', 'amx_bf16', 'bf16'}
 
 
 def _instructions() -> str:
-  """Returns a CPU's vector instructions, as 'AVX-512, bfloat16'."""
+  """Returns a CPU's vector instructions, for example 'AVX-512, bfloat16'."""
   flags = set((cpu_info('flags') or cpu_info('Features')).split())
   widths = [name for flag, name in _WIDTHS.items() if flag in flags][:1]
   return ', '.join([*widths, *(['bfloat16'] if flags & _BFLOAT16 else [])])

@@ -1,35 +1,38 @@
-"""The error of a mistake that is the user's to mend."""
+"""The error that a user can fix, and out-of-memory errors turned into it."""
 
 import contextlib
 from collections.abc import Iterator
 
 
 class UserError(Exception):
-  """Names the mistake and the mend; launch.py shows it without a traceback."""
+  """An error whose message names the mistake, the value and the fix.
+
+  launch.py prints the message without a traceback.
+  """
 
 
-_SAID_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory')
+# XLA reports exhausted memory under several codes, but with these words.
+_OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'Out of memory')
 
 
 @contextlib.contextmanager
-def naming_memory() -> Iterator[None]:
-  """Has what runs out of a device's or the host's memory say so in a line.
+def explain_out_of_memory() -> Iterator[None]:
+  """Turns an out-of-memory error of the device or the host into a UserError.
 
   Raises:
-    UserError: in the place of NumPy's or XLA's own error.
+    UserError: instead of NumPy's or XLA's error.
   """
   try:
     yield
   except (MemoryError, RuntimeError) as error:
-    # XLA gives it several codes.
     if not (
       isinstance(error, MemoryError)
-      or any(said in str(error) for said in _SAID_OF_MEMORY)
+      or any(words in str(error) for words in _OUT_OF_MEMORY)
     ):
       raise
     raise UserError(
-      f'there is too little memory ({str(error) or "of the host"}); what was '
-      'saved is kept. Choose a smaller batch, a smaller network, or '
-      'seeds_per_program=1; of a TFDS set, a lower data.memory_gib leaves its '
-      'images on disk'
+      f'there is too little memory ({str(error) or "on the host"}). Saved '
+      'results are kept. Choose a smaller batch, a smaller network or '
+      'seeds_per_program=1; for a TFDS data set, a lower data.memory_gib '
+      'leaves the images on disk'
     ) from error

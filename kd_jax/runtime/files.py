@@ -1,8 +1,8 @@
-"""Files that are whole: JSON, folders held by locks, digests.
+"""Atomic writes, JSON files, locks on folders, and digests.
 
-Every write is atomic: a reader, or the run that resumes, sees the whole of the
-old file or the whole of the new one. Of a run of several processes the first
-reads and writes, and all are told what it read.
+Every write is atomic: a reader, or a run that resumes, sees either the whole
+old file or the whole new file. In a run of several processes, the first process
+reads and writes, and sends the others what it read.
 """
 
 import contextlib
@@ -21,17 +21,23 @@ from kd_jax.runtime import errors, processes
 
 
 class Busy(errors.UserError):
-  """Another process is at work where this one would be."""
+  """Another process holds the lock of the folder."""
 
 
 def cache_dir() -> pathlib.Path:
-  """Returns the user's cache: $XDG_CACHE_HOME or ~/.cache, then kd_jax."""
+  """Returns the user's cache folder, $XDG_CACHE_HOME/kd_jax.
+
+  Without $XDG_CACHE_HOME the folder is ~/.cache/kd_jax.
+  """
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(cache).expanduser() / 'kd_jax'
 
 
 def write_bytes(path: os.PathLike, content: bytes) -> None:
-  """Writes a file whole or not at all."""
+  """Writes a whole file, or leaves the old file as it was.
+
+  Only the first process of a run writes.
+  """
   if not processes.is_first():
     return
   path = pathlib.Path(path)
@@ -43,23 +49,24 @@ def write_bytes(path: os.PathLike, content: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except OSError:  # Of a full disk, what is half there fills it further.
+  except OSError:
+    # The disk may be full; the partial file would fill it further.
     temporary.unlink(missing_ok=True)
     raise
 
 
 def write_text(path: os.PathLike, text: str) -> None:
-  """Writes a text file whole or not at all."""
+  """Writes a whole text file, or leaves the old file as it was."""
   write_bytes(path, text.encode())
 
 
 def write_json(path: os.PathLike, value: Any) -> None:
-  """Writes a JSON file whole or not at all."""
+  """Writes a whole JSON file, or leaves the old file as it was."""
   write_text(path, json.dumps(value, indent=1) + '\n')
 
 
 def read_json(path: os.PathLike) -> Any | None:
-  """Returns a JSON file's value, or None if there is none or it is damaged."""
+  """Returns a JSON file's value; None if the file is missing or damaged."""
 
   def read():
     try:
@@ -71,44 +78,54 @@ def read_json(path: os.PathLike) -> Any | None:
 
 
 def remove(path: os.PathLike) -> None:
-  """Removes a file, or a folder and what is in it, if it is there."""
+  """Removes a file, or a folder with its content, if it exists.
+
+  Only the first process of a run removes.
+  """
   path = pathlib.Path(path)
   if not processes.is_first():
     return
   if path.is_dir():
-    with contextlib.suppress(FileNotFoundError):  # Another was there before.
+    # Another run may remove the same folder at this moment.
+    with contextlib.suppress(FileNotFoundError):
       shutil.rmtree(path)
   else:
     path.unlink(missing_ok=True)
 
 
-def check_room(folder: os.PathLike, needed: int, what: str) -> None:
-  """Refuses what a disk has no room for.
+def check_disk_space(folder: os.PathLike, needed: int, content: str) -> None:
+  """Checks that a disk has enough free space.
 
   Args:
-    folder: where it is to be written.
-    needed: bytes.
-    what: for the error.
+    folder: a folder on the disk.
+    needed: space in bytes.
+    content: a name for what will be written, for the error message.
   Raises:
-    UserError: if there are fewer free.
+    UserError: if fewer than `needed` bytes are free.
   """
   free = shutil.disk_usage(folder).free
   if free < needed:
     raise errors.UserError(
-      f'no space left for {what} in {folder}: it may take {needed / 1e6:.1f} '
-      f'MB, and {free / 1e6:.1f} MB are free; with room there, the same '
-      'command goes on'
+      f'no space left for {content} in {folder}: up to {needed / 1e6:.1f} MB '
+      f'are needed, and {free / 1e6:.1f} MB are free; free some space and '
+      'start the same command again, which resumes the run'
     )
 
 
 def digest(value: Any) -> str:
-  """Returns the SHA-256 (hex) of a JSON value, whatever its key order."""
+  """Returns the SHA-256 (hex) of a JSON value; key order does not matter."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(a: Any, b: Any, path: str) -> Iterator[str]:
-  """Yields `field: a, was b` for every leaf in which two configs differ."""
+  """Yields `field: a, was b` for every leaf in which two configs differ.
+
+  Args:
+    a: the new config, nested dicts.
+    b: the old config.
+    path: the name of the whole config, such as 'config'.
+  """
   if isinstance(a, dict) and isinstance(b, dict):
     for key in sorted(a.keys() | b.keys()):
       yield from differences(a.get(key), b.get(key), f'{path}.{key}')
@@ -120,33 +137,39 @@ def differences(a: Any, b: Any, path: str) -> Iterator[str]:
 def locked(
   folder: os.PathLike, *, wait: bool = False, shared: bool = False
 ) -> Iterator[None]:
-  """Holds a folder against other processes; the lock dies with its holder.
+  """Locks a folder for this run; the lock ends with the process.
+
+  In a run of several processes, all processes enter the context, and the first
+  process holds the lock.
 
   Args:
-    folder: need not be there yet; the lock is a file beside it.
-    wait: for another holder to let go, instead of an error.
-    shared: with others who share it, too.
+    folder: a folder, which need not exist yet; the lock is a file beside it.
+    wait: whether to wait for another run instead of raising an error.
+    shared: whether other runs may hold the lock too, if they also share it.
   Raises:
-    Busy: if another process holds it.
+    Busy: if another run holds the lock and `wait` is False.
   """
-  # Of '.', too, the lock lies beside it.
-  path = pathlib.Path(os.path.abspath(folder))
   with contextlib.ExitStack() as held:
     processes.from_first(
-      lambda: held.enter_context(_locked(path, wait, shared))
+      lambda: held.enter_context(
+        locked_by_process(folder, wait=wait, shared=shared)
+      )
     )
     yield
 
 
 @contextlib.contextmanager
-def _locked(
-  folder: pathlib.Path, wait: bool, shared: bool = False
+def locked_by_process(
+  folder: os.PathLike, *, wait: bool = False, shared: bool = False
 ) -> Iterator[None]:
+  """Locks a folder for this process alone; for the arguments see `locked`."""
+  # The absolute path, so that even the folder '.' has its lock beside it.
+  folder = pathlib.Path(os.path.abspath(folder))
   folder.parent.mkdir(parents=True, exist_ok=True)
-  how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+  mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
     try:
-      fcntl.flock(file, how | fcntl.LOCK_NB)
+      fcntl.flock(file, mode | fcntl.LOCK_NB)
     except BlockingIOError:
       if not wait:
         raise Busy(
@@ -154,5 +177,5 @@ def _locked(
           'another folder with --workdir'
         ) from None
       logging.info('waiting for another process, at work in %s', folder)
-      fcntl.flock(file, how)
-    yield  # Closing the file lets go.
+      fcntl.flock(file, mode)
+    yield  # Closing the file releases the lock.

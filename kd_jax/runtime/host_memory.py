@@ -1,4 +1,4 @@
-"""How the process treats memory that it has freed."""
+"""A setting that keeps freed host memory in the process."""
 
 import ctypes
 
@@ -7,19 +7,19 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-  """Keeps freed memory in the process, to be used again.
+  """Makes the process keep freed memory and reuse it.
 
-  By default glibc gives a large buffer back to the kernel as soon as it is
-  freed, and the kernel zeroes its pages, one fault each, when the next step
-  allocates it again. A step on a CPU does that with all its activations: it
-  took 15 to 25 % of a ResNet's step.
+  By default glibc returns a large buffer to the kernel as soon as the buffer is
+  freed. When the next step allocates the buffer again, the kernel zeroes its
+  pages, with one page fault each. A step on a CPU does that with all its
+  activations: this took 15 to 25 % of a ResNet's step.
 
-  Call it before JAX computes, best of all before it is imported: threads that
-  are there already keep areas of their own, in which a buffer as large as a
-  step's is mapped anew each time, whatever is set here.
+  Call this function before JAX computes anything, if possible before JAX is
+  imported. Threads that already run keep their own malloc arenas, and in those
+  a buffer as large as a step's is mapped anew each time, whatever is set here.
 
   Returns:
-    Whether it could be done; not so where there is no glibc.
+    Whether the setting took effect; False on a system without glibc.
   """
   mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
   if mallopt is None:

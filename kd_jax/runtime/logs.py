@@ -1,7 +1,7 @@
-"""Which log lines are shown."""
+"""The choice of log lines that a run shows."""
 
+import logging as python_logging
 import os
-from typing import Any
 
 from absl import logging
 
@@ -10,23 +10,25 @@ from kd_jax.runtime import processes
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
-def log_own_lines() -> None:
-  """Has this project's log lines shown, and of libraries only warnings.
+def show_project_lines() -> None:
+  """Shows all log lines of this project, and only warnings of libraries.
 
-  Orbax and TFDS log through absl, too, and say a great deal. Of several
-  processes the first speaks, and others warn.
+  Orbax and TFDS log a lot through absl, too. In a run of several processes, the
+  first process logs everything, and the others log only warnings.
   """
   logging.set_verbosity(
     logging.INFO if processes.is_first() else logging.WARNING
   )
-  logging.get_absl_handler().addFilter(_is_shown)
+  logging.get_absl_handler().addFilter(is_shown)
 
 
-def _is_shown(line: Any) -> bool:
-  # Not any path with this name: an environment may lie in a folder of it.
+def is_shown(line: python_logging.LogRecord) -> bool:
+  """Returns whether a log line is shown; strips tracebacks of libraries."""
+  # Compares with the package's whole path: a virtual environment may lie in
+  # another folder that is named kd_jax.
   if line.pathname.startswith(_PACKAGE + os.sep):
     return True
-  # What a library raises comes to us, and is said there; some log it, too,
-  # each of their threads with a traceback.
+  # An error that a library raises reaches this project, which reports it. Some
+  # libraries also log the error with a traceback, once in each thread.
   line.exc_info = line.exc_text = None
-  return line.levelno >= 30  # a warning
+  return line.levelno >= python_logging.WARNING

@@ -1,8 +1,9 @@
-"""Devices along one axis, over which the examples of a batch are shared out.
+"""Data parallelism: a batch's examples are divided among the devices.
 
-Within `use`, programs that call `shard` compute each device's share of a batch,
-and XLA adds up what belongs together: gradients, batch norm's statistics,
-totals. Parameters are on every device. Without it, nothing here does anything.
+Inside the context `use`, programs that call `shard` compute each device's part
+of a batch, and XLA adds up the gradients, the batch statistics and the totals
+over the devices. Every device holds all parameters. On one device, or outside
+the context, the functions of this module change nothing.
 """
 
 import contextlib
@@ -26,52 +27,64 @@ AXIS = 'data'
 
 
 def use(size: int) -> contextlib.AbstractContextManager:
-  """Returns a context in which programs use so many devices.
+  """Returns a context in which programs use `size` devices.
 
   Args:
-    size: 0 for one, or of several processes for all that they have.
+    size: the number of devices; 0 means one device in a run of one process,
+      and all devices in a run of several processes.
   Raises:
-    UserError: if there are not so many, or if several processes leave some out.
+    UserError: if fewer devices exist, or if a run of several processes would
+      leave some of its devices unused.
   """
   devices = jax.devices()
-  several = jax.process_count() > 1
-  size = size or (len(devices) if several else 1)
-  if several and size != len(devices):
+  has_several_processes = jax.process_count() > 1
+  size = size or (len(devices) if has_several_processes else 1)
+  if has_several_processes and size != len(devices):
     raise errors.UserError(
-      f'config.mesh.data={size}: {jax.process_count()} processes share all of '
-      f'their {len(devices)} devices; expected that, or 0'
+      f'config.mesh.data={size}: a run of {jax.process_count()} processes uses '
+      f'all of its {len(devices)} devices; expected {len(devices)} or 0'
     )
   if size > len(devices):
     raise errors.UserError(
-      f'config.mesh.data={size}: there are {len(devices)} devices '
-      f'({devices[0].device_kind})'
+      f'config.mesh.data={size}: expected at most {len(devices)}, the number '
+      f'of devices here ({devices[0].device_kind})'
     )
   if size == 1:
     return contextlib.nullcontext()
-  # By process, as `own_share` has it: how `jax.make_mesh` arranges them may not
-  # be, and over several hosts' GPUs it refuses.
-  devices = sorted(devices, key=lambda own: (own.process_index, own.id))
+  # `process_share` needs the devices in the order of their processes.
+  # `jax.make_mesh` may arrange them in another order, and it raises an error
+  # for GPUs of several hosts.
+  devices = sorted(
+    devices, key=lambda device: (device.process_index, device.id)
+  )
   return jax.set_mesh(
     Mesh(np.asarray(devices[:size]), (AXIS,), axis_types=(AxisType.Auto,))
   )
 
 
 def is_used() -> bool:
-  """Whether programs use several devices."""
+  """Returns whether programs use several devices."""
   return _size() > 1
 
 
 def _size() -> int:
+  """Returns the number of devices that programs use."""
   return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
 
 
 def shard(batch: PyTree) -> PyTree:
-  """In a program: shares arrays [B, ...] out along B, which may be uneven."""
+  """Divides arrays among the devices; for use inside a program.
+
+  Args:
+    batch: arrays [B, ...]; B need not be a multiple of the number of devices.
+  Returns:
+    The same arrays, divided along B.
+  """
   return _constrain(batch, P(AXIS))
 
 
 def replicate(tree: PyTree) -> PyTree:
-  """In a program: has arrays whole on every device."""
+  """Puts whole arrays on every device; for use inside a program."""
   return _constrain(tree, P())
 
 
@@ -84,9 +97,13 @@ def _constrain(tree: PyTree, spec: P) -> PyTree:
 
 
 def put_sharded(arrays: PyTree) -> PyTree:
-  """Shares arrays [N, ...] out over the devices' memories.
+  """Divides arrays among the devices' memories.
 
-  They come back with zeros behind them if N is no multiple of the devices.
+  Args:
+    arrays: arrays [N, ...] on the host.
+  Returns:
+    Arrays [M, ...], with M = N rounded up to a multiple of the number of
+    devices. Zeros fill the rows from N to M.
   """
   size = _size()
   if size == 1:
@@ -98,7 +115,7 @@ def put_sharded(arrays: PyTree) -> PyTree:
     array = np.asarray(array)
     pad = [(0, -len(array) % size)] + [(0, 0)] * (array.ndim - 1)
     array = np.pad(array, pad) if pad[0][1] else array
-    # A process puts what its own devices keep, and no more.
+    # Each process copies only the rows of its devices.
     return jax.make_array_from_callback(
       array.shape, sharding, lambda index: array[index]
     )
@@ -107,49 +124,59 @@ def put_sharded(arrays: PyTree) -> PyTree:
 
 
 def put_examples(array, start: int, size: int) -> jax.Array | np.ndarray:
-  """Puts examples of an array on the host, or of what reads them from disk.
+  """Divides consecutive examples among the devices.
 
-  Shared out over several devices, the last example comes again until they
-  divide how many there are; a process reads what its own devices are given.
+  If the number of devices does not divide `size`, the last example is repeated
+  until it does. A process reads only the examples of its devices.
 
   Args:
-    array: [N, ...].
-    start: the first of them.
-    size: so many from there on.
+    array: an array [N, ...] on the host, or an object that reads examples from
+      disk when it is indexed.
+    start: the index of the first example.
+    size: the number of examples.
+  Returns:
+    An array [size, ...] on one device, or [M, ...] on several devices, with
+    M = `size` rounded up to a multiple of the number of devices.
   """
   devices = _size()
   if devices == 1:
     return array[start : start + size]
 
-  def own(index):
+  def read(index):
     rows = np.arange(size + -size % devices)[index[0]]
     return array[start + np.minimum(rows, size - 1)]
 
   return jax.make_array_from_callback(
     (size + -size % devices, *array.shape[1:]),
     NamedSharding(jax.sharding.get_mesh(), P(AXIS)),
-    own,
+    read,
   )
 
 
-def own_share(indices: np.ndarray, start: int, size: int) -> np.ndarray:
+def process_share(indices: np.ndarray, start: int, size: int) -> np.ndarray:
   """Returns this process's part of a batch of indices.
 
   Args:
-    indices: [M], of all batches.
-    start: of the batch's shares before this one, in examples of a share.
-    size: of a share.
+    indices: int [M]; the example indices of all batches, in order.
+    start: the number of examples that this process took from earlier batches.
+    size: the number of examples that each process takes from this batch.
+  Returns:
+    int [size], or fewer at the end of `indices`.
   """
-  processes, own = jax.process_count(), jax.process_index()
-  first = start * processes + own * size
+  first = start * jax.process_count() + size * jax.process_index()
   return indices[first : first + size]
 
 
 def put_batch(batch: PyTree) -> PyTree:
-  """Puts a batch's arrays [B, ...], of several processes their own shares.
+  """Puts a batch on the devices.
 
-  They are shared out over the devices if these divide B; of several processes
-  they do.
+  Args:
+    batch: arrays [B, ...] on the host. In a run of several processes, each
+      process passes its part of the batch.
+  Returns:
+    The whole batch, divided among the devices if their number divides the
+    number of examples, as it does in a run of several processes; otherwise
+    every device holds the whole batch.
   """
   size = _size()
   if size == 1:
@@ -165,12 +192,12 @@ def put_batch(batch: PyTree) -> PyTree:
 
 
 def put_replicated(tree: PyTree) -> PyTree:
-  """Puts arrays whole onto every device."""
-  return tree if _size() == 1 else jax.device_put(tree, everywhere())
+  """Puts whole arrays on every device."""
+  return tree if _size() == 1 else jax.device_put(tree, replicated_sharding())
 
 
-def everywhere() -> Sharding:
-  """Returns where arrays are that are whole on every device."""
+def replicated_sharding() -> Sharding:
+  """Returns the sharding of arrays that every device holds whole."""
   if _size() == 1:
     return SingleDeviceSharding(jax.devices()[0])
   return NamedSharding(jax.sharding.get_mesh(), P())

@@ -1,8 +1,9 @@
-"""Processes of one run, on one machine or on many, which take the same steps.
+"""Several processes of one run, on one machine or many, taking the same steps.
 
-A run's folder is the first process's: it alone writes there, and what it reads
-there all of them are told, so that all decide alike. The folder must be on a
-disk that all of them see, as checkpoints are written and read by all.
+Only the first process writes to the run's folder. It also reads there and sends
+the others what it read, so that all processes make the same decisions. The
+folder must be on a disk that all processes see, because all of them write and
+read checkpoints.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ from jax.experimental import multihost_utils
 
 from kd_jax.runtime import errors
 
-# How long a process that says nothing is waited for.
-_PATIENCE_S = 60
+# After this time without a sign of life, a process counts as lost.
+_TIMEOUT_S = 60
 
 
 def start(
@@ -27,46 +28,50 @@ def start(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Makes this process one of several, before anything is computed.
+  """Joins this process to the others of its run, before JAX computes anything.
+
+  If the arguments are None, JAX takes them from the cluster: a TPU pod, Slurm,
+  MPI or Kubernetes. Pass either all of them or none.
 
   Args:
-    coordinator: HOST:PORT of the first process; what the cluster announces (a
-      TPU pod, Slurm, MPI, Kubernetes) if None.
-    num_processes: of the run; likewise.
-    process_id: of this one, counted from 0; likewise.
+    coordinator: HOST:PORT of the first process.
+    num_processes: the number of processes of the run.
+    process_id: the index of this process, counted from 0.
   Raises:
-    UserError: if they are not all given and no cluster announces itself, or the
-      others are not there.
+    UserError: if only some arguments are given, if none is given and JAX finds
+      no cluster, or if the other processes do not answer.
   """
   given = (coordinator, num_processes, process_id)
   if any(value is not None for value in given) and None in given:
     raise errors.UserError(
-      '--coordinator, --num_processes and --process_id go together: without '
-      'them --distributed takes what the cluster announces'
+      '--coordinator, --num_processes and --process_id go together: give all '
+      'three, or none of them, and --distributed asks the cluster'
     )
-  # It has a signal to end (SIGTERM) wait for a save that nobody takes, and
-  # Orbax ask it at each save. A process that ends is gone on with.
+  # With its preemption service, JAX would delay SIGTERM until a save that this
+  # project does not do, and Orbax would ask the service at each save. Without
+  # the service SIGTERM ends the process, and the same command resumes the run.
   jax.config.update('jax_enable_preemption_service', False)
   try:
     jax.distributed.initialize(
       coordinator,
       num_processes,
       process_id,
-      heartbeat_timeout_seconds=_PATIENCE_S,
-      shutdown_timeout_seconds=_PATIENCE_S,
+      heartbeat_timeout_seconds=_TIMEOUT_S,
+      shutdown_timeout_seconds=_TIMEOUT_S,
     )
   except (RuntimeError, ValueError) as error:
     raise errors.UserError(
-      f'the processes of this run do not find each other: {error}'
+      f'the processes of this run cannot find each other: {error}'
     ) from None
 
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-  """Of several processes, ends this one at once if anything fails in it.
+  """Ends this process at once if an error occurs in a run of several processes.
 
-  Most often it is another that has failed: a process by itself cannot go on,
-  nor end as JAX would have it, which waits for all.
+  The usual cause is that another process has failed. This process can then
+  neither continue nor exit normally, because at exit JAX waits for all
+  processes. In a run of one process, errors pass through.
   """
   try:
     yield
@@ -74,55 +79,60 @@ def guard() -> Iterator[None]:
     if count() == 1:
       raise
     sys.stdout.flush()
-    line = f'error: process {jax.process_index()} of {count()} cannot go on '
-    if isinstance(error, errors.UserError):  # Perhaps of this one's files.
+    line = f'error: process {jax.process_index()} of {count()} cannot continue '
+    # The user's mistake may lie on this host alone, such as a missing file.
+    if isinstance(error, errors.UserError):
       line += f'({error})'
     else:
       line += (
-        f'({type(error).__name__}: {str(error)[:300]}); if another one has '
-        'ended, start all of them again: the run goes on'
+        f'({type(error).__name__}: {str(error)[:300]}). If another process has '
+        'ended, start all processes again: the run resumes'
       )
     print(line, file=sys.stderr, flush=True)
     os._exit(1)
 
 
 def count() -> int:
-  """Returns how many processes the run has."""
+  """Returns the number of processes of the run."""
   return jax.process_count()
 
 
 def is_first() -> bool:
-  """Whether this process writes the run's files and speaks for it."""
+  """Returns whether this process writes the run's files and its log."""
   return jax.process_index() == 0
 
 
-_alone = [False]  # Whether `fn` of `from_first` is at work here.
+# Whether the first process is inside the `fn` of `from_first`. The flag holds
+# for all threads of the process, because `fn` may start threads.
+_inside_fn = [False]
 
 
 @contextlib.contextmanager
-def _being_alone() -> Iterator[None]:
-  _alone[0] = True
+def _mark_inside_fn() -> Iterator[None]:
+  _inside_fn[0] = True
   try:
     yield
   finally:
-    _alone[0] = False
+    _inside_fn[0] = False
 
 
 def from_first(fn: Callable[[], Any]) -> Any:
-  """Returns in every process the JSON value that `fn` has in the first.
+  """Calls `fn` in the first process and returns its value in every process.
 
-  It may call what calls `from_first` itself, but nothing that is computed by
-  all processes.
-
+  Args:
+    fn: a function that returns a JSON value. It may call `from_first` itself,
+      but it must not start a computation that all processes share.
+  Returns:
+    The value of `fn`.
   Raises:
-    UserError: in every process, where `fn` raises it in the first.
+    UserError: in every process, if `fn` raises it in the first process.
   """
-  if count() == 1 or _alone[0]:
+  if count() == 1 or _inside_fn[0]:
     return fn()
   error, reply = None, {}
   if is_first():
     try:
-      with _being_alone():
+      with _mark_inside_fn():
         reply = {'value': fn()}
     except errors.UserError as raised:
       error, reply = raised, {'error': str(raised)}

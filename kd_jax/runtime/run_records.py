@@ -1,4 +1,4 @@
-"""What a run writes down line by line, and how its students are found again."""
+"""The two records of a run folder: run.json's students and metrics.jsonl."""
 
 import json
 import os
@@ -10,7 +10,13 @@ from kd_jax.runtime import files, processes
 
 
 def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-  """Returns the students of each row of a run.json, in the run's order."""
+  """Returns the students of a run by row.
+
+  Args:
+    record: the content of run.json.
+  Returns:
+    The students' results of each row, in the run's order.
+  """
   rows: dict[str, list[dict[str, Any]]] = {}
   for student in record.get('students', []):
     rows.setdefault(student['row'], []).append(student)
@@ -18,13 +24,17 @@ def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 class MetricsLog:
-  """A file of JSON lines that a resumed run continues without a seam."""
+  """A file of JSON lines, one a training epoch, which a resumed run continues.
+
+  In a run of several processes, all processes call the same methods, and the
+  first process reads and writes.
+  """
 
   def __init__(self, path: os.PathLike):
     self.path = pathlib.Path(path)
 
   def read(self) -> list[dict[str, Any]]:
-    """Returns the records; a line cut short by a kill is left out."""
+    """Returns the records, without a line that a kill cut short."""
     return processes.from_first(self._read)
 
   def _read(self) -> list[dict[str, Any]]:
@@ -39,17 +49,21 @@ class MetricsLog:
     return records
 
   def append(self, record: dict[str, Any]) -> None:
-    """Adds a line."""
+    """Adds a record as the last line."""
     if not processes.is_first():
       return
     with (
-      files._locked(self.path, wait=True),
+      files.locked_by_process(self.path, wait=True),
       open(self.path, 'a', encoding='utf-8') as file,
     ):
       file.write(json.dumps(record) + '\n')
 
   def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Removes the records of work that is going to be done again."""
+    """Removes records of epochs that will be trained again.
+
+    Args:
+      unwanted: a function that returns whether to remove a record.
+    """
     with files.locked(self.path, wait=True):
       kept = [record for record in self.read() if not unwanted(record)]
       files.write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))

@@ -1,11 +1,13 @@
-"""Workers: processes that train a run's students side by side.
+"""Workers: processes that train the students of a run side by side.
 
-A network too small to keep a machine busy leaves most of it idle, however its
-batches are split. So each worker is the run's command again with a share of the
-machine (of the CPU's cores, one of the GPUs) and trains whole students: it
-claims those that no other has, and ends when none is left. Before them the
-command prepares the run, with all of the machine: the data, the teacher. After
-them it has the folder for itself again, for the timing and the report.
+A small network leaves most of a machine idle, however its batches are divided.
+Therefore each worker runs the run's command again on a share of the machine
+(some CPU cores, one GPU) and trains whole students. A worker claims students
+that no other worker has claimed, and ends when none is left.
+
+Before the workers start, the command prepares the run (the data, the teacher)
+with the whole machine. After the workers have ended, the command has the folder
+to itself again, for the benchmark and the report.
 """
 
 import os
@@ -20,25 +22,26 @@ from typing import NamedTuple
 
 from kd_jax.runtime import errors
 
-# Tells a process of a run that it is not the whole of it.
+# The environment variable that tells a process its role: _PREPARING or
+# 'INDEX/COUNT' of a worker.
 _ROLE = 'KD_JAX_WORKER'
 _PREPARING = 'prepare'
 _POLL_S = 0.1
-# Of a GPU's memory, for those that share it.
-_GPU_MEMORY = 0.9
-# Where a Linux machine shows a TPU.
+# The fraction of a GPU's memory that workers on the same GPU share.
+_GPU_MEMORY_FRACTION = 0.9
+# The device files by which Linux shows a TPU.
 TPUS = ('/dev/accel0', '/dev/vfio/0')
 
 
 class Share(NamedTuple):
-  """Which of how many workers a process is, counted from 0."""
+  """A worker's index, counted from 0, and the number of workers."""
 
   index: int
   count: int
 
 
 def share() -> Share | None:
-  """Returns which worker this process is; None if it is none."""
+  """Returns this process's share; None if the process is not a worker."""
   role = os.environ.get(_ROLE, '')
   if role in ('', _PREPARING):
     return None
@@ -47,55 +50,67 @@ def share() -> Share | None:
 
 
 def is_preparing() -> bool:
-  """Whether this process is to stop before the students."""
+  """Returns whether this process prepares the run and trains no student."""
   return os.environ.get(_ROLE) == _PREPARING
 
 
 def begin() -> bool:
-  """Takes this process's share of the machine, if it is one of several.
+  """Limits this process to its cores, if a command started it as a part.
 
-  It must come before JAX is used. The process ends with the one that started
-  it.
+  Call this function before JAX is used. From then on, the process ends together
+  with the command that started it.
 
   Returns:
-    Whether it is.
+    Whether this process is a part of a run: a worker, or the preparation.
   """
   if _ROLE not in os.environ:
     return False
   threading.Thread(target=_end_with_parent, daemon=True).start()
-  own = share()
-  if own is not None and hasattr(os, 'sched_setaffinity'):
-    os.sched_setaffinity(0, cores_of(own, sorted(os.sched_getaffinity(0))))
+  worker = share()
+  if worker is not None and hasattr(os, 'sched_setaffinity'):
+    cores = worker_cores(worker, sorted(os.sched_getaffinity(0)))
+    os.sched_setaffinity(0, cores)
   return True
 
 
 def _end_with_parent() -> None:
-  os.read(sys.stdin.fileno(), 1)  # Returns when the other end is gone.
+  # The parent never writes; the read returns when the parent has ended.
+  os.read(sys.stdin.fileno(), 1)
   os._exit(1)
 
 
-def cores_of(own: Share, cores: Sequence[int]) -> list[int]:
-  """Returns a worker's share of a machine's cores, of one at least."""
+def worker_cores(worker: Share, cores: Sequence[int]) -> list[int]:
+  """Returns a worker's share of the machine's cores, at least one core.
+
+  Args:
+    worker: the worker's index and the number of workers.
+    cores: the core numbers that the run may use.
+  """
   first, last = (
-    len(cores) * i // own.count for i in (own.index, own.index + 1)
+    len(cores) * i // worker.count for i in (worker.index, worker.index + 1)
   )
-  return list(cores[first:last]) or [cores[own.index % len(cores)]]
+  return list(cores[first:last]) or [cores[worker.index % len(cores)]]
 
 
-def gpu_of(own: Share, gpus: Sequence[str]) -> dict[str, str]:
-  """Returns the environment variables that give a worker its GPU, if any."""
+def gpu_variables(worker: Share, gpus: Sequence[str]) -> dict[str, str]:
+  """Returns the environment variables that give a worker its GPU, if any.
+
+  Args:
+    worker: the worker's index and the number of workers.
+    gpus: the names of the GPUs that the run may use.
+  """
   if not gpus:
     return {}
-  variables = {'CUDA_VISIBLE_DEVICES': gpus[own.index % len(gpus)]}
-  sharing = -(-own.count // len(gpus))
-  if sharing > 1:
-    fraction = _GPU_MEMORY / sharing
+  variables = {'CUDA_VISIBLE_DEVICES': gpus[worker.index % len(gpus)]}
+  workers_per_gpu = -(-worker.count // len(gpus))
+  if workers_per_gpu > 1:
+    fraction = _GPU_MEMORY_FRACTION / workers_per_gpu
     variables['XLA_PYTHON_CLIENT_MEM_FRACTION'] = f'{fraction:.3f}'
   return variables
 
 
 def _gpus() -> list[str]:
-  """Returns what CUDA_VISIBLE_DEVICES calls the GPUs that may be used."""
+  """Returns the names that CUDA_VISIBLE_DEVICES uses for the usable GPUs."""
   visible = os.environ.get('CUDA_VISIBLE_DEVICES')
   if visible is not None:
     return [name for name in visible.split(',') if name]
@@ -107,22 +122,22 @@ def _gpus() -> list[str]:
   return sorted(found, key=int)
 
 
-def run(command: Sequence[str], count: int) -> None:
-  """Prepares a run and has its students trained by workers.
+def run_workers(command: Sequence[str], count: int) -> None:
+  """Prepares a run, and waits until workers have trained its students.
 
   Args:
-    command: the run's, to be given to Python.
-    count: of workers.
+    command: the arguments for Python that start the run.
+    count: the number of workers.
   Raises:
-    UserError: if one was killed, or they would have to share a TPU.
-    SystemExit: if one failed, which has said why.
+    UserError: if a worker was killed, or if the workers would share a TPU.
+    SystemExit: if a worker failed; the worker has printed the reason.
   """
   if os.environ.get('JAX_PLATFORMS') != 'cpu' and any(
     map(os.path.exists, TPUS)
   ):
     raise errors.UserError(
-      f'--workers={count}: a TPU serves one process; leave it out (seeds train '
-      'as one program there), or set JAX_PLATFORMS=cpu'
+      f'--workers={count}: a TPU serves one process; leave --workers out (on '
+      'a TPU the seeds train as one program), or set JAX_PLATFORMS=cpu'
     )
   _wait([_start(command, _PREPARING, {})])
   shares = [Share(index, count) for index in range(count)]
@@ -131,10 +146,10 @@ def run(command: Sequence[str], count: int) -> None:
     [
       _start(
         command,
-        f'{own.index}/{own.count}',
-        {'TQDM_POSITION': str(own.index), **gpu_of(own, gpus)},
+        f'{worker.index}/{worker.count}',
+        {'TQDM_POSITION': str(worker.index), **gpu_variables(worker, gpus)},
       )
-      for own in shares
+      for worker in shares
     ]
   )
 
@@ -144,16 +159,16 @@ def _start(
 ) -> subprocess.Popen:
   return subprocess.Popen(
     [sys.executable, *command],
-    # It never ends, but with us.
+    # The pipe closes only when this process ends; see `_end_with_parent`.
     stdin=subprocess.PIPE,
     env=os.environ | variables | {_ROLE: role},
-    # Else each would answer an interrupt with a traceback of its own.
+    # Otherwise each worker would answer an interrupt with a traceback.
     start_new_session=True,
   )
 
 
 def _wait(workers: list[subprocess.Popen]) -> None:
-  """Waits for all of them, or until one fails: then the others are ended."""
+  """Waits for all workers; if one fails, ends the others."""
   try:
     while any(worker.poll() is None for worker in workers):
       if any(worker.poll() for worker in workers):
@@ -162,8 +177,9 @@ def _wait(workers: list[subprocess.Popen]) -> None:
     for code in (worker.poll() for worker in workers):
       if code is not None and code < 0:
         raise errors.UserError(
-          f'a worker was killed (signal {-code}), perhaps for want of memory: '
-          'the same command goes on, with fewer --workers if need be'
+          f'a worker was killed (signal {-code}), perhaps for lack of memory: '
+          'start the same command again, which resumes the run; use fewer '
+          '--workers if memory is short'
         )
       if code:
         sys.exit(code)

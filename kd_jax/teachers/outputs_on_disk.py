@@ -88,7 +88,7 @@ class OutputsOnDisk:
       logging.info('teacher outputs: computed, to be read from %s', folder)
       needed = len(starts) * shard * num_classes * np.dtype('f').itemsize
       processes.from_first(
-        lambda: files.check_room(folder, needed, 'the teacher outputs')
+        lambda: files.check_disk_space(folder, needed, 'the teacher outputs')
       )
     for start in tqdm.tqdm(
       starts, 'teacher outputs', unit='shard', disable=None, leave=False

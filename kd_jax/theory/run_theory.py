@@ -14,7 +14,6 @@ from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
 
-
 # Functions of a config to JSON values, by the config's field `experiment`.
 EXPERIMENTS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
   'lemma1': lemma1.run_lemma1,

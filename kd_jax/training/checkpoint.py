@@ -41,7 +41,7 @@ def _description(tree: PyTree) -> dict[str, str]:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-  sharding = getattr(leaf, 'sharding', None) or mesh.everywhere()
+  sharding = getattr(leaf, 'sharding', None) or mesh.replicated_sharding()
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
@@ -98,7 +98,7 @@ class Checkpoints:
     # On a full disk Orbax's threads would leave half a checkpoint, and print a
     # traceback each.
     processes.from_first(
-      lambda: files.check_room(self._directory, needed, 'a checkpoint')
+      lambda: files.check_disk_space(self._directory, needed, 'a checkpoint')
     )
     for damaged in self._manager.all_steps():
       if damaged >= number:  # Orbax refuses numbers below its newest.
@@ -120,7 +120,7 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays, or of shapes, of the same structure. The restored
-        arrays get its shardings, or `mesh.everywhere` if it has none: one set
+        arrays get its shardings, or `mesh.replicated_sharding` if it has none: one set
         of devices may restore what another set saved.
     Raises:
       UserError: if the newest checkpoint is of another network.

@@ -341,6 +341,6 @@ def _show_views(
   views, start = jax.device_get(views), 0
   for batch in batches:
     size = len(batch.labels)
-    index = mesh.own_share(order, start, size)
+    index = mesh.process_share(order, start, size)
     start += size
     yield with_views(batch, jax.tree.map(operator.itemgetter(index), views))

@@ -217,7 +217,7 @@ def _read(
   indices = order if job.plan.examples is None else job.plan.examples[order]
   share = np.concatenate(
     [
-      mesh.own_share(indices, start, size)
+      mesh.process_share(indices, start, size)
       for start in range(0, len(indices) // processes.count(), size)
     ]
   )

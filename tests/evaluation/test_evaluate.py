@@ -1,4 +1,4 @@
-"""Evaluation: the whole split, whatever its length."""
+"""Evaluation of the whole split, whatever its length."""
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +38,9 @@ def test_seeds_side_by_side():
   images = _images(11)
   logits = predict({'params': params}, images)
   assert logits.shape == (2, 11, 3)
-  for own, expected in zip(logits, params, strict=True):
-    np.testing.assert_allclose(
-      own, preprocessing.unit(images).reshape(11, 4) @ expected, rtol=1e-5
-    )
+  for seed_logits, seed_params in zip(logits, params, strict=True):
+    expected = preprocessing.unit(images).reshape(11, 4) @ seed_params
+    np.testing.assert_allclose(seed_logits, expected, rtol=1e-5)
 
 
 def test_one_compilation_for_all_batches_and_calls():
@@ -70,7 +69,7 @@ def test_errors_are_counted_by_class():
 @pytest.mark.parametrize('seed', range(20))
 def test_no_bias_makes_fewer_errors_than_the_chosen_one(seed):
   rng = np.random.default_rng(seed)
-  # Rounded, so that steps coincide.
+  # The logits are rounded, so that several examples change at the same bias.
   logits = np.round(2 * rng.normal(size=(60, 5)), 1)
   labels = rng.integers(5, size=60)
   logits[np.arange(60), labels] += 1
@@ -81,13 +80,14 @@ def test_no_bias_makes_fewer_errors_than_the_chosen_one(seed):
     )
   )
   chosen = errors_with(evaluate.choose_bias(logits, labels, classes))
-  # Halfway between the tenths where steps can be.
+  # The number of errors changes at tenths; the grid lies halfway between them.
   grid = np.arange(-100, 100) / 10 + 0.05
   assert chosen == min(errors_with(bias) for bias in grid)
 
 
-def test_a_bias_is_the_middle_of_its_stretch_and_finite():
-  # Right from 1 to 3: below, the first example is wrong, above, the second.
+def test_a_bias_is_the_middle_of_its_interval_and_finite():
+  # A bias from 1 to 3 is right. Below, the first example is wrong; above, the
+  # second is.
   logits = np.array([[1.0, 0.0], [3.0, 0.0]])
   assert evaluate.choose_bias(logits, np.array([1, 0]), [1]) == 2
   assert evaluate.choose_bias(logits, np.array([1, 1]), [1]) == 4
@@ -109,13 +109,14 @@ def test_evaluate_returns_numbers_and_leaves_a_missing_teacher_out():
 def test_an_attack_ends_at_the_worst_image_of_a_linear_network():
   rng, params = np.random.default_rng(0), jnp.array([[1.0, -1.0]] * 4)
   images = rng.integers(0, 256, (5, 2, 2, 1), 'uint8')
-  images[0], images[1] = 0, 255  # Where there is nowhere to go on one side.
+  # Black and white pixels can move in one direction only.
+  images[0], images[1] = 0, 255
   labels = jnp.array([0, 1, 1, 0, 1])
   attack = evaluate.make_attack(_apply, preprocessing.symmetric, batch_size=2)
   logits = attack({'params': params}, jnp.asarray(images), labels)
-  # Class 0 is the brighter one: each pixel goes 8 steps of 255 the other way.
-  way = np.where(np.asarray(labels) == 0, -8, 8)[:, None, None, None]
-  worst = np.clip(images + way.astype(int), 0, 255) / 127.5 - 1
+  # Class 0 is brighter. Each pixel moves 8 of 255 levels away from its class.
+  change = np.where(np.asarray(labels) == 0, -8, 8)[:, None, None, None]
+  worst = np.clip(images + change.astype(int), 0, 255) / 127.5 - 1
   np.testing.assert_allclose(
     logits, worst.reshape(5, 4) @ params, rtol=1e-4, atol=1e-5
   )

@@ -1,11 +1,11 @@
-"""Metrics: values by hand."""
+"""Metrics against values computed by hand."""
 
 import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.evaluation import metrics
 
-# Confidences 0.9, 0.6, 0.8; the second is wrong.
+# The confidences are 0.9, 0.6 and 0.8; the second prediction is wrong.
 PROBS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
 LOGITS = jnp.asarray(np.log(PROBS))
 LABELS = jnp.array([0, 1, 1])
@@ -21,12 +21,12 @@ def test_classification_by_hand():
   np.testing.assert_allclose(
     values['brier'], np.mean([2 * 0.01, 2 * 0.36, 2 * 0.04]), rtol=1e-5
   )
-  # Three bins of one example each: |1 - 0.9|, |0 - 0.6|, |1 - 0.8|.
+  # Three bins have one example each: |1 - 0.9|, |0 - 0.6|, |1 - 0.8|.
   np.testing.assert_allclose(values['ece'], 0.9 / 3, rtol=1e-5)
 
 
 def test_reliability_puts_an_edge_into_the_bin_below():
-  # Confidence 0.5 of two classes is the upper edge of bin 0 of 2.
+  # The confidence 0.5 is the upper edge of the first of two bins.
   bins = metrics.reliability(jnp.zeros((4, 2)), jnp.zeros(4, int), num_bins=2)
   np.testing.assert_array_equal(bins['count'], [4, 0])
   np.testing.assert_allclose(bins['confidence'], [0.5, 0])
@@ -40,7 +40,7 @@ def test_reliability_counts_every_example():
 
 
 def test_a_calibrated_predictor_has_no_calibration_error():
-  # 70 of 100 examples of confidence 0.7 are right.
+  # 70 of 100 examples with confidence 0.7 are right.
   logits = jnp.tile(jnp.log(jnp.array([[0.7, 0.3]])), (100, 1))
   labels = jnp.array([0] * 70 + [1] * 30)
   assert metrics.ece(logits, labels) < 1e-6

@@ -12,55 +12,38 @@ from kd_jax.report import run_report
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import teachers
 from kd_jax.training import build, context, jobs
-
-# Nearly all that these take is compiling: one stage, not four.
-SMALL = dict(blocks=(1,), widths=(8,), strides=(2,))
+from tests import helpers
 
 
-def _config(arg):
-  config = cifar.get_config(arg)
-  config.data.name = 'generated_rgb'
-  config.data.train_examples = 1000
-  config.data.test_examples = 200
-  config.teacher.model.update(block='basic', **SMALL)
-  if len(config.rows) == 1:
-    config.student.update(SMALL)
-  else:
-    config.student.widths = (8, 16, 16, 16)
-  config.teacher.train.epochs = 2
-  config.teacher.optim.weight_decay = 5e-4
-  config.teacher.optim.learning_rate = 0.1
-  config.train.epochs = 2
-  config.distill.kd_warmup_epochs = 2
-  config.benchmark.batch_sizes = (1,)
-  config.benchmark.budget_s = 0.01
-  config.lock()
+def _config(recipe='ideal', fields=None):
+  """Returns a tiny config of a recipe, without a benchmark."""
+  config = helpers.tiny_cifar(recipe, {'benchmark.enabled': False})
+  config.update_from_flattened_dict(fields or {})
   return config
 
 
-def _run(config, folder, name):
-  return experiment.run(
-    config, workdir=folder / name, teachers_dir=folder / 'teachers'
-  )
+def _config_on_shipped(folder, recipe='ideal', fields=None):
+  """Returns a tiny config whose teacher is the module's shipped outputs."""
+  shipped = {'teacher.pretrained': str(folder / 'teacher' / 'outputs')}
+  return _config(recipe, shipped | (fields or {}))
 
 
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):
-  """A folder with a teacher in it, and its outputs to be shipped."""
+  """Returns a folder with a teacher, and the outputs that a teacher ships."""
   folder = tmp_path_factory.mktemp('cifar')
-  _run(_config('teacher'), folder, 'teacher')
+  helpers.run(_config('teacher'), folder, 'teacher')
   return folder
 
 
 @pytest.fixture(name='ideal', scope='module')
 def _ideal(folder):
-  """The ideal student on the shipped outputs."""
-  config = _config('ideal')
-  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  return _run(config, folder, 'ideal')
+  """Returns the record of the ideal student on the shipped outputs."""
+  config = _config_on_shipped(folder, fields={'benchmark.enabled': True})
+  return helpers.run(config, folder, 'ideal', with_plots=True)
 
 
-def test_a_teacher_alone_leaves_outputs_to_be_shipped(folder):
+def test_a_teacher_alone_leaves_outputs_to_ship(folder):
   record = files.read_json(folder / 'teacher' / 'run.json')
   assert record['status'] == 'complete' and record['students'] == []
   manifest = files.read_json(folder / 'teacher' / 'outputs' / 'manifest.json')
@@ -68,9 +51,9 @@ def test_a_teacher_alone_leaves_outputs_to_be_shipped(folder):
   assert manifest['teacher']['scaling'] == 'cifar10'
   logits = np.load(folder / 'teacher' / 'outputs' / 'symmetric-train.npy')
   assert logits.dtype == np.float16 and logits.shape == (1000, 10)
-  # Its own scaling and the students' are not the same inputs.
-  own = np.load(folder / 'teacher' / 'outputs' / 'cifar10-train.npy')
-  assert (own != logits).any()
+  # The teacher's scaling and the students' give the network other inputs.
+  as_trained = np.load(folder / 'teacher' / 'outputs' / 'cifar10-train.npy')
+  assert (as_trained != logits).any()
 
 
 def test_a_student_trains_on_shipped_outputs(folder, ideal):
@@ -88,7 +71,7 @@ def test_a_student_trains_on_shipped_outputs(folder, ideal):
   assert student['test']['accuracy'] > 0.2
 
 
-def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
+def test_the_report_compares_training_with_a_live_teacher(ideal):
   steps = ideal['benchmark']['training']['ideal']
   assert steps['live_step_s']['median'] > steps['stored_step_s']['lower']
   text = run_report.render(ideal)
@@ -96,12 +79,11 @@ def test_the_report_has_training_with_a_live_teacher_beside_it(ideal):
   assert ideal['benchmark']['reference'] == 'teacher'
 
 
-def _of_views(augmentation):
-  config = _config('ideal')
-  config.teacher.retrain = True
-  config.train.augmentation = augmentation
-  config.benchmark.enabled = False
-  return config
+def _augmented(augmentation):
+  """Returns a config whose teacher sees the students' views."""
+  return _config(
+    fields={'teacher.retrain': True, 'train.augmentation': augmentation}
+  )
 
 
 @pytest.mark.slow
@@ -109,30 +91,28 @@ def _of_views(augmentation):
 def test_a_live_teacher_gives_what_its_stored_outputs_give(
   folder, augmentation
 ):
-  config = _of_views(augmentation)
-  (stored,) = _run(config, folder, augmentation)['students']
+  config = _augmented(augmentation)
+  (stored,) = helpers.run(config, folder, augmentation)['students']
   config.teacher.live = True
-  (live,) = _run(config, folder, f'{augmentation}-live')['students']
+  (live,) = helpers.run(config, folder, f'{augmentation}-live')['students']
   assert live['test']['nll'] == pytest.approx(stored['test']['nll'], rel=0.02)
   assert live['steps'] == stored['steps'] > 0
 
 
-def test_views_are_computed_once_for_all_networks(folder, monkeypatch):
+def test_views_are_computed_once_for_all_networks(folder):
   """The views of a seed do not depend on the network that sees them."""
-  config = _of_views('crop_and_flip')
-  _run(config, folder, 'crop_and_flip')
+  config = _augmented('crop_and_flip')
+  helpers.run(config, folder, 'crop_and_flip')
   (store,) = (folder / 'teachers').glob('*/outputs-symmetric-crop_and_flip')
   parts = set(store.glob('*.npy'))
   assert parts
   config.student.widths = (4,)
-  _run(config, folder, 'crop_and_flip-narrow')
+  helpers.run(config, folder, 'crop_and_flip-narrow')
   assert set(store.glob('*.npy')) == parts
 
 
 def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
-  config = _config('ideal')
-  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  config.benchmark.enabled = False
+  config = _config_on_shipped(folder)
   save, saved = jobs.checkpoint.Checkpoints.save, []
 
   def die_after_an_epoch(self, step, state):
@@ -143,14 +123,15 @@ def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
 
   monkeypatch.setattr(jobs.checkpoint.Checkpoints, 'save', die_after_an_epoch)
   with pytest.raises(KeyboardInterrupt):
-    _run(config, folder, 'killed')
-  resumed = _run(config, folder, 'killed')
+    helpers.run(config, folder, 'killed')
+  resumed = helpers.run(config, folder, 'killed')
   assert saved[:2] == [1, 2]
   assert resumed['students'][0]['weights'] == ideal['students'][0]['weights']
 
 
-def _rows_alike(arg):
-  config = cifar.get_config(arg)
+def _same_training(recipe):
+  """Returns, for each row of a recipe, the first row with the same training."""
+  config = cifar.get_config(recipe)
   config.lock()
   dataset = data.load('generated_rgb')
   teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
@@ -165,29 +146,35 @@ def _rows_alike(arg):
 
 
 def test_rows_that_are_one_training_are_found():
-  first = _rows_alike('table2')
+  first = _same_training('table2')
   assert {row for row in first if first[row] != row} == {
     'blocks_1100', 'stride_2', 'stride_4',
   }  # fmt: skip
   assert first['stride_4'] == first['blocks_1100'] == 'blocks_1111'
-  # What a student's and a teacher's features are rounded to makes them differ.
-  assert all(row == own for row, own in _rows_alike('mimic,smoke').items())
-  # For real, the strides and the dropped stages make them differ.
-  assert all(
-    row == own for row, own in _rows_alike('table2,protocol=as_written').items()
-  )
+  # Rows differ in the number of bits to which features are rounded.
+  mimic = _same_training('mimic,smoke')
+  assert all(row == same_as for row, same_as in mimic.items())
+  # As the paper describes them, strides and dropped stages make rows differ.
+  as_written = _same_training('table2,protocol=as_written')
+  assert all(row == same_as for row, same_as in as_written.items())
 
 
 def test_rows_that_are_one_training_train_once(folder):
-  config = _config('table2')
-  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  config.train.epochs = 1
-  config.benchmark.live_teacher = False
-  config.unlock()
-  for row in set(config.rows) - {'blocks_1111', 'blocks_1100'}:
-    del config.rows[row]
-  config.lock()
-  record = _run(config, folder, 'one-network')
+  fields = {
+    'train.epochs': 1,
+    'benchmark.enabled': True,
+    'benchmark.live_teacher': False,
+  }
+  config = _config_on_shipped(folder, 'table2', fields)
+  helpers.keep_rows(config, 'blocks_1111', 'blocks_1100')
+  # Two stages instead of four: the second stage of `blocks_1100` is empty, and
+  # the authors' code gives it a block.
+  config.student.widths = (8, 8)
+  for row, blocks in {'blocks_1111': (1, 1), 'blocks_1100': (1, 0)}.items():
+    config.rows[row].student.update(
+      blocks=blocks, strides=(2, 2), stem_stride=2
+    )
+  record = helpers.run(config, folder, 'one-network', with_plots=True)
   lines = run_records.MetricsLog(
     folder / 'one-network' / 'metrics.jsonl'
   ).read()
@@ -201,16 +188,12 @@ def test_rows_that_are_one_training_train_once(folder):
 
 @pytest.mark.slow
 def test_rows_of_a_table_differ_as_they_say(folder):
-  config = _config('table2,reduced=as_published')
-  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  config.benchmark.enabled = False
-  config.unlock()
-  for row in set(config.rows) - {'ideal_no_kd', 'ideal_reduced'}:
-    del config.rows[row]
-  config.lock()
-  students = run_records.by_row(_run(config, folder, 'table'))
+  config = _config_on_shipped(folder, 'table2,reduced=as_published')
+  helpers.keep_rows(config, 'ideal_no_kd', 'ideal_reduced')
+  students = run_records.by_row(helpers.run(config, folder, 'table'))
   assert students['ideal_no_kd'][0]['steps'] == 20
-  assert students['ideal_reduced'][0]['steps'] == 100  # 10 images, 500 times
+  # 10 images are shown 500 times.
+  assert students['ideal_reduced'][0]['steps'] == 100
   lines = run_records.MetricsLog(folder / 'table' / 'metrics.jsonl').read()
   assert {(line['row'], 'train/kl' in line) for line in lines} == {
     ('ideal_no_kd', False),
@@ -219,8 +202,8 @@ def test_rows_of_a_table_differ_as_they_say(folder):
 
 
 def test_held_out_examples_take_the_place_of_the_test_split():
-  config = _config('teacher')
-  config.data.train_examples = config.data.test_examples = 0
+  fields = {'data.train_examples': 0, 'data.test_examples': 0}
+  config = _config('teacher', fields)
   whole = context.load_data(config)
   config.data.holdout_examples = 400
   held = context.load_data(config)
@@ -246,12 +229,12 @@ def test_held_out_examples_take_the_place_of_the_test_split():
     ),
   ],
 )
-def test_what_does_not_fit_is_refused(folder, tmp_path, fields, message):
-  config = _config('ideal')
-  config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  config.update_from_flattened_dict(fields)
+def test_fields_that_do_not_fit_together_are_refused(
+  folder, tmp_path, fields, message
+):
+  config = _config_on_shipped(folder, fields=fields)
   with pytest.raises(errors.UserError, match=message):
-    _run(config, tmp_path, 'refused')
+    helpers.run(config, tmp_path, 'refused')
 
 
 def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
@@ -260,15 +243,14 @@ def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
   for path in (folder / 'teacher' / 'outputs').iterdir():
     (outputs / path.name).write_bytes(path.read_bytes())
   (outputs / 'symmetric-test.npy').write_bytes(b'short')
-  config = _config('ideal')
-  config.teacher.pretrained = str(outputs)
+  config = _config(fields={'teacher.pretrained': str(outputs)})
   with pytest.raises(errors.UserError, match='symmetric-test.npy is damaged'):
-    _run(config, tmp_path, 'run')
+    helpers.run(config, tmp_path)
 
 
-def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
-  """Statistics are running averages in use, and nothing of the batch's."""
-  config = _config('ideal')
+def test_predictions_do_not_depend_on_where_a_batch_ends():
+  """Predictions use the running averages, not the batch's statistics."""
+  config = _config()
   module = build.model(config.student, 10)
   variables = build.init_variables(module, (32, 32, 3), jax.random.key(0))
   images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
@@ -283,16 +265,19 @@ def test_predictions_do_not_depend_on_where_a_batch_ends(folder):
 def test_features_are_stored_or_the_teacher_is_live_with_one_result(folder):
   nll, teachers = {}, folder / 'teachers'
   for features_gib in (1.0, 0.0):
-    config = _config('ideal,method=kl+hint+similarity')
-    config.teacher.retrain = True
-    config.teacher.features_gib = features_gib
-    config.train.subset = 'first20'
-    # The weights usual for these are too much for networks so small.
-    config.distill.hint.weight = config.distill.similarity.weight = 1.0
-    config.distill.kd_warmup_epochs = 0
-    config.benchmark.live_teacher = features_gib > 0
-    config.benchmark.enabled = features_gib > 0
-    record = _run(config, folder, f'features-{features_gib}')
+    fields = {
+      'teacher.retrain': True,
+      'teacher.features_gib': features_gib,
+      'train.subset': 'first20',
+      # The default weights are too large for these small networks.
+      'distill.hint.weight': 1.0,
+      'distill.similarity.weight': 1.0,
+      'distill.kd_warmup_epochs': 0,
+      'benchmark.live_teacher': features_gib > 0,
+      'benchmark.enabled': features_gib > 0,
+    }
+    config = _config('ideal,method=kl+hint+similarity', fields)
+    record = helpers.run(config, folder, f'features-{features_gib}')
     nll[features_gib] = record['students'][0]['test']['nll']
     assert set(record['config']['distill']) >= {'kl', 'hint', 'similarity'}
     assert 'dkd' not in record['config']['distill']
@@ -308,27 +293,23 @@ def test_features_are_stored_or_the_teacher_is_live_with_one_result(folder):
     assert lines[1][f'train/{name}'] < lines[0][f'train/{name}']
 
 
-def test_a_layer_that_is_not_there_is_named_before_any_work(folder):
-  config = _config('ideal,method=hint')
-  config.teacher.retrain = True
-  config.distill.hint.layers = 'stage9'
+def test_a_missing_layer_is_named_before_any_work(folder):
+  fields = {'teacher.retrain': True, 'distill.hint.layers': 'stage9'}
+  config = _config('ideal,method=hint', fields)
   with pytest.raises(errors.UserError, match="distill.hint: no layer 'stage9'"):
-    _run(config, folder, 'no-such-layer')
+    helpers.run(config, folder, 'no-such-layer')
   config.teacher.retrain = False
   config.teacher.pretrained = cifar_teachers.TEACHER
   with pytest.raises(errors.UserError, match='holds logits alone'):
-    _run(config, folder, 'no-features')
+    helpers.run(config, folder, 'no-features')
 
 
 def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
-  config = _config('dropped')
-  config.teacher.retrain = True
-  config.seeds = 2
-  config.train.subset = 'first20'
-  config.benchmark.enabled = False
+  fields = {'teacher.retrain': True, 'seeds': 2, 'train.subset': 'first20'}
+  config = _config('dropped', fields)
   config.unlock()
   small = config.rows.blocks_2200_dropped
-  small.student.blocks = (1, 0, 0, 0)
+  small.student.update(blocks=(1, 0, 0, 0), stem_stride=2)
   config.teacher.rows = None
   for name in [*config.rows]:
     del config.rows[name]
@@ -340,45 +321,49 @@ def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
     config.rows[name] = small.copy_and_resolve_references()
     config.rows[name].teacher = ConfigDict({'rows': taught_by})
   config.lock()
-  record = _run(config, folder, 'rows')
+  record = helpers.run(config, folder, 'rows')
   students = run_records.by_row(record)
   assert [len(s) for s in students.values()] == [2, 2, 2]
   logits = {}
   for seed in (0, 1):
     path = folder / 'rows/students/assistant' / f'seed-{seed}' / 'outputs'
     logits[seed] = np.load(path / 'test.npy')
-    # It agrees with its teacher as often as their logits say.
-    own = students['assistant'][seed]['test']['accuracy']
+    # The stored logits have the accuracy that the record states.
+    accuracy = students['assistant'][seed]['test']['accuracy']
     labels = context.load_data(config).test.labels
-    assert (logits[seed].argmax(1) == labels).mean() == pytest.approx(own)
+    assert (logits[seed].argmax(1) == labels).mean() == pytest.approx(accuracy)
   assert (logits[0] != logits[1]).any()
   weights = {s['weights'] for rows in students.values() for s in rows}
   assert len(weights) == 6
-  # Nothing is done again.
+  # The same command trains nothing again.
   before = (folder / 'rows' / 'metrics.jsonl').read_text()
-  _run(config, folder, 'rows')
+  helpers.run(config, folder, 'rows')
   assert (folder / 'rows' / 'metrics.jsonl').read_text() == before
 
 
-def test_a_row_that_is_not_there_cannot_teach(folder):
-  config = _config('ideal')
+def test_a_missing_row_cannot_teach(folder):
+  config = _config()
   config.teacher.rows = ('ideal',)
   with pytest.raises(errors.UserError, match='rows before it \\(teacher\\)'):
-    _run(config, folder, 'no-such-row')
+    helpers.run(config, folder, 'no-such-row')
   config.teacher.rows = ('teacher',)
   config.teacher.live = config.teacher.retrain = True
   with pytest.raises(errors.UserError, match='teacher.rows.*live teacher'):
-    _run(config, folder, 'live-rows')
+    helpers.run(config, folder, 'live-rows')
 
 
 def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
-  config = _config('ideal,method=kl+quantized')
+  fields = {
+    'teacher.retrain': True,
+    'train.subset': 'first20',
+    'eval.attacked_examples': 16,
+    'benchmark.enabled': True,
+  }
+  config = _config('ideal,method=kl+quantized', fields)
   assert config.teacher.feature_bits == 4
-  config.teacher.retrain = True
-  config.train.subset = 'first20'
-  config.eval.attacked_examples = 16
-  record = _run(config, folder, 'quantized')
-  # A live teacher's are not rounded.
+  record = helpers.run(config, folder, 'quantized', with_plots=True)
+  # The benchmark leaves the live teacher out, because its features would not be
+  # rounded.
   assert 'training' not in record['benchmark']
   (student,) = record['students']
   assert student['robust']['examples'] == 16
@@ -391,7 +376,7 @@ def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
   assert 0 < lines[1]['train/quantized'] < lines[0]['train/quantized']
   config.train.augmentation = 'crop_and_flip'
   with pytest.raises(errors.UserError, match='feature_bits=4.*leave out augm'):
-    _run(config, folder, 'quantized-views')
+    helpers.run(config, folder, 'quantized-views')
   config.teacher.feature_bits = 0
   with pytest.raises(errors.UserError, match='from 1 to 16 for the method'):
-    _run(config, folder, 'quantized-none')
+    helpers.run(config, folder, 'quantized-none')

@@ -1,21 +1,18 @@
-"""What the README tells users to type, typed."""
+"""The commands that README.md tells users to type."""
 
-import os
-import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import helpers
+
 _EXAMPLE = re.compile(
   r'<!-- example: (\S+) -->\n```(?:python)?\n(.*?)```', re.DOTALL
 )
-EXAMPLES = dict(_EXAMPLE.findall((ROOT / 'README.md').read_text()))
-# To be done in seconds.
-_LESS = (
+EXAMPLES = dict(_EXAMPLE.findall((helpers.ROOT / 'README.md').read_text()))
+# Overrides with which the examples take seconds.
+_QUICK = (
   '--config.data.train_examples=320',
   '--config.data.test_examples=64',
   '--config.train.epochs=1',
@@ -29,12 +26,12 @@ _LESS = (
 def test_examples_run(tmp_path, name):
   (tmp_path / 'mine.py').write_text(EXAMPLES['mine.py'])
   _, program, *args = shlex.split(EXAMPLES[name])
-  result = subprocess.run(
-    [sys.executable, program, *args, *_LESS, f'--runs_dir={tmp_path}'],
-    cwd=ROOT,
-    env=os.environ | {'PYTHONPATH': str(tmp_path)},
-    capture_output=True,
-    text=True,
+  result = helpers.run_python(
+    program,
+    *args,
+    *_QUICK,
+    f'--runs_dir={tmp_path}',
+    env={'PYTHONPATH': str(tmp_path)},
   )
   assert result.returncode == 0, result.stderr
   assert '| h300 ' in result.stdout

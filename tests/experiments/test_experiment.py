@@ -1,40 +1,37 @@
-"""A whole run in this process: golden numbers, reuse, damage."""
+"""A whole run in this process: golden numbers, reuse and damage."""
 
 import shutil
 
 import pytest
 
-from configs import mnist
 from kd_jax.experiments import experiment
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.training import jobs
+from tests import helpers
 
-# Of jax 0.10 on an x86-64 CPU, with the tolerance that other processors and
-# versions need. They may change when the data order, the initialization, the
-# optimizer or the generated data set changes on purpose: then say so in
-# CHANGELOG.md and in BUILD_NOTES.md, and put the new ones here.
+# Measured with jax 0.10 on an x86-64 CPU; other processors and versions need
+# the tolerance. The numbers may change if the data order, the initialization,
+# the optimizer or the generated data set changes on purpose. Then note the
+# change in CHANGELOG.md and BUILD_NOTES.md, and update the numbers here.
 GOLDEN = {'teacher_nll': 1.607, 'student_nll': 1.527, 'student_kl': 0.0825}
-# The KL's small value adds up every difference.
+# The KL is small, and every difference adds to it.
 TOLERANCE = {'teacher_nll': 0.05, 'student_nll': 0.05, 'student_kl': 0.25}
 
 
-def _config():
-  config = mnist.get_config('h50')
-  config.data.name = 'generated'
-  config.teacher.model.update(hidden=(32, 32), filters=(2,))
-  config.teacher.model.dropout_rate = 0.0
-  config.teacher.model.temperature = 1.0
-  config.teacher.train.epochs = 3
-  config.train.epochs = 2
-  config.benchmark.enabled = False
-  config.lock()
-  return config
+FIELDS = {
+  'teacher.model.hidden': (32, 32),
+  'teacher.model.temperature': 1.0,
+  'teacher.train.epochs': 3,
+  'train.epochs': 2,
+}
+
+
+def _config(fields=None):
+  return helpers.tiny_mnist(fields=FIELDS | (fields or {}))
 
 
 def _run(folder):
-  return experiment.run(
-    _config(), workdir=folder / 'run', teachers_dir=folder / 'teachers'
-  )
+  return helpers.run(_config(), folder)
 
 
 @pytest.fixture(name='folder', scope='module')
@@ -45,7 +42,7 @@ def _folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'fields, said',
+  'fields, message',
   [
     (
       {'train.holdout_fraction': 0.999, 'data.train_examples': 64},
@@ -62,16 +59,14 @@ def _folder(tmp_path_factory):
   ],
 )
 def test_fits_without_a_step_or_with_too_many_are_refused(
-  folder, tmp_path, fields, said
+  folder, tmp_path, fields, message
 ):
-  config = _config()
-  config.update_from_flattened_dict(fields)
-  with pytest.raises(errors.UserError, match=said):
-    experiment.run(config, workdir=tmp_path, teachers_dir=folder / 'teachers')
+  with pytest.raises(errors.UserError, match=message):
+    helpers.run(_config(fields), tmp_path, teachers=folder / 'teachers')
 
 
 @pytest.mark.parametrize(
-  'fields, said',
+  'fields, message',
   [
     (
       {'train.batch_size': 5000, 'train.drop_remainder': True},
@@ -89,11 +84,11 @@ def test_fits_without_a_step_or_with_too_many_are_refused(
     ),
   ],
 )
-def test_mistakes_are_told_before_a_teacher_is_trained(tmp_path, fields, said):
-  config = _config()
-  config.update_from_flattened_dict(fields)
-  with pytest.raises(errors.UserError, match=said):
-    experiment.run(config, workdir=tmp_path / 'run', teachers_dir=tmp_path)
+def test_mistakes_are_refused_before_a_teacher_is_trained(
+  tmp_path, fields, message
+):
+  with pytest.raises(errors.UserError, match=message):
+    helpers.run(_config(fields), tmp_path, teachers=tmp_path)
   assert not list(tmp_path.glob('generated-*'))
 
 
@@ -123,7 +118,7 @@ def test_the_student_learns_the_teacher(folder):
 def test_nothing_is_left_to_do_where_seeds_train_as_one_program(
   folder, monkeypatch
 ):
-  """As on a GPU, where a program has as many seeds as are missing."""
+  """On a GPU, one program trains all seeds that are missing; here none is."""
   before = files.read_json(folder / 'run' / 'run.json')['students']
   monkeypatch.setattr(experiment.jax, 'default_backend', lambda: 'gpu')
   assert _run(folder)['students'] == before
@@ -137,21 +132,18 @@ def test_a_damaged_result_is_made_again(folder, caplog):
   assert after['students'][0]['weights'] == before['students'][0]['weights']
 
 
-def test_damaged_weights_are_named_with_the_mend(folder):
+def test_damaged_weights_are_named_with_the_fix(folder):
   seed = folder / 'run' / 'students' / 'h50' / 'seed-0'
   (seed / 'weights').rename(folder / 'moved')
-  config = _config()
-  config.benchmark.enabled = True
+  config = _config({'benchmark.enabled': True})
   with pytest.raises(errors.UserError, match='seed-0.*is damaged: remove'):
-    experiment.run(
-      config, workdir=folder / 'run', teachers_dir=folder / 'teachers'
-    )
+    helpers.run(config, folder)
   shutil.rmtree(seed / 'weights', ignore_errors=True)
   (folder / 'moved').rename(seed / 'weights')
 
 
 def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
-  """The teacher's outputs are part of what a student is."""
+  """A student's identity includes the teacher's outputs."""
   identity = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'identity.json'
   content = files.read_json(identity)
   content['teacher_outputs'] = 'of another teacher'
@@ -162,18 +154,12 @@ def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
   assert files.read_json(identity)['teacher_outputs'] != 'of another teacher'
 
 
-def test_seeds_of_one_program_go_on_together_where_it_was_stopped(
-  folder, tmp_path, monkeypatch
-):
+def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
   def run(name):
-    config = _config()
-    config.unlock()
-    config.seeds = config.seeds_per_program = 2
-    record = experiment.run(
-      config, workdir=tmp_path / name, teachers_dir=folder / 'teachers'
-    )
+    config = _config({'seeds': 2, 'seeds_per_program': 2})
+    record = helpers.run(config, tmp_path, name, teachers=folder / 'teachers')
     lines = (tmp_path / name / 'metrics.jsonl').read_text()
-    return [own['weights'] for own in record['students']], lines
+    return [student['weights'] for student in record['students']], lines
 
   expected, _ = run('whole')
   finish, finished = jobs.finish, []
@@ -190,6 +176,7 @@ def test_seeds_of_one_program_go_on_together_where_it_was_stopped(
   lines = (tmp_path / 'stopped' / 'metrics.jsonl').read_text()
   weights, lines_after = run('stopped')
   assert weights == expected
-  assert lines_after == lines  # Nothing was trained again.
+  # No epoch was trained again.
+  assert lines_after == lines
   students = (tmp_path / 'stopped' / 'students' / 'h50').glob('[!.]*')
-  assert {own.name for own in students} == {'seed-0', 'seed-1'}
+  assert {student.name for student in students} == {'seed-0', 'seed-1'}

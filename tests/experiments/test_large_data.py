@@ -1,27 +1,25 @@
-"""Training images on disk: read in the same order, to the same end."""
+"""Images and logits on disk: the same order, and the same results."""
 
 import functools
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
-from configs import mnist
-from kd_jax.experiments import experiment
-from kd_jax.runtime import errors, mesh, run_records
+from kd_jax.runtime import errors, run_records
 from kd_jax.teachers import outputs_on_disk
 from kd_jax.training import checkpoint, jobs, train
-from tests import large_toy
+from tests import helpers, large_toy
 
 
-def _config(memory_gib, **fields):
-  config = mnist.get_config('h50')
+def _config(memory_gib, fields):
+  config = helpers.tiny_mnist()
   config.data.update(name=large_toy.NAME, memory_gib=memory_gib)
   config.teacher.module = 'tests.own_networks:linear_teacher'
-  config.train.update(folds=2, epochs=1, batch_size=32)
+  config.train.update(folds=2, batch_size=32)
   config.student.dropout_rate = 0.1
-  config.benchmark.enabled = False
   config.update_from_flattened_dict(fields)
   return config
 
@@ -32,10 +30,12 @@ def data_dir(tmp_path_factory):
 
 
 def _run(folder, data_dir, memory_gib, **fields):
-  record = experiment.run(
-    _config(memory_gib, **fields),
-    workdir=folder / f'run-{memory_gib}',
-    teachers_dir=folder / f'teachers-{memory_gib}',
+  """Returns a run's student; with memory_gib=0 the images lie on disk."""
+  record = helpers.run(
+    _config(memory_gib, fields),
+    folder,
+    f'run-{memory_gib}',
+    teachers=folder / f'teachers-{memory_gib}',
     data_dir=data_dir,
   )
   return record['students'][0]
@@ -66,7 +66,7 @@ SLOW = pytest.mark.slow
   ],
   ids=['plain', 'held_out', 'subset', 'augmented', 'labels'],
 )
-def test_students_of_images_on_disk_are_those_of_memory(
+def test_students_of_images_on_disk_equal_those_of_images_in_memory(
   tmp_path, data_dir, fields
 ):
   memory, disk = (_run(tmp_path, data_dir, gib, **fields) for gib in (4.0, 0.0))
@@ -75,7 +75,7 @@ def test_students_of_images_on_disk_are_those_of_memory(
   assert disk['by_class'] == memory['by_class']
 
 
-def test_what_is_augmented_on_disk_has_a_live_teacher(tmp_path, data_dir):
+def test_augmented_images_on_disk_have_a_live_teacher(tmp_path, data_dir):
   disk = _run(tmp_path, data_dir, 0.0, **{'train.augmentation': 'jitter'})
   live = _run(
     tmp_path,
@@ -86,7 +86,7 @@ def test_what_is_augmented_on_disk_has_a_live_teacher(tmp_path, data_dir):
   assert disk['weights'] == live['weights']
 
 
-def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
+def test_a_transfer_set_instead_of_images_on_disk_is_refused(
   tmp_path, data_dir
 ):
   with pytest.raises(errors.UserError, match='left on disk, and not replaced'):
@@ -98,7 +98,7 @@ def test_a_transfer_set_in_the_place_of_images_on_disk_is_refused(
   [(0.0, True), (4.0, True), pytest.param(4.0, False, marks=SLOW)],
   ids=['disk', 'memory', 'saves_are_slow'],
 )
-def test_a_run_stopped_within_an_epoch_goes_on_within_it(
+def test_a_run_stopped_within_an_epoch_resumes_within_it(
   tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = _run(tmp_path / 'whole', data_dir, memory_gib)
@@ -111,15 +111,15 @@ def test_a_run_stopped_within_an_epoch_goes_on_within_it(
       raise KeyboardInterrupt
 
   monkeypatch.setattr(jobs, 'PARTIAL_EVERY_S', 0.0)
-  monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
+  monkeypatch.setattr(train, '_CALL_S', 0.0)  # One step a call.
   monkeypatch.setattr(jobs, '_save_partial', stop)
-  if not epochs_saved:  # As where a save takes long beside an epoch.
+  if not epochs_saved:  # As if a save took longer than an epoch.
     monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
   monkeypatch.setattr(jobs, '_save_partial', save)
   epoch, step = saved[-1]
-  # Orbax has it as a number of 32 bits, of several processes.
+  # With several processes, Orbax needs the checkpoint's number in 32 bits.
   (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')
   assert step < int(number.name) < 100
   with caplog.at_level('INFO'):
@@ -175,7 +175,7 @@ def test_logits_of_another_teacher_are_computed_anew(tmp_path):
 
 
 @pytest.mark.faults
-def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
+def test_a_stopped_store_resumes_with_the_next_shard(tmp_path):
   calls = []
 
   def stop(start, stop):
@@ -198,8 +198,10 @@ def test_what_was_stopped_goes_on_with_the_next_shard(tmp_path):
 
 
 @pytest.mark.faults
-def test_logits_that_cannot_be_kept_are_told_in_a_line(tmp_path, monkeypatch):
-  # A file where a folder is to be: root writes into what is read-only.
+def test_logits_that_cannot_be_stored_are_one_clear_error(
+  tmp_path, monkeypatch
+):
+  # A file replaces the folder. A read-only folder would not stop root.
   _open(tmp_path / 'x', [])
   shutil.rmtree(tmp_path / 'x' / 'logits')
   (tmp_path / 'x' / 'logits').write_text('')
@@ -221,11 +223,10 @@ def test_a_damaged_shard_is_computed_again(tmp_path, damage):
     if path.is_file() and path.name != 'zarr.json'
   )
   assert len(files) == 4
-  content = files[1].read_bytes()
   if damage == 'cut':
-    files[1].write_bytes(content[:100])
+    os.truncate(files[1], 100)
   elif damage == 'flipped':
-    files[1].write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    helpers.flip_byte(files[1], 0)
   else:
     files[1].unlink()
   calls = []
@@ -233,16 +234,3 @@ def test_a_damaged_shard_is_computed_again(tmp_path, damage):
   assert calls == [(256, 512)]
   manifest = json.loads((tmp_path / 'x' / 'manifest.json').read_text())
   assert len(manifest['sha256']) == 4
-
-
-def test_the_shares_of_processes_are_a_batch(monkeypatch):
-  indices = np.arange(24)
-  batches = indices.reshape(3, 8)
-  shares = []
-  for process in range(2):
-    monkeypatch.setattr('jax.process_count', lambda: 2)
-    monkeypatch.setattr('jax.process_index', lambda process=process: process)
-    shares.append(
-      [mesh.own_share(indices, start, 4) for start in range(0, 12, 4)]
-    )
-  np.testing.assert_array_equal(np.concatenate(shares, axis=1), batches)

@@ -1,4 +1,4 @@
-"""Any recipe and any override: it can be run, or one line says why not."""
+"""Any recipe with any override can be run, or one line says why not."""
 
 import pathlib
 import tempfile
@@ -13,19 +13,19 @@ import launch
 from configs import cifar, mnist, theory
 from kd_jax import data, methods, models, validation
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.experiments import experiment
 from kd_jax.runtime import errors
 from kd_jax.training import build, optimizers
+from tests import helpers
 
 pytestmark = [
   pytest.mark.faults,
-  # Of ml_collections, which loads a config's file so.
+  # ml_collections loads a config's file with the deprecated load_module.
   pytest.mark.filterwarnings('ignore:the load_module'),
 ]
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _leaves(section, prefix='config'):
+  """Yields the dotted names of all fields."""
   for key, value in section.items():
     if hasattr(value, 'items'):
       yield from _leaves(value, f'{prefix}.{key}')
@@ -61,7 +61,7 @@ def _config(argv):
 
 
 def _why_not(argv):
-  """Returns the line that a command line ends with; '' if it can be run."""
+  """Returns the error line of a command line; '' if it can be run."""
   try:
     config = _config(argv)
     if config is None or 'experiment' in config:
@@ -71,7 +71,7 @@ def _why_not(argv):
       validation.validate(row)
     if not config.rows:
       validation.validate(config)
-  except flags.Error as error:  # Which absl ends a program with, in a line.
+  except flags.Error as error:  # absl prints these in one line.
     return f'error: {error}'
   except errors.UserError as error:
     return f'error: {error}'
@@ -91,15 +91,19 @@ def _why_not(argv):
 def test_any_override(field, value, recipe):
   """Any value of any field."""
   why_not = _why_not(
-    ['launch.py', f'--config={ROOT}/configs/{recipe}', f'--{field}={value}']
+    [
+      'launch.py',
+      f'--config={helpers.ROOT}/configs/{recipe}',
+      f'--{field}={value}',
+    ]
   )
   assert not why_not or len(why_not) > len('error: ')
   assert not why_not or why_not.startswith('error: ')
 
 
-# Of these a run would go on for long, or write where it was told to.
+# With these fields a run could take long, or write to any folder.
 _UNTRIED = ('config.seeds', 'config.name', 'config.experiment')
-# On 64 images, with networks that train in a second.
+# Overrides for 64 images, on which small networks train in a second.
 _SMALL = (
   *('--config.data.train_examples=64', '--config.data.test_examples=32'),
   *('--config.train.epochs=1', '--config.train.batch_size=16'),
@@ -134,28 +138,24 @@ NUMBERS = st.sampled_from(
 @settings(_SETTINGS, max_examples=40)
 @given(data=st.data(), value=NUMBERS | WORDS)
 def test_any_override_runs_or_a_line_says_why_not(recipe, data, value):
-  """Whatever passes the checks can be run, or a line says why not."""
+  """A config that passes the checks can be run, or one line says why not."""
   fields = sorted(set(_leaves(_config(_small(recipe)))) - set(_UNTRIED))
   field = data.draw(st.sampled_from(fields))
   _run_or_say(_small(recipe, f'--{field}={value}'))
 
 
 def _small(recipe, *args):
-  source = f'--config={ROOT}/configs/{recipe}'
+  source = f'--config={helpers.ROOT}/configs/{recipe}'
   return ['launch.py', source, *_SMALL, *SMALL[recipe], *args]
 
 
 def _run_or_say(argv):
-  """Whether it runs: else a line has said why not."""
+  """Returns whether a command line runs; if not, one line says why not."""
   if _why_not(argv):
     return False
   with tempfile.TemporaryDirectory() as folder:
     try:
-      record = experiment.run(
-        _config(argv),
-        workdir=pathlib.Path(folder) / 'run',
-        teachers_dir=pathlib.Path(folder) / 'teachers',
-      )
+      record = helpers.run(_config(argv), pathlib.Path(folder), with_plots=True)
     except errors.UserError as error:
       assert str(error)
       return False
@@ -163,7 +163,7 @@ def _run_or_say(argv):
   return True
 
 
-# What each field may have by itself, and perhaps not beside the others.
+# The values of each field; some do not fit together with other fields.
 CHOICES = {
   'data.name': ('generated', 'generated_rgb'),
   'data.scaling': preprocessing.SCALINGS,
@@ -204,6 +204,8 @@ def test_any_recipe(file, recipe, arguments):
   """Any recipe with any arguments."""
   given_arguments = ','.join(f'{name}={value}' for name, value in arguments)
   text = f'{recipe},{given_arguments}' if arguments else recipe
-  why_not = _why_not(['launch.py', f'--config={ROOT}/configs/{file}.py:{text}'])
+  why_not = _why_not(
+    ['launch.py', f'--config={helpers.ROOT}/configs/{file}.py:{text}']
+  )
   assert not why_not or len(why_not) > len('error: ')
   assert not why_not or why_not.startswith('error: ')

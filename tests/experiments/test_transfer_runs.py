@@ -1,4 +1,4 @@
-"""Runs whose students see other images, other classes, or a wrong teacher."""
+"""Runs whose students see other images or classes, or a wrong teacher."""
 
 import os
 
@@ -12,11 +12,13 @@ from kd_jax.report import accuracy_plots, plots, study_tables
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import teachers
 from kd_jax.training import build
+from tests import helpers
 
 EPOCHS = 15
 
 
 def _config(rows):
+  """Returns a table of tiny students on generated digits."""
   config = theory.get_config('missing_digit,smoke')
   config.rows = {}
   config.data.update(name='generated', test_examples=0)
@@ -51,26 +53,22 @@ ROWS = {
 }
 
 
-def _run(folder, config, name='run'):
-  return experiment.run(
-    config, workdir=folder / name, teachers_dir=folder / 'teachers'
-  )
-
-
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):
+  """Returns a folder with a run of all rows."""
   folder = tmp_path_factory.mktemp('transfer')
-  _run(folder, _config(ROWS))
+  helpers.run(_config(ROWS), folder, with_plots=True)
   return folder
 
 
 @pytest.fixture(name='students', scope='module')
 def _students(folder):
+  """Returns the student of each row."""
   record = files.read_json(folder / 'run' / 'run.json')
   return {student['row']: student for student in record['students']}
 
 
-def test_what_is_held_out_or_left_out_is_not_trained_on(students):
+def test_held_out_examples_and_left_out_classes_are_not_trained_on(students):
   labels = np.array(students['all']['by_class']['trained_on'])
   assert labels.sum() == round(1024 * 0.8)
   without = np.array(students['without_3']['by_class']['trained_on'])
@@ -91,17 +89,17 @@ def test_a_bias_brings_the_missing_class_back(students):
   errors_of_3 = lambda part: part['by_class']['errors'][3]
   assert errors_of_3(student) > 0.5 * student['by_class']['examples'][3]
   assert student['bias']['classes'] == [3]
-  for own in student['bias']['by'].values():
-    assert own['bias'] > 0
-    assert errors_of_3(own) < errors_of_3(student)
-    assert own['test']['errors'] < student['test']['errors']
-    assert sum(own['by_class']['errors']) == own['test']['errors']
+  for biased in student['bias']['by'].values():
+    assert biased['bias'] > 0
+    assert errors_of_3(biased) < errors_of_3(student)
+    assert biased['test']['errors'] < student['test']['errors']
+    assert sum(biased['by_class']['errors']) == biased['test']['errors']
   assert 'bias' not in students['all']
 
 
 def test_a_student_learns_its_teachers_wrong_classes(students):
   right, wrong = students['kd']['test'], students['shifted_kd']['test']
-  # The same decisions, said to be of the next class.
+  # The shifted teacher makes the same decisions, but names the next class.
   assert wrong['teacher_agreement'] == pytest.approx(
     right['teacher_agreement'], abs=0.1
   )
@@ -112,29 +110,28 @@ def test_noise_teaches_less_than_the_digits(students):
   noise, digits = students['noise_kd']['test'], students['kd']['test']
   assert noise['teacher_kl'] > digits['teacher_kl']
   assert noise['accuracy'] < digits['accuracy']
-  # Labels of noise say nothing at all.
+  # The labels of noise images carry no information.
   assert students['noise_labels']['test']['accuracy'] < 0.25
 
 
-def test_outputs_of_each_transfer_set_are_stored_and_used_again(
-  folder, caplog, monkeypatch
-):
+def test_outputs_of_each_transfer_set_are_stored_and_reused(folder, caplog):
   (teacher,) = (folder / 'teachers').glob('generated-mlp-*')
   stores = {path.name for path in teacher.glob('outputs-*')}
   assert stores == {'outputs-unit', 'outputs-unit-noise'}
-  of_student = folder / 'run' / 'students' / 'all' / 'seed-0'
-  assert (of_student / 'outputs-noise' / 'manifest.json').exists()
+  student = folder / 'run' / 'students' / 'all' / 'seed-0'
+  assert (student / 'outputs-noise' / 'manifest.json').exists()
   config = _config(ROWS)
   config.seeds = 2
   with caplog.at_level('INFO'):
-    record = _run(folder, config)
-  assert 'outputs: computed' in caplog.text  # of the second seed of `all`
+    record = helpers.run(config, folder)
+  # The second seed of the row `all` computes its outputs.
+  assert 'outputs: computed' in caplog.text
   assert f'read from {teacher / "outputs-unit-noise"}' in caplog.text
   assert f'those in {teacher}' not in caplog.text
   assert len(record['students']) == 2 * len(ROWS)
 
 
-def test_its_report_has_what_the_classes_cost(folder):
+def test_the_report_shows_the_errors_of_unseen_classes(folder):
   record = files.read_json(folder / 'run' / 'run.json')
   table = study_tables.missing_classes_table(record)
   line = next(x for x in table.splitlines() if x.startswith('| without_3'))
@@ -144,8 +141,8 @@ def test_its_report_has_what_the_classes_cost(folder):
   assert cells[3] == str(student['by_class']['examples'][3])
   assert cells[-1] == '206 (133)'
   assert '(' in cells[4] and '(' in cells[6]
-  of_all = next(x for x in table.splitlines() if x.startswith('| all'))
-  assert '(' not in of_all
+  line_of_all = next(x for x in table.splitlines() if x.startswith('| all'))
+  assert '(' not in line_of_all
   names = plots.names(record)
   assert {'errors_bias', 'accuracy_kd_share'} <= set(names)
   assert 'accuracy_temperature' not in names
@@ -153,29 +150,27 @@ def test_its_report_has_what_the_classes_cost(folder):
 
 
 def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
-  """Its students are those of the network that it was."""
+  """Students of a shipped teacher equal those of the trained teacher."""
   trained = _config({'row': {}})
   trained.unlock()
   trained.rows = {}
   trained.teacher.publish_weights = True
-  record = _run(folder, trained, 'teacher')
+  record = helpers.run(trained, folder, 'teacher')
   rows = {row: ROWS[row] for row in ('kd', 'noise_kd')}
   config = _config(rows)
   config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   assert not build.close_row(config, 'kd').teacher.retrain
-  own = experiment.run(
-    config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
-  )
+  with_shipped = helpers.run(config, tmp_path)
   for split in ('train', 'test'):
-    assert own['teacher'][split] == record['teacher'][split]
+    assert with_shipped['teacher'][split] == record['teacher'][split]
   before = run_records.by_row(files.read_json(folder / 'run' / 'run.json'))
-  for row, (student,) in run_records.by_row(own).items():
-    # The same but for weights rounded to half floats.
+  for row, (student,) in run_records.by_row(with_shipped).items():
+    # Shipped weights are rounded to half floats.
     assert student['test']['accuracy'] == pytest.approx(
       before[row][0]['test']['accuracy'], abs=0.05
     )
-  (home,) = filter(os.path.isdir, (tmp_path / 'teachers').iterdir())
-  assert {p.name for p in home.glob('outputs-*')} == {
+  (teacher,) = filter(os.path.isdir, (tmp_path / 'teachers').iterdir())
+  assert {path.name for path in teacher.glob('outputs-*')} == {
     'outputs-unit',
     'outputs-unit-noise',
   }
@@ -204,7 +199,7 @@ def test_mistakes_are_named_before_any_work(fields, message):
     validation.validate(build.close_row(config, 'row'))
 
 
-def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
+def test_a_line_of_a_plot_joins_rows_that_differ_in_one_field(folder):
   record = files.read_json(folder / 'run' / 'run.json')
   (line,) = accuracy_plots.kd_share_lines(record).items()
   name, points = line
@@ -212,7 +207,7 @@ def test_lines_of_a_plot_are_rows_that_differ_in_one_thing(folder):
   assert [x for x, _ in points] == [0, 0.5, 0.75, 1]
 
 
-def test_rows_that_differ_in_their_bias_alone_have_a_record_each():
+def test_rows_that_differ_only_in_their_bias_have_a_record_each():
   config = _config({'without': {}, 'with': {'eval.bias_classes': (3,)}})
   teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
   identities = {

@@ -1,46 +1,37 @@
-"""Batches shared out over devices and processes: the same results."""
+"""Batches divided among devices and processes give the same results."""
 
 import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-from configs import mnist
-from kd_jax.experiments import experiment
-from kd_jax.runtime import errors, files, mesh, processes, run_records
+from kd_jax.runtime import errors, files, mesh, run_records
 from kd_jax.training import build, jobs
-from tests import mesh_runs
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import helpers, mesh_runs
 
 
 def _start(folder, *args, devices=1):
-  """Starts a process with so many CPU devices; its output goes to a file."""
-  folder.mkdir(exist_ok=True)
+  """Starts mesh_runs.py with a number of CPU devices.
+
+  Its output goes to a file that is named after the last argument.
+  """
   flags = f'--xla_force_host_platform_device_count={devices}'
-  with open(folder / f'log-{"-".join(args[-1:])}.txt', 'a') as log:
-    return subprocess.Popen(
-      [sys.executable, 'tests/mesh_runs.py', str(folder), *args],
-      cwd=ROOT,
-      env=os.environ
-      | {
-        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {flags}',
-        'PYTHONPATH': str(ROOT),
-      },
-      stdout=log,
-      stderr=log,
-    )
+  return helpers.start_python(
+    '-m',
+    'tests.mesh_runs',
+    folder,
+    *args,
+    env={'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} {flags}'},
+    log=folder / f'log-{args[-1]}.txt',
+  )
 
 
 def _start_two(folder, network):
+  """Starts the two processes of one run."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     coordinator = f'localhost:{free.getsockname()[1]}'
@@ -50,6 +41,7 @@ def _start_two(folder, network):
 
 
 def _wait(processes, timeout=300):
+  """Waits for processes, and checks that they succeed."""
   codes = [process.wait(timeout) for process in processes]
   assert codes == [0] * len(codes)
 
@@ -62,10 +54,11 @@ def _wait(processes, timeout=300):
   ],
 )
 def one_device(request, tmp_path_factory):
-  """A run's name, and a folder with it on one device.
+  """Returns a run's name, and a folder with the run done on one device.
 
-  More than 50 steps of each. Splits of 1996, 996, 497 and 300 do not divide by
-  8, nor do batches of 100 and what is left of the others for the last.
+  Each run has more than 50 steps. The splits of 1996, 996, 497 and 300 examples
+  are no multiples of 8, nor are batches of 100, nor the last batches of the
+  other runs.
   """
   folder = tmp_path_factory.mktemp('one')
   _wait([_start(folder, '1', request.param)])
@@ -85,6 +78,7 @@ def _end(folder, name, seed):
 
 
 def _assert_same_end(one_device, other):
+  """Checks weights up to rounding, and the number of errors, of all seeds."""
   name, folder = one_device
   norm = lambda tree: float(optax.tree.norm(jax.device_get(tree)))
   for seed in range(mesh_runs.RUNS[name]().seeds):
@@ -117,17 +111,14 @@ def test_two_processes_give_what_one_gives(one_device, tmp_path):
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize('one_device', ['resnet'], indirect=True)
-def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):
+def test_a_run_resumes_after_one_process_was_killed(one_device, tmp_path):
   first, second = _start_two(tmp_path, 'resnet')
   saved = 'resnet/students/ideal/seed-0/checkpoints/1'
-  deadline = time.monotonic() + 300
-  while not (tmp_path / saved).exists():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
+  helpers.wait_until((tmp_path / saved).exists)
   second.kill()
   assert (first.wait(300), second.wait()) == (1, -signal.SIGKILL)
   log = (tmp_path / 'log-0.txt').read_text()
-  assert 'error: process 0 of 2 cannot go on' in log
+  assert 'error: process 0 of 2 cannot continue' in log
   assert 'test accuracy' not in log
   _wait(_start_two(tmp_path, 'resnet'))
   assert 'resumed after ' in (tmp_path / 'log-0.txt').read_text()
@@ -136,30 +127,25 @@ def test_a_job_of_which_one_process_was_killed_goes_on(one_device, tmp_path):
 
 @pytest.mark.faults
 @pytest.mark.slow
-def test_processes_that_are_told_to_end_do(tmp_path):
+def test_processes_end_at_sigterm(tmp_path):
   both = _start_two(tmp_path, 'mlp')
-  deadline = time.monotonic() + 300
-  while not (tmp_path / 'mlp/run.json').exists():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
+  helpers.wait_until((tmp_path / 'mlp/run.json').exists)
   for process in both:
     process.send_signal(signal.SIGTERM)
   assert [process.wait(60) for process in both] == [-signal.SIGTERM] * 2
 
 
 def test_more_devices_than_there_are_is_an_error(tmp_path):
-  config = mnist.get_config('h50')
-  config.data.name = 'generated'
-  config.mesh.data = 1000
-  expected = 'config.mesh.data=1000: there are 1 devices'
+  config = helpers.tiny_mnist(fields={'mesh.data': 1000})
+  expected = 'config.mesh.data=1000: expected at most 1'
   with pytest.raises(errors.UserError, match=expected):
-    experiment.run(config, workdir=tmp_path, teachers_dir=tmp_path)
+    helpers.run(config, tmp_path)
   config.mesh.data = -1
   with pytest.raises(errors.UserError, match='config.mesh.data=-1'):
-    experiment.run(config, workdir=tmp_path, teachers_dir=tmp_path)
+    helpers.run(config, tmp_path)
 
 
-def test_with_one_device_nothing_is_moved():
+def test_one_device_leaves_arrays_unchanged():
   tree = {'x': object()}
   assert mesh.shard(tree) is tree
   assert mesh.put_sharded(tree) is tree
@@ -169,33 +155,14 @@ def test_with_one_device_nothing_is_moved():
   )
 
 
-def test_processes_that_are_half_described_are_an_error():
-  for given in [('localhost:1',), (None, 2), (None, None, 0)]:
-    with pytest.raises(errors.UserError, match='--process_id go together'):
-      processes.start(*given)
-
-
-def test_one_process_is_the_first_and_tells_itself():
-  assert processes.is_first() and processes.count() == 1
-  assert processes.from_first(lambda: [1, 'a']) == [1, 'a']
-  with pytest.raises(ValueError, match='as it is'), processes.guard():
-    raise ValueError('as it is')
-
-
-def test_of_several_processes_one_that_fails_leaves_at_once(monkeypatch, capfd):
-  class Left(BaseException):
-    pass
-
-  def leave(status):
-    assert status == 1
-    raise Left
-
-  monkeypatch.setattr(processes, 'count', lambda: 2)
-  monkeypatch.setattr(os, '_exit', leave)
-  for error, said in (
-    (errors.UserError('no data on this host'), r'(no data on this host)'),
-    (OSError('gone'), '(OSError: gone); if another one has ended'),
-  ):
-    with pytest.raises(Left), processes.guard():
-      raise error
-    assert f'process 0 of 2 cannot go on {said}' in capfd.readouterr().err
+def test_the_shares_of_processes_are_a_batch(monkeypatch):
+  indices = np.arange(24)
+  batches = indices.reshape(3, 8)
+  shares = []
+  for process in range(2):
+    monkeypatch.setattr('jax.process_count', lambda: 2)
+    monkeypatch.setattr('jax.process_index', lambda process=process: process)
+    shares.append(
+      [mesh.process_share(indices, start, 4) for start in range(0, 12, 4)]
+    )
+  np.testing.assert_array_equal(np.concatenate(shares, axis=1), batches)

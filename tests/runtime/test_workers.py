@@ -1,27 +1,22 @@
-"""Workers: their shares, their end, and what one leaves to the others."""
+"""Workers: their shares of a machine, their end, and the claims on students."""
 
 import contextlib
 import os
-import pathlib
-import subprocess
-import sys
-import time
 import types
 
 import pytest
 
-from configs import mnist, tables
+from configs import common
 from kd_jax.experiments import experiment
 from kd_jax.runtime import errors, files, workers
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import helpers
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 8])
-def test_cores_are_shared_out_to_the_last(count):
+def test_all_cores_are_shared_out(count):
   cores = [0, 1, 4, 5, 6, 7, 9, 11]
   shares = [
-    workers.cores_of(workers.Share(index, count), cores)
+    workers.worker_cores(workers.Share(index, count), cores)
     for index in range(count)
   ]
   assert sorted(sum(shares, [])) == cores
@@ -30,45 +25,45 @@ def test_cores_are_shared_out_to_the_last(count):
 
 
 def test_more_workers_than_cores_have_one_each():
-  shares = [workers.cores_of(workers.Share(i, 5), [3, 4]) for i in range(5)]
+  shares = [workers.worker_cores(workers.Share(i, 5), [3, 4]) for i in range(5)]
   assert all(len(share) == 1 for share in shares)
   assert {core for (core,) in shares} == {3, 4}
 
 
-def test_each_worker_has_a_gpu_of_its_own_or_a_part_of_one():
+def test_each_worker_has_a_gpu_or_a_part_of_one():
   gpus = ['0', '2']
-  alone = [workers.gpu_of(workers.Share(i, 2), gpus) for i in range(2)]
+  alone = [workers.gpu_variables(workers.Share(i, 2), gpus) for i in range(2)]
   assert alone == [{'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus]
-  third = workers.gpu_of(workers.Share(2, 3), gpus)
+  third = workers.gpu_variables(workers.Share(2, 3), gpus)
   assert third['CUDA_VISIBLE_DEVICES'] == '0'
-  # Two of them on that one.
+  # Two workers share the first GPU.
   assert 0.4 <= float(third['XLA_PYTHON_CLIENT_MEM_FRACTION']) <= 0.5
-  assert workers.gpu_of(workers.Share(0, 2), []) == {}
+  assert workers.gpu_variables(workers.Share(0, 2), []) == {}
 
 
 def test_a_tpu_is_not_shared(tmp_path, monkeypatch):
   monkeypatch.setattr(workers, 'TPUS', (str(tmp_path),))
   monkeypatch.delenv('JAX_PLATFORMS', raising=False)
   with pytest.raises(errors.UserError, match='--workers=2: a TPU serves one'):
-    workers.run(['-c', 'raise SystemExit(1)'], 2)
+    workers.run_workers(['-c', 'raise SystemExit(1)'], 2)
   monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
   with pytest.raises(SystemExit):
-    workers.run(['-c', 'raise SystemExit(1)'], 2)
+    workers.run_workers(['-c', 'raise SystemExit(1)'], 2)
 
 
 _SCRIPT = """
 import os, pathlib, signal, sys, time
-from kd_jax import workers
+from kd_jax.runtime import workers
 assert workers.begin()
 folder = pathlib.Path(sys.argv[1])
-own = workers.share()
-if own is None:
+share = workers.share()
+if share is None:
   assert workers.is_preparing()
   (folder / 'prepared').touch()
   sys.exit()
 assert (folder / 'prepared').exists()
-(folder / str(own.index)).write_text(str(os.getpid()))
-if own.index == 1:
+(folder / str(share.index)).write_text(str(os.getpid()))
+if share.index == 1:
   while not (folder / '0').exists():
     time.sleep(0.01)
   exec(sys.argv[2])
@@ -76,9 +71,10 @@ if own.index == 1:
 _SLEEP = 'time.sleep(60)'
 
 
-def _command(folder, of_first, of_second=_SLEEP):
-  script = _SCRIPT + f'else:\n  {of_first}\n'
-  return ['-c', script, str(folder), of_second]
+def _command(folder, first_does, second_does=_SLEEP):
+  """Returns a command whose two workers execute these statements."""
+  script = _SCRIPT + f'else:\n  {first_does}\n'
+  return ['-c', script, str(folder), second_does]
 
 
 def _is_alive(pid):
@@ -90,70 +86,67 @@ def _is_alive(pid):
 
 
 def test_workers_come_after_the_preparation(tmp_path, monkeypatch):
-  monkeypatch.chdir(ROOT)
-  workers.run(_command(tmp_path, 'pass', 'pass'), 2)
+  monkeypatch.chdir(helpers.ROOT)
+  workers.run_workers(_command(tmp_path, 'pass', 'pass'), 2)
   assert {path.name for path in tmp_path.iterdir()} == {'prepared', '0', '1'}
 
 
-def test_one_that_fails_ends_all(tmp_path, monkeypatch):
-  monkeypatch.chdir(ROOT)
+def test_a_failed_worker_ends_all(tmp_path, monkeypatch):
+  monkeypatch.chdir(helpers.ROOT)
   with pytest.raises(SystemExit) as raised:
-    workers.run(_command(tmp_path, _SLEEP, 'sys.exit(3)'), 2)
+    workers.run_workers(_command(tmp_path, _SLEEP, 'sys.exit(3)'), 2)
   assert raised.value.code == 3
   assert not _is_alive(int((tmp_path / '0').read_text()))
 
 
-def test_one_that_is_killed_ends_all_and_is_told(tmp_path, monkeypatch):
-  monkeypatch.chdir(ROOT)
+def test_a_killed_worker_ends_all_and_is_reported(tmp_path, monkeypatch):
+  monkeypatch.chdir(helpers.ROOT)
   with pytest.raises(errors.UserError, match='killed .signal 9.*fewer'):
-    workers.run(
+    workers.run_workers(
       _command(tmp_path, _SLEEP, 'os.kill(os.getpid(), signal.SIGKILL)'), 2
     )
   assert not _is_alive(int((tmp_path / '0').read_text()))
 
 
-def test_none_outlives_the_command(tmp_path):
-  code = 'import sys\nfrom kd_jax import workers\nworkers.run(sys.argv[1:], 2)'
-  command = subprocess.Popen(
-    [sys.executable, '-c', code, *_command(tmp_path, _SLEEP)], cwd=ROOT
+_RUN_WORKERS = """
+import sys
+from kd_jax.runtime import workers
+workers.run_workers(sys.argv[1:], 2)
+"""
+
+
+def test_no_worker_outlives_the_command(tmp_path):
+  command = helpers.start_python(
+    '-c', _RUN_WORKERS, *_command(tmp_path, _SLEEP), log=tmp_path / 'log'
   )
   pids = [tmp_path / str(index) for index in range(2)]
-  assert _becomes(lambda: all(pid.exists() and pid.read_text() for pid in pids))
+  helpers.wait_until(
+    lambda: all(pid.exists() and pid.read_text() for pid in pids), timeout_s=30
+  )
   command.kill()
   command.wait()
-  assert _becomes(lambda: not any(_is_alive(int(p.read_text())) for p in pids))
-
-
-def _becomes(condition):
-  end = time.monotonic() + 30
-  while not condition() and time.monotonic() < end:
-    time.sleep(0.02)
-  return condition()
+  helpers.wait_until(
+    lambda: not any(_is_alive(int(pid.read_text())) for pid in pids),
+    timeout_s=30,
+  )
 
 
 def _config():
-  config = mnist.get_config('h50')
-  config.data.name = 'generated'
-  config.teacher.model.update(hidden=(32,), filters=(2,))
-  config.teacher.model.dropout_rate = 0.0
-  config.teacher.train.epochs = config.train.epochs = 1
-  config.benchmark.enabled = False
-  tables.make_table(
-    config,
+  return common.table(
+    helpers.tiny_mnist(),
     {
       'first': {'teacher.rows': ('teacher',)},
       'taught_by_it': {'teacher.rows': ('first',)},
       'apart': {'teacher.rows': ('teacher',), 'optim.learning_rate': 2e-3},
     },
   )
-  return config
 
 
-def test_a_worker_leaves_out_what_another_is_at(tmp_path, monkeypatch):
-  """It trains the rest, but none that the other's student is to teach."""
-  run = lambda: experiment.run(
-    _config(), workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
-  )
+def test_a_worker_skips_students_that_another_worker_trains(
+  tmp_path, monkeypatch
+):
+  """A worker skips locked students, and students that wait for those."""
+  run = lambda: helpers.run(_config(), tmp_path)
   students = tmp_path / 'run' / 'students'
   trained = lambda: {
     path.parts[-3] for path in students.glob('*/*/result.json')

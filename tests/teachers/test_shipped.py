@@ -1,4 +1,4 @@
-"""The teachers whose outputs come with the project are what they say."""
+"""The shipped teachers have the accuracy that their manifests state."""
 
 import functools
 import pathlib
@@ -33,7 +33,7 @@ def test_there_are_some():
 
 @each(argvalues=OF_OUTPUTS)
 def test_outputs_are_whole(folder):
-  """Digests are right, and a network that knows something made them."""
+  """Digests are right, and the outputs are much better than chance."""
   manifest = files.read_json(folder / 'manifest.json')
   assert manifest['accuracy'].keys() >= {'cifar10', 'symmetric'}
   for scaling, accuracy in manifest['accuracy'].items():
@@ -91,7 +91,7 @@ def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
 
 def _check_accuracy(logits, labels, stated) -> None:
   found = evaluate.evaluate(logits, labels)
-  # Half floats may turn a tie, and round the others.
+  # Rounding to half floats can change ties, and changes the loss a little.
   assert abs(found['errors'] - stated['errors']) <= 5
   assert found['nll'] == pytest.approx(stated['nll'], rel=1e-3)
 
@@ -100,8 +100,8 @@ def _check_accuracy(logits, labels, stated) -> None:
   'recipe',
   [r for r in cifar.RECIPES if not cifar.get_config(r).teacher.retrain],
 )
-def test_every_recipe_that_trains_no_teacher_takes_them(recipe):
-  """A recipe's teacher is the network that the outputs are of."""
+def test_every_recipe_that_trains_no_teacher_takes_a_shipped_one(recipe):
+  """A recipe's teacher is the network that made the shipped outputs."""
   config = cifar.get_config(recipe)
   manifest = files.read_json(ROOT / config.teacher.pretrained / 'manifest.json')
   assert teachers.same_network(

@@ -1,4 +1,4 @@
-"""Stored teacher outputs: reuse, recomputation, damage, files of the user's."""
+"""Stored teacher outputs: reuse, recomputation, damage, and users' files."""
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from kd_jax.evaluation import evaluate
 from kd_jax.runtime import errors
 from kd_jax.teachers import stored_outputs
 from kd_jax.training import build
+from tests import helpers
 
 FINGERPRINT = {'weights': 'abc', 'model': {'hidden': [3]}, 'data_digest': 'd'}
 LOGITS = {
@@ -20,7 +21,7 @@ LOGITS = {
 
 
 class Compute:
-  """Counts how often it is asked."""
+  """A function that returns logits, and counts its calls."""
 
   calls = 0
 
@@ -58,9 +59,7 @@ def test_a_damaged_or_missing_file_is_noticed(tmp_path, split, caplog):
   compute = Compute()
   stored_outputs.stored_outputs(tmp_path, FINGERPRINT, compute)
   path = tmp_path / f'{split}.npy'
-  content = bytearray(path.read_bytes())
-  content[-1] ^= 1
-  path.write_bytes(bytes(content))
+  helpers.flip_byte(path)
   with caplog.at_level('INFO'):
     outputs = stored_outputs.stored_outputs(tmp_path, FINGERPRINT, compute)
   assert compute.calls == 2
@@ -80,7 +79,7 @@ def test_a_store_without_its_manifest_is_no_store(tmp_path):
 
 
 def _views(folder, asked, fingerprint=None, scale=1.0):
-  """A store whose logits say of which example and view they are."""
+  """Returns a store whose logits name their example and their view."""
 
   def compute(examples, views):
     asked.extend(zip(examples.tolist(), views.tolist(), strict=True))
@@ -135,9 +134,7 @@ def test_a_damaged_part_is_noticed_and_computed_again(tmp_path, caplog):
   store(EXAMPLES, VIEWS)
   store(np.array([1]), np.array([1]))
   damaged = max(tmp_path.glob('*.npy'), key=lambda path: path.stat().st_size)
-  content = bytearray(damaged.read_bytes())
-  content[-1] ^= 1
-  damaged.write_bytes(content)
+  helpers.flip_byte(damaged)
   again = _views(tmp_path, asked)
   assert 'is damaged, and removed' in caplog.text and not damaged.exists()
   np.testing.assert_array_equal(
@@ -176,7 +173,7 @@ def test_cached_loss_equals_live_loss(tmp_path, generated):
   np.testing.assert_allclose(
     cached, losses.kl(student, live, temperature=2.0), rtol=1e-4
   )
-  # Another example's logits would not do.
+  # The logits of another example give another loss.
   wrong = losses.kl(student, jnp.asarray(stored)[index + 1], temperature=2.0)
   assert not np.allclose(cached, wrong, rtol=1e-2)
 
@@ -189,7 +186,7 @@ def _load(path):
 
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
-def test_a_file_of_the_users(tmp_path, dtype):
+def test_a_file_of_the_user(tmp_path, dtype):
   np.save(tmp_path / 'a.npy', LOGITS['train'].astype(dtype))
   outputs = _load(tmp_path / 'a.npy')
   assert list(outputs) == ['train']
@@ -276,7 +273,7 @@ def test_shipped_weights_are_half_floats_that_come_back(tmp_path):
     lambda a, b: np.testing.assert_allclose(a, b, 1e-3), found, weights
   )
   path = tmp_path / stored_outputs.WEIGHTS
-  path.write_bytes(path.read_bytes()[:-1])
+  helpers.cut_bytes(path)
   with pytest.raises(errors.UserError, match='weights.npz is damaged'):
     stored_outputs.shipped_weights(tmp_path, manifest, weights)
 

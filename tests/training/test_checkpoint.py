@@ -1,4 +1,4 @@
-"""Checkpoints: round trip, damage, digest."""
+"""Checkpoints: the round trip, damage and the digest."""
 
 import types
 
@@ -9,6 +9,7 @@ import pytest
 
 from kd_jax.runtime import errors
 from kd_jax.training import checkpoint
+from tests import helpers
 
 
 def _state(value):
@@ -27,13 +28,10 @@ def _checkpoints(tmp_path):
 
 def _damage(folder):
   """Flips a byte in the middle of every file that holds array data."""
-  damaged = 0
-  for path in folder.rglob('d/*'):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(bytes(content))
-    damaged += 1
-  assert damaged
+  paths = list(folder.rglob('d/*'))
+  assert paths
+  for path in paths:
+    helpers.flip_middle_byte(path)
 
 
 def test_round_trip_of_the_newest(checkpoints):
@@ -51,7 +49,7 @@ def test_nothing_to_restore(checkpoints):
   assert checkpoints.restore(_state(0)) is None
 
 
-# Orbax's failed read leaves tasks behind that outlive their event loop.
+# After a failed read, Orbax leaves tasks that outlive their event loop.
 @pytest.mark.faults
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
@@ -62,7 +60,7 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
   assert epoch == 1
   jax.tree.map(np.testing.assert_array_equal, state, _state(1))
   assert 'checkpoints/2 is damaged' in caplog.text
-  # Until what it was is there again.
+  # The damaged checkpoint stays until the same epoch is saved again.
   assert (tmp_path / 'checkpoints' / '2').exists()
   checkpoints.save(2, _state(5))
   epoch, state = checkpoints.restore(_state(0))
@@ -71,7 +69,7 @@ def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-def test_a_damaged_checkpoint_is_not_in_the_way_of_an_earlier_one(
+def test_a_damaged_checkpoint_does_not_prevent_saving_an_earlier_epoch(
   checkpoints, tmp_path
 ):
   checkpoints.save(9, _state(9))
@@ -103,7 +101,7 @@ def test_arrays_without_their_digest_are_passed_over(
 ):
   checkpoints.save(1, _state(1))
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoint, 'tree_digest', lambda tree: 'of something else')
+    patch.setattr(checkpoint, 'tree_digest', lambda tree: 'another digest')
     checkpoints.save(2, _state(2))
   epoch, _ = checkpoints.restore(_state(0))
   assert epoch == 1
@@ -114,7 +112,8 @@ def test_saves_take_a_tenth_of_the_time_at_most(checkpoints, monkeypatch):
   clock = [1e9]
   clocks = types.SimpleNamespace(perf_counter=lambda: clock[0])
   monkeypatch.setattr(checkpoint, 'time', clocks)
-  assert checkpoints.is_due()  # It is not known yet what a save takes.
+  # The time of a save is not known yet.
+  assert checkpoints.is_due()
   save = checkpoints._manager.save
 
   def slow_save(*args, **kwargs):

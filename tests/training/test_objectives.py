@@ -1,4 +1,4 @@
-"""Objectives: weights by name, masks, schedules."""
+"""Objectives: weights by name, masks and schedules."""
 
 import jax
 import jax.numpy as jnp
@@ -79,10 +79,10 @@ def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
     return objectives.combine(terms, weights, ONES)[0]
 
   def on_mixture(logits):
-    own, other = (
+    first, second = (
       jax.nn.softmax(b['teacher_logits'] / 2.0) for b in (BATCH, partner)
     )
-    log_mixture = 2.0 * jnp.log(0.3 * own + 0.7 * other)
+    log_mixture = 2.0 * jnp.log(0.3 * first + 0.7 * second)
     labels = 0.3 * jax.nn.one_hot(BATCH['labels'], 3)
     labels += 0.7 * jax.nn.one_hot(partner['labels'], 3)
     ce = losses.soft_cross_entropy(logits, labels)
@@ -121,15 +121,15 @@ def test_every_method_traces_its_temperature(name):
   assert len(set(values)) == 3
 
 
-def _of_features(names, batch_features):
-  """Returns the terms of methods of one layer's features, and their gradient.
+def _feature_terms(names, batch_features):
+  """Returns the terms of methods on one layer's features, and a gradient.
 
-  The gradient is by the teacher's, of the sum of all terms.
+  The gradient is that of the sum of all terms by the teacher's features.
   """
   task = objectives.Task(
     num_classes=3,
-    student_shapes={'own': (2, 2, 4)},
-    teacher_shapes={'other': (4, 4, 5)},
+    student_shapes={'student': (2, 2, 4)},
+    teacher_shapes={'teacher': (4, 4, 5)},
     feature_levels=3,
     image_range=(),
     init_peer=None,
@@ -144,13 +144,13 @@ def _of_features(names, batch_features):
     },
     task=task,
   )
-  own = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
+  features = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
   learned = objective.init(jax.random.key(1))
 
   def terms(teacher_features):
     values = objective.fn(
       learned,
-      objectives.Outputs(LOGITS, {'own': own}),
+      objectives.Outputs(LOGITS, {'student': features}),
       BATCH | {'teacher_features': teacher_features},
       _weights(0.0, 1.0),
     )
@@ -161,27 +161,28 @@ def _of_features(names, batch_features):
 
 
 @pytest.mark.parametrize(
-  'name', [name for name, own in methods.METHODS.items() if own.uses_features]
+  'name',
+  [name for name, m in methods.METHODS.items() if m.uses_features],
 )
 def test_nothing_flows_into_the_teachers_features(name):
   features = jax.random.uniform(jax.random.key(2), (3, 4, 4, 5), maxval=3)
-  layer = methods.stored_layer('other', methods.METHODS[name].uses_rounded)
-  values, gradient = _of_features((name,), {layer: features})
+  layer = methods.stored_layer('teacher', methods.METHODS[name].uses_rounded)
+  values, gradient = _feature_terms((name,), {layer: features})
   assert np.all(values[name] > 0)
   np.testing.assert_array_equal(gradient[layer], 0)
 
 
-def test_together_some_take_features_rounded_and_others_as_they_are():
+def test_some_methods_take_rounded_features_and_others_unrounded_ones():
   features = {
-    'other': jax.random.uniform(jax.random.key(2), (3, 4, 4, 5)),
-    'other_rounded': jnp.round(
+    'teacher': jax.random.uniform(jax.random.key(2), (3, 4, 4, 5)),
+    'teacher_rounded': jnp.round(
       jax.random.uniform(jax.random.key(3), (3, 4, 4, 5), maxval=3)
     ),
   }
-  values, _ = _of_features(('attention', 'quantized'), features)
-  takes = {'other': 'attention', 'other_rounded': 'quantized'}
+  values, _ = _feature_terms(('attention', 'quantized'), features)
+  takes = {'teacher': 'attention', 'teacher_rounded': 'quantized'}
   for change, changed in takes.items():
-    others, _ = _of_features(
+    others, _ = _feature_terms(
       ('attention', 'quantized'),
       features | {change: features[change][::-1]},
     )

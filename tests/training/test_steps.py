@@ -41,7 +41,8 @@ def test_same_key_same_result(pieces):
   step, state, batch = pieces
   run = lambda seed: step(state, batch, jax.random.key(seed), _settings())
   jax.tree.map(np.testing.assert_array_equal, run(0), run(0))
-  assert run(0)[1]['loss'] != run(1)[1]['loss']  # dropout
+  # Dropout depends on the key.
+  assert run(0)[1]['loss'] != run(1)[1]['loss']
 
 
 def test_the_loss_falls_on_a_fixed_batch(pieces):
@@ -61,9 +62,11 @@ def test_a_learning_rate_of_zero_changes_no_parameter(pieces):
   jax.tree.map(np.testing.assert_array_equal, state.params, after.params)
 
 
-def test_a_step_is_compiled_once_whatever_the_first_state_is_made_of(pieces):
+def test_a_step_is_compiled_once_even_if_the_first_state_is_weakly_typed(
+  pieces,
+):
   step, state, batch = pieces
-  # Weakly typed, which what a step returns is not.
+  # These parameters are weakly typed; those that a step returns are not.
   params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1), state.params)
   state = steps.init_state(
     {'params': params, 'batch_stats': state.batch_stats},

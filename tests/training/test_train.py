@@ -1,4 +1,4 @@
-"""Epoch programs: order, padding, chunks, resume, non-finite losses."""
+"""Compiled epochs: order, padding, chunks, resume, non-finite losses."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ SETTINGS = steps.Settings(
 
 def _apply(variables, images, *, train, key):
   logits = images.reshape(images.shape[0], -1) @ variables['params']['w']
-  if train:  # A use of the key, so that its handling shows in the result.
+  if train:  # The noise makes the result depend on the key.
     logits = logits + 0.01 * jax.random.normal(key, logits.shape)
   return logits, {}, variables['batch_stats']
 
@@ -89,12 +89,12 @@ def test_the_fold_loop_of_the_papers_code():
   assert [p.subset.sum() for p in phases] == [40_000] * 3 + [60_000]
   held_out = [~p.subset for p in phases[:3]]
   np.testing.assert_array_equal(np.sum(held_out, axis=0), 1)
-  # 3 E epochs of the whole in all.
+  # In all, these are 3 E epochs of the whole training set.
   assert sum(p.epochs * p.subset.sum() for p in phases) == 9 * 60_000
   assert train.num_steps(phases, 32, drop_remainder=False) == 9 * 1875
 
 
-def test_folds_are_of_what_is_used():
+def test_folds_divide_the_examples_that_are_used():
   used = np.arange(60) < 48
   *folds, fit = train.make_phases(used, epochs=1, folds=3)
   np.testing.assert_array_equal(fit.subset, used)
@@ -120,7 +120,8 @@ def test_an_epoch_visits_each_example_of_the_subset_once():
 
 
 def test_the_order_is_uniform():
-  # Each of 24 orders of 4 examples about equally often: chi-squared, df 23.
+  # A chi-squared test with 23 degrees of freedom: each of the 24 orders of 4
+  # examples is about equally frequent.
   program = _program()[0]
   subset = jnp.ones(4, bool)
   keys = jax.random.split(jax.random.key(0), 4800)
@@ -131,7 +132,7 @@ def test_the_order_is_uniform():
 
 
 def test_a_short_last_batch_counts_what_it_holds():
-  """The sums of an epoch are those of one step on each batch by hand."""
+  """The sums of an epoch equal those of single steps on its batches."""
   program, state = _program()
   optimizer = optax.trace(0.9)
   step = steps.make_train_step(
@@ -147,7 +148,7 @@ def test_a_short_last_batch_counts_what_it_holds():
     batch = {name: array[index] for name, array in arrays.items()}
     batch['images'] = preprocessing.unit(batch['images'])
     batch['mask'] = jnp.ones(len(index))
-    # The noise of a short batch is drawn in another shape: leave it out.
+    # A short batch draws its noise in another shape, so there is no noise.
     noise_free = lambda v, x, *, train, key: _apply(v, x, train=False, key=None)
     step = steps.make_train_step(
       noise_free, objectives.make_objective({'kl': {}}), optimizer,
@@ -211,7 +212,8 @@ def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
   program, state = _program(loop='host')
   first = next(_fit(program, state))
   assert first.compile_s > 5 * first.train_s
-  assert first.state.step == 5  # A fold of 33 examples: what compiled is gone.
+  # A fold has 33 examples and 5 steps; the steps of the compilation are undone.
+  assert first.state.step == 5
 
 
 def test_the_remainder_of_an_epoch_can_be_dropped():
@@ -229,7 +231,7 @@ def test_the_remainder_of_an_epoch_can_be_dropped():
 
 
 def _recorded(seen):
-  """An augmentation of a million views that are all the image itself."""
+  """Returns an augmentation whose million views are the unchanged image."""
 
   def apply(images, views):
     record = lambda images, views: seen.append((images, views))
@@ -241,7 +243,7 @@ def _recorded(seen):
 
 
 def test_augmentation_is_a_function_of_seed_epoch_and_example():
-  """Whatever the batches are, and whatever the loop."""
+  """The views do not depend on the batch size or on the loop."""
   seen = []
 
   def run(batch_size, key, loop='device'):
@@ -280,7 +282,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example():
 
 @pytest.mark.parametrize('num_seeds', [None, 2])
 def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
-  """The loss of an epoch is that on the logits asked for, view by view."""
+  """The loss of an epoch uses the teacher's logits of that epoch's views."""
   asked = []
 
   def teacher_of_views(views):
@@ -326,7 +328,7 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
 
 @pytest.mark.parametrize('live', [False, True])
 def test_mixup_mixes_images_as_its_targets_say(live):
-  """Images of one shade, which is their label and their teacher's logit."""
+  """An image's shade is its label and its teacher's logit."""
   shades = np.arange(NUM_EXAMPLES)
   arrays = {
     'images': jnp.asarray(np.tile(shades[:, None], 4), 'uint8').reshape(
@@ -336,7 +338,7 @@ def test_mixup_mixes_images_as_its_targets_say(live):
     'teacher_logits': jnp.asarray(shades[:, None], 'float32'),
   }
   if live:
-    arrays['teacher'] = arrays.pop('teacher_logits')  # Any array will do.
+    arrays['teacher'] = arrays.pop('teacher_logits')  # Any array works.
 
   def train_step(state, batch, key, settings):
     share, both = batch['share'], batch | batch['partner']
@@ -368,7 +370,8 @@ def test_mixup_mixes_images_as_its_targets_say(live):
     )
   )  # fmt: skip
   assert first['loss'] < 1e-3 and second['loss'] < 1e-3
-  assert first['correct'] != second['correct']  # Shares are drawn anew.
+  # Each epoch draws new shares.
+  assert first['correct'] != second['correct']
   assert 0 < first['correct'] < 6
 
 
@@ -406,8 +409,8 @@ def test_resume_is_exact(done_epochs):
 
 
 @pytest.mark.parametrize('done_epochs', [0, 3])
-def test_an_epoch_under_way_is_gone_on_with_exactly(done_epochs, monkeypatch):
-  monkeypatch.setattr(train, '_CALL_S', 0.0)  # A step a call.
+def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
+  monkeypatch.setattr(train, '_CALL_S', 0.0)  # One step a call.
   program, state = _program()
   *_, whole = _fit(program, _copy(state))
   whole = _copy(whole.state), whole.sums
@@ -416,13 +419,13 @@ def test_an_epoch_under_way_is_gone_on_with_exactly(done_epochs, monkeypatch):
     for result in _fit(program, _copy(state), partial_every_s=0.0)
     if isinstance(result, train.Partial)
   ]
-  partial = next(own for own in partials if own.epoch == done_epochs)
+  partial = next(p for p in partials if p.epoch == done_epochs)
   assert partial.step > 0 and partial.train_s > 0
   program, _ = _program()
   results = list(
     _fit(program, _copy(state), done_epochs=done_epochs, partial=partial)
   )
-  assert [own.epoch for own in results] == list(range(done_epochs, 8))
+  assert [result.epoch for result in results] == list(range(done_epochs, 8))
   assert results[0].train_s > partial.train_s
   _assert_equal(results[-1].state, whole[0])
   for name, total in whole[1].items():
@@ -447,7 +450,7 @@ def test_settings_follow_the_epoch_over_all_phases():
   assert (results[7] != before).any()
 
 
-def test_the_optimizer_is_carried_on_unless_told_otherwise():
+def test_the_optimizer_state_is_kept_unless_it_is_reset():
   program, state = _program()
   optimizer = optax.trace(0.9)
   resets = []
@@ -483,7 +486,7 @@ def test_the_step_is_traced_once_for_all_epochs_subsets_and_settings():
   )
   results = list(_fit(program, state, settings=settings))
   assert len(results) == 8
-  # The loop traces its body to find its types, and again to compile it.
+  # The loop traces its body once for the types, and once for the compilation.
   first = len(traces)
   assert first <= 2
   list(_fit(program, _copy(results[-1].state), settings=settings))
@@ -531,7 +534,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_settings():
   assert done == [0, 1, 2]
 
 
-def test_a_last_step_that_ruins_the_network_is_no_good_state():
+def test_a_last_step_that_ruins_the_network_is_an_error():
   program, state = _program()
   settings = SETTINGS._replace(learning_rate=jnp.float32(jnp.inf))
   phase = train.Phase('fit', 1, np.arange(NUM_EXAMPLES) < BATCH_SIZE)
@@ -542,7 +545,8 @@ def test_a_last_step_that_ruins_the_network_is_no_good_state():
       settings=lambda epoch: SETTINGS,
     )
   )  # fmt: skip
-  assert np.isfinite(loss)  # Of the only step, before it.
+  # The loss of the only step is computed before its update.
+  assert np.isfinite(loss)
   with pytest.raises(
     train.NonFiniteLoss, match=r"params\['w'\] is not finite.*epoch 0 \(fit\)"
   ):

@@ -1,0 +1,68 @@
+"""The description of the machine and the versions."""
+
+import json
+import subprocess
+
+import pytest
+
+from kd_jax.runtime import environment, files
+
+
+def test_a_cpu_beside_an_accelerator_is_a_loud_warning(
+  monkeypatch, caplog, tmp_path
+):
+  with caplog.at_level('INFO'):
+    environment.log_device()
+  assert '(cpu)' in caplog.text and 'THIS RUNS' not in caplog.text
+  (tmp_path / 'accel0').touch()
+  monkeypatch.setattr(environment, '_ACCELERATORS', (str(tmp_path / 'accel0'),))
+  environment.log_device()
+  assert 'THIS RUNS ON THE CPU' in caplog.text and 'accel0' in caplog.text
+
+
+def test_environment_names_versions_and_device():
+  described = environment.describe()
+  assert described['backend'] == 'cpu'
+  assert set(described['versions']) >= {'jax', 'flax', 'optax'}
+  json.dumps(described)
+
+
+@pytest.mark.parametrize(
+  'field, flags, instructions',
+  [
+    ('flags', 'fpu avx avx2', 'AVX2'),
+    ('flags', 'avx2 avx512f avx512_bf16', 'AVX-512, bfloat16'),
+    ('Features', 'fp asimd bf16', 'NEON, bfloat16'),
+    ('flags', 'fpu', ''),
+    ('none', '', ''),
+  ],
+)
+def test_environment_names_the_vector_instructions(
+  monkeypatch, field, flags, instructions
+):
+  found = {field: flags}
+  monkeypatch.setattr(environment, 'cpu_info', lambda name: found.get(name, ''))
+  assert environment.describe()['instructions'] == instructions
+
+
+def test_the_code_version_marks_changes_outside_results(tmp_path, monkeypatch):
+  def git(*args):
+    identity = ('-c', 'user.name=a', '-c', 'user.email=a@b')
+    subprocess.run(
+      ['git', *identity, *args], cwd=tmp_path, check=True, capture_output=True
+    )
+
+  for name in ('kd_jax/runtime/environment.py', 'results/run.json'):
+    files.write_text(tmp_path / name, 'first')
+  git('init')
+  git('add', '.')
+  git('commit', '-m', 'first')
+  monkeypatch.setattr(
+    environment, '__file__', str(tmp_path / 'kd_jax/runtime/environment.py')
+  )
+  clean = environment._code_version()
+  assert len(clean) == 12
+  files.write_text(tmp_path / 'results/run.json', 'second')
+  assert environment._code_version() == clean
+  files.write_text(tmp_path / 'kd_jax/runtime/environment.py', 'second')
+  assert environment._code_version() == f'{clean}-dirty'

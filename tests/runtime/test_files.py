@@ -1,0 +1,76 @@
+"""Atomic writes, JSON files, digests and locks."""
+
+import pytest
+
+from kd_jax.runtime import errors, files
+from tests import helpers
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+  path = tmp_path / 'run.json'
+  files.write_json(path, {'a': 1})
+  with pytest.raises(TypeError):
+    files.write_json(path, {'a': object()})
+  assert files.read_json(path) == {'a': 1}
+  assert [p.name for p in tmp_path.iterdir()] == ['run.json']
+
+
+def test_no_file_or_a_damaged_one_reads_as_none(tmp_path):
+  assert files.read_json(tmp_path / 'none.json') is None
+  (tmp_path / 'cut.json').write_text('{"a": ')
+  assert files.read_json(tmp_path / 'cut.json') is None
+
+
+def test_digest_ignores_key_order_alone():
+  assert files.digest({'a': 1, 'b': [2]}) == files.digest({'b': [2], 'a': 1})
+  assert files.digest({'a': 1}) != files.digest({'a': 2})
+
+
+def test_differences_name_the_fields():
+  a = {'x': {'y': 1, 'z': 2}, 'w': [1]}
+  b = {'x': {'y': 1, 'z': 3}, 'w': [1], 'v': 0}
+  assert list(files.differences(a, b, 'config')) == [
+    'config.v: None, was 0',
+    'config.x.z: 2, was 3',
+  ]
+
+
+_HOLD = """
+import sys, time
+from kd_jax.runtime import files
+with files.locked(sys.argv[1]):
+  print('held', flush=True)
+  time.sleep(60)
+"""
+
+
+def test_the_current_folder_is_locked_by_its_name(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with files.locked('.'):
+    with pytest.raises(files.Busy), files.locked(tmp_path):
+      pass
+
+
+def test_a_folder_is_shared_by_those_who_share_it(tmp_path):
+  with files.locked(tmp_path, shared=True):
+    with files.locked(tmp_path, shared=True):
+      with pytest.raises(files.Busy), files.locked(tmp_path):
+        pass
+  with files.locked(tmp_path):
+    with pytest.raises(files.Busy), files.locked(tmp_path, shared=True):
+      pass
+
+
+def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
+  folder = tmp_path / 'run'
+  holder = helpers.start_python('-c', _HOLD, folder)
+  try:
+    assert holder.stdout.readline() == 'held\n'
+    with pytest.raises(errors.UserError, match='another process.*--workdir'):
+      with files.locked(folder):
+        pass
+  finally:
+    holder.kill()
+    holder.communicate()
+  with files.locked(folder):
+    folder.mkdir()
