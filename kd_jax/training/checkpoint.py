@@ -120,8 +120,8 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays, or of shapes, of the same structure. The restored
-        arrays get its shardings, or `mesh.replicated_sharding` if it has none: one set
-        of devices may restore what another set saved.
+        arrays get its shardings, or `mesh.replicated_sharding` if it has none:
+        one set of devices may restore what another set saved.
     Raises:
       UserError: if the newest checkpoint is of another network.
     """
