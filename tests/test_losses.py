@@ -94,7 +94,7 @@ def test_kl_is_soft_cross_entropy_minus_the_teachers_entropy():
 
 
 def test_kl_is_forward():
-  # If the teacher excludes a class that the student allows, forward KL is small.
+  # A teacher that excludes a class the student allows has a small forward KL.
   teacher = jnp.array([[0.0, 0.0, -50.0]])
   student = jnp.array([[0.0, 0.0, 0.0]])
   assert losses.kl(student, teacher, temperature=1.0) < 1
