@@ -24,7 +24,9 @@ def _get_config():
   del methods.METHODS['top_margin']
 
 
-def test_a_user_defined_method_is_trained_with_its_options(get_config, tmp_path):
+def test_a_user_defined_method_is_trained_with_its_options(
+  get_config, tmp_path
+):
   config = get_config('h300,method=kl+top_margin,protocol=as_written,smoke')
   assert config.distill.top_margin.to_dict() == {'weight': 2.0, 'margin': 1.0}
   config.data.name = 'generated'
