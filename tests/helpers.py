@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 import launch
 from configs import cifar, mnist
-from kd_jax.experiments import experiment
+from kd_jax.experiments import run as run_lib
 from kd_jax.report import plots
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -119,13 +119,13 @@ def run(
     name: the run's folder inside `folder`.
     teachers: another folder of teachers.
     with_plots: whether the run writes its plots.
-    **kwargs: further arguments of `experiment.run`.
+    **kwargs: further arguments of `run_experiment`.
   Returns:
     The content of run.json.
   """
   write_plots = plots.write if with_plots else lambda *_: []
   with mock.patch.object(plots, 'write', write_plots):
-    return experiment.run(
+    return run_lib.run_experiment(
       config,
       workdir=folder / name,
       teachers_dir=teachers or folder / 'teachers',
