@@ -42,8 +42,8 @@ _WORKERS = flags.DEFINE_integer(
   'workers',
   1,
   'The number of processes that train students side by side. Each process gets '
-  "an equal share of the CPU's cores, and a GPU of its own if the machine has "
-  'enough GPUs.',
+  'an equal share of the CPU cores, and one GPU. Processes share GPUs if the '
+  'machine has fewer GPUs than processes.',
   lower_bound=1,
 )
 _DISTRIBUTED = flags.DEFINE_bool(

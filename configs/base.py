@@ -1,4 +1,4 @@
-"""What a config is: its sections, and the meaning of every field.
+"""The sections of a config, and the meaning of every field.
 
 A recipe is named `--config=configs/FILE.py:RECIPE,ARGUMENT=VALUE,...`. The
 config of a recipe declares every field, so that a mistyped override is an
@@ -196,8 +196,8 @@ def distillation(**fields) -> config_dict.ConfigDict:
     kd_weight=1.0,
     # Epochs in which kd_weight rises from 0 to its value.
     kd_warmup_epochs=0,
-    # Probability that is spread over all classes, in the cross-entropy on
-    # labels.
+    # Share of the target that is spread evenly over all classes, in the
+    # cross-entropy on labels.
     label_smoothing=0.0,
     **{name: method.options for name, method in methods.METHODS.items()},
   )
@@ -267,7 +267,7 @@ def base(
   config.eval = _evaluation()
   config.benchmark = _benchmark()
   config.rows = config_dict.ConfigDict(sort_keys=False)
-  # Figures that the paper reports, by row; a row without figures is absent.
+  # Figures that the paper reports, by row. Rows without figures are absent.
   config.paper = config_dict.ConfigDict()
   return config
 
@@ -282,7 +282,8 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # Pixels. Images of a folder or of TFDS are cropped and resized to this
     # height and width; 0 keeps their size.
     image_size=0,
-    # Of the students' inputs: a name in SCALINGS of data/preprocessing.py.
+    # Scaling of the students' inputs: a name in SCALINGS of
+    # data/preprocessing.py.
     scaling=scaling,
     # The first examples of each split that are used; 0: all.
     train_examples=0,
@@ -321,11 +322,12 @@ def _teacher(teacher: Network, scaling: str) -> config_dict.ConfigDict:
     # outputs.
     live=False,
     # GiB. If the features that students learn from are larger, or if images are
-    # augmented, every training step calls the teacher.
+    # augmented or mixed, every training step calls the teacher.
     features_gib=4.0,
     # Bits of each stored feature, for methods that take rounded features. Other
     # methods store features in float16.
     feature_bits=0,
+    # Seed of the teacher's first parameters and of its training.
     seed=0,
     # Scaling of the teacher's inputs in training.
     scaling=scaling,
@@ -356,13 +358,15 @@ def _evaluation() -> config_dict.ConfigDict:
 def _benchmark() -> config_dict.ConfigDict:
   """Returns the section of the timing."""
   return config_dict.create(
+    # Whether the networks are timed.
     enabled=True,
     batch_sizes=(1, 32, 100, 1000, 10000),  # examples
     # Seconds of timed calls for each network and each batch size.
     budget_s=0.5,
     # Whether training steps are also timed with a teacher that they call.
     live_teacher=False,
-    # A row. Training steps of every row are also timed against this row's.
+    # A row: the training steps of all other rows are also timed in turns with
+    # the training steps of this row. '': none.
     steps_against='',
     # Fresh processes that repeat the paper's timing protocol; 0: none.
     cold_calls=1,

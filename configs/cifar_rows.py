@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from configs import cifar_methods, cifar_table2
-from configs.cifar_table2 import Readings, Row, row_fields
+from configs import cifar_methods
+from configs import cifar_table2 as table2
 
 LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 # Changes of the recipe of `ideal_best`, one for each row. The best row on
@@ -27,18 +27,20 @@ _LARGEST_WITH_SEEDS = 500
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 
 
-def recipe_rows(recipe: str, readings: Readings, seeds: int) -> dict[str, Row]:
+def recipe_rows(
+  recipe: str, readings: table2.Readings, seeds: int
+) -> dict[str, table2.Row]:
   """Returns the rows of a recipe, by name."""
   if recipe == 'sizes':
     return _size_rows(readings, seeds)
   if recipe in _ROWS:
     return _ROWS[recipe](readings)
-  row = cifar_table2.IDEAL if recipe == 'ideal' else recipe
-  fields = row_fields(row, readings)
-  return {recipe: Row(fields, row)}
+  row = table2.IDEAL if recipe == 'ideal' else recipe
+  fields = table2.row_fields(row, readings)
+  return {recipe: table2.Row(fields, row)}
 
 
-def _size_rows(readings, seeds: int) -> dict[str, Row]:
+def _size_rows(readings, seeds: int) -> dict[str, table2.Row]:
   rows = {}
   for size in SIZES:
     fields = {
@@ -46,25 +48,27 @@ def _size_rows(readings, seeds: int) -> dict[str, Row]:
       # Results on small sets vary most, and cost least.
       'seeds': seeds if size <= _LARGEST_WITH_SEEDS else 1,
     }
-    for suffix, row in (('', cifar_table2.IDEAL), ('_no_kd', 'ideal_no_kd')):
-      rows[f'n{size}{suffix}'] = Row(row_fields(row, readings) | fields)
+    for suffix, row in (('', table2.IDEAL), ('_no_kd', 'ideal_no_kd')):
+      rows[f'n{size}{suffix}'] = table2.Row(
+        table2.row_fields(row, readings) | fields
+      )
   return rows
 
 
 def _best_fields(readings) -> dict[str, Any]:
-  fields = row_fields(cifar_table2.IDEAL, readings)
+  fields = table2.row_fields(table2.IDEAL, readings)
   return fields | {'distill.kd_weight': 0.9}
 
 
-def _ideal_best_rows(readings) -> dict[str, Row]:
+def _ideal_best_rows(readings) -> dict[str, table2.Row]:
   fields = _best_fields(readings)
   return {
-    'ideal_best': Row(fields, cifar_table2.IDEAL),
-    'ideal_best_no_kd': Row(fields | LABELS_ALONE, 'ideal_no_kd'),
+    'ideal_best': table2.Row(fields, table2.IDEAL),
+    'ideal_best_no_kd': table2.Row(fields | LABELS_ALONE, 'ideal_no_kd'),
   }
 
 
-def _ideal_best_grid_rows(readings) -> dict[str, Row]:
+def _ideal_best_grid_rows(readings) -> dict[str, table2.Row]:
   """Returns each change of BEST_GRID; without KD, if it does not concern KD."""
   fields = _best_fields(readings)
   rows = {row: fields | change for row, change in BEST_GRID.items()}
@@ -80,16 +84,16 @@ def _quantized_rows() -> dict[str, dict[str, Any]]:
 
 def _without_paper(
   rows: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Row]:
-  return {name: Row(fields) for name, fields in rows.items()}
+) -> dict[str, table2.Row]:
+  return {name: table2.Row(fields) for name, fields in rows.items()}
 
 
 # Recipes that are no row of Table 2; `sizes` depends on the seeds as well.
 _ROWS = {
-  'table2': cifar_table2.all_rows,
-  'strides': cifar_table2.stride_rows,
-  'dropped': cifar_table2.dropped_rows,
-  'reduced_sets': cifar_table2.reduced_set_rows,
+  'table2': table2.all_rows,
+  'strides': table2.stride_rows,
+  'dropped': table2.dropped_rows,
+  'reduced_sets': table2.reduced_set_rows,
   'ideal_best': _ideal_best_rows,
   'ideal_best_grid': _ideal_best_grid_rows,
   'methods': lambda _: _without_paper(

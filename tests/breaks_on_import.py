@@ -1,3 +1,3 @@
-"""A module of a user's that is half written."""
+"""A module of the user that raises an error on import."""
 
 raise RuntimeError('half written')

@@ -1,6 +1,6 @@
-"""The command line: mistakes and whole runs.
+"""The command line: mistakes, and whole runs.
 
-What happens to runs is in test_faults.py.
+test_faults.py tests runs that are killed or whose files are damaged.
 """
 
 import json
@@ -15,7 +15,7 @@ import pytest
 from kd_jax.runtime import environment
 
 ROOT = pathlib.Path(__file__).parents[1]
-# Small, on generated data, with networks that train in seconds.
+# Generated data, and networks that train in seconds.
 QUICK = (
   '--config.data.name=generated',
   '--config.data.test_examples=256',
@@ -58,7 +58,7 @@ def _run(workdir, *args, recipe='h300'):
   return output, error
 
 
-def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
+def test_a_network_too_large_for_memory_ends_in_one_line(tmp_path):
   np.save(tmp_path / 'logits.npy', np.zeros((64, 10), np.float32))
   code, _, error = _launch(
     '--config=configs/mnist.py:h300',
@@ -75,9 +75,9 @@ def test_a_network_that_is_too_large_for_memory_is_said_in_a_line(tmp_path):
 
 
 @pytest.mark.skipif(
-  bool(environment.accelerators()), reason='this machine may have one'
+  bool(environment.accelerators()), reason='the machine may have a GPU'
 )
-def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
+def test_a_missing_device_ends_in_one_line(tmp_path):
   result = subprocess.run(
     [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
     + [f'--runs_dir={tmp_path}'],
@@ -93,7 +93,7 @@ def test_a_device_that_is_not_there_is_said_in_a_line(tmp_path):
   assert last.endswith('JAX_PLATFORMS is cuda')
 
 
-def test_the_home_folder_can_be_named_as_the_shell_does(tmp_path):
+def test_a_tilde_in_workdir_means_the_home_folder(tmp_path):
   (tmp_path / 'run' / 'students').mkdir(parents=True)
   result = subprocess.run(
     [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
@@ -117,7 +117,7 @@ def _weights(workdir):
   }
 
 
-def test_recipes_are_listed_one_a_line():
+def test_list_prints_one_recipe_a_line():
   code, output, _ = _launch('--list')
   names = [line.split()[0] for line in output.splitlines()]
   assert code == 0
@@ -128,7 +128,7 @@ def test_recipes_are_listed_one_a_line():
 @pytest.mark.parametrize(
   'args, message',
   [
-    ((), 'which run?'),
+    ((), 'there is no --config'),
     (('--config=configs/mnist.py:h31',), "unknown recipe 'h31'; the recipes"),
     (('--config=configs/mnist.py:h300,x=1',), "unknown argument 'x'"),
     (
@@ -150,7 +150,7 @@ def test_recipes_are_listed_one_a_line():
       '--config is given more than once',
     ),
     (('--config=configs/mnist.py:h300', '--wordir=x'), 'wordir'),
-    (('--config=configs/mnist.py:h300', 'smoke'), "'smoke' is no flag"),
+    (('--config=configs/mnist.py:h300', 'smoke'), "'smoke' is not a flag"),
     (
       ('--config=configs/mnist.py:h300', '--config.data.name=mnits'),
       'mnits',
@@ -207,13 +207,14 @@ def test_recipes_are_listed_one_a_line():
     ),
   ],
 )
-def test_a_mistake_ends_in_a_line_that_names_it(args, message, tmp_path):
+def test_a_mistake_ends_in_one_line_that_names_it(args, message, tmp_path):
   code, _, error = _launch(*args, f'--runs_dir={tmp_path}')
   assert code != 0
   assert message in error
   assert 'Traceback' not in error
 
 
+# Reports the threads and whether JAX is imported, at the time of the call.
 _SPY = """
 import os, runpy, sys
 from kd_jax.runtime import host_memory
@@ -226,8 +227,8 @@ runpy.run_path('launch.py', run_name='__main__')
 
 
 @pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='no /proc')
-def test_freed_memory_is_kept_before_there_are_threads():
-  """Later it is without effect, and a ResNet's step a fifth slower."""
+def test_freed_memory_is_kept_before_threads_start():
+  """Later calls have no effect, and a ResNet's step takes a fifth longer."""
   output = subprocess.run(
     [sys.executable, '-c', _SPY], cwd=ROOT, capture_output=True, text=True
   ).stdout
@@ -238,7 +239,7 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   workdir = tmp_path / 'run'
   output, error = _run(workdir, '--config.train.epochs=1')
   assert 'teacher: training it' in error and 'outputs: computed' in error
-  assert '97.26' in output  # the paper's accuracy of this row
+  assert '97.26' in output  # the accuracy of this row in the paper
   for name in ('run.json', 'metrics.jsonl', 'report.md', 'reliability.png'):
     assert (workdir / name).exists()
   record = _record(workdir)
@@ -249,19 +250,19 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   assert student['parameters'] == 238_510
   first = _weights(workdir)
 
-  # Again: nothing is trained, computed or timed.
+  # The same command again trains, computes and times nothing.
   _, error = _run(workdir, '--config.train.epochs=1')
   for word in ('training it', 'computed', 'trained in', 'benchmark'):
     assert word not in error
   assert _weights(workdir) == first
 
-  # Another seed joins the first.
+  # A second seed is added to the first.
   _, error = _run(workdir, '--config.train.epochs=1', '--config.seeds=2')
   assert 'h300 seed 1' in error and 'h300 seed 0' not in error
   both = _weights(workdir)
   assert both[('h300', 0)] == first[('h300', 0)] != both[('h300', 1)]
 
-  # Another config does not.
+  # Another config is refused.
   code, _, error = _launch(
     '--config=configs/mnist.py:h300', *QUICK, f'--workdir={workdir}',
     f'--runs_dir={tmp_path}', '--config.optim.learning_rate=0.01',
@@ -273,7 +274,7 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   assert _weights(workdir) == both
 
 
-def test_the_users_own_teacher_outputs(tmp_path, generated):
+def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
   onehot = 5.0 * np.eye(10, dtype=np.float32)
   np.savez(
     tmp_path / 'mine.npz',
@@ -305,14 +306,13 @@ def test_the_users_own_teacher_outputs(tmp_path, generated):
   assert 'Traceback' not in error
 
 
-def test_a_table_with_seeds_in_one_program_or_side_by_side(tmp_path):
-  """Several seeds as one program give what they give one by one."""
+def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path):
   accuracies = {}
-  for together, flag in (
-    ('as_one', '--config.seeds_per_program=2'),
-    ('by_workers', '--workers=2'),
+  for name, flag in (
+    ('one_program', '--config.seeds_per_program=2'),
+    ('workers', '--workers=2'),
   ):
-    workdir = tmp_path / together
+    workdir = tmp_path / name
     _run(
       workdir,
       '--config.seeds=2',
@@ -323,11 +323,11 @@ def test_a_table_with_seeds_in_one_program_or_side_by_side(tmp_path):
     )
     students = _record(workdir)['students']
     assert [s['seed'] for s in students] == [0, 1]
-    accuracies[together] = [s['test']['accuracy'] for s in students]
+    accuracies[name] = [s['test']['accuracy'] for s in students]
     lines = (workdir / 'metrics.jsonl').read_text().splitlines()
     assert len(lines) == 8
     folders = {p.name for p in (workdir / 'students' / 'h50').glob('[!.]*')}
     assert folders == {'seed-0', 'seed-1'}
-  apart = accuracies['by_workers']
-  np.testing.assert_allclose(accuracies['as_one'], apart, atol=0.02)
-  assert apart[0] != apart[1]
+  by_workers = accuracies['workers']
+  np.testing.assert_allclose(accuracies['one_program'], by_workers, atol=0.02)
+  assert by_workers[0] != by_workers[1]

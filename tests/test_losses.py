@@ -1,4 +1,4 @@
-"""Losses: values by hand, gradients by finite differences, invariants."""
+"""Losses: values computed by hand, gradients, limits and invariants."""
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,9 @@ def _logits(seed: int, scale: float = 1.0, shape=(4, 5)) -> jax.Array:
 
 
 @pytest.mark.parametrize('transform', [lambda fn: fn, jax.jit])
-def test_values_by_hand(transform):
+def test_values_equal_those_computed_by_hand(transform):
   log2, log3 = np.log(2), np.log(3)
-  # KL((3,2,1)/6 || (1,2,3)/6) = (3 log 3 - log 3) / 6, and the same reversed.
+  # KL((3,2,1)/6 || (1,2,3)/6) = (3 log 3 - log 3) / 6 = reverse KL.
   kl = transform(lambda s, t: losses.kl(s, t, temperature=1.0))
   np.testing.assert_allclose(kl(STUDENT, TEACHER), [log3 / 3], rtol=1e-6)
   reverse = transform(lambda s, t: losses.reverse_kl(s, t, temperature=1.0))
@@ -54,7 +54,7 @@ def test_values_by_hand(transform):
     [0.5 * np.log(6) + 0.5 * np.log(3)],
     rtol=1e-6,
   )
-  # Centered differences are (-1, 0, 1) / (1/2) ... by hand: (1 + 0 + 1) / 6.
+  # The centered differences are -1, 0 and 1: (1 + 0 + 1) / (2 * 3).
   square = transform(losses.squared_error)
   np.testing.assert_allclose(
     square(jnp.array([[4.0, 5.0, 6.0]]), jnp.array([[0.0, 0.0, 0.0]])),
@@ -73,7 +73,7 @@ def test_temperature_scales_logits_and_loss():
     )
 
 
-def test_soft_cross_entropy_leaves_the_teacher_and_the_scale_alone():
+def test_soft_cross_entropy_softens_the_student_alone_and_has_no_factor():
   student, probs = _logits(0), jax.nn.softmax(_logits(1))
   np.testing.assert_allclose(
     losses.soft_cross_entropy(student, probs, temperature=3.0),
@@ -82,7 +82,7 @@ def test_soft_cross_entropy_leaves_the_teacher_and_the_scale_alone():
   )
 
 
-def test_kl_is_soft_cross_entropy_less_the_teachers_entropy():
+def test_kl_is_soft_cross_entropy_minus_the_teachers_entropy():
   student, teacher = _logits(0), _logits(1)
   probs = jax.nn.softmax(teacher / 2)
   entropy = -jnp.sum(probs * jnp.log(probs), axis=-1)
@@ -94,7 +94,7 @@ def test_kl_is_soft_cross_entropy_less_the_teachers_entropy():
 
 
 def test_kl_is_forward():
-  # A teacher that rules a class out costs nothing where the student allows it.
+  # A teacher that excludes a class the student allows has a small forward KL.
   teacher = jnp.array([[0.0, 0.0, -50.0]])
   student = jnp.array([[0.0, 0.0, 0.0]])
   assert losses.kl(student, teacher, temperature=1.0) < 1
@@ -102,7 +102,7 @@ def test_kl_is_forward():
 
 
 @pytest.mark.parametrize('name', PAIRWISE)
-def test_gradient_is_that_of_finite_differences(name):
+def test_gradients_equal_finite_differences(name):
   student, teacher = _logits(2, shape=(2, 4)), _logits(3, shape=(2, 4))
   total = lambda s: jnp.sum(PAIRWISE[name](s, teacher, temperature=1.7))
   jax.test_util.check_grads(
@@ -120,7 +120,7 @@ def test_kl_gradient_is_t_times_the_difference_of_probabilities():
 
 
 @pytest.mark.parametrize('name', PAIRWISE)
-def test_nothing_flows_into_the_teacher(name):
+def test_no_gradient_flows_into_the_teacher(name):
   student = _logits(6)
   grad = jax.grad(
     lambda t: jnp.sum(PAIRWISE[name](student, t, temperature=2.0))
@@ -129,7 +129,7 @@ def test_nothing_flows_into_the_teacher(name):
 
 
 @pytest.mark.parametrize('name', [*DISTILLATION, 'squared_error'])
-def test_equal_logits_cost_nothing_and_others_something(name):
+def test_only_equal_logits_have_no_loss(name):
   logits = _logits(8)
   loss = PAIRWISE[name]
   np.testing.assert_allclose(
@@ -157,7 +157,7 @@ def test_kl_tends_to_the_squared_error():
     losses.squared_error(student, teacher),
     rtol=0.03,
   )
-  # Far from the limit they differ: the comparison above could fail.
+  # At a low temperature they differ, so the comparison above can fail.
   assert not np.allclose(
     losses.kl(student, teacher, temperature=1.0),
     losses.squared_error(student, teacher),
@@ -236,7 +236,7 @@ def test_jensen_shannon_is_bounded(values):
 
 
 @pytest.mark.parametrize('name', PAIRWISE)
-def test_shapes_that_do_not_fit_are_refused(name):
+def test_different_shapes_are_refused(name):
   with pytest.raises(ValueError, match='shapes differ'):
     PAIRWISE[name](jnp.zeros((2, 3)), jnp.zeros((2, 4)), temperature=1.0)
   with pytest.raises(ValueError, match=r'\[B, K\]'):
@@ -249,11 +249,11 @@ def test_labels_that_do_not_fit_are_refused():
 
 
 @pytest.mark.parametrize('temperature', [1.0, 3.0])
-def test_losses_are_optaxs_where_it_has_them(temperature):
+def test_losses_equal_optaxs(temperature):
   student, teacher = _logits(0, 3.0), _logits(1, 3.0)
   labels = jnp.array([0, 4, 2, 2])
   log_p = lambda logits: jax.nn.log_softmax(logits / temperature)
-  own_and_theirs = [
+  ours_and_optaxs = [
     (
       lambda s: losses.cross_entropy(s, labels),
       lambda s: optax.softmax_cross_entropy_with_integer_labels(s, labels),
@@ -283,10 +283,11 @@ def test_losses_are_optaxs_where_it_has_them(temperature):
       ),
     ),
   ]
-  for own, theirs in own_and_theirs:
-    np.testing.assert_allclose(own(student), theirs(student), rtol=1e-5)
+  for pair in ours_and_optaxs:
+    ours, optaxs = (fn(student) for fn in pair)
+    np.testing.assert_allclose(ours, optaxs, rtol=1e-5)
     np.testing.assert_allclose(
-      *(jax.grad(lambda s, f=f: jnp.sum(f(s)))(student) for f in (own, theirs)),
+      *(jax.grad(lambda s, fn=fn: jnp.sum(fn(s)))(student) for fn in pair),
       rtol=1e-4,
       atol=1e-6,
     )

@@ -176,19 +176,27 @@ def _scatter_to_first_max(x, y, g):
 
   For (100, 32, 32, 64) on a CPU, select-and-scatter takes 146 ms, and this
   function takes 16 ms.
+
+  Args:
+    x: [B, H, W, C], the input of the pool.
+    y: [B, H/2, W/2, C], the output of the pool.
+    g: [B, H/2, W/2, C], the gradient of the output.
+  Returns:
+    [B, H, W, C], the gradient of the input.
   """
   height, width = x.shape[1:3]
   rows, cols = y.shape[1:3]
   border = ((0, 0), (1, 1), (1, 1), (0, 0))
   padded = jnp.pad(x, border, constant_values=-jnp.inf)
-  free = jnp.ones(y.shape, bool)
+  # parts[i][j]: the gradient of element (i, j) of each window.
   parts = [[], [], []]
+  has_no_max_yet = jnp.ones(y.shape, bool)
   for i in range(3):
     for j in range(3):
-      window = padded[:, i : i + 2 * rows - 1 : 2, j : j + 2 * cols - 1 : 2]
-      is_first = (window == y) & free
-      free &= ~is_first
-      parts[i].append(jnp.where(is_first, g, 0))
+      element = padded[:, i : i + 2 * rows - 1 : 2, j : j + 2 * cols - 1 : 2]
+      is_first_max = (element == y) & has_no_max_yet
+      has_no_max_yet &= ~is_first_max
+      parts[i].append(jnp.where(is_first_max, g, 0))
 
   def interleave(even, odd, axis):
     return jnp.stack([even, odd], axis + 1).reshape(
@@ -202,10 +210,9 @@ def _scatter_to_first_max(x, y, g):
 
   # An even row is the middle row of a window. An odd row is the last row of a
   # window and the first row of the next window. Columns follow the same rule.
-  lines = [
+  first, middle, last = (
     interleave(middle, last + next_window(first, 2), 2)
     for first, middle, last in parts
-  ]
-  first, middle, last = lines
-  both = interleave(middle, last + next_window(first, 1), 1)
-  return both[:, :height, :width]
+  )
+  gradient = interleave(middle, last + next_window(first, 1), 1)
+  return gradient[:, :height, :width]

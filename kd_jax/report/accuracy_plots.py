@@ -34,7 +34,9 @@ def draw_against_time(axes: Axes, record: Record) -> None:
     return time['fold_loop_s'] or time['train_s']
 
   _draw_rows(axes, record, seconds, 'train_s')
-  axes.set_xlabel("training time, s (the fold loop's, where there is one)")
+  axes.set_xlabel(
+    'training time, s (only the fold loop, if the training has folds)'
+  )
 
 
 def draw_against_inference(axes: Axes, record: Record) -> None:

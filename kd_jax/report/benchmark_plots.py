@@ -40,8 +40,8 @@ def draw_growth(axes: Axes, record: Record) -> None:
   axes.axline((1, 1), slope=1, color='gray', linestyle=':')
   axes.set_xscale('log')
   axes.set_yscale('log')
-  axes.set_xlabel('what grows, over the usual')
-  axes.set_ylabel('time of an epoch, over the usual')
+  axes.set_xlabel('growing quantity / its usual value')
+  axes.set_ylabel('epoch time / epoch time at the usual value')
   axes.legend(fontsize='small')
   axes.grid(alpha=0.3)
 
@@ -82,10 +82,10 @@ def draw_roofline(axes: Axes, results: dict[str, Record], machine: str) -> None:
   _draw_limit(axes, records, intensities)
   axes.set_xscale('log')
   axes.set_yscale('log')
-  axes.set_xlabel('operations for each byte that must be touched')
+  axes.set_xlabel('operations / bytes that must be read or written')
   axes.set_ylabel('GFLOP/s')
   axes.set_title(
-    'dots: ours; crosses: the fastest other in float32; line: limit'
+    'dots: ours; crosses: fastest other system in float32; line: limit'
   )
   axes.legend(fontsize='small')
   axes.grid(alpha=0.3)

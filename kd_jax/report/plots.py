@@ -80,7 +80,7 @@ def draw_learning_curves(
           label=name if student is students[0] else None,
         )
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel('epoch (those of the fold loop included)')
+  axes.set_xlabel('epoch (including the epochs of the fold loop)')
   axes.set_ylabel('test accuracy, %')
   axes.legend(fontsize='small', ncols=2)
   axes.grid(alpha=0.3)

@@ -76,11 +76,12 @@ def _accuracy_section(record: Record) -> list[str]:
   """Returns the paragraphs about test metrics."""
   return [
     '## Accuracy',
-    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. Paper: '
-    'its figure for the row. Agreement and KL are with the teacher.',
+    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. The '
+    "column 'paper %' is the accuracy that the paper reports for the row. "
+    'Agreement and KL compare the network with the teacher.',
     tables.accuracy_table(record),
     *_shared_trainings(record),
-    'Accuracy after each fit (%), which shows what the last one adds:',
+    'Accuracy (%) after each fit, which shows what the last fit adds:',
     tables.fits_table(record),
   ]
 
@@ -99,7 +100,8 @@ def _shared_trainings(record: Record) -> list[str]:
     if 'same_as' in students[0]:
       rows_by_training.setdefault(students[0]['same_as'], []).append(row)
   return [
-    f'The same network and training as {first}, done once: {", ".join(rows)}.'
+    f'Rows with the same network and training as {first}, done once: '
+    f'{", ".join(rows)}.'
     for first, rows in rows_by_training.items()
   ]
 
@@ -109,16 +111,17 @@ def _cost_section(record: Record) -> list[str]:
   section = [
     '## Cost',
     'Ratios are teacher time / network time: median (quartiles) over '
-    "interleaved rounds of compiled, warm calls. Cold call: the paper's own "
-    'way, a first eager call each on 10,000 images in a fresh process; second '
-    'call: once more, with every operation compiled.',
+    'interleaved rounds of compiled, warm calls. A cold call is what the paper '
+    "measures: a network's first eager call, on 10,000 images, in a fresh "
+    'process. The second call repeats the first when every operation is '
+    'compiled.',
     tables.cost_table(record),
   ]
   if fields.benchmark(record).get('training') is not None:
     section += [
-      'With a live teacher: the measured training, and for each of its steps '
-      'what a call of the teacher adds to one, timed in turn with steps on '
-      'stored outputs:',
+      'The time with a live teacher is the measured training time plus, for '
+      'each step, the time that a call of the teacher adds. Steps with stored '
+      'outputs and with a live teacher were timed in turn:',
       tables.live_steps_table(record),
     ]
   return section

@@ -38,7 +38,7 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
       if timed:
         label = name.removeprefix('cifar-')
         _draw_run(axes, timed, color=figures.color(i), label=label)
-    axes.plot([*paper], [*paper.values()], 'kx', label='the paper, of a GPU')
+    axes.plot([*paper], [*paper.values()], 'kx', label='the paper, on a GPU')
     axes.set_xscale('log')
     axes.set_xlabel('inference time, ResNet-50 / student, at the largest batch')
     axes.set_ylabel('test accuracy, %')

@@ -1,4 +1,4 @@
-"""Arithmetic of few bits: against references, and as stored and used."""
+"""Quantization schemes: rounding, storage and inference."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from configs import mnist
 from kd_jax import models, validation
 from kd_jax.experiments import experiment
 from kd_jax.models import quantization
-from kd_jax.report import run_report
+from kd_jax.report import report
 from kd_jax.runtime import errors, files
 from kd_jax.training import build
 
@@ -26,9 +26,11 @@ NETWORKS = {
     (8, 8, 3),
   ),
 }
-ROUNDED = [name for name, own in quantization.SCHEMES.items() if own.bits]
+QUANTIZED = [
+  name for name, scheme in quantization.SCHEMES.items() if scheme.bits
+]
 INTEGERS = [
-  name for name in ROUNDED if not quantization.SCHEMES[name].in_buckets
+  name for name in QUANTIZED if not quantization.SCHEMES[name].in_buckets
 ]
 
 
@@ -43,38 +45,38 @@ def _logits(module):
 
 
 def _levels(x, bits, axis):
-  """float64: what symmetric whole numbers of so many bits make of x."""
-  others = tuple(a for a in range(x.ndim) if a != axis)
+  """Rounds x to symmetric integers times a scale per index of an axis."""
+  other_axes = tuple(a for a in range(x.ndim) if a != axis)
   largest = 2 ** (bits - 1) - 1
-  scale = np.max(np.abs(x), axis=others, keepdims=True) / largest
+  scale = np.max(np.abs(x), axis=other_axes, keepdims=True) / largest
   return np.rint(x / scale) * scale
 
 
-@pytest.mark.parametrize('arithmetic', INTEGERS)
-def test_products_of_integers_are_those_of_a_reference(arithmetic):
+@pytest.mark.parametrize('scheme', INTEGERS)
+def test_products_of_integers_equal_a_reference(scheme):
   rng = np.random.default_rng(0)
   x, kernel = rng.normal(size=(5, 12)), rng.normal(size=(12, 3))
-  own = quantization.SCHEMES[arithmetic]
-  product = lambda x, kernel: own.dot_general(
+  scheme = quantization.SCHEMES[scheme]
+  product = lambda x, kernel: scheme.dot_general(
     x, kernel, (((1,), (0,)), ((), ()))
   )
-  expected = _levels(x, own.bits, 0) @ _levels(kernel, own.bits, 1)
+  expected = _levels(x, scheme.bits, 0) @ _levels(kernel, scheme.bits, 1)
   args = jnp.float32(x), jnp.float32(kernel)
   np.testing.assert_allclose(product(*args), expected, rtol=1e-5, atol=1e-5)
-  # The gradient is that at the rounded values, for the values as they are.
+  # The gradient at the rounded values is the gradient of the unrounded values.
   weights = rng.normal(size=(5, 3))
   grads = jax.grad(
     lambda *args: jnp.sum(product(*args) * weights.astype(np.float32)), (0, 1)
   )(*args)
   np.testing.assert_allclose(
-    grads[0], weights @ _levels(kernel, own.bits, 1).T, rtol=1e-4, atol=1e-5
+    grads[0], weights @ _levels(kernel, scheme.bits, 1).T, rtol=1e-4, atol=1e-5
   )
   np.testing.assert_allclose(
-    grads[1], _levels(x, own.bits, 0).T @ weights, rtol=1e-4, atol=1e-5
+    grads[1], _levels(x, scheme.bits, 0).T @ weights, rtol=1e-4, atol=1e-5
   )
 
 
-def test_a_convolution_of_integers_is_that_of_rounded_operands():
+def test_a_convolution_of_integers_equals_one_of_rounded_operands():
   rng = np.random.default_rng(1)
   x, kernel = rng.normal(size=(2, 6, 6, 3)), rng.normal(size=(3, 3, 3, 4))
   convolve = lambda fn, *args: fn(
@@ -101,17 +103,17 @@ def test_buckets_have_even_levels_over_their_range(bits):
   rounded = np.asarray(quantization.from_buckets(buckets, x.shape))
   flat, back = x.reshape(-1), rounded.reshape(-1)
   for start in range(0, 600, 256):
-    own, new = flat[start : start + 256], back[start : start + 256]
-    step = (own.max() - own.min()) / (2**bits - 1)
+    old, new = flat[start : start + 256], back[start : start + 256]
+    step = (old.max() - old.min()) / (2**bits - 1)
     assert len(np.unique(new)) <= 2**bits
-    # Half a step away at most; the ends of the range stay.
-    assert np.abs(own - new).max() <= step / 2 * (1 + 1e-4)
+    # Rounding moves a value by half a step at most, and keeps the extremes.
+    assert np.abs(old - new).max() <= step / 2 * (1 + 1e-4)
     np.testing.assert_allclose(
-      (new.min(), new.max()), (own.min(), own.max()), rtol=1e-5
+      (new.min(), new.max()), (old.min(), old.max()), rtol=1e-5
     )
 
 
-def test_a_bucket_of_one_value_stays_and_has_finite_gradients():
+def test_a_bucket_of_equal_values_is_exact_and_has_finite_gradients():
   x = jnp.full((300,), 0.3)
   rounded = lambda x: quantization.from_buckets(
     quantization.to_buckets(x, 2), x.shape
@@ -127,61 +129,61 @@ def test_a_bucket_of_one_value_stays_and_has_finite_gradients():
 
 
 @given(st.integers(1, 8), st.integers(1, 40), st.randoms())
-def test_packed_codes_come_back(bits, count, random):
+def test_codes_survive_the_conversion_to_bytes(bits, count, random):
   codes = np.array([random.randrange(2**bits) for _ in range(count)], np.uint8)
-  packed = quantization._pack_bits(codes, bits)
-  assert packed.dtype == np.uint8 and packed.size == -(-count * bits // 8)
+  content = quantization.to_bytes(codes, bits)
+  assert content.dtype == np.uint8 and content.size == -(-count * bits // 8)
   np.testing.assert_array_equal(
-    quantization._unpack_bits(packed, bits, count), codes
+    quantization.from_bytes(content, bits, count), codes
   )
 
 
-@pytest.mark.parametrize('arithmetic', ROUNDED)
+@pytest.mark.parametrize('scheme', QUANTIZED)
 @pytest.mark.parametrize('name', NETWORKS)
-def test_what_is_stored_decides_as_what_was_trained(name, arithmetic):
+def test_a_deployed_network_predicts_like_the_trained_one(name, scheme):
   module, shape = NETWORKS[name]
-  module = module.clone(quantization=arithmetic)
+  module = module.clone(quantization=scheme)
   images = jax.random.normal(jax.random.key(0), (6, *shape))
   variables = _init(module, images)
   trained = _logits(module)(variables, images)
-  packed = quantization.pack(variables['params'], arithmetic)
-  assert quantization.is_packed(packed)
-  assert not quantization.is_packed(variables['params'])
-  network, params = quantization.deploy(module, packed, shape)
-  used = _logits(network)(variables | {'params': params}, images)
-  # A rounding error of the last place may become a level.
-  tolerance = {'int8': 0.01, 'int4': 0.1}.get(arithmetic, 1e-5)
-  np.testing.assert_allclose(used, trained, atol=tolerance)
-  assert np.mean(np.argmax(used, 1) == np.argmax(trained, 1)) > 0.8
+  quantized = quantization.quantize_weights(variables['params'], scheme)
+  assert quantization.has_quantized_weights(quantized)
+  assert not quantization.has_quantized_weights(variables['params'])
+  network, params = quantization.deploy(module, quantized, shape)
+  deployed = _logits(network)(variables | {'params': params}, images)
+  # A rounding error in the last place can move a value by a level.
+  tolerance = {'int8': 0.01, 'int4': 0.1}.get(scheme, 1e-5)
+  np.testing.assert_allclose(deployed, trained, atol=tolerance)
+  assert np.mean(np.argmax(deployed, 1) == np.argmax(trained, 1)) > 0.8
   floats = _logits(module.clone(quantization='float'))(variables, images)
-  assert np.abs(floats - trained).max() > 1e-3  # There was rounding.
+  assert np.abs(floats - trained).max() > 1e-3  # Rounding has an effect.
 
 
-@pytest.mark.parametrize('arithmetic', INTEGERS)
-def test_in_use_products_are_of_integers(arithmetic):
+@pytest.mark.parametrize('scheme', INTEGERS)
+def test_a_deployed_network_multiplies_integers(scheme):
   module, shape = NETWORKS['resnet']
-  module = module.clone(quantization=arithmetic)
+  module = module.clone(quantization=scheme)
   images = jnp.zeros((2, *shape))
   variables = _init(module, images)
-  packed = quantization.pack(variables['params'], arithmetic)
-  network, params = quantization.deploy(module, packed, shape)
+  quantized = quantization.quantize_weights(variables['params'], scheme)
+  network, params = quantization.deploy(module, quantized, shape)
   program = _logits(network).lower(variables | {'params': params}, images)
   products = [
     line
     for line in program.as_text().splitlines()
     if 'stablehlo.convolution' in line or 'stablehlo.dot_general' in line
   ]
-  # A stem, a block of two, its shortcut, and the last layer.
+  # The stem, a block of two convolutions, its shortcut, and the last layer.
   assert len(products) == 5
   assert all('i8>' in line and 'xi32>' in line for line in products)
 
 
-def _config(arithmetic):
+def _config(scheme):
   config = mnist.get_config('h50')
   config.data.name = 'generated'
   config.teacher.model.update(filters=(4,), hidden=(32,))
   config.teacher.train.epochs = config.train.epochs = 1
-  config.student.quantization = arithmetic
+  config.student.quantization = scheme
   config.benchmark.batch_sizes = (1,)
   config.benchmark.budget_s = 0.01
   config.benchmark.cold_calls = 0
@@ -197,20 +199,20 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
   )
   record = run()
   (student,) = record['students']
-  packed = student['packed']
-  assert packed['trained_agreement'] > 0.95
-  assert packed['accuracy'] == pytest.approx(
+  quantized = student['packed']
+  assert quantized['trained_agreement'] > 0.95
+  assert quantized['accuracy'] == pytest.approx(
     student['test']['accuracy'], abs=0.02
   )
   folder = tmp_path / 'run' / 'students' / 'h50' / 'seed-0' / 'packed'
   size = sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
-  assert packed['bytes'] == size < student['bytes'] / 3
+  assert quantized['bytes'] == size < student['bytes'] / 3
   network = record['benchmark']['networks']['h50']
-  # Half a byte for each weight would be stored; in use they take one.
+  # A stored weight takes half a byte; a weight in memory takes one byte.
   weights = 784 * 50 + 50 * 10
   assert network['parameter_bytes'] < 1.1 * weights + 8 * (50 + 10)
-  assert 'stored as integers %' in run_report.render(record)
-  # A damaged artifact is noticed, and not used.
+  assert 'stored as integers %' in report.render(record)
+  # A damaged artifact is detected and refused.
   for path in folder.rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[:-1])
@@ -221,7 +223,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
     run()
 
 
-def test_bfloat16_and_unknown_arithmetic_are_refused():
+def test_bfloat16_and_unknown_schemes_are_refused():
   config = _config('int8')
   config.student.dtype = 'bfloat16'
   with pytest.raises(errors.UserError, match='student.quantization'):

@@ -1,4 +1,4 @@
-"""A teacher and a student of the user's own, by the name of a function."""
+"""Teachers and students that a user defines, by the name of a function."""
 
 import importlib
 import shutil
@@ -37,8 +37,8 @@ def _run(folder, **fields):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-  """A student and a teacher of the user's; the folder, and the record."""
-  folder = tmp_path_factory.mktemp('own')
+  """Trains a user's student of a user's teacher; the folder and the record."""
+  folder = tmp_path_factory.mktemp('user')
   fields = {
     'student.kind': 'tests.own_networks:student',
     'train.drop_remainder': True,
@@ -46,7 +46,7 @@ def run(tmp_path_factory):
   return folder, _run(folder, **fields)
 
 
-def test_students_learn_from_a_network_of_the_users(run):
+def test_a_student_learns_from_a_users_teacher(run):
   folder, record = run
   (stored,) = folder.glob('generated-tests.own_networks.linear_teacher-*')
   logits = np.load(stored / 'outputs-unit' / 'train.npy')
@@ -58,11 +58,10 @@ def test_students_learn_from_a_network_of_the_users(run):
   assert record['students'][0]['test']['teacher_kl'] > 0
 
 
-def test_what_an_edited_file_gave_before_is_not_taken_for_its_own(
-  tmp_path, monkeypatch
-):
+def test_results_of_an_edited_file_are_not_reused(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path)
-  # Which two states of one second, of one length, would share.
+  # Two states of the file, written within a second and of one length, would
+  # share their bytecode.
   monkeypatch.setattr(sys, 'dont_write_bytecode', True)
   path = tmp_path / 'mine_to_edit.py'
   text = """
@@ -82,7 +81,7 @@ def teacher():
 
 W = jnp.ones((784, 10))
 """
-  weights, stored = [], []
+  weights, teacher_outputs = [], []
   for activation in ('jnp.sin', 'jnp.cos'):
     path.write_text(text.format(activation, activation))
     for cached in (user.find_function, user.load_trained):
@@ -97,11 +96,12 @@ W = jnp.ones((784, 10))
       },
     )
     weights.append(record['students'][0]['weights'])
-    stored.append(record['teacher']['outputs'])
-  assert len(set(weights)) == len({str(user) for own in stored}) == 2
+    teacher_outputs.append(record['teacher']['outputs'])
+  assert len(set(weights)) == 2
+  assert len({str(outputs) for outputs in teacher_outputs}) == 2
 
 
-def test_a_student_of_the_users_is_timed_restored_and_exported(run):
+def test_a_users_student_is_timed_restored_and_exported(run):
   folder, record = run
   timed = record['benchmark']['networks']
   assert timed.keys() == {'teacher', 'h50'}
@@ -121,14 +121,14 @@ def test_a_student_of_the_users_is_timed_restored_and_exported(run):
   artifact.load(folder / 'run/export/h50-seed-0')
 
 
-def test_a_network_of_the_users_can_be_called_in_every_step(tmp_path):
+def test_a_users_teacher_can_be_called_in_every_step(tmp_path):
   live = _run(tmp_path / 'live', **{'teacher.live': True})
   stored = _run(tmp_path / 'stored')
   live, stored = (run['students'][0]['test'] for run in (live, stored))
   assert live['nll'] == pytest.approx(stored['nll'], rel=1e-4)
 
 
-def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
+def test_a_network_for_one_batch_size_is_not_exported(run, tmp_path):
   shutil.copytree(run[0] / 'run', tmp_path / 'run')
   record = files.read_json(tmp_path / 'run' / 'run.json')
   record['config']['student']['kind'] = 'tests.own_networks:not_of_any_batch'
@@ -137,9 +137,7 @@ def test_a_network_that_needs_one_size_of_batch_is_not_exported(run, tmp_path):
     exporter.export(tmp_path / 'run')
 
 
-def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
-  run, monkeypatch
-):
+def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
   def convert(forward, image_shape):
     raise NotImplementedError('no such primitive')
 
@@ -171,12 +169,12 @@ def test_a_network_that_onnx_has_no_words_for_is_told_in_a_line(
     ('student.kind', 'tests.own_networks:student', 'needs whole batches'),
   ],
 )
-def test_what_is_wrong_is_named(tmp_path, field, name, message):
+def test_errors_name_the_mistake(tmp_path, field, name, message):
   with pytest.raises(errors.UserError, match=message):
     _run(tmp_path, **{field: name, 'train.batch_size': 30})
 
 
-def test_a_quantized_network_of_the_users_is_refused(tmp_path):
+def test_a_users_network_cannot_be_quantized(tmp_path):
   fields = {
     'student.kind': 'tests.own_networks:student',
     'student.quantization': 'int8',

@@ -1,0 +1,19 @@
+"""The closed rows of a recipe."""
+
+import types
+
+from ml_collections import ConfigDict
+
+from kd_jax.training import build
+
+
+def close(module: types.ModuleType, arg: str) -> dict[str, ConfigDict]:
+  """Returns the closed config of each row of a recipe.
+
+  Args:
+    module: a module of configs/.
+    arg: the recipe and its arguments.
+  """
+  config = module.get_config(arg)
+  config.lock()
+  return {name: build.close_row(config, name) for name in config.rows}

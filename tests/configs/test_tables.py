@@ -1,0 +1,18 @@
+"""Tables: the order of the rows, and the values of open fields."""
+
+from ml_collections import ConfigDict
+
+from configs import base, tables
+from kd_jax.training import build
+
+
+def test_tables_keep_the_order_of_their_rows():
+  config = ConfigDict({'student': base.mlp((3,)), 'rows': {}})
+  table = tables.make_table(
+    config,
+    {'z': {'student.hidden': (1,)}, 'a': {}, 'm': {'student.temperature': 2.0}},
+  )
+  assert [*table.rows] == ['z', 'a', 'm']
+  closed = {row: build.close_row(table, row).student for row in table.rows}
+  assert closed['z'].hidden == (1,) and closed['a'].hidden == (3,)
+  assert closed['m'].temperature == 2 and closed['z'].temperature == 1

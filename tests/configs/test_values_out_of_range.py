@@ -1,0 +1,98 @@
+"""Values that a config cannot have: the message names the field."""
+
+import pytest
+
+from configs import cifar, mnist
+from kd_jax import validation
+from kd_jax.runtime import errors
+from tests.configs import recipe_rows
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('seeds', 0),
+    ('data.scaling', 'none'),
+    ('seeds', 2**32 + 1),
+    ('first_seed', 2**32),
+    ('data.train_examples', -1),
+    ('data.memory_gib', -1.0),
+    ('data.image_size', -1),
+    ('student.kind', 'transformer'),
+    ('student.hidden', (0,)),
+    ('student.temperature', 0.0),
+    ('student.dropout_rate', 1.0),
+    ('student.dtype', 'float8'),
+    ('teacher.model.kind', 'cnn'),
+    ('teacher.seed', -1),
+    ('teacher.seed', 2**63),
+    ('teacher.distill.kd_weight', 1.0),
+    ('teacher.optim.learning_rate', float('nan')),
+    ('teacher.optim.learning_rate', float('inf')),
+    ('train.epochs', 0),
+    ('train.batch_size', 0),
+    ('train.folds', 1),
+    ('train.holdout_fraction', 1.0),
+    ('optim.name', 'lion'),
+    ('optim.schedule', 'step'),
+    ('optim.learning_rate', -1.0),
+    ('distill.method', 'mse'),
+    ('distill.method', 'kl+'),
+    ('distill.soft_cross_entropy.weight', -1.0),
+    ('distill.temperature', -2.0),
+    ('distill.kd_weight', -1.0),
+    ('distill.label_smoothing', 1.5),
+    ('eval.batch_size', 0),
+    ('benchmark.batch_sizes', (0,)),
+    ('benchmark.budget_s', 0.0),
+    ('benchmark.budget_s', float('inf')),
+    ('benchmark.cold_calls', -1),
+    ('benchmark.cold_call_examples', 0),
+  ],
+)
+def test_a_value_out_of_range_is_named_with_its_field(field, value):
+  config = recipe_rows.close(mnist, 'h300')['h300']
+  validation.validate(config)
+  config.update_from_flattened_dict({field: value})
+  last = field.rpartition('.')[2]
+  with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
+    validation.validate(config)
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('student.block', 'wide'),
+    ('student.blocks', (1, -1, 0, 0)),
+    ('student.strides', (1, 2)),
+    ('student.widths', (64,)),
+    ('student.stem_stride', 0),
+    ('student.min_blocks', -1),
+    ('train.augmentation', 'mixup'),
+    ('train.subset', 'half'),
+    ('teacher.scaling', 'imagenet'),
+    ('teacher.outputs_scaling', 'imagenet'),
+    ('data.holdout_examples', -1),
+    ('loop', 'both'),
+  ],
+)
+def test_a_value_out_of_range_of_a_resnet_is_named(field, value):
+  config = recipe_rows.close(cifar, 'ideal')['ideal']
+  validation.validate(config)
+  config.update_from_flattened_dict({field: value})
+  last = field.rpartition('.')[2]
+  with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
+    validation.validate(config)
+
+
+def test_an_untrained_classifier_is_refused():
+  row = recipe_rows.close(mnist, 'h300,method=rkd')['h300']
+  with pytest.raises(errors.UserError, match='ce_weight.*the last layer'):
+    validation.validate(row)
+
+
+def test_a_loss_without_terms_is_refused():
+  config = recipe_rows.close(mnist, 'h300')['h300']
+  config.distill.kd_weight = 0.0
+  with pytest.raises(errors.UserError, match='nothing would be learned'):
+    validation.validate(config)
