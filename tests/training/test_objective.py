@@ -6,35 +6,37 @@ import numpy as np
 import pytest
 
 from kd_jax import losses, methods
-from kd_jax.training import objectives
+from kd_jax.training import objective as objectives
+from kd_jax.training.batch import Batch, Mixture, Targets
 
 LOGITS = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
-BATCH = {
-  'labels': jnp.array([0, 1, 2]),
-  'mask': jnp.ones(3),
-  'teacher_logits': jnp.array(
-    [[0.0, 1.0, 2.0], [3.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
-  ),
-}
+BATCH = Batch(
+  images=None,
+  labels=jnp.array([0, 1, 2]),
+  mask=jnp.ones(3),
+  teacher_logits=jnp.array([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0], [1.0, 1.0, 1.0]]),
+)
 ONES = jnp.ones(3)
-LEARNED = objectives.Learned({}, {})
 
 
 def _weights(ce_weight, kd_weight, temperature=2.0):
   return objectives.Weights(ce_weight, kd_weight, temperature)
 
 
-def _outputs(logits):
-  return objectives.Outputs(logits, {})
+def _terms(objective, logits, batch, weights):
+  """Returns an objective's terms for a student without features."""
+  return objective.terms(
+    objectives.NO_METHOD_PARAMS, objectives.Student(logits, {}), batch, weights
+  )
 
 
 def test_weights_do_what_their_names_say():
-  ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
-  kd = jnp.mean(losses.kl(LOGITS, BATCH['teacher_logits'], temperature=2.0))
+  ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH.labels))
+  kd = jnp.mean(losses.kl(LOGITS, BATCH.teacher_logits, temperature=2.0))
   objective = objectives.make_objective({'kl': {}})
   for ce_weight, kd_weight in ((1, 0), (0, 1), (0.3, 0.9)):
     weights = _weights(ce_weight, kd_weight)
-    terms = objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights)
+    terms = _terms(objective, LOGITS, BATCH, weights)
     loss, means = objectives.combine(terms, weights, ONES)
     np.testing.assert_allclose(loss, ce_weight * ce + kd_weight * kd, rtol=1e-6)
     np.testing.assert_allclose(means['ce'], ce, rtol=1e-6)
@@ -44,13 +46,13 @@ def test_weights_do_what_their_names_say():
 def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
   objective = objectives.make_objective({'kl': {}})
   weights = _weights(0.5, 0.5)
-  subset = {name: value[:2] for name, value in BATCH.items()}
+  subset = jax.tree.map(lambda array: array[:2], BATCH)
   expected, _ = objectives.combine(
-    objective.fn(LEARNED, _outputs(LOGITS[:2]), subset, weights),
+    _terms(objective, LOGITS[:2], subset, weights),
     weights,
     jnp.ones(2),
   )
-  terms = objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights)
+  terms = _terms(objective, LOGITS, BATCH, weights)
   terms['kl'] = terms['kl'].at[2].set(jnp.nan)
   loss, _ = objectives.combine(terms, weights, jnp.array([1.0, 1.0, 0.0]))
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
@@ -59,32 +61,33 @@ def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
 def test_an_objective_without_a_teacher_is_cross_entropy():
   objective = objectives.make_objective({})
   weights = _weights(1.0, 5.0)
-  terms = objective.fn(
-    {}, _outputs(LOGITS), {'labels': BATCH['labels']}, weights
-  )
+  batch = Batch(images=None, labels=BATCH.labels, mask=None)
+  terms = _terms(objective, LOGITS, batch, weights)
   assert tuple(terms) == objective.names == ('ce',)
   loss, _ = objectives.combine(terms, weights, ONES)
-  expected = jnp.mean(losses.cross_entropy(LOGITS, BATCH['labels']))
+  expected = jnp.mean(losses.cross_entropy(LOGITS, BATCH.labels))
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
   objective = objectives.make_objective({'kl': {}}, mixed=True)
-  partner = {name: jnp.roll(value, 1, axis=0) for name, value in BATCH.items()}
-  batch = BATCH | {'partner': partner, 'share': jnp.float32(0.3)}
+  partners = Targets(
+    jnp.roll(BATCH.labels, 1), jnp.roll(BATCH.teacher_logits, 1, axis=0)
+  )
+  batch = BATCH._replace(mixture=Mixture(jnp.float32(0.3), partners))
   weights = _weights(0.4, 0.6)
 
   def mixed(logits):
-    terms = objective.fn(LEARNED, _outputs(logits), batch, weights)
+    terms = _terms(objective, logits, batch, weights)
     return objectives.combine(terms, weights, ONES)[0]
 
   def on_mixture(logits):
     first, second = (
-      jax.nn.softmax(b['teacher_logits'] / 2.0) for b in (BATCH, partner)
+      jax.nn.softmax(b.teacher_logits / 2.0) for b in (BATCH, partners)
     )
     log_mixture = 2.0 * jnp.log(0.3 * first + 0.7 * second)
-    labels = 0.3 * jax.nn.one_hot(BATCH['labels'], 3)
-    labels += 0.7 * jax.nn.one_hot(partner['labels'], 3)
+    labels = 0.3 * jax.nn.one_hot(BATCH.labels, 3)
+    labels += 0.7 * jax.nn.one_hot(partners.labels, 3)
     ce = losses.soft_cross_entropy(logits, labels)
     kd = losses.kl(logits, log_mixture, temperature=2.0)
     return jnp.mean(0.4 * ce + 0.6 * kd)
@@ -100,7 +103,8 @@ def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
     name
     for name, method in methods.METHODS.items()
     if 'temperature' in method.inputs
-    and method.inputs <= BATCH.keys() | {'student_logits', 'temperature'}
+    and method.inputs
+    <= {'student_logits', 'teacher_logits', 'labels', 'mask', 'temperature'}
   ],
 )
 def test_every_method_traces_its_temperature(name):
@@ -112,7 +116,7 @@ def test_every_method_traces_its_temperature(name):
     traces.append(name)
     weights = _weights(0.0, 1.0, temperature)
     return objectives.combine(
-      objective.fn(LEARNED, _outputs(LOGITS), BATCH, weights), weights, ONES
+      _terms(objective, LOGITS, BATCH, weights), weights, ONES
     )[0]
 
   values = [float(loss(jnp.float32(t))) for t in (1.0, 2.0, 4.0)]
@@ -126,7 +130,7 @@ def _feature_terms(names, batch_features):
 
   The gradient is that of the sum of all terms by the teacher's features.
   """
-  task = objectives.Task(
+  context = objectives.MethodContext(
     num_classes=3,
     student_shapes={'student': (2, 2, 4)},
     teacher_shapes={'teacher': (4, 4, 5)},
@@ -142,16 +146,16 @@ def _feature_terms(names, batch_features):
       | {'layers': 'last'}
       for name in names
     },
-    task=task,
+    context=context,
   )
   features = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
-  learned = objective.init(jax.random.key(1))
+  params = objective.init(jax.random.key(1))
 
   def terms(teacher_features):
-    values = objective.fn(
-      learned,
-      objectives.Outputs(LOGITS, {'student': features}),
-      BATCH | {'teacher_features': teacher_features},
+    values = objective.terms(
+      params,
+      objectives.Student(LOGITS, {'student': features}),
+      BATCH._replace(teacher_features=teacher_features),
       _weights(0.0, 1.0),
     )
     return sum(map(jnp.sum, values.values())), values
@@ -192,11 +196,9 @@ def test_some_methods_take_rounded_features_and_others_unrounded_ones():
 
 def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
   objective = objectives.make_objective({'soft_cross_entropy': {}})
-  terms = objective.fn(
-    LEARNED, _outputs(LOGITS), BATCH, _weights(0.0, 1.0, 3.0)
-  )
+  terms = _terms(objective, LOGITS, BATCH, _weights(0.0, 1.0, 3.0))
   log_s = jax.nn.log_softmax(LOGITS / 3)
-  probs = jax.nn.softmax(BATCH['teacher_logits'] / 3)
+  probs = jax.nn.softmax(BATCH.teacher_logits / 3)
   np.testing.assert_allclose(
     terms['soft_cross_entropy'], -jnp.sum(probs * log_s, axis=-1), rtol=1e-6
   )

@@ -1,4 +1,4 @@
-"""The shipped teachers have the accuracy that their manifests state."""
+"""The published teachers have the accuracy that their manifests state."""
 
 import functools
 import pathlib
@@ -6,19 +6,19 @@ import pathlib
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from configs import cifar, cifar_teachers, theory
+from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.evaluation import evaluate
 from kd_jax.runtime import files
-from kd_jax.teachers import stored_outputs, teachers
-from kd_jax.training import build
+from kd_jax.teachers import pretrained
+from kd_jax.training import networks
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob('teachers/*/manifest.json'))
-OF_OUTPUTS = [f for f in FOLDERS if not stored_outputs.has_weights(f)]
-OF_WEIGHTS = [f for f in FOLDERS if stored_outputs.has_weights(f)]
+OF_OUTPUTS = [f for f in FOLDERS if not pretrained.has_weights(f)]
+OF_WEIGHTS = [f for f in FOLDERS if pretrained.has_weights(f)]
 each = functools.partial(
   pytest.mark.parametrize, 'folder', ids=lambda path: path.name
 )
@@ -37,7 +37,7 @@ def test_outputs_are_whole(folder):
   manifest = files.read_json(folder / 'manifest.json')
   assert manifest['accuracy'].keys() >= {'cifar10', 'symmetric'}
   for scaling, accuracy in manifest['accuracy'].items():
-    logits = stored_outputs.shipped_logits(folder, manifest, scaling)
+    logits = pretrained.read_logits(folder, manifest, scaling)
     for split, array in logits.items():
       assert array.shape == ({'train': 50_000, 'test': 10_000}[split], 10)
       assert np.isfinite(array).all()
@@ -57,7 +57,7 @@ def test_outputs_have_the_stated_accuracy_on_the_real_labels(folder):
   manifest = files.read_json(folder / 'manifest.json')
   dataset = _dataset(manifest)
   for scaling, stated in manifest['accuracy'].items():
-    logits = stored_outputs.shipped_logits(folder, manifest, scaling)
+    logits = pretrained.read_logits(folder, manifest, scaling)
     for split in ('train', 'test'):
       _check_accuracy(
         logits[split], getattr(dataset, split).labels, stated[split]
@@ -75,16 +75,12 @@ def test_outputs_have_the_stated_accuracy_on_the_real_labels(folder):
 def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
   manifest = files.read_json(folder / 'manifest.json')
   dataset = _dataset(manifest)
-  model = ConfigDict(manifest['teacher']['model'])
-  variables = stored_outputs.shipped_weights(
-    folder,
-    manifest,
-    build.variables_like(
-      build.model(model, dataset.num_classes), dataset.train.images.shape[1:]
-    ),
+  model = config_lib.from_json(manifest['teacher']['model'])
+  variables = pretrained.read_weights(
+    folder, manifest, networks.variables_like(model, dataset.problem)
   )
   for scaling, stated in manifest['accuracy'].items():
-    predict = build.predict_fn(model, dataset.num_classes, scaling, 1000)
+    predict = networks.predict_fn(model, dataset.num_classes, scaling, 1000)
     logits = predict(variables, jnp.asarray(dataset.test.images))
     _check_accuracy(logits, dataset.test.labels, stated['test'])
 
@@ -100,14 +96,14 @@ def _check_accuracy(logits, labels, stated) -> None:
   'recipe',
   [r for r in cifar.RECIPES if not cifar.get_config(r).teacher.retrain],
 )
-def test_every_recipe_that_trains_no_teacher_takes_a_shipped_one(recipe):
-  """A recipe's teacher is the network that made the shipped outputs."""
+def test_every_recipe_that_trains_no_teacher_takes_a_published_one(recipe):
+  """A recipe's teacher is the network that made the published outputs."""
   config = cifar.get_config(recipe)
   manifest = files.read_json(ROOT / config.teacher.pretrained / 'manifest.json')
-  assert teachers.same_network(
-    manifest['teacher']['model'], build.plain(config.teacher.model)
+  assert pretrained.is_same_network(
+    manifest['teacher']['model'], config_lib.to_json(config.teacher.model)
   )
   assert (
-    stored_outputs.has_weights(config.teacher.pretrained)
+    pretrained.has_weights(config.teacher.pretrained)
     or f'{config.teacher.outputs_scaling}-train.npy' in manifest['sha256']
   )

@@ -1,0 +1,179 @@
+"""Compiled epochs: order, padding, chunks, views and mixtures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy_training as toy
+
+from kd_jax.data import preprocessing
+from kd_jax.training import epoch, fit, step
+from kd_jax.training.batch import Batch, Examples
+
+
+def test_an_epoch_visits_each_example_of_the_subset_once():
+  compiled = toy.compile_epoch()
+  subset = np.arange(toy.NUM_EXAMPLES) % 3 > 0
+  count = subset.sum()
+  orders = [
+    np.asarray(compiled.shuffle(jnp.asarray(subset), jax.random.key(seed)))
+    for seed in (0, 0, 1)
+  ]
+  np.testing.assert_array_equal(orders[0], orders[1])
+  assert (orders[0] != orders[2]).any()
+  for order in orders:
+    assert order.shape == (56,)
+    np.testing.assert_array_equal(
+      np.sort(order[:count]), np.flatnonzero(subset)
+    )
+
+
+def test_the_order_is_uniform():
+  # A chi-squared test with 23 degrees of freedom: each of the 24 orders of 4
+  # examples is about equally frequent.
+  compiled = toy.compile_epoch()
+  subset = jnp.ones(4, bool)
+  keys = jax.random.split(jax.random.key(0), 4800)
+  orders = jax.vmap(lambda key: compiled.shuffle(subset, key))(keys)[:, :4]
+  _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+  assert len(counts) == 24
+  assert np.sum((counts - 200) ** 2 / 200) < 60
+
+
+def test_a_short_last_batch_counts_what_it_holds():
+  """The sums of an epoch equal those of single steps on its batches."""
+  # A short batch draws its noise in another shape, so there is no noise.
+  train_step = jax.jit(
+    toy.make_step(
+      lambda v, x, *, train, key: toy.apply(v, x, train=False, key=None)
+    )
+  )
+  compiled = toy.compile_epoch(train_step)
+  key = jax.random.key(3)
+  inputs = toy.epoch_inputs(compiled, key)
+  expected, totals = toy.init_state(), {}
+  for i in range(7):
+    index = inputs.order[i * 8 : (i + 1) * 8]
+    if i == 6:
+      index = index[:2]  # 50 = 6 * 8 + 2
+    part = jax.tree.map(lambda array, i=index: array[i], inputs.examples)
+    batch = Batch(
+      images=preprocessing.unit(part.images),
+      labels=part.labels,
+      mask=jnp.ones(len(index)),
+      teacher_logits=part.teacher_logits,
+    )
+    expected, sums = train_step(expected, batch, key, toy.HYPERPARAMETERS)
+    totals = {n: totals.get(n, 0) + value for n, value in sums.items()}
+  state, sums = compiled.run_steps(
+    toy.init_state(), compiled.zero_sums(), inputs, 0, 7
+  )
+  assert sums['count'] == 50
+  for name, total in totals.items():
+    np.testing.assert_allclose(sums[name], total, rtol=1e-5)
+  np.testing.assert_allclose(state.params['w'], expected.params['w'], rtol=1e-5)
+
+
+def test_chunks_do_not_change_the_result():
+  compiled = toy.compile_epoch()
+  inputs = toy.epoch_inputs(compiled, jax.random.key(3))
+  results = []
+  for bounds in ((0, 7), (0, 1, 5, 7)):
+    state, sums = toy.init_state(), compiled.zero_sums()
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+      state, sums = compiled.run_steps(state, sums, inputs, start, stop)
+    results.append((state, sums))
+  toy.assert_equal(*results)
+
+
+def _constant_step(state, batch, key, hyperparameters):
+  """A train step that changes nothing."""
+  del batch, key, hyperparameters
+  return state, {'loss': jnp.float32(0)}
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_example():
+  """The views do not depend on the batch size or on the loop."""
+  seen = []
+  augmentation = toy.recording_augmentation(seen)
+
+  def run(batch_size, key, loop='device'):
+    seen.clear()
+    compiled = toy.compile_epoch(
+      _constant_step,
+      pipeline=epoch.Pipeline(preprocessing.unit, augmentation),
+      batch_size=batch_size,
+      sum_names=('loss',),
+      loop=loop,
+    )
+    inputs = toy.epoch_inputs(compiled, key)
+    jax.block_until_ready(
+      compiled.run_steps(
+        toy.init_state(optax.identity()),
+        compiled.zero_sums(),
+        inputs,
+        0,
+        toy.NUM_EXAMPLES // batch_size,
+      )
+    )
+    jax.effects_barrier()
+    return {
+      image.tobytes(): int(view)
+      for images, views in seen
+      for image, view in zip(np.asarray(images), views, strict=True)
+    }
+
+  views = run(10, jax.random.key(0))
+  assert len(set(views.values())) == len(views) > 40
+  assert run(25, jax.random.key(0), 'host') == views
+  assert run(10, jax.random.key(1)) != views
+
+
+@pytest.mark.parametrize('live', [False, True])
+def test_mixup_mixes_images_as_its_targets_say(live):
+  """An image's shade is its label and its teacher's logit."""
+  shades = np.arange(toy.NUM_EXAMPLES)
+  images = np.tile(shades[:, None], 4).reshape(-1, 2, 2, 1)
+  logits = jnp.asarray(shades[:, None], 'float32')
+  examples = Examples(jnp.asarray(images, 'uint8'), jnp.asarray(shades))
+
+  def train_step(state, batch, key, hyperparameters):
+    share, partners = batch.mixture
+    both = batch.with_targets(partners)
+    mix = lambda first, second: share * first + (1 - share) * second
+    shade = 255 * jnp.mean(batch.images, axis=(1, 2, 3))
+    wrong = jnp.abs(mix(batch.labels, both.labels) - shade)
+    mixed = mix(batch.teacher_logits, both.teacher_logits)[:, 0]
+    wrong += jnp.abs(mixed - shade)
+    count = jnp.sum(batch.mask)
+    return state, {'loss': jnp.max(wrong), 'correct': share, 'count': count}
+
+  if live:
+    teacher = lambda variables, images: (images[:, 0, 0], {})
+    source = fit.Source(examples, teacher_variables=jnp.zeros(1))
+  else:
+    teacher = None
+    source = fit.Source(examples._replace(teacher_logits=logits))
+  compiled = toy.compile_epoch(
+    train_step,
+    pipeline=epoch.Pipeline(
+      preprocessing.unit, mixup_alpha=1.0, live_teacher=teacher
+    ),
+    sum_names=step.SUMS,
+    drop_remainder=True,
+  )
+  first, second = (
+    result.sums
+    for result in toy.run_fit(
+      compiled,
+      toy.init_state(optax.identity()),
+      source=source,
+      phases=toy.make_phases(epochs=2, folds=0),
+      key=jax.random.key(0),
+    )
+  )
+  assert first['loss'] < 1e-3 and second['loss'] < 1e-3
+  # Each epoch draws new shares.
+  assert first['correct'] != second['correct']
+  assert 0 < first['correct'] < 6

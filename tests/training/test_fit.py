@@ -1,0 +1,275 @@
+"""The loop over epochs: reproducible, resumed exactly, compiled once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy_training as toy
+
+from kd_jax.data import preprocessing
+from kd_jax.training import epoch, fit, pace, step
+
+
+def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
+  results = []
+  for loop in ('device', 'host'):
+    compiled = toy.compile_epoch(loop=loop)
+    results.append(
+      [
+        (toy.copy(r.state), r.sums, r.compile_s > 0)
+        for r in toy.run_fit(compiled, toy.init_state())
+      ]
+    )
+  for (on_device, sums, _), (on_host, host_sums, _) in zip(
+    *results, strict=True
+  ):
+    np.testing.assert_allclose(
+      on_host.params['w'], on_device.params['w'], rtol=1e-5
+    )
+    assert on_host.step == on_device.step
+    for name, total in sums.items():
+      np.testing.assert_allclose(host_sums[name], total, rtol=1e-5)
+
+
+def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
+  compiled = toy.compile_epoch(loop='host')
+  first = next(toy.run_fit(compiled, toy.init_state()))
+  assert first.compile_s > 5 * first.train_s
+  # A fold has 33 examples and 5 steps; the steps of the compilation are undone.
+  assert first.state.step == 5
+
+
+def test_an_epoch_can_leave_out_its_remainder():
+  (result,) = toy.run_fit(
+    toy.compile_epoch(drop_remainder=True),
+    toy.init_state(),
+    phases=toy.make_phases(epochs=1, folds=0),
+    key=jax.random.key(0),
+  )
+  assert result.sums['count'] == 48
+  assert result.state.step == 6
+
+
+def _batches(examples, order):
+  """Yields batches of examples on the host, as a reader of a disk does."""
+  examples = jax.device_get(examples)
+  for start in range(0, len(order), toy.BATCH_SIZE):
+    index = order[start : start + toy.BATCH_SIZE]
+    yield jax.tree.map(lambda array, i=index: array[i], examples)
+
+
+@pytest.mark.parametrize('done_epochs', [0, 3])
+def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
+  compiled = toy.compile_epoch(loop='host')
+  *_, expected = toy.run_fit(compiled, toy.init_state())
+  reader = fit.ExampleReader(lambda order: _batches(toy.examples(), order))
+  epochs = toy.run_fit(compiled, toy.init_state(), source=fit.Source(reader))
+  state = toy.init_state()
+  for _ in range(done_epochs):
+    state = next(epochs).state
+  *_, result = toy.run_fit(
+    compiled, state, source=fit.Source(reader), done_epochs=done_epochs
+  )
+  np.testing.assert_allclose(
+    result.state.params['w'], expected.state.params['w'], rtol=1e-5
+  )
+  for name, total in expected.sums.items():
+    np.testing.assert_allclose(result.sums[name], total, rtol=1e-5)
+
+
+@pytest.mark.parametrize('num_seeds', [None, 2])
+def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
+  """The loss of an epoch uses the teacher's logits of that epoch's views."""
+  asked = []
+
+  def view_logits(views):
+    asked.append(views)
+    return np.stack([views, -views, 0 * views], axis=1).astype(np.float32)
+
+  def train_step(state, batch, key, hyperparameters):
+    first = batch.teacher_logits[:, 0]
+    total = jnp.sum(first * batch.mask * (1 + batch.labels))
+    count = jnp.sum(batch.mask)
+    return state, {'loss': total, 'correct': count, 'count': count}
+
+  compiled = toy.compile_epoch(
+    train_step,
+    pipeline=epoch.Pipeline(preprocessing.unit, toy.recording_augmentation([])),
+    sum_names=step.SUMS,
+    num_seeds=num_seeds,
+  )
+  key, state = jax.random.key(0), toy.init_state(optax.identity())
+  if num_seeds:
+    key = jax.random.split(key, num_seeds)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * num_seeds), state)
+  examples = toy.examples()._replace(teacher_logits=None)
+  results = [
+    result.sums
+    for result in toy.run_fit(
+      compiled,
+      state,
+      source=fit.Source(examples, view_logits=view_logits),
+      phases=toy.make_phases(epochs=2, folds=0),
+      key=key,
+    )
+  ]
+  expected = [
+    np.sum(views.astype(np.float64) * (1 + np.asarray(examples.labels)))
+    for views in asked
+  ]
+  assert len({views.tobytes() for views in asked}) == 2 * (num_seeds or 1)
+  np.testing.assert_allclose(
+    np.ravel([sums['loss'] for sums in results]), expected, rtol=1e-5
+  )
+
+
+def test_a_run_is_reproducible_and_another_key_differs():
+  compiled = toy.compile_epoch()
+  last_state = lambda **options: [
+    r.state for r in toy.run_fit(compiled, toy.init_state(), **options)
+  ][-1]
+  first, second = last_state(), last_state()
+  toy.assert_equal(first, second)
+  other = last_state(key=jax.random.key(8))
+  assert (other.params['w'] != first.params['w']).any()
+
+
+@pytest.mark.parametrize('done_epochs', [1, 2, 5, 7])
+def test_resume_is_exact(done_epochs):
+  """All epochs at once equal some, a restart, and the rest."""
+  compiled = toy.compile_epoch()
+  whole = [
+    (r.epoch, toy.copy(r.state))
+    for r in toy.run_fit(compiled, toy.init_state())
+  ]
+  assert [index for index, _ in whole] == list(range(8))
+  epochs = toy.run_fit(compiled, toy.init_state())
+  for _ in range(done_epochs):
+    saved = next(epochs).state
+  saved = jax.tree.map(np.asarray, saved)  # as a checkpoint holds it
+  compiled = toy.compile_epoch()  # a new process compiles anew
+  rest = [
+    (r.epoch, toy.copy(r.state))
+    for r in toy.run_fit(
+      compiled, jax.tree.map(jnp.asarray, saved), done_epochs=done_epochs
+    )
+  ]
+  assert [index for index, _ in rest] == list(range(done_epochs, 8))
+  toy.assert_equal(rest[-1][1], whole[-1][1])
+
+
+@pytest.mark.parametrize('done_epochs', [0, 3])
+def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
+  monkeypatch.setattr(pace, '_CALL_S', 0.0)  # One step a call.
+  compiled = toy.compile_epoch()
+  *_, whole = toy.run_fit(compiled, toy.init_state())
+  whole = toy.copy(whole.state), whole.sums
+  partials = [
+    result._replace(state=toy.copy(result.state), sums=toy.copy(result.sums))
+    for result in toy.run_fit(compiled, toy.init_state(), partial_every_s=0.0)
+    if isinstance(result, fit.Partial)
+  ]
+  partial = next(p for p in partials if p.epoch == done_epochs)
+  assert partial.step > 0 and partial.train_s > 0
+  compiled = toy.compile_epoch()
+  results = list(
+    toy.run_fit(
+      compiled, toy.init_state(), done_epochs=done_epochs, partial=partial
+    )
+  )
+  assert [result.epoch for result in results] == list(range(done_epochs, 8))
+  assert results[0].train_s > partial.train_s
+  toy.assert_equal(results[-1].state, whole[0])
+  for name, total in whole[1].items():
+    np.testing.assert_array_equal(results[-1].sums[name], total)
+
+
+def test_hyperparameters_follow_the_epoch_over_all_phases():
+  seen = []
+
+  def hyperparameters(index):
+    seen.append(index)
+    return toy.HYPERPARAMETERS._replace(
+      learning_rate=jnp.float32(0 if index < 7 else 1)
+    )
+
+  state = toy.init_state()
+  before = np.asarray(state.params['w'])
+  results = [
+    np.asarray(r.state.params['w'])
+    for r in toy.run_fit(
+      toy.compile_epoch(), state, hyperparameters=hyperparameters
+    )
+  ]
+  assert set(seen) == set(range(8))
+  np.testing.assert_array_equal(results[6], before)
+  assert (results[7] != before).any()
+
+
+def test_the_optimizer_state_is_kept_unless_it_is_reset():
+  compiled, resets = toy.compile_epoch(), []
+
+  def reset(state):
+    resets.append(int(state.step))
+    return step.reset_optimizer(state, toy.OPTIMIZER)
+
+  states = lambda **options: [
+    toy.copy(r.state)
+    for r in toy.run_fit(compiled, toy.init_state(), **options)
+  ]
+  carried, restarted = states(), states(reset_optimizer=reset)
+  # Folds of 33 and 34 examples: 5 steps an epoch, two epochs a fold.
+  assert resets == [10, 20, 30]
+  toy.assert_equal(carried[1], restarted[1])
+  assert (carried[2].params['w'] != restarted[2].params['w']).any()
+
+
+def test_the_step_is_traced_once_for_all_epochs_subsets_and_rates():
+  traces, train_step = [], toy.make_step()
+
+  def counted(*args):
+    traces.append(1)
+    return train_step(*args)
+
+  compiled = toy.compile_epoch(counted)
+  hyperparameters = lambda index: toy.HYPERPARAMETERS._replace(
+    learning_rate=jnp.float32(index / 10)
+  )
+  run = lambda state: list(
+    toy.run_fit(compiled, state, hyperparameters=hyperparameters)
+  )
+  results = run(toy.init_state())
+  assert len(results) == 8
+  # The loop traces its body once for the types, and once for the compilation.
+  first = len(traces)
+  assert first <= 2
+  run(toy.copy(results[-1].state))
+  assert len(traces) == first
+
+
+def test_seeds_side_by_side_equal_seeds_one_by_one():
+  single, several = toy.compile_epoch(), toy.compile_epoch(num_seeds=2)
+  states = [toy.init_state(seed=seed) for seed in (0, 1)]
+  keys = jnp.stack([jax.random.key(seed) for seed in (0, 1)])
+  run = lambda compiled, state, key: [
+    (toy.copy(r.state), r.sums) for r in toy.run_fit(compiled, state, key=key)
+  ][-1]
+  one_by_one = [
+    run(single, toy.copy(s), k) for s, k in zip(states, keys, strict=True)
+  ]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+  together, sums = run(several, stacked, keys)
+  for i, (state, single_sums) in enumerate(one_by_one):
+    np.testing.assert_allclose(
+      together.params['w'][i], state.params['w'], rtol=1e-5
+    )
+    np.testing.assert_allclose(sums['loss'][i], single_sums['loss'], rtol=1e-5)
+
+
+def test_the_loss_falls():
+  losses = [
+    r.sums['loss'] / r.sums['count']
+    for r in toy.run_fit(toy.compile_epoch(), toy.init_state())
+  ]
+  assert losses[-1] < 0.5 * losses[0]

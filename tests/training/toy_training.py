@@ -1,0 +1,150 @@
+"""A linear network on 50 tiny images, for tests of epochs and fits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kd_jax.data import augmentation, preprocessing
+from kd_jax.training import epoch, fit, objective, plan, step
+from kd_jax.training.batch import Examples
+
+NUM_EXAMPLES, BATCH_SIZE, NUM_CLASSES = 50, 8, 3
+HYPERPARAMETERS = step.Hyperparameters(
+  jnp.float32(0.1),
+  objective.Weights(jnp.float32(0), jnp.float32(1), jnp.float32(2)),
+)
+OBJECTIVE = objective.make_objective({'kl': {}})
+OPTIMIZER = optax.trace(0.9)
+UNIT = epoch.Pipeline(preprocessing.unit)
+
+
+def apply(variables, images, *, train, key):
+  """A linear network."""
+  logits = images.reshape(images.shape[0], -1) @ variables['params']['w']
+  if train:  # The noise makes the result depend on the key.
+    logits = logits + 0.01 * jax.random.normal(key, logits.shape)
+  return logits, {}, variables['batch_stats']
+
+
+def examples() -> Examples:
+  """Returns random images with random labels and teacher logits."""
+  rng = np.random.default_rng(0)
+  return Examples(
+    images=jnp.asarray(rng.integers(0, 256, (NUM_EXAMPLES, 2, 2, 1), 'uint8')),
+    labels=jnp.asarray(rng.integers(0, NUM_CLASSES, NUM_EXAMPLES)),
+    teacher_logits=jnp.asarray(
+      rng.normal(size=(NUM_EXAMPLES, NUM_CLASSES)), 'float32'
+    ),
+  )
+
+
+def init_state(optimizer=OPTIMIZER, seed: int = 0) -> step.TrainState:
+  """Returns the state of a network with random parameters."""
+  params = {'w': jax.random.normal(jax.random.key(seed), (4, NUM_CLASSES))}
+  return step.init_state({'params': params, 'batch_stats': {}}, optimizer)
+
+
+def make_step(apply_fn=apply) -> step.TrainStep:
+  """Returns a train step on the teacher's logits alone."""
+  return step.make_train_step(apply_fn, OBJECTIVE, OPTIMIZER, lambda i: 1.0)
+
+
+def compile_epoch(
+  train_step=None,
+  *,
+  pipeline: epoch.Pipeline = UNIT,
+  batch_size: int = BATCH_SIZE,
+  sum_names: tuple[str, ...] = step.SUMS + OBJECTIVE.names,
+  **options,
+) -> epoch.CompiledEpoch:
+  """Returns the functions of an epoch.
+
+  Args:
+    train_step: the train step; None for `make_step`.
+    pipeline: the way from examples to a batch.
+    batch_size: examples a step.
+    sum_names: the names of the sums that the train step returns.
+    **options: further fields of EpochOptions.
+  """
+  return epoch.compile_epoch(
+    train_step or make_step(),
+    pipeline,
+    epoch.EpochOptions(batch_size, sum_names, **options),
+  )
+
+
+def epoch_inputs(
+  compiled: epoch.CompiledEpoch, key: jax.Array
+) -> epoch.EpochInputs:
+  """Returns the inputs of an epoch over all examples."""
+  return epoch.EpochInputs(
+    examples=examples(),
+    views=fit.epoch_views(compiled, key, NUM_EXAMPLES),
+    order=compiled.shuffle(jnp.ones(NUM_EXAMPLES, bool), key),
+    num_examples=NUM_EXAMPLES,
+    key=key,
+    hyperparameters=HYPERPARAMETERS,
+  )
+
+
+def recording_augmentation(seen):
+  """Returns an augmentation whose million views are the unchanged image."""
+
+  def apply(images, views):
+    record = lambda images, views: seen.append((images, views))
+    jax.debug.callback(record, images, views)
+    return images
+
+  choose = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1_000_000))
+  return augmentation.Augmentation(1_000_000, choose, apply)
+
+
+def make_phases(epochs: int = 2, folds: int = 3) -> list[plan.Phase]:
+  """Returns fits over all examples; by default 8 epochs in 4 phases."""
+  used = np.ones(NUM_EXAMPLES, bool)
+  return plan.make_phases(used, epochs=epochs, folds=folds)
+
+
+def run_fit(
+  compiled: epoch.CompiledEpoch,
+  state: step.TrainState,
+  *,
+  source: fit.Source | None = None,
+  phases: list[plan.Phase] | None = None,
+  key: jax.Array | None = None,
+  hyperparameters=lambda epoch: HYPERPARAMETERS,
+  **options,
+):
+  """Returns the iterator of a fit.
+
+  Args:
+    compiled: the functions of an epoch.
+    state: its buffers are taken.
+    source: None for `examples`.
+    phases: None for `make_phases`.
+    key: None for `key(7)`.
+    hyperparameters: maps an epoch's index to its hyperparameters.
+    **options: further fields of FitOptions.
+  """
+  return fit.fit(
+    compiled,
+    state,
+    source or fit.Source(examples()),
+    phases or make_phases(),
+    fit.FitOptions(
+      key=jax.random.key(7) if key is None else key,
+      hyperparameters=hyperparameters,
+      **options,
+    ),
+  )
+
+
+def copy(tree):
+  """Returns a copy of a tree; a fit takes the buffers of the original."""
+  return jax.tree.map(jnp.copy, tree)
+
+
+def assert_equal(a, b) -> None:
+  """Compares two trees, array by array."""
+  jax.tree.map(np.testing.assert_array_equal, a, b)
