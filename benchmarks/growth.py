@@ -110,17 +110,19 @@ def _make_config(network: str, case: dict[str, int]):
   return config, shape
 
 
-def _make_arrays(count: int, shape: tuple[int, int, int]):
-  """Returns random images, labels and teacher logits on the device."""
+def _make_examples(count: int, shape: tuple[int, int, int]):
+  """Returns random examples with teacher logits on the device."""
   import jax.numpy as jnp
   import numpy as np
 
+  from kd_jax.training.batch import Examples
+
   rng = np.random.default_rng(0)
-  return {
-    'images': jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
-    'labels': jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
-    'teacher_logits': jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
-  }
+  return Examples(
+    jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
+    jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
+    jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
+  )
 
 
 def _peak_mib() -> float:
