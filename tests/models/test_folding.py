@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kd_jax import models
-from kd_jax.training import build
+from kd_jax.models import apply
 
 NETWORKS = {
   'basic': {},
@@ -33,7 +33,7 @@ def test_a_folded_network_is_equal_up_to_rounding(fields):
   module = models.ResNet(
     num_classes=3, blocks=(1, 2), widths=(8, 16), strides=(1, 2), **fields
   )
-  variables = build.init_variables(module, (8, 8, 3), jax.random.key(0))
+  variables = apply.init_variables(module, (8, 8, 3), jax.random.key(0))
   variables = _with_random_norms(variables)
   network, folded = models.folding.fold(module, variables)
   assert not folded['batch_stats']
@@ -48,7 +48,7 @@ def test_a_folded_network_is_equal_up_to_rounding(fields):
       folded_features[name], feature, rtol=1e-4, atol=1e-5
     )
   # Initial variables have the same structure, so a checkpoint can be restored.
-  like = build.variables_like(network, (8, 8, 3))
+  like = apply.variables_like(network, (8, 8, 3))
   assert jax.tree.structure(like) == jax.tree.structure(folded)
 
 
