@@ -53,36 +53,41 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   import jax
   import numpy as np
 
+  from kd_jax import config as config_lib
+  from kd_jax.data import Problem
   from kd_jax.runtime import host_memory
-  from kd_jax.training import build, train
+  from kd_jax.training import factory, fit, plan
 
   host_memory.keep_freed_memory()
   config, shape = _make_config(network, case)
   before_mib = _peak_mib()
-  arrays = _make_arrays(case['examples'], shape)
-  phases = train.make_phases(np.ones(case['examples'], bool), epochs=2, folds=0)
+  examples = _make_examples(case['examples'], shape)
+  phases = plan.make_phases(np.ones(case['examples'], bool), epochs=2, folds=0)
+  timetable = plan.timetable(phases, case['batch'], config.train.drop_remainder)
   seeds = case['seeds']
-  programs = build.make_programs(
-    build.row_key(
+  compiled = factory.compile_training(
+    factory.compile_key(
       config,
-      num_classes=10,
-      image_shape=shape,
-      total_steps=train.num_steps(
-        phases, case['batch'], drop_remainder=config.train.drop_remainder
-      ),
+      config_lib.student_sections(config),
+      Problem(10, shape),
+      total_steps=sum(epoch.num_steps for epoch in timetable),
       num_seeds=seeds if seeds > 1 else None,
     )
   )
   key = jax.random.key(0)
   if seeds > 1:
     key = jax.random.split(key, seeds)
-  *_, last = train.fit(
-    programs.epochs,
-    programs.init(key),
-    arrays,
+  *_, last = fit.fit(
+    compiled.epoch,
+    compiled.init(key),
+    fit.Source(examples),
     phases,
-    key=key,
-    settings=lambda epoch: build.settings(config.optim, config.distill, epoch),
+    fit.FitOptions(
+      key=key,
+      hyperparameters=lambda epoch: factory.hyperparameters(
+        config.optim, config.distill, epoch
+      ),
+    ),
   )
   return {'epoch_s': last.train_s, 'memory_mib': _peak_mib() - before_mib}
 
@@ -90,32 +95,34 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
 def _make_config(network: str, case: dict[str, int]):
   """Returns a case's config, and the images' shape [H, W, C]."""
   from configs import cifar, mnist
-  from kd_jax.training import build
+  from kd_jax import config as config_lib
 
   if network == 'h300':
     shape = (28, 28, 1)
-    config = build.close_row(mnist.get_config('h300'), 'h300')
+    config = config_lib.close_row(mnist.get_config('h300'), 'h300')
     config.student.hidden = (case['size'],)
   else:
     shape = (32, 32, 3)
     config = cifar.get_config('ideal,stride_at=stem')
-    config = build.close_row(config, 'ideal')
+    config = config_lib.close_row(config, 'ideal')
     config.student.widths = tuple(case['size'] * 2**i for i in range(4))
   config.train.batch_size = case['batch']
   return config, shape
 
 
-def _make_arrays(count: int, shape: tuple[int, int, int]):
-  """Returns random images, labels and teacher logits on the device."""
+def _make_examples(count: int, shape: tuple[int, int, int]):
+  """Returns random examples with teacher logits on the device."""
   import jax.numpy as jnp
   import numpy as np
 
+  from kd_jax.training.batch import Examples
+
   rng = np.random.default_rng(0)
-  return {
-    'images': jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
-    'labels': jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
-    'teacher_logits': jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
-  }
+  return Examples(
+    jnp.asarray(rng.integers(0, 256, (count, *shape), np.uint8)),
+    jnp.asarray(rng.integers(0, 10, count).astype(np.int32)),
+    jnp.asarray(rng.normal(size=(count, 10)).astype('f')),
+  )
 
 
 def _peak_mib() -> float:

@@ -44,7 +44,8 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   import numpy as np
 
   from kd_jax.runtime import host_memory
-  from kd_jax.training import jobs, train
+  from kd_jax.training import fit, plan
+  from kd_jax.training import job as job_lib
 
   if place == 'disk':
     # An allocation beyond the limit ends the process.
@@ -55,14 +56,14 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   outputs = _make_outputs(place, folder.parent / 'logits', count)
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
-  job = job._replace(phases=train.make_phases(used, epochs=_EPOCHS, folds=0))
-  *_, last = train.fit(
-    job.programs.epochs,
-    job.programs.init(jax.random.key(0)),
-    jobs.source(job, dataset, {'teacher_logits': outputs}),
-    job.phases,
-    key=jax.random.key(0),
-    settings=job.settings,
+  phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
+  teacher = job_lib.TeacherInputs(logits={'train': outputs})
+  *_, last = fit.fit(
+    job.compiled.epoch,
+    job.compiled.init(jax.random.key(0)),
+    job_lib.make_source(job, dataset, teacher),
+    phases,
+    fit.FitOptions(key=jax.random.key(0), hyperparameters=job.hyperparameters),
   )
   return {
     'examples_per_s': float(last.sums['count']) / last.train_s,
@@ -74,30 +75,25 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
 def _make_job(place: str, folder: pathlib.Path):
   """Returns the student's job, and the data set on disk or in memory."""
   from configs import cifar
+  from kd_jax import config as config_lib
   from kd_jax import data
-  from kd_jax.training import build, context
+  from kd_jax.training import context
+  from kd_jax.training.job import Target
 
   config = cifar.get_config('ideal,stride_at=stem')
   config.data.name = str(folder)
   config.train.epochs = _EPOCHS
-  config = build.close_row(config, 'ideal')
+  config = config_lib.close_row(config, 'ideal')
   memory_gib = 0.0 if place == 'disk' else 1000.0
-  shared = context.make(
+  shared = context.make_context(
     config,
     lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
   )
   job = context.make_job(
     config,
     shared,
-    label='student',
-    model=config.student,
-    train=config.train,
-    optim=config.optim,
-    distill=config.distill,
-    scaling=config.data.scaling,
-    seeds=(0,),
-    folder=folder.parent / place,
-    identity={},
+    config_lib.student_sections(config),
+    Target('student', (0,), folder.parent / place, {}),
   )
   return job, shared.dataset
 
@@ -116,8 +112,8 @@ def _make_outputs(place: str, folder: pathlib.Path, count: int):
 
   if place == 'memory':
     return jnp.asarray(logits(0, count))
-  return outputs_on_disk.Logits(
-    folder, {'count': count}, logits, num_examples=count, num_classes=10
+  return outputs_on_disk.OutputsOnDisk(
+    folder, {'count': count}, logits, shape=(count, 10)
   )
 
 

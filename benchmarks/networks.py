@@ -25,22 +25,22 @@ def image_shape(name: str) -> tuple[int, int, int]:
 def make_config(name: str):
   """Returns the config of the table row that trains a student."""
   from configs import cifar, mnist
-  from kd_jax.training import build
+  from kd_jax import config as config_lib
 
   if name in MLPS:
-    return build.close_row(mnist.get_config(name), name)
+    return config_lib.close_row(mnist.get_config(name), name)
   row, at_stem, _ = name.partition('_stem_2')
   config = cifar.get_config(f'{row},stride_at=stem' if at_stem else row)
-  return build.close_row(config, row)
+  return config_lib.close_row(config, row)
 
 
 def row_examples(name: str) -> int:
   """Returns the number of examples in all epochs of a student's table row."""
-  from kd_jax.training import train
+  from kd_jax.training import plan
 
   section = make_config(name).train
   used = np.ones(60_000 if name in MLPS else 50_000, bool)
-  phases = train.make_phases(used, epochs=section.epochs, folds=section.folds)
+  phases = plan.make_phases(used, epochs=section.epochs, folds=section.folds)
   return sum(phase.epochs * int(phase.subset.sum()) for phase in phases)
 
 
@@ -66,23 +66,22 @@ def training_macs(name: str) -> int:
 
 def teacher_macs(name: str) -> int:
   """Returns the forward multiply-accumulates of a student's teacher."""
-  from kd_jax.training import build
+  from kd_jax.training import networks as model_networks
 
   if name in RESNETS:
     return macs('teacher')
   model = make_config(name).teacher.model
-  return _count(build.model(model, 10), image_shape(name))
+  return _count(model_networks.make_module(model, 10), image_shape(name))
 
 
 def _count(module, shape: tuple[int, ...]) -> int:
   """Returns the forward multiply-accumulates of a module for one image."""
   import jax
 
-  from kd_jax.models import costs
-  from kd_jax.training import build
+  from kd_jax.models import apply, costs
 
-  variables = build.init_variables(module, shape, jax.random.key(0))
-  forward = lambda images: build.apply_fn(module)(
+  variables = apply.init_variables(module, shape, jax.random.key(0))
+  forward = lambda images: apply.make_apply(module)(
     variables, images, train=False, key=None
   )[0]
   return costs.count_macs(forward, jax.ShapeDtypeStruct((1, *shape), 'float32'))
@@ -126,7 +125,7 @@ def make_variables(name: str):
   """
   import jax
 
-  from kd_jax.training import build
+  from kd_jax.models import apply
 
   rng = np.random.default_rng(0)
 
@@ -134,7 +133,7 @@ def make_variables(name: str):
     is_norm = 'norm' in jax.tree_util.keystr(path)
     return rng.uniform(0.5, 1, leaf.shape).astype('f') if is_norm else leaf
 
-  variables = build.init_variables(
+  variables = apply.init_variables(
     make_module(name), image_shape(name), jax.random.key(0)
   )
   return jax.tree_util.tree_map_with_path(as_trained, variables)

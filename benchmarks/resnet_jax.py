@@ -11,8 +11,11 @@ import networks
 import resnet_systems
 from flax import linen as nn
 
-from kd_jax.models import resnet
-from kd_jax.training import build, objectives, optimizers, steps
+from kd_jax.models import apply, resnet
+from kd_jax.training import objective as objectives
+from kd_jax.training import optimizers
+from kd_jax.training import step as steps
+from kd_jax.training.batch import Batch
 
 
 def make(
@@ -38,10 +41,10 @@ def make(
   )
   module = networks.make_module(network, quantization=quantization, dtype=dtype)
   train_step = _make_train_step(module, optimizer, live=live, dtype=dtype)
-  batch = jax.tree.map(jnp.asarray, resnet_systems.make_batch())
-  batch['mask'] = jnp.ones(resnet_systems.BATCH)
+  arrays = jax.tree.map(jnp.asarray, resnet_systems.make_batch())
+  batch = Batch(**arrays, mask=jnp.ones(resnet_systems.BATCH))
   teacher_variables = networks.make_variables('teacher') if live else {}
-  args = batch, teacher_variables, jax.random.key(0), _make_settings()
+  args = batch, teacher_variables, jax.random.key(0), _make_hyperparameters()
   take_steps = (
     _in_one_program(train_step) if harness.on_gpu() else _by_calls(train_step)
   )
@@ -64,29 +67,33 @@ def make(
 def _make_train_step(
   module: nn.Module, optimizer, *, live: bool, dtype: str
 ) -> Callable:
-  """Returns (state, batch, teacher variables, key, settings) -> state, sums."""
+  """Returns a step that takes the live teacher's variables, too.
+
+  The step maps (state, batch, teacher variables, key, hyperparameters) to
+  (state, sums).
+  """
   step = steps.make_train_step(
-    build.apply_fn(module),
+    apply.make_apply(module),
     objectives.make_objective({'kl': {}}),
     optimizer,
     lambda step: 1.0,
   )
   teacher = networks.make_module('teacher', dtype=dtype)
 
-  def train_step(state, batch, teacher_variables, key, settings):
+  def train_step(state, batch, teacher_variables, key, hyperparameters):
     if live:
-      logits, _ = teacher.apply(teacher_variables, batch['images'], train=False)
-      batch = batch | {'teacher_logits': logits}
-    return step(state, batch, key, settings)
+      logits, _ = teacher.apply(teacher_variables, batch.images, train=False)
+      batch = batch._replace(teacher_logits=logits)
+    return step(state, batch, key, hyperparameters)
 
   return train_step
 
 
-def _make_settings() -> steps.Settings:
+def _make_hyperparameters() -> steps.Hyperparameters:
   """Returns the learning rate, weights and temperature of the step."""
   one = jnp.float32(1)
   temperature = jnp.float32(resnet_systems.TEMPERATURE)
-  return steps.Settings(
+  return steps.Hyperparameters(
     jnp.float32(resnet_systems.RATE),
     objectives.Weights(one, one, temperature),
   )

@@ -11,48 +11,56 @@ import numpy as np
 import student_systems
 
 from configs import mnist
-from kd_jax.training import build, train
+from kd_jax import config as config_lib
+from kd_jax.data import Problem
+from kd_jax.training import factory, fit, plan
+from kd_jax.training.batch import Examples
+from kd_jax.training.epoch import EpochInputs, EpochViews
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
   """Returns our training on stored outputs, or with a live teacher."""
-  config = build.close_row(mnist.get_config('h300'), 'h300')
+  config = config_lib.close_row(mnist.get_config('h300'), 'h300')
   images, labels, logits = student_systems.load_arrays()
   system = 'ours-live' if live else 'ours'
   used = np.arange(len(labels)) < student_systems.SYSTEMS[system][2]
-  phases = train.make_phases(used, epochs=1, folds=0)
-  programs = build.make_programs(
-    build.row_key(
+  phases = plan.make_phases(used, epochs=1, folds=0)
+  timetable = plan.timetable(phases, student_systems.BATCH, False)
+  compiled = factory.compile_training(
+    factory.compile_key(
       config,
-      num_classes=10,
-      image_shape=images.shape[1:],
-      total_steps=train.num_steps(
-        phases, student_systems.BATCH, drop_remainder=False
-      ),
-      num_seeds=None,
+      config_lib.student_sections(config),
+      Problem(10, images.shape[1:]),
+      total_steps=sum(epoch.num_steps for epoch in timetable),
       live_teacher=live,
     )
   )
-  arrays = {'images': jnp.asarray(images), 'labels': jnp.asarray(labels)}
-  if live:
-    arrays['teacher'] = _teacher_variables()
-  else:
-    arrays['teacher_logits'] = jnp.asarray(logits)
-  settings = lambda epoch: build.settings(config.optim, config.distill, epoch)
+  source = fit.Source(
+    Examples(
+      jnp.asarray(images),
+      jnp.asarray(labels),
+      None if live else jnp.asarray(logits),
+    ),
+    _teacher_variables() if live else None,
+  )
+  hyperparameters = lambda epoch: factory.hyperparameters(
+    config.optim, config.distill, epoch
+  )
   key = jax.random.key(0)
-  losses = _first_losses(programs, arrays, key, settings(0))
-  state, epochs = _initial_state(programs, key), 0
+  losses = _first_losses(compiled, source, key, hyperparameters(0))
+  state, epochs = _initial_state(compiled, key), 0
 
   def run(examples):
     nonlocal state, epochs
     assert examples == used.sum()
-    (result,) = train.fit(
-      programs.epochs,
+    (result,) = fit.fit(
+      compiled.epoch,
       state,
-      arrays,
+      source,
       phases,
-      key=jax.random.fold_in(key, epochs),
-      settings=settings,
+      fit.FitOptions(
+        key=jax.random.fold_in(key, epochs), hyperparameters=hyperparameters
+      ),
     )
     state, epochs = result.state, epochs + 1
     # The clock of `fit` leaves out only the check that it is compiled.
@@ -73,27 +81,37 @@ def _teacher_variables() -> dict[str, Any]:
   return {'params': {'conv0': convolution, 'head': head}, 'batch_stats': {}}
 
 
-def _initial_state(programs: build.Programs, key: jax.Array):
+def _initial_state(compiled: factory.CompiledTraining, key: jax.Array):
   """Returns a training state with the shared student weights."""
   w1, b1, w2, b2 = map(jnp.asarray, student_systems.make_weights())
   params = {
     'hidden0': {'kernel': w1, 'bias': b1},
     'logits': {'kernel': w2, 'bias': b2},
   }
-  return programs.init(key)._replace(params=params)
+  return compiled.init(key)._replace(params=params)
 
 
 def _first_losses(
-  programs: build.Programs, arrays: dict[str, Any], key: jax.Array, settings
+  compiled: factory.CompiledTraining,
+  source: fit.Source,
+  key: jax.Array,
+  hyperparameters,
 ) -> list[float]:
   """Returns the losses of the first steps, on examples in their order."""
-  count = len(arrays['labels'])
-  order = jnp.arange(count, dtype=jnp.int32)
-  state, losses = _initial_state(programs, key), []
+  count = len(source.examples.labels)
+  inputs = EpochInputs(
+    examples=source.examples,
+    views=EpochViews(),
+    order=jnp.arange(count, dtype=jnp.int32),
+    num_examples=count,
+    key=key,
+    hyperparameters=hyperparameters,
+    teacher_variables=source.teacher_variables,
+  )
+  state, losses = _initial_state(compiled, key), []
   for step in range(student_systems.CHECKED_STEPS):
-    state, sums = programs.epochs.run(
-      state, programs.epochs.zero_sums(), order, arrays, {}, count,
-      step, step + 1, key, settings,
-    )  # fmt: skip
+    state, sums = compiled.epoch.run_steps(
+      state, compiled.epoch.zero_sums(), inputs, step, step + 1
+    )
     losses.append(float(sums['loss'] / sums['count']))
   return losses

@@ -18,8 +18,13 @@ from ml_collections import ConfigDict
 
 import launch
 from configs import cifar, mnist
-from kd_jax.experiments import run as run_lib
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.experiments import rows
+from kd_jax.experiments import run as experiments_run
 from kd_jax.report import plots
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.training import context, factory
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -100,6 +105,18 @@ def keep_rows(config: ConfigDict, *rows: str) -> None:
       del config.rows[row]
 
 
+def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.Run:
+  """Returns the rows of a config, taught by some teacher; trains nothing."""
+  teacher = Teacher({}, {'outputs': 'digest'})
+  run_context = context.Context(dataset, data.load, factory.compile_training)
+  return rows.make_run(
+    {row: config_lib.close_row(config, row) for row in config.rows},
+    lambda transfer_set: run_context,
+    teacher,
+    pathlib.Path('run'),
+  )
+
+
 def run(
   config: ConfigDict,
   folder: pathlib.Path,
@@ -125,7 +142,7 @@ def run(
   """
   write_plots = plots.write if with_plots else lambda *_: []
   with mock.patch.object(plots, 'write', write_plots):
-    return run_lib.run_experiment(
+    return experiments_run.run_experiment(
       config,
       workdir=folder / name,
       teachers_dir=teachers or folder / 'teachers',

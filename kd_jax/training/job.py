@@ -133,7 +133,7 @@ def run_job(
   with contextlib.closing(epochs):
     for result in epochs:
       if isinstance(result, fit.Partial):
-        _save_partial(job.target.folder, result)
+        save_partial(job.target.folder, result)
         continue
       state = result.state
       test_logits = _predict(job, state, dataset.test.images)
@@ -252,7 +252,7 @@ def _resume(
   return state, done_epochs, partial
 
 
-def _save_partial(folder: pathlib.Path, partial: fit.Partial) -> None:
+def save_partial(folder: pathlib.Path, partial: fit.Partial) -> None:
   """Saves a checkpoint within an epoch; it replaces the one before."""
   saved = checkpoint.Checkpoints(folder / job_folder.PARTIAL, keep=1)
   saved.save(

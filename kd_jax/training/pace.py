@@ -12,7 +12,7 @@ from kd_jax.training import plan
 
 # How long a call of several steps should take, in seconds: long enough to hide
 # the cost of calling, short enough for a progress bar and a prompt Ctrl-C.
-_CALL_S = 1.0
+CALL_S = 1.0
 
 
 class Pace:
@@ -50,7 +50,7 @@ class Pace:
       ]
     )
     self.steps_per_call = min(
-      4 * self.steps_per_call, max(1, int(num_steps * _CALL_S / call_s))
+      4 * self.steps_per_call, max(1, int(num_steps * CALL_S / call_s))
     )
 
   def save_is_due(self) -> bool:

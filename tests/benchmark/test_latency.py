@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from configs import cifar
+from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.benchmark import latency, timing
-from kd_jax.models import costs
-from kd_jax.training import build
+from kd_jax.models import apply, costs
+from kd_jax.training import networks
 
 
 def _network(module):
-  variables = build.init_variables(module, (28, 28, 1), jax.random.key(0))
+  variables = apply.init_variables(module, (28, 28, 1), jax.random.key(0))
   parameters = costs.count_parameters(variables['params'])
   return latency.make_network(
     module, variables, scaling='unit', parameters=parameters
@@ -59,10 +60,10 @@ def test_macs_of_strides_groups_and_loops():
 
 
 def test_parameters_are_counted_as_trained_and_without_statistics(generated):
-  config = build.close_row(cifar.get_config('ideal,smoke=true'), 'ideal')
+  config = config_lib.close_row(cifar.get_config('ideal,smoke=true'), 'ideal')
   config.student.update(blocks=(1,), widths=(8,), strides=(1,))
-  module = build.model(config.student, 10)
-  variables = build.init_variables(module, (28, 28, 1), jax.random.key(0))
+  module = networks.make_module(config.student, 10)
+  variables = apply.init_variables(module, (28, 28, 1), jax.random.key(0))
   config.benchmark.update(batch_sizes=(), cold_calls=0)
   record = latency.benchmark_inference(
     config,

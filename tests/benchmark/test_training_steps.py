@@ -1,15 +1,15 @@
 """Timing of training steps; the tests assert no times."""
 
 from configs import mnist
+from kd_jax import config as config_lib
 from kd_jax.benchmark import training_steps
-from kd_jax.training import build
 
 
 def test_steps_of_rows_are_compared_with_those_of_a_reference(generated):
   config = mnist.get_config('methods')
   config.student.hidden = (8,)
   rows = {
-    name: build.close_row(config, name)
+    name: config_lib.close_row(config, name)
     for name in ('kl', 'dkd', 'hint', 'born_again')
   }
   results = training_steps.measure_against_row(

@@ -4,7 +4,7 @@ import types
 
 from ml_collections import ConfigDict
 
-from kd_jax.training import build
+from kd_jax import config as config_lib
 
 
 def close(module: types.ModuleType, arg: str) -> dict[str, ConfigDict]:
@@ -16,4 +16,4 @@ def close(module: types.ModuleType, arg: str) -> dict[str, ConfigDict]:
   """
   config = module.get_config(arg)
   config.lock()
-  return {name: build.close_row(config, name) for name in config.rows}
+  return {name: config_lib.close_row(config, name) for name in config.rows}

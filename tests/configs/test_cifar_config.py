@@ -13,9 +13,11 @@ from configs import (
   cifar_teachers,
   method_comparison,
 )
-from kd_jax import methods, validation
+from kd_jax import config as config_lib
+from kd_jax import data, methods
 from kd_jax.runtime import errors
-from kd_jax.training import build
+from kd_jax.training import factory
+from kd_jax.validation import field_checks, traced_checks
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -54,7 +56,7 @@ def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
     'resnet18': 0,
   }.get(recipe, 1)
   for row in rows.values() or (config,):
-    validation.validate(row)
+    field_checks.check_fields(row)
     assert None not in jax.tree.leaves(
       row.to_dict(), is_leaf=lambda leaf: leaf is None
     )
@@ -89,7 +91,11 @@ def test_the_readings_of_table_2_set_the_right_fields():
     'weight_decay': 5e-4,
   }
   weights = [
-    float(build.settings(coded.optim, coded.distill, epoch).weights.kd_weight)
+    float(
+      factory.hyperparameters(
+        coded.optim, coded.distill, epoch
+      ).weights.kd_weight
+    )
     for epoch in range(10)
   ]
   assert weights == pytest.approx([0.1 * epoch for epoch in range(10)])
@@ -159,7 +165,7 @@ def test_sizes_are_the_ideal_student_on_parts_of_each_class():
   }  # fmt: skip
   config = cifar.get_config('sizes')
   config.seeds = 2
-  assert {build.close_row(config, row).seeds for row in config.rows} == {2}
+  assert {config_lib.close_row(config, row).seeds for row in config.rows} == {2}
   # A smoke run has too few images for larger subsets.
   subsets = {
     c.train.subset for c in recipe_rows.close(cifar, 'sizes,smoke').values()
@@ -168,7 +174,7 @@ def test_sizes_are_the_ideal_student_on_parts_of_each_class():
 
 
 def test_methods_of_features_learn_from_a_teacher_with_weights():
-  for arg, shipped in (
+  for arg, pretrained in (
     ('ideal,method=quantized', 'teachers/cifar10-resnet18'),
     ('ideal,method=kl+hint', 'teachers/cifar10-resnet18'),
     ('ideal,method=dkd', cifar_teachers.TEACHER),
@@ -178,9 +184,9 @@ def test_methods_of_features_learn_from_a_teacher_with_weights():
     ),
   ):
     row = next(iter(recipe_rows.close(cifar, arg).values()))
-    assert row.teacher.shipped == shipped
-    validation.validate(row)
-    validation.check_methods(row, 10, (32, 32, 3))
+    assert row.teacher.pretrained == pretrained
+    field_checks.check_fields(row)
+    traced_checks.check_methods(row, data.Problem(10, (32, 32, 3)))
 
 
 def test_ideal_best_learns_from_the_teacher_that_resnet18_exports():

@@ -6,9 +6,10 @@ import pathlib
 import pytest
 
 from configs import cifar, cifar_methods, mnist
-from kd_jax import methods, validation
-from kd_jax.report import report
-from kd_jax.training import build
+from kd_jax import config as config_lib
+from kd_jax import methods
+from kd_jax.report import study_tables
+from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 RESULTS = pathlib.Path(__file__).parents[2] / 'results'
@@ -16,13 +17,13 @@ RESULTS = pathlib.Path(__file__).parents[2] / 'results'
 
 def test_the_argument_method_sets_the_method_of_all_rows():
   row = recipe_rows.close(mnist, 'h300,method=dkd+rkd')['h300']
-  validation.validate(row)
-  options = build.method_options(row.distill)
+  field_checks.check_fields(row)
+  options = config_lib.method_options(row.distill)
   assert options['dkd'] == {'weight': 1.0, 'alpha': 1.0, 'beta': 8.0}
   assert set(options) == {'dkd', 'rkd'}
   assert row.name == 'mnist-h300-as_coded-dkd+rkd'
   no_kd = recipe_rows.close(cifar, 'table2,method=dkd')['ideal_no_kd']
-  assert build.method_options(no_kd.distill) == {}
+  assert config_lib.method_options(no_kd.distill) == {}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_the_weights_of_methods_are_the_best_of_the_grid(recipes, weights):
   if path is None:
     assert weights == {}
     return
-  chosen = report.best_weights(json.loads(path.read_text()))
+  chosen = study_tables.best_weights(json.loads(path.read_text()))
   assert chosen == weights
   config = recipes.get_config('methods')
   assert set(config.rows) >= chosen.keys()
@@ -50,7 +51,7 @@ def test_a_grid_has_each_method_at_each_weight_on_held_out_images():
   for recipes in (mnist, cifar):
     config = recipes.get_config('methods_grid')
     assert config.data.holdout_examples >= 5000
-    row = build.close_row(config, 'dkd_30')
+    row = config_lib.close_row(config, 'dkd_30')
     assert row.distill.method == 'dkd'
     default = methods.METHODS['dkd'].weight
     assert row.distill.dkd.weight == pytest.approx(0.3 * default)

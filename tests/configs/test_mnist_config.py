@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from configs import mnist
-from kd_jax import validation
+from kd_jax import config as config_lib
+from kd_jax import data
 from kd_jax.runtime import errors
-from kd_jax.training import build, train
+from kd_jax.training import factory, plan
+from kd_jax.training.batch import Examples
+from kd_jax.training.epoch import EpochInputs, EpochViews
+from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -30,7 +34,7 @@ def test_every_mnist_recipe_and_argument_is_valid(recipe, argument):
   config = mnist.get_config(recipe + argument)
   json.dumps(config.to_dict())
   for row in recipe_rows.close(mnist, recipe + argument).values():
-    validation.validate(row)
+    field_checks.check_fields(row)
     assert None not in jax.tree.leaves(
       row.to_dict(), is_leaf=lambda leaf: leaf is None
     )
@@ -55,33 +59,38 @@ def test_a_row_of_table_1_equals_the_recipe_of_its_name(row, protocol):
 @pytest.mark.parametrize('row', ('h50', 'h300_b16', 'h600_hard'))
 def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
   config = recipe_rows.close(mnist, f'table1,protocol={protocol}')[row]
-  phases = train.make_phases(
+  phases = plan.make_phases(
     np.ones(60_000, bool), epochs=config.train.epochs, folds=config.train.folds
   )
-  key = build.row_key(
-    config,
-    num_classes=10,
-    image_shape=(28, 28, 1),
-    total_steps=train.num_steps(
-      phases, config.train.batch_size, drop_remainder=False
-    ),
-    num_seeds=None,
+  timetable = plan.timetable(phases, config.train.batch_size, False)
+  compiled = factory.compile_training(
+    factory.compile_key(
+      config,
+      config_lib.student_sections(config),
+      data.Problem(10, (28, 28, 1)),
+      total_steps=sum(epoch.num_steps for epoch in timetable),
+    )
   )
-  programs = build.make_programs(key)
-  arrays = {
-    'images': jnp.zeros((100, 28, 28, 1), jnp.uint8),
-    'labels': jnp.zeros(100, jnp.int32),
-    'teacher_logits': jnp.zeros((100, 10)),
-  }
+  examples = Examples(
+    jnp.zeros((100, 28, 28, 1), jnp.uint8),
+    jnp.zeros(100, jnp.int32),
+    jnp.zeros((100, 10)),
+  )
 
   def first_step():
     key = jax.random.key(0)
-    state = programs.init(key)
-    order = programs.epochs.order(jnp.ones(100, bool), key)
-    return programs.epochs.run(
-      state, programs.epochs.zero_sums(), order, arrays, {}, 100, 0, 1, key,
-      build.settings(config.optim, config.distill, 0),
-    )  # fmt: skip
+    state = compiled.init(key)
+    inputs = EpochInputs(
+      examples=examples,
+      views=EpochViews(),
+      order=compiled.epoch.shuffle(jnp.ones(100, bool), key),
+      num_examples=100,
+      key=key,
+      hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
+    )
+    return compiled.epoch.run_steps(
+      state, compiled.epoch.zero_sums(), inputs, 0, 1
+    )
 
   state, sums = jax.eval_shape(first_step)
   assert state.step.shape == ()
@@ -133,7 +142,7 @@ def test_an_override_of_a_table_holds_for_all_rows():
   config = mnist.get_config('table1')
   assert config.train.batch_size is None
   config.train.batch_size = 128
-  closed = [build.close_row(config, row) for row in config.rows]
+  closed = [config_lib.close_row(config, row) for row in config.rows]
   assert {row.train.batch_size for row in closed} == {128}
   assert {row.train.epochs for row in closed} == {2, 3, 5}
 

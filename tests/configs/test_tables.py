@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from configs import base, tables
-from kd_jax.training import build
+from kd_jax import config as config_lib
 
 
 def test_tables_keep_the_order_of_their_rows():
@@ -13,6 +13,6 @@ def test_tables_keep_the_order_of_their_rows():
     {'z': {'student.hidden': (1,)}, 'a': {}, 'm': {'student.temperature': 2.0}},
   )
   assert [*table.rows] == ['z', 'a', 'm']
-  closed = {row: build.close_row(table, row).student for row in table.rows}
+  closed = {row: config_lib.close_row(table, row).student for row in table.rows}
   assert closed['z'].hidden == (1,) and closed['a'].hidden == (3,)
   assert closed['m'].temperature == 2 and closed['z'].temperature == 1

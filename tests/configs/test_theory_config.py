@@ -6,10 +6,10 @@ import pytest
 
 from configs import base
 from configs import theory as recipes
-from kd_jax import validation
+from kd_jax import config as config_lib
 from kd_jax.runtime import errors
 from kd_jax.theory import run_theory
-from kd_jax.training import build
+from kd_jax.validation import field_checks
 
 
 def test_every_recipe_is_an_experiment_or_trains_students():
@@ -21,12 +21,12 @@ def test_every_recipe_is_an_experiment_or_trains_students():
         assert config.experiment in run_theory.EXPERIMENTS
         continue
       for row in config.rows:
-        validation.validate(build.close_row(config, row))
+        field_checks.check_fields(config_lib.close_row(config, row))
 
 
 def test_hintons_students_differ_in_size_temperature_and_teacher():
   config = recipes.get_config('hinton,seeds=5')
-  rows = {name: build.close_row(config, name) for name in config.rows}
+  rows = {name: config_lib.close_row(config, name) for name in config.rows}
   assert config.seeds == 5 and len(rows) == 12
   assert rows['hard_800'].distill.kd_weight == 0
   assert rows['soft_800'].distill.kd_weight == 1
@@ -39,7 +39,7 @@ def test_hintons_students_differ_in_size_temperature_and_teacher():
 
 def test_students_without_some_classes_have_a_control_and_a_bias():
   config = recipes.get_config('missing_digit')
-  rows = {name: build.close_row(config, name) for name in config.rows}
+  rows = {name: config_lib.close_row(config, name) for name in config.rows}
   assert len(rows) == 9
   for name, row in rows.items():
     assert row.train.holdout_fraction == 1 / 6
@@ -55,7 +55,7 @@ def test_students_without_some_classes_have_a_control_and_a_bias():
 
 def test_students_of_random_data_differ_in_images_teacher_and_weights():
   config = recipes.get_config('random_data,seeds=3')
-  rows = {name: build.close_row(config, name) for name in config.rows}
+  rows = {name: config_lib.close_row(config, name) for name in config.rows}
   images = {
     row.train.transfer_set: row.teacher.class_shift for row in rows.values()
   }
@@ -78,9 +78,9 @@ def test_hintons_soft_targets_can_come_from_another_teacher():
   assert config.name == 'theory-hinton-teacher_epochs_20'
   assert config.teacher.pretrained == '' and config.teacher.train.epochs == 20
   assert list(config.rows) == ['soft_800']
-  row = build.close_row(config, 'soft_800')
-  validation.validate(row)
-  usual = build.close_row(recipes.get_config('hinton'), 'soft_800')
+  row = config_lib.close_row(config, 'soft_800')
+  field_checks.check_fields(row)
+  usual = config_lib.close_row(recipes.get_config('hinton'), 'soft_800')
   assert (row.student, row.train) == (usual.student, usual.train)
   with pytest.raises(base.ConfigError, match='teacher_epochs=9 is for'):
     recipes.get_config('missing_digit,teacher_epochs=9')
@@ -88,7 +88,7 @@ def test_hintons_soft_targets_can_come_from_another_teacher():
 
 def test_hintons_pair_can_train_for_longer():
   config = recipes.get_config('hinton,epochs=80')
-  rows = {name: build.close_row(config, name) for name in config.rows}
+  rows = {name: config_lib.close_row(config, name) for name in config.rows}
   assert {name: row.train.epochs for name, row in rows.items()} == {
     'hard_800': 80,
     'soft_800': 80,

@@ -3,8 +3,8 @@
 import pytest
 
 from configs import cifar, mnist
-from kd_jax import validation
 from kd_jax.runtime import errors
+from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 
@@ -52,11 +52,11 @@ from tests.configs import recipe_rows
 )
 def test_a_value_out_of_range_is_named_with_its_field(field, value):
   config = recipe_rows.close(mnist, 'h300')['h300']
-  validation.validate(config)
+  field_checks.check_fields(config)
   config.update_from_flattened_dict({field: value})
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
-    validation.validate(config)
+    field_checks.check_fields(config)
 
 
 @pytest.mark.parametrize(
@@ -78,21 +78,21 @@ def test_a_value_out_of_range_is_named_with_its_field(field, value):
 )
 def test_a_value_out_of_range_of_a_resnet_is_named(field, value):
   config = recipe_rows.close(cifar, 'ideal')['ideal']
-  validation.validate(config)
+  field_checks.check_fields(config)
   config.update_from_flattened_dict({field: value})
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
-    validation.validate(config)
+    field_checks.check_fields(config)
 
 
 def test_an_untrained_classifier_is_refused():
   row = recipe_rows.close(mnist, 'h300,method=rkd')['h300']
   with pytest.raises(errors.UserError, match='ce_weight.*the last layer'):
-    validation.validate(row)
+    field_checks.check_fields(row)
 
 
 def test_a_loss_without_terms_is_refused():
   config = recipe_rows.close(mnist, 'h300')['h300']
   config.distill.kd_weight = 0.0
   with pytest.raises(errors.UserError, match='nothing would be learned'):
-    validation.validate(config)
+    field_checks.check_fields(config)

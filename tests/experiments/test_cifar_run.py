@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from configs import cifar, cifar_teachers
 from kd_jax import data
-from kd_jax.experiments import experiment
+from kd_jax.data import selection
+from kd_jax.models import apply
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.teachers import teachers
-from kd_jax.training import build, context, jobs
+from kd_jax.training import checkpoint, networks
 from tests import helpers
 
 
@@ -113,7 +113,7 @@ def test_views_are_computed_once_for_all_networks(folder):
 
 def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
   config = _config_on_shipped(folder)
-  save, saved = jobs.checkpoint.Checkpoints.save, []
+  save, saved = checkpoint.Checkpoints.save, []
 
   def die_after_an_epoch(self, step, state):
     save(self, step, state)
@@ -121,7 +121,7 @@ def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
     if len(saved) == 1:
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(jobs.checkpoint.Checkpoints, 'save', die_after_an_epoch)
+  monkeypatch.setattr(checkpoint.Checkpoints, 'save', die_after_an_epoch)
   with pytest.raises(KeyboardInterrupt):
     helpers.run(config, folder, 'killed')
   resumed = helpers.run(config, folder, 'killed')
@@ -133,16 +133,8 @@ def _same_training(recipe):
   """Returns, for each row of a recipe, the first row with the same training."""
   config = cifar.get_config(recipe)
   config.lock()
-  dataset = data.load('generated_rgb')
-  teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
-  return experiment._same_as(
-    {
-      row: experiment._row_identity(
-        build.close_row(config, row), dataset, teacher, {}
-      )
-      for row in config.rows
-    }
-  )
+  run = helpers.make_rows(config, data.load('generated_rgb'))
+  return {row.name: row.trained_as for row in run.rows.values()}
 
 
 def test_rows_that_are_one_training_are_found():
@@ -204,14 +196,15 @@ def test_rows_of_a_table_differ_as_they_say(folder):
 def test_held_out_examples_take_the_place_of_the_test_split():
   fields = {'data.train_examples': 0, 'data.test_examples': 0}
   config = _config('teacher', fields)
-  whole = context.load_data(config)
+  dataset = data.load(config.data.name)
+  whole = selection.select(dataset, config.data)
   config.data.holdout_examples = 400
-  held = context.load_data(config)
+  held = selection.select(dataset, config.data)
   np.testing.assert_array_equal(held.train.labels, whole.train.labels[:1600])
   np.testing.assert_array_equal(held.test.images, whole.train.images[1600:])
   config.data.holdout_examples = 2000
-  with pytest.raises(errors.UserError, match='generated_rgb has 2000 in all'):
-    context.load_data(config)
+  with pytest.raises(errors.UserError, match='generated_rgb has 2000 training'):
+    selection.select(dataset, config.data)
 
 
 @pytest.mark.parametrize(
@@ -251,11 +244,13 @@ def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
 def test_predictions_do_not_depend_on_where_a_batch_ends():
   """Predictions use the running averages, not the batch's statistics."""
   config = _config()
-  module = build.model(config.student, 10)
-  variables = build.init_variables(module, (32, 32, 3), jax.random.key(0))
+  module = networks.make_module(config.student, 10)
+  variables = apply.init_variables(module, (32, 32, 3), jax.random.key(0))
   images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
   logits = [
-    build.predict_fn(config.student, 10, 'symmetric', size)(variables, images)
+    networks.predict_fn(config.student, 10, 'symmetric', size)(
+      variables, images
+    )
     for size in (7, 3)
   ]
   np.testing.assert_allclose(*logits, atol=1e-5)
@@ -330,7 +325,9 @@ def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
     logits[seed] = np.load(path / 'test.npy')
     # The stored logits have the accuracy that the record states.
     accuracy = students['assistant'][seed]['test']['accuracy']
-    labels = context.load_data(config).test.labels
+    labels = selection.select(
+      data.load(config.data.name), config.data
+    ).test.labels
     assert (logits[seed].argmax(1) == labels).mean() == pytest.approx(accuracy)
   assert (logits[0] != logits[1]).any()
   weights = {s['weights'] for rows in students.values() for s in rows}

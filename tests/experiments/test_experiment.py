@@ -2,11 +2,11 @@
 
 import shutil
 
+import jax
 import pytest
 
-from kd_jax.experiments import experiment
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.training import jobs
+from kd_jax.training import job_folder
 from tests import helpers
 
 # Measured with jax 0.10 on an x86-64 CPU; other processors and versions need
@@ -120,7 +120,7 @@ def test_nothing_is_left_to_do_where_seeds_train_as_one_program(
 ):
   """On a GPU, one program trains all seeds that are missing; here none is."""
   before = files.read_json(folder / 'run' / 'run.json')['students']
-  monkeypatch.setattr(experiment.jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert _run(folder)['students'] == before
 
 
@@ -150,7 +150,7 @@ def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
   files.write_json(identity, content)
   with caplog.at_level('WARNING'):
     _run(folder)
-  assert 'is done again: identity.teacher_outputs' in caplog.text
+  assert 'is trained again: identity.teacher_outputs' in caplog.text
   assert files.read_json(identity)['teacher_outputs'] != 'of another teacher'
 
 
@@ -162,7 +162,7 @@ def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
     return [student['weights'] for student in record['students']], lines
 
   expected, _ = run('whole')
-  finish, finished = jobs.finish, []
+  finish, finished = job_folder.finish, []
 
   def finish_one(trained, *args):
     if finished:
@@ -170,7 +170,7 @@ def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
     finished.append(finish(trained, *args))
 
   with monkeypatch.context() as patch:
-    patch.setattr(jobs, 'finish', finish_one)
+    patch.setattr(job_folder, 'finish', finish_one)
     with pytest.raises(KeyboardInterrupt):
       run('stopped')
   lines = (tmp_path / 'stopped' / 'metrics.jsonl').read_text()

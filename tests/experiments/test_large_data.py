@@ -10,7 +10,7 @@ import pytest
 
 from kd_jax.runtime import errors, run_records
 from kd_jax.teachers import outputs_on_disk
-from kd_jax.training import checkpoint, jobs, train
+from kd_jax.training import checkpoint, job, pace
 from tests import helpers, large_toy
 
 
@@ -89,7 +89,9 @@ def test_augmented_images_on_disk_have_a_live_teacher(tmp_path, data_dir):
 def test_a_transfer_set_instead_of_images_on_disk_is_refused(
   tmp_path, data_dir
 ):
-  with pytest.raises(errors.UserError, match='left on disk, and not replaced'):
+  with pytest.raises(
+    errors.UserError, match='stay on disk and cannot be replaced'
+  ):
     _run(tmp_path, data_dir, 0.0, **{'train.transfer_set': 'noise'})
 
 
@@ -102,22 +104,22 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
   tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = _run(tmp_path / 'whole', data_dir, memory_gib)
-  save, saved = jobs._save_partial, []
+  save, saved = job.save_partial, []
 
-  def stop(job, partial):
-    save(job, partial)
+  def stop(folder, partial):
+    save(folder, partial)
     saved.append((partial.epoch, partial.step))
     if (partial.epoch, partial.step) == (1, 2):
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(jobs, 'PARTIAL_EVERY_S', 0.0)
-  monkeypatch.setattr(train, '_CALL_S', 0.0)  # One step a call.
-  monkeypatch.setattr(jobs, '_save_partial', stop)
+  monkeypatch.setattr(job, 'PARTIAL_EVERY_S', 0.0)
+  monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
+  monkeypatch.setattr(job, 'save_partial', stop)
   if not epochs_saved:  # As if a save took longer than an epoch.
     monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
-  monkeypatch.setattr(jobs, '_save_partial', save)
+  monkeypatch.setattr(job, 'save_partial', save)
   epoch, step = saved[-1]
   # With several processes, Orbax needs the checkpoint's number in 32 bits.
   (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')
@@ -143,13 +145,8 @@ def _open(folder, calls, logits=LOGITS, fingerprint=0):
     calls.append((start, stop))
     return logits[start:stop]
 
-  return outputs_on_disk.Logits(
-    folder,
-    {'of': fingerprint},
-    compute,
-    num_examples=len(logits),
-    num_classes=3,
-    shard=256,
+  return outputs_on_disk.OutputsOnDisk(
+    folder, {'of': fingerprint}, compute, shape=logits.shape, shard=256
   )
 
 
@@ -184,11 +181,10 @@ def test_a_stopped_store_resumes_with_the_next_shard(tmp_path):
     return LOGITS[start:stop]
 
   open_store = functools.partial(
-    outputs_on_disk.Logits,
+    outputs_on_disk.OutputsOnDisk,
     tmp_path / 'x',
     {'of': 0},
-    num_examples=1000,
-    num_classes=3,
+    shape=(1000, 3),
     shard=256,
   )
   with pytest.raises(KeyboardInterrupt):

@@ -11,10 +11,12 @@ from ml_collections import config_flags
 
 import launch
 from configs import cifar, mnist, theory
-from kd_jax import data, methods, models, validation
+from kd_jax import config as config_lib
+from kd_jax import data, methods, models
 from kd_jax.data import augmentation, preprocessing
 from kd_jax.runtime import errors
-from kd_jax.training import build, optimizers
+from kd_jax.training import optimizers
+from kd_jax.validation import field_checks
 from tests import helpers
 
 pytestmark = [
@@ -66,11 +68,11 @@ def _why_not(argv):
     config = _config(argv)
     if config is None or 'experiment' in config:
       return ''
-    config = build.with_own_teacher(config)
-    for row in [build.close_row(config, row) for row in config.rows]:
-      validation.validate(row)
+    config = config_lib.with_user_teacher(config)
+    for row in [config_lib.close_row(config, row) for row in config.rows]:
+      field_checks.check_fields(row)
     if not config.rows:
-      validation.validate(config)
+      field_checks.check_fields(config)
   except flags.Error as error:  # absl prints these in one line.
     return f'error: {error}'
   except errors.UserError as error:

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from configs import tables, theory
-from kd_jax import data, validation
-from kd_jax.experiments import experiment
+from kd_jax import config as config_lib
+from kd_jax import data
 from kd_jax.report import accuracy_plots, plots, study_tables
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.teachers import teachers
-from kd_jax.training import build
+from kd_jax.validation import field_checks
 from tests import helpers
 
 EPOCHS = 15
@@ -159,7 +158,7 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
   rows = {row: ROWS[row] for row in ('kd', 'noise_kd')}
   config = _config(rows)
   config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
-  assert not build.close_row(config, 'kd').teacher.retrain
+  assert not config_lib.close_row(config, 'kd').teacher.retrain
   with_shipped = helpers.run(config, tmp_path)
   for split in ('train', 'test'):
     assert with_shipped['teacher'][split] == record['teacher'][split]
@@ -196,7 +195,7 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
 def test_mistakes_are_named_before_any_work(fields, message):
   config = _config({'row': fields})
   with pytest.raises(errors.UserError, match=message):
-    validation.validate(build.close_row(config, 'row'))
+    field_checks.check_fields(config_lib.close_row(config, 'row'))
 
 
 def test_a_line_of_a_plot_joins_rows_that_differ_in_one_field(folder):
@@ -209,11 +208,5 @@ def test_a_line_of_a_plot_joins_rows_that_differ_in_one_field(folder):
 
 def test_rows_that_differ_only_in_their_bias_have_a_record_each():
   config = _config({'without': {}, 'with': {'eval.bias_classes': (3,)}})
-  teacher = teachers.Teacher({}, None, {'outputs': 'digest'}, {}, [])
-  identities = {
-    row: experiment._row_identity(
-      build.close_row(config, row), data.load('generated'), teacher, {}
-    )
-    for row in config.rows
-  }
-  assert experiment._same_as(identities)['with'] == 'with'
+  run = helpers.make_rows(config, data.load('generated'))
+  assert run.rows['with'].trained_as == 'with'

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from configs import common, mnist
-from kd_jax.experiments import experiment
+from configs import mnist, tables
+from kd_jax.experiments.run import run_experiment
 from kd_jax.export import artifact, onnx
 
 ROOT = pathlib.Path(artifact.__file__).parents[2]
@@ -27,8 +27,8 @@ def _run(tmp_path_factory):
     'h50': {},
     'int8': {'student.hidden': (20,), 'student.quantization': 'int8'},
   }
-  config = common.table(config, rows)
-  experiment.run(config, workdir=folder / 'run', teachers_dir=folder)
+  config = tables.make_table(config, rows)
+  run_experiment(config, workdir=folder / 'run', teachers_dir=folder)
   return folder / 'run'
 
 

@@ -5,9 +5,11 @@ import numpy as np
 import onnx as onnx_lib
 from ml_collections import ConfigDict
 
+from kd_jax import data
 from kd_jax.data import preprocessing
 from kd_jax.export import forward, onnx
-from kd_jax.training import build
+from kd_jax.models import apply
+from kd_jax.training import networks
 
 # The smallest network with all forms of convolution that a CPU uses.
 RESNET = dict(
@@ -20,14 +22,16 @@ IMAGE_SHAPE = (8, 8, 3)
 
 def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
   model = ConfigDict(RESNET)
-  module = build.model(model, 10)
-  variables = build.init_variables(module, IMAGE_SHAPE, jax.random.key(0))
+  module = networks.make_module(model, 10)
+  variables = apply.init_variables(module, IMAGE_SHAPE, jax.random.key(0))
   variables['batch_stats'] = jax.tree.map(
     lambda leaf: leaf - 0.1, variables['batch_stats']
   )
   unit = preprocessing.SCALINGS['unit']
   as_trained = jax.jit(forward.make_forward(module, variables, unit))
-  network, variables = build.deploy(model, 10, IMAGE_SHAPE, variables)
+  network, variables = networks.deploy(
+    model, data.Problem(10, IMAGE_SHAPE), variables
+  )
   forward_fn = forward.make_forward(network, variables, unit)
   exported = jax.export.deserialize(
     bytearray(forward.serialize(forward_fn, IMAGE_SHAPE))

@@ -9,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from kd_jax import config as config_lib
+from kd_jax import data
 from kd_jax.runtime import errors, files, mesh, run_records
-from kd_jax.training import build, jobs
+from kd_jax.training import job_folder, networks
 from tests import helpers, mesh_runs
 
 
@@ -69,11 +71,13 @@ def _end(folder, name, seed):
   """Returns the variables of a run's student, and its test errors."""
   config = mesh_runs.RUNS[name]()
   ((row, _),) = config.rows.items()
-  model = build.model(build.close_row(config, row).student, 10)
   shape = (32, 32, 3) if name == 'resnet' else (28, 28, 1)
+  like = networks.variables_like(
+    config_lib.close_row(config, row).student, data.Problem(10, shape)
+  )
   student = folder / f'{name}/students/{row}/seed-{seed}'
   record = files.read_json(student / 'result.json')
-  variables = jobs.restore(student, model, np.zeros((1, *shape), 'u1'))
+  variables = job_folder.restore(student, like)
   return variables, record['test']['errors']
 
 

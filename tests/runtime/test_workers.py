@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from configs import common
-from kd_jax.experiments import experiment
+from configs import tables
+from kd_jax.experiments import students as students_lib
 from kd_jax.runtime import errors, files, workers
 from tests import helpers
 
@@ -132,7 +132,7 @@ def test_no_worker_outlives_the_command(tmp_path):
 
 
 def _config():
-  return common.table(
+  return tables.make_table(
     helpers.tiny_mnist(),
     {
       'first': {'teacher.rows': ('teacher',)},
@@ -166,7 +166,7 @@ def test_a_worker_skips_students_that_another_worker_trains(
     other.close()
 
   clock = types.SimpleNamespace(sleep=other_is_gone)
-  monkeypatch.setattr(experiment, 'time', clock)
+  monkeypatch.setattr(students_lib, 'time', clock)
   run()
   assert seen == [{'apart'}]
   assert trained() == {'first', 'taught_by_it', 'apart'}

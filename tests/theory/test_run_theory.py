@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import theory as recipes
-from kd_jax.report import report
+from kd_jax.report import tables
 from kd_jax.runtime import errors, files
 from kd_jax.theory import run_theory
 
@@ -14,7 +14,7 @@ from kd_jax.theory import run_theory
 def test_results_are_json_and_the_report_shows_all_tables(experiment, request):
   results = request.getfixturevalue(f'{experiment}_results')
   json.dumps(results)
-  text = report.results_tables({'results': results})
+  text = tables.theory_tables({'results': results})
   for title in results['tables']:
     assert f'{title}:' in text
   for curve in results['curves'].values():
