@@ -11,48 +11,57 @@ from method_calls import PIXEL_RANGE, linear, make_images, worst_images
 
 from configs import base
 from kd_jax import losses, models
+from kd_jax.data import Problem
 from kd_jax.methods import adversarial
-from kd_jax.training import build, objectives, optimizers, steps
+from kd_jax.models import apply
+from kd_jax.training import factory, networks, optimizers, step
+from kd_jax.training import objective as objectives
+from kd_jax.training.batch import Batch
 
 
 def _step(method, options=None):
   """Returns a compiled step of one method, its first state and a batch."""
   section = base.mlp((16,))
-  module = build.model(section, 4)
-  task = build.task(section, section, 'unit', 4, (3, 3, 1))
-  objective = objectives.make_objective({method: options or {}}, task=task)
+  problem = Problem(4, (3, 3, 1))
+  module = networks.make_module(section, 4)
+  objective = objectives.make_objective(
+    {method: options or {}},
+    context=factory.method_context(section, section, 'unit', problem),
+  )
   optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.0, nesterov=False, weight_decay=0.0
   )
-  variables = build.init_variables(module, (3, 3, 1), jax.random.key(0))
-  state = steps.init_state(
+  variables = apply.init_variables(
+    module, problem.image_shape, jax.random.key(0)
+  )
+  state = step.init_state(
     variables, optimizer, objective.init(jax.random.key(1))
   )
-  step = steps.make_train_step(
-    build.apply_fn(module), objective, optimizer, lambda step: 1.0
+  train_step = step.make_train_step(
+    apply.make_apply(module), objective, optimizer, lambda i: 1.0
   )
   images, labels, _ = make_images(batch=8)
   rng = np.random.default_rng(1)
-  batch = {
-    'images': images,
-    'labels': labels,
-    'mask': jnp.ones(8),
-    'teacher_logits': jnp.asarray(rng.normal(size=(8, 4)), 'float32'),
-    'teacher_features': {
+  batch = Batch(
+    images=images,
+    labels=labels,
+    mask=jnp.ones(8),
+    teacher_logits=jnp.asarray(rng.normal(size=(8, 4)), 'float32'),
+    teacher_features={
       'hidden0': jnp.asarray(rng.uniform(size=(8, 16)), 'float32')
     },
-  }
-  return jax.jit(step), state, batch
+  )
+  return jax.jit(train_step), state, batch
 
 
-def _settings(rate, **options):
-  return steps.Settings(rate, objectives.Weights(0.0, 1.0, 2.0, options))
+def _hyperparameters(rate, **options):
+  return step.Hyperparameters(rate, objectives.Weights(0.0, 1.0, 2.0, options))
 
 
-def _run(step, state, batch, settings, count=60):
+def _run(train_step, state, batch, hyperparameters, count=60):
   """Returns the state after some steps, and the means of the last step."""
   for _ in range(count):
-    state, sums = step(state, batch, jax.random.key(0), settings)
+    state, sums = train_step(state, batch, jax.random.key(0), hyperparameters)
   return state, {name: value / 8 for name, value in sums.items()}
 
 
@@ -61,23 +70,27 @@ def _run(step, state, batch, settings, count=60):
   [('adversarial_logits', {}), ('adversarial_features', {'doubt': 0.0})],
 )
 def test_the_discriminator_and_the_student_both_learn(method, options):
-  step, state, batch = _step(method)
-  run = functools.partial(_run, step, batch=batch)
+  train_step, state, batch = _step(method)
+  run = functools.partial(_run, train_step, batch=batch)
 
   # With a constant student, the discriminator learns to tell the two apart.
-  still, sums = run(state, settings=_settings(0.0, **{method: options}))
+  still, sums = run(
+    state, hyperparameters=_hyperparameters(0.0, **{method: options})
+  )
   assert sums[f'{method}_discriminator'] < 0.5 * 2 * np.log(2)
   jax.tree.map(np.testing.assert_array_equal, state.params, still.params)
   # With a constant discriminator, the student learns to pass for the teacher.
   frozen = objectives.Weights(
     0.0, 1.0, 2.0, {method: {'weight': 1.0, 'discriminator_rate': 0.0}}
   )
-  frozen = steps.Settings(0.05, frozen)
-  after, sums = run(still, settings=frozen, count=30)
+  frozen = step.Hyperparameters(0.05, frozen)
+  after, sums = run(still, hyperparameters=frozen, count=30)
   jax.tree.map(
-    np.testing.assert_array_equal, still.learned.rivals, after.learned.rivals
+    np.testing.assert_array_equal,
+    still.method_params.discriminators,
+    after.method_params.discriminators,
   )
-  _, first = run(still, settings=frozen, count=1)
+  _, first = run(still, hyperparameters=frozen, count=1)
   assert sums[method] < first[method]
 
 
@@ -85,21 +98,21 @@ def test_the_discriminator_and_the_student_both_learn(method, options):
   'method', ['adversarial_logits', 'adversarial_features']
 )
 def test_a_step_updates_the_discriminator_before_the_student(method):
-  step, state, batch = _step(method)
-  run = functools.partial(_run, step, batch=batch, count=1)
-  rates = lambda student, discriminator: steps.Settings(
+  train_step, state, batch = _step(method)
+  run = functools.partial(_run, train_step, batch=batch, count=1)
+  rates = lambda student, discriminator: step.Hyperparameters(
     student,
     objectives.Weights(
       0.0, 1.0, 2.0, {method: {'discriminator_rate': discriminator}}
     ),
   )
-  both, _ = run(state, settings=rates(0.1, 0.05))
-  first, _ = run(state, settings=rates(0.0, 0.05))
-  after, _ = run(first, settings=rates(0.1, 0.0))
+  both, _ = run(state, hyperparameters=rates(0.1, 0.05))
+  first, _ = run(state, hyperparameters=rates(0.0, 0.05))
+  after, _ = run(first, hyperparameters=rates(0.1, 0.0))
   for computed, expected in (
-    (both.learned.rivals, first.learned.rivals),
+    (both.method_params.discriminators, first.method_params.discriminators),
     (both.params, after.params),
-    (both.learned.adapters, after.learned.adapters),
+    (both.method_params.adapters, after.method_params.adapters),
   ):
     jax.tree.map(
       functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
@@ -107,7 +120,7 @@ def test_a_step_updates_the_discriminator_before_the_student(method):
       expected,
     )
   # The student does not learn from the discriminator before its update.
-  before, _ = run(state, settings=rates(0.1, 0.0))
+  before, _ = run(state, hyperparameters=rates(0.1, 0.0))
   different = jax.tree.map(
     lambda a, b: np.abs(a - b).max() > 1e-4, both.params, before.params
   )
@@ -117,9 +130,11 @@ def test_a_step_updates_the_discriminator_before_the_student(method):
 def test_doubt_keeps_the_students_loss_small():
   student_losses = {}
   for doubt in (0.0, 1.0):
-    step, state, batch = _step('adversarial_features')
-    settings = _settings(0.0, adversarial_features={'doubt': doubt})
-    _, sums = _run(step, state, batch, settings, count=300)
+    train_step, state, batch = _step('adversarial_features')
+    hyperparameters = _hyperparameters(
+      0.0, adversarial_features={'doubt': doubt}
+    )
+    _, sums = _run(train_step, state, batch, hyperparameters, count=300)
     student_losses[doubt] = sums['adversarial_features']
   assert student_losses[0.0] > 3
   # The discriminator takes the student for the teacher with probability 1/2.
@@ -127,44 +142,48 @@ def test_doubt_keeps_the_students_loss_small():
 
 
 def test_a_peer_learns_beside_the_student_and_is_another_network():
-  step, state, batch = _step('mutual')
-  peer = state.learned.adapters['mutual']
+  train_step, state, batch = _step('mutual')
+  peer = state.method_params.adapters['mutual']
   assert jax.tree.structure(peer) == jax.tree.structure(state.params)
   different = jax.tree.map(lambda a, b: (a != b).any(), peer, state.params)
   assert any(jax.tree.leaves(different))
-  settings = steps.Settings(0.2, objectives.Weights(1.0, 1.0, 1.0))
+  hyperparameters = step.Hyperparameters(0.2, objectives.Weights(1.0, 1.0, 1.0))
   first = None
   for _ in range(80):
-    state, sums = step(state, batch, jax.random.key(0), settings)
+    state, sums = train_step(state, batch, jax.random.key(0), hyperparameters)
     first = first or sums
   assert sums['ce'] < 0.7 * first['ce']
   assert sums['mutual_peer'] < 0.7 * first['mutual_peer']
 
 
 def test_a_peer_learns_from_labels_like_the_student_for_any_method_weight():
-  step, state, batch = _step('mutual')
+  train_step, state, batch = _step('mutual')
   for kd_weight in (0.0, 1e-6):
-    settings = steps.Settings(
+    hyperparameters = step.Hyperparameters(
       0.2, objectives.Weights(1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}})
     )
     # With the student's initialization, the peer takes the student's steps.
     twins = state._replace(
-      learned=state.learned._replace(adapters={'mutual': state.params}),
+      method_params=state.method_params._replace(
+        adapters={'mutual': state.params}
+      ),
     )
-    twins, sums = step(twins, batch, jax.random.key(0), settings)
+    twins, sums = train_step(twins, batch, jax.random.key(0), hyperparameters)
     assert sums['mutual_peer'] == pytest.approx(float(sums['ce']), rel=1e-6)
     jax.tree.map(
       functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
-      twins.learned.adapters['mutual'],
+      twins.method_params.adapters['mutual'],
       twins.params,
     )
 
 
 def test_a_robust_student_learns_the_teachers_logits_at_attacked_images():
-  step, state, batch = _step('ard', {'num_steps': 3})
+  train_step, state, batch = _step('ard', {'num_steps': 3})
   first = None
   for i in range(80):
-    state, sums = step(state, batch, jax.random.key(i), _settings(rate=0.2))
+    state, sums = train_step(
+      state, batch, jax.random.key(i), _hyperparameters(rate=0.2)
+    )
     first = first or sums
   assert sums['ard'] < 0.5 * first['ard']
 
@@ -189,13 +208,13 @@ def test_ard_is_kl_at_the_worst_images():
 def test_ard_without_an_attack_is_kl():
   _, state, batch = _step('ard')
   module = models.MLP(hidden=(16,), num_classes=4)
-  logits, _ = module.apply(state.variables, batch['images'], train=True)
+  logits, _ = module.apply(state.variables, batch.images, train=True)
   loss = adversarial.ard(
     lambda x: module.apply(state.variables, x, train=True)[0],
-    batch['images'],
+    batch.images,
     PIXEL_RANGE,
-    batch['teacher_logits'],
-    batch['labels'],
+    batch.teacher_logits,
+    batch.labels,
     jax.random.key(0),
     False,
     temperature=2.0,
@@ -203,6 +222,6 @@ def test_ard_without_an_attack_is_kl():
   )
   np.testing.assert_allclose(
     loss,
-    losses.kl(logits, batch['teacher_logits'], temperature=2.0),
+    losses.kl(logits, batch.teacher_logits, temperature=2.0),
     rtol=1e-5,
   )

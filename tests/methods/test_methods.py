@@ -140,7 +140,7 @@ def _crd_scales(inputs):
 
 
 # Objectives stop the gradient of the teacher's features, and training stops the
-# gradient of a discriminator's loss into the student: see test_objectives.py
+# gradient of a discriminator's loss into the student: see test_objective.py
 # and test_adversarial.py.
 @pytest.mark.parametrize(
   'name',

@@ -8,7 +8,7 @@ import pytest
 
 import launch
 from kd_jax import methods
-from kd_jax.experiments import experiment
+from kd_jax.experiments import run
 
 README = pathlib.Path(launch.__file__).parent / 'README.md'
 
@@ -34,7 +34,7 @@ def test_a_user_defined_method_is_trained_with_its_options(
   config.distill.top_margin.margin = 3.0
   config.benchmark.enabled = False
   config.lock()
-  record = experiment.run(
+  record = run.run_experiment(
     config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
   )
   assert record['config']['distill']['top_margin']['margin'] == 3.0

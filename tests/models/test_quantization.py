@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import mnist
-from kd_jax import models, validation
-from kd_jax.experiments import experiment
+from kd_jax import config as config_lib
+from kd_jax import models
+from kd_jax.experiments import run as run_lib
 from kd_jax.models import quantization
 from kd_jax.report import report
 from kd_jax.runtime import errors, files
-from kd_jax.training import build
+from kd_jax.validation import field_checks
 
 NETWORKS = {
   'mlp': (models.MLP(hidden=(7,), num_classes=10), (9, 9, 1)),
@@ -192,7 +193,7 @@ def _config(scheme):
 
 
 def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
-  run = lambda: experiment.run(
+  run = lambda: run_lib.run_experiment(
     _config('int4'),
     workdir=tmp_path / 'run',
     teachers_dir=tmp_path / 'teachers',
@@ -227,6 +228,6 @@ def test_bfloat16_and_unknown_schemes_are_refused():
   config = _config('int8')
   config.student.dtype = 'bfloat16'
   with pytest.raises(errors.UserError, match='student.quantization'):
-    validation.validate(build.close_row(config, 'h50'))
+    field_checks.check_fields(config_lib.close_row(config, 'h50'))
   with pytest.raises(errors.UserError, match='int4'):
-    validation.validate(build.close_row(_config('int7'), 'h50'))
+    field_checks.check_fields(config_lib.close_row(_config('int7'), 'h50'))

@@ -11,11 +11,11 @@ import pytest
 from configs import mnist
 from kd_jax import data
 from kd_jax.data import preprocessing
-from kd_jax.experiments import experiment
+from kd_jax.experiments import run as run_lib
 from kd_jax.export import artifact, exporter, onnx
-from kd_jax.models import user
+from kd_jax.models import apply, user
 from kd_jax.runtime import errors, files
-from kd_jax.training import jobs
+from kd_jax.training import job_folder
 from tests import own_networks
 
 
@@ -30,7 +30,7 @@ def _config(**fields):
 
 
 def _run(folder, **fields):
-  return experiment.run(
+  return run_lib.run_experiment(
     _config(**fields), workdir=folder / 'run', teachers_dir=folder
   )
 
@@ -51,8 +51,8 @@ def test_a_student_learns_from_a_users_teacher(run):
   (stored,) = folder.glob('generated-tests.own_networks.linear_teacher-*')
   logits = np.load(stored / 'outputs-unit' / 'train.npy')
   images = data.load('generated').train.images[:320]
-  apply, weights = own_networks.linear_teacher()
-  expected = apply(weights, preprocessing.unit(images))
+  apply_fn, weights = own_networks.linear_teacher()
+  expected = apply_fn(weights, preprocessing.unit(images))
   np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
   assert record['teacher']['source'] == 'tests.own_networks:linear_teacher'
   assert record['students'][0]['test']['teacher_kl'] > 0
@@ -105,10 +105,10 @@ def test_a_users_student_is_timed_restored_and_exported(run):
   folder, record = run
   timed = record['benchmark']['networks']
   assert timed.keys() == {'teacher', 'h50'}
-  weights = jobs.restore(
+  module = user.make_module('tests.own_networks:student', 10)
+  weights = job_folder.restore(
     folder / 'run/students/h50/seed-0',
-    user.make_module('tests.own_networks:student', 10),
-    data.load('generated').train.images,
+    apply.variables_like(module, (28, 28, 1)),
   )
   assert weights['batch_stats']
   assert timed['h50']['parameters'] == sum(
