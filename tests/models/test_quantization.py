@@ -12,7 +12,7 @@ from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.experiments import run as run_lib
 from kd_jax.models import quantization
-from kd_jax.report import report
+from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
 from kd_jax.validation import field_checks
 
@@ -212,7 +212,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
   # A stored weight takes half a byte; a weight in memory takes one byte.
   weights = 784 * 50 + 50 * 10
   assert network['parameter_bytes'] < 1.1 * weights + 8 * (50 + 10)
-  assert 'stored as integers %' in report.render(record)
+  assert 'stored as integers %' in run_report.render(record)
   # A damaged artifact is detected and refused.
   for path in folder.rglob('*'):
     if path.is_file():
