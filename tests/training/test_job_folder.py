@@ -1,0 +1,77 @@
+"""The folder of a training: whose it is, and what is kept in it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kd_jax.runtime import files
+from kd_jax.training import job_folder
+from kd_jax.training.outcome import Trained
+from tests import helpers
+
+IDENTITY = {'student': {'hidden': [3]}, 'data_digest': 'd'}
+VARIABLES = {'params': {'w': jnp.arange(6.0).reshape(2, 3)}, 'batch_stats': {}}
+
+
+def _finish(folder, **fields):
+  trained = Trained(VARIABLES, {'row': 'toy', 'seed': 0}, **fields)
+  return job_folder.finish(trained, folder, IDENTITY)
+
+
+def test_a_training_is_done_with_its_record(tmp_path):
+  folder = tmp_path / 'seed-0'
+  job_folder.claim(folder, IDENTITY)
+  assert not job_folder.is_done(folder, IDENTITY)
+  (folder / 'checkpoints').mkdir()
+  (folder / job_folder.PARTIAL).mkdir()
+  record = _finish(folder)
+  assert job_folder.is_done(folder, IDENTITY)
+  assert not job_folder.is_done(folder, IDENTITY | {'data_digest': 'e'})
+  assert job_folder.read_result(folder) == record
+  assert record['row'] == 'toy' and record['bytes'] > 0
+  assert {path.name for path in folder.iterdir()} == {
+    'identity.json',
+    'result.json',
+    'weights',
+  }
+
+
+def test_variables_come_back(tmp_path):
+  _finish(tmp_path)
+  restored = job_folder.restore(tmp_path, jax.eval_shape(lambda: VARIABLES))
+  jax.tree.map(np.testing.assert_array_equal, restored, VARIABLES)
+
+
+def test_quantized_variables_are_kept_beside_the_others(tmp_path):
+  quantized = {'codes': jnp.arange(4, dtype=jnp.uint8)}
+  trained = Trained(VARIABLES, {'packed': {'accuracy': 1.0}}, quantized)
+  record = job_folder.finish(trained, tmp_path, IDENTITY)
+  size = _size(tmp_path / 'packed')
+  assert record['packed'] == {'accuracy': 1.0, 'bytes': size}
+  restored = job_folder.restore_quantized(tmp_path, quantized)
+  np.testing.assert_array_equal(restored['codes'], quantized['codes'])
+
+
+def _size(folder):
+  return sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+
+
+# After a failed read, Orbax leaves tasks that outlive their event loop.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_damaged_variables_are_not_restored(tmp_path):
+  _finish(tmp_path)
+  for path in (tmp_path / 'weights').rglob('d/*'):
+    helpers.flip_middle_byte(path)
+  assert job_folder.restore(tmp_path, VARIABLES) is None
+
+
+def test_a_folder_of_another_identity_is_emptied(tmp_path, caplog):
+  folder = tmp_path / 'seed-0'
+  _finish(folder)
+  job_folder.claim(folder, IDENTITY)
+  assert job_folder.is_done(folder, IDENTITY)
+  job_folder.claim(folder, IDENTITY | {'data_digest': 'e'})
+  assert 'is trained again: ' in caplog.text and 'data_digest' in caplog.text
+  assert [path.name for path in folder.iterdir()] == ['identity.json']
+  assert files.read_json(folder / 'identity.json')['data_digest'] == 'e'
