@@ -109,8 +109,10 @@ def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.Run:
   """Returns the rows of a config, taught by some teacher; trains nothing."""
   teacher = Teacher({}, {'outputs': 'digest'})
   run_context = context.Context(dataset, data.load, factory.compile_training)
+  configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return rows.make_run(
-    {row: config_lib.close_row(config, row) for row in config.rows},
+    configs,
+    {name: rows.calls_teacher(c, dataset) for name, c in configs.items()},
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),

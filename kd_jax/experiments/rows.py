@@ -59,6 +59,7 @@ class Run(NamedTuple):
 
 def make_run(
   configs: dict[str, ConfigDict],
+  is_live: dict[str, bool],
   contexts: Callable[[str], context.Context],
   teacher: Teacher,
   workdir: pathlib.Path,
@@ -67,6 +68,7 @@ def make_run(
 
   Args:
     configs: closed, by row.
+    is_live: whether the steps of a row call the teacher, by row.
     contexts: the context of each transfer set, by name.
     teacher: of the run.
     workdir: the run's folder.
@@ -76,16 +78,15 @@ def make_run(
   first_with: dict[str, str] = {}
   rows = {}
   for name, config in configs.items():
-    is_live = calls_teacher(config, dataset)
     identity = config_lib.student_identity(
       config,
       dataset,
       teacher_outputs=_teacher_outputs(config, digests),
-      is_live=is_live,
+      is_live=is_live[name],
     )
     digests[name] = files.digest(identity)
     trained_as = first_with.setdefault(digests[name], name)
-    rows[name] = Row(name, config, identity, is_live, trained_as)
+    rows[name] = Row(name, config, identity, is_live[name], trained_as)
 
   @functools.cache
   def setting(transfer_set: str) -> tuple[context.Context, Teacher]:

@@ -17,7 +17,11 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import run_timing, students
-from kd_jax.experiments.rows import check_named_rows, make_run
+from kd_jax.experiments.rows import (
+  calls_teacher,
+  check_named_rows,
+  make_run,
+)
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -95,6 +99,10 @@ def _do(
     functools.partial(context.on_transfer_set, run_context)
   )
   _check_against_data(config, configs, contexts)
+  is_live = {
+    row: calls_teacher(row_config, run_context.dataset)
+    for row, row_config in configs.items()
+  }
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record
   if workers.share() is None:
@@ -105,7 +113,7 @@ def _do(
     return record
   if not configs:
     provider.publish(config, run_context.dataset, teacher, workdir)
-  run = make_run(configs, contexts, teacher, workdir)
+  run = make_run(configs, is_live, contexts, teacher, workdir)
   students.train_students(run)
   if workers.share() is not None:
     return record

@@ -193,7 +193,7 @@ def test_ideal_best_learns_from_the_teacher_that_resnet18_exports():
   for teacher, (folder, fields) in cifar_teachers.BEST_TEACHERS.items():
     config = cifar.get_config(f'ideal_best,teacher={teacher}')
     trained = cifar.get_config(f'resnet18,teacher={teacher}')
-    assert config.teacher.shipped == trained.teacher.shipped == folder
+    assert config.teacher.pretrained == trained.teacher.pretrained == folder
     assert config.teacher.model == trained.teacher.model
     assert fields.items() <= config.teacher.model.to_dict().items()
     assert config.name.endswith(f'-teacher_{teacher}')

@@ -46,11 +46,11 @@ def _folder(tmp_path_factory):
   [
     (
       {'train.holdout_fraction': 0.999, 'data.train_examples': 64},
-      r'config\.train: of 0 examples there is no step',
+      r'config\.train: 0 examples make no step',
     ),
     (
       {'teacher.train.batch_size': 5000, 'teacher.train.drop_remainder': True},
-      r'config\.teacher\.train: of 1600 examples there is no step',
+      r'config\.teacher\.train: 1600 examples make no step',
     ),
     (
       {'train.epochs': 10**6, 'train.batch_size': 1, 'train.folds': 2},
@@ -70,7 +70,7 @@ def test_fits_without_a_step_or_with_too_many_are_refused(
   [
     (
       {'train.batch_size': 5000, 'train.drop_remainder': True},
-      r'config\.train: of 1333 examples there is no step',
+      r'config\.train: 1333 examples make no step',
     ),
     ({'train.subset': 'first500'}, r'first500 needs 500 examples'),
     ({'train.transfer_set': 'generated_rgb'}, r'generated_rgb'),
@@ -168,6 +168,7 @@ def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
     if finished:
       raise KeyboardInterrupt
     finished.append(finish(trained, *args))
+    return finished[-1]
 
   with monkeypatch.context() as patch:
     patch.setattr(job_folder, 'finish', finish_one)
