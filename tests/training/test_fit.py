@@ -161,7 +161,7 @@ def test_resume_is_exact(done_epochs):
 
 @pytest.mark.parametrize('done_epochs', [0, 3])
 def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
-  monkeypatch.setattr(pace, '_CALL_S', 0.0)  # One step a call.
+  monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
   compiled = toy.compile_epoch()
   *_, whole = toy.run_fit(compiled, toy.init_state())
   whole = toy.copy(whole.state), whole.sums
