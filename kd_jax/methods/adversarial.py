@@ -133,8 +133,9 @@ def tell_logits(
     [0.]
   """
   teacher_log_odds = _log_odds(_centered(teacher_logits), discriminator)
+  loss = _teacher_nats(teacher_log_odds)
   student_log_odds = _log_odds(_centered(student_logits), discriminator)
-  return _teacher_nats(teacher_log_odds) + _student_nats(student_log_odds)
+  return loss + _student_nats(student_log_odds)
 
 
 def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
