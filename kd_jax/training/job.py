@@ -133,7 +133,7 @@ def run_job(
   with contextlib.closing(epochs):
     for result in epochs:
       if isinstance(result, fit.Partial):
-        save_partial(job.target.folder, result)
+        job_folder.save_partial(job.target.folder, result)
         continue
       state = result.state
       test_logits = _predict(job, state, dataset.test.images)
@@ -240,7 +240,9 @@ def _resume(
   label = job.target.label
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
-  partial = _restore_partial(job, state, done_epochs)
+  partial = job_folder.restore_partial(
+    job.target.folder, state, job.compiled.epoch.zero_sums, done_epochs
+  )
   if partial:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
     done_epochs = partial.epoch
@@ -250,54 +252,6 @@ def _resume(
   elif done_epochs:
     logging.info('%s: resumed after epoch %d', label, done_epochs)
   return state, done_epochs, partial
-
-
-def save_partial(folder: pathlib.Path, partial: fit.Partial) -> None:
-  """Saves a checkpoint within an epoch; it replaces the one before."""
-  saved = checkpoint.Checkpoints(folder / job_folder.PARTIAL, keep=1)
-  saved.save(
-    # Steps over all epochs; equal for all seeds of one compiled function.
-    int(np.max(partial.state.step)),
-    {
-      'epoch': jnp.int32(partial.epoch),
-      'step': jnp.int32(partial.step),
-      'state': partial.state,
-      'sums': partial.sums,
-      'train_s': jnp.float32(partial.train_s),
-    },
-  )
-  saved.close()
-
-
-def _restore_partial(
-  job: Job, state: TrainState, done_epochs: int
-) -> fit.Partial | None:
-  """Returns the checkpoint within an epoch, if that epoch is not done."""
-  folder = job.target.folder / job_folder.PARTIAL
-  if not processes.from_first(folder.exists):
-    return None
-  saved = checkpoint.Checkpoints(folder, keep=1)
-  whole_number = jax.ShapeDtypeStruct((), jnp.int32)
-  like = {
-    'epoch': whole_number,
-    'step': whole_number,
-    'state': state,
-    'sums': jax.eval_shape(job.compiled.epoch.zero_sums),
-    'train_s': jax.ShapeDtypeStruct((), jnp.float32),
-  }
-  found = saved.restore(like)
-  saved.close()
-  if found is None:
-    return None
-  _, tree = found
-  if tree['epoch'] < done_epochs:
-    return None
-  return fit.Partial(
-    int(tree['epoch']),
-    int(tree['step']),
-    *mesh.put_replicated((tree['state'], tree['sums'])),
-    float(tree['train_s']),
-  )
 
 
 # --- What is written down. ---

@@ -9,13 +9,18 @@ result.json     the record, written last: with it the training is done
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
-from kd_jax.runtime import files, processes
-from kd_jax.training import checkpoint
+from kd_jax.runtime import files, mesh, processes
+from kd_jax.training import checkpoint, fit
 from kd_jax.training.outcome import Trained
+from kd_jax.training.step import Sums, TrainState
 
 PyTree = Any
 
@@ -102,3 +107,61 @@ def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   restored = weights.restore(like)
   weights.close()
   return None if restored is None else restored[1]
+
+
+def save_partial(folder: pathlib.Path, partial: fit.Partial) -> None:
+  """Saves a checkpoint within an epoch; it replaces the one before."""
+  saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
+  saved.save(
+    # Steps over all epochs; equal for all seeds of one compiled function.
+    int(np.max(partial.state.step)),
+    {
+      'epoch': jnp.int32(partial.epoch),
+      'step': jnp.int32(partial.step),
+      'state': partial.state,
+      'sums': partial.sums,
+      'train_s': jnp.float32(partial.train_s),
+    },
+  )
+  saved.close()
+
+
+def restore_partial(
+  folder: pathlib.Path,
+  state: TrainState,
+  zero_sums: Callable[[], Sums],
+  done_epochs: int,
+) -> fit.Partial | None:
+  """Returns the checkpoint within an epoch, if that epoch is not done.
+
+  Args:
+    folder: of the training.
+    state: a state of the same structure.
+    zero_sums: returns sums of the same structure.
+    done_epochs: how many epochs are done.
+  """
+  folder = folder / PARTIAL
+  if not processes.from_first(folder.exists):
+    return None
+  saved = checkpoint.Checkpoints(folder, keep=1)
+  whole_number = jax.ShapeDtypeStruct((), jnp.int32)
+  like = {
+    'epoch': whole_number,
+    'step': whole_number,
+    'state': state,
+    'sums': jax.eval_shape(zero_sums),
+    'train_s': jax.ShapeDtypeStruct((), jnp.float32),
+  }
+  found = saved.restore(like)
+  saved.close()
+  if found is None:
+    return None
+  _, tree = found
+  if tree['epoch'] < done_epochs:
+    return None
+  return fit.Partial(
+    int(tree['epoch']),
+    int(tree['step']),
+    *mesh.put_replicated((tree['state'], tree['sums'])),
+    float(tree['train_s']),
+  )

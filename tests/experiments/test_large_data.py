@@ -10,7 +10,7 @@ import pytest
 
 from kd_jax.runtime import errors, run_records
 from kd_jax.teachers import outputs_on_disk
-from kd_jax.training import checkpoint, job, pace
+from kd_jax.training import checkpoint, job, job_folder, pace
 from tests import helpers, large_toy
 
 
@@ -104,7 +104,7 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
   tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = _run(tmp_path / 'whole', data_dir, memory_gib)
-  save, saved = job.save_partial, []
+  save, saved = job_folder.save_partial, []
 
   def stop(folder, partial):
     save(folder, partial)
@@ -114,12 +114,12 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
 
   monkeypatch.setattr(job, 'PARTIAL_EVERY_S', 0.0)
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
-  monkeypatch.setattr(job, 'save_partial', stop)
+  monkeypatch.setattr(job_folder, 'save_partial', stop)
   if not epochs_saved:  # As if a save took longer than an epoch.
     monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
-  monkeypatch.setattr(job, 'save_partial', save)
+  monkeypatch.setattr(job_folder, 'save_partial', save)
   epoch, step = saved[-1]
   # With several processes, Orbax needs the checkpoint's number in 32 bits.
   (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')

@@ -1,5 +1,7 @@
 """A run of three small students, and the export of its first student."""
 
+import fcntl
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,7 +18,42 @@ ROOT = pathlib.Path(artifact.__file__).parents[2]
 @pytest.fixture(name='run', scope='session')
 def _run(tmp_path_factory):
   """The folder of a run of three rows with one seed each."""
-  folder = tmp_path_factory.mktemp('export')
+  folder = _shared_folder(tmp_path_factory)
+  _make_once(folder / 'run', _train)
+  return folder / 'run'
+
+
+@pytest.fixture(name='exported', scope='session')
+def _exported(run):
+  """The folder that `python -m kd_jax.export RUN_DIR --onnx` wrote."""
+  folder = run / 'export' / 'small-seed-0'
+  _make_once(folder, _export)
+  return folder
+
+
+def _shared_folder(tmp_path_factory) -> pathlib.Path:
+  """Returns a folder that all workers of a test run share."""
+  base = tmp_path_factory.getbasetemp()
+  # The base folder of a pytest-xdist worker is inside that of the test run.
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    base = base.parent
+  folder = base / 'export'
+  folder.mkdir(exist_ok=True)
+  return folder
+
+
+def _make_once(folder: pathlib.Path, make) -> None:
+  """Calls `make(folder)` in the first worker; the other workers wait for it."""
+  folder.parent.mkdir(exist_ok=True)
+  done = folder.with_name(f'{folder.name}.done')
+  with open(folder.with_name(f'{folder.name}.lock'), 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not done.exists():
+      make(folder)
+      done.touch()
+
+
+def _train(run_dir: pathlib.Path) -> None:
   config = mnist.get_config('h50')
   config.data.name = 'generated'
   config.teacher.model.update(hidden=(16,), filters=(4,))
@@ -28,23 +65,18 @@ def _run(tmp_path_factory):
     'int8': {'student.hidden': (20,), 'student.quantization': 'int8'},
   }
   config = tables.make_table(config, rows)
-  run_experiment(config, workdir=folder / 'run', teachers_dir=folder)
-  return folder / 'run'
+  run_experiment(config, workdir=run_dir, teachers_dir=run_dir.parent)
 
 
-@pytest.fixture(name='exported', scope='session')
-def _exported(run):
-  """The folder that `python -m kd_jax.export RUN_DIR --onnx` wrote."""
+def _export(folder: pathlib.Path) -> None:
   result = subprocess.run(
-    [sys.executable, '-m', 'kd_jax.export', str(run), '--onnx'],
+    [sys.executable, '-m', 'kd_jax.export', str(folder.parents[1]), '--onnx'],
     cwd=ROOT,
     capture_output=True,
     text=True,
     check=True,
   )
-  folder = run / 'export' / 'small-seed-0'
   written = [line.split(': ')[0] for line in result.stdout.splitlines()]
   assert written == [
     str(folder / name) for name in (artifact.NETWORK, onnx.NETWORK)
   ]
-  return folder

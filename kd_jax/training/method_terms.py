@@ -1,0 +1,223 @@
+"""A distillation method with its layers and options, as a term of a loss."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kd_jax import methods
+from kd_jax.training.batch import Batch
+
+PyTree = Any
+
+
+class Student(NamedTuple):
+  """The student in one step.
+
+  Attributes:
+    logits: [B, K], of the batch's images.
+    features: arrays [B, ...] by layer.
+    forward: maps other images [B, H, W, C] to logits [B, K].
+    key: the step's key, for methods that draw random numbers.
+  """
+
+  logits: jax.Array
+  features: dict[str, jax.Array]
+  forward: Callable[[jax.Array], jax.Array] | None = None
+  key: jax.Array | None = None
+
+
+class Weights(NamedTuple):
+  """The traced numbers of an objective; every leaf is a float32 scalar.
+
+  Attributes:
+    ce_weight: the weight of the cross-entropy on labels, a peer's included.
+    kd_weight: the weight of all distillation methods together.
+    temperature: the temperature of the methods that have one.
+    methods: by method, its 'weight' and its numeric options. A missing entry
+      means the method's default.
+  """
+
+  ce_weight: jax.Array
+  kd_weight: jax.Array
+  temperature: jax.Array
+  methods: Mapping[str, Mapping[str, jax.Array]] = {}
+
+  def discriminator_rate(self, name: str) -> jax.Array:
+    """Returns the learning rate of a method's discriminator."""
+    options = self.methods.get(name, {})
+    default = methods.METHODS[name].discriminator_rate
+    return options.get('discriminator_rate', default)
+
+  def weight_of(self, term: str) -> jax.Array:
+    """Returns the weight of a term."""
+    if term not in methods.METHODS:  # A cross-entropy: the student's, a peer's.
+      return self.ce_weight
+    options = self.methods.get(term, {})
+    return self.kd_weight * options.get('weight', methods.METHODS[term].weight)
+
+
+class MethodParams(NamedTuple):
+  """What methods learn beside the network, by method; {} without.
+
+  Attributes:
+    adapters: parameters that minimize the network's loss together with it.
+    discriminators: parameters that minimize a loss against the network's, for
+      which they are constants.
+  """
+
+  adapters: dict[str, PyTree]
+  discriminators: dict[str, PyTree]
+
+
+NO_METHOD_PARAMS = MethodParams({}, {})
+
+
+class MethodContext(NamedTuple):
+  """What methods may need to know of the networks and the images.
+
+  Attributes:
+    num_classes: K.
+    student_shapes: shapes of the student's features without the batch, by
+      layer, in order of depth.
+    teacher_shapes: shapes of the teacher's features.
+    feature_levels: the number of levels above 0 of rounded teacher features.
+    image_range: the lowest and the highest values of scaled images,
+      [1, 1, 1, C] each.
+    init_peer: maps a key to the parameters of a second network of the
+      student's kind.
+    peer_fn: maps (peer parameters, images, key) to the peer's logits [B, K] in
+      training.
+    unroll: whether loops are best written out.
+  """
+
+  num_classes: int
+  student_shapes: methods.Shapes
+  teacher_shapes: methods.Shapes
+  feature_levels: int
+  image_range: tuple[jax.Array, jax.Array]
+  init_peer: Callable[[jax.Array], PyTree]
+  peer_fn: Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+  unroll: bool
+
+
+class MethodTerm(NamedTuple):
+  """A method with its layers and options bound: see `Objective`."""
+
+  loss: Callable[..., jax.Array]
+  discriminator_loss: Callable[..., jax.Array]
+  init_adapters: Callable[[jax.Array], PyTree | None]
+  init_discriminator: Callable[[jax.Array], PyTree | None]
+  has_peer: bool
+
+
+def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
+  """Binds a method to the layers and options of a config."""
+  method, options, pairs = methods.METHODS[name], dict(options), ()
+  if method.uses_features:
+    pairs = methods.match_layers(
+      options.pop('layers', method.layers),
+      context.student_shapes,
+      context.teacher_shapes,
+    )
+  call = functools.partial(_call_method, name, options, pairs, context)
+  has_peer = 'peer_logits' in method.inputs
+
+  def init(make, key, **fields):
+    if make is None:
+      return None
+    shapes = (
+      tuple(context.student_shapes[layer] for layer, _ in pairs),
+      tuple(context.teacher_shapes[layer] for _, layer in pairs),
+    )
+    return make(key, *shapes, **options, **fields)
+
+  def init_discriminator(key):
+    if method.init_discriminator is None:
+      return None
+    return init(method.init_discriminator, key, num_classes=context.num_classes)
+
+  return MethodTerm(
+    loss=functools.partial(call, method.fn),
+    discriminator_loss=functools.partial(call, method.discriminator_loss),
+    init_adapters=(
+      context.init_peer if has_peer else functools.partial(init, method.init)
+    ),
+    init_discriminator=init_discriminator,
+    has_peer=has_peer,
+  )
+
+
+def _call_method(
+  name: str,
+  options: Mapping[str, Any],
+  pairs: tuple[tuple[str, str], ...],
+  context: MethodContext | None,
+  fn: Callable[..., jax.Array],
+  *arguments,
+  peer_logits: jax.Array | None = None,
+) -> jax.Array:
+  """Calls a method's function with the inputs that its parameters name.
+
+  Args:
+    name: the method.
+    options: its options that shape the program.
+    pairs: (student layer, teacher layer) that it compares.
+    context: of the networks.
+    fn: the method's loss, or its discriminator's.
+    *arguments: method parameters, student, batch, weights.
+    peer_logits: [B, K], for a method with a peer network.
+  """
+  params, student, batch, weights = arguments
+  settings = {**options, **weights.methods.get(name, {})}
+  # Functions, so that a method's missing input costs and breaks nothing.
+  inputs = {
+    'student_logits': lambda: student.logits,
+    'teacher_logits': lambda: batch.teacher_logits,
+    'labels': lambda: batch.labels,
+    'mask': lambda: batch.mask,
+    'temperature': lambda: weights.temperature,
+    'student_features': lambda: _student_features(student, pairs),
+    'teacher_features': lambda: _teacher_features(name, batch, pairs, context),
+    'feature_levels': lambda: context.feature_levels,
+    'images': lambda: batch.images,
+    'image_range': lambda: context.image_range,
+    'student_fn': lambda: student.forward,
+    'peer_logits': lambda: peer_logits,
+    'key': lambda: student.key,
+    'unroll': lambda: context.unroll,
+    'adapters': lambda: params.adapters.get(name),
+    'discriminator': lambda: params.discriminators.get(name),
+  }
+  arguments = {}
+  for parameter in inspect.signature(fn).parameters:
+    if parameter in inputs:
+      arguments[parameter] = inputs[parameter]()
+    elif parameter in settings:
+      arguments[parameter] = settings[parameter]
+  return fn(**arguments)
+
+
+def _student_features(
+  student: Student, pairs: tuple[tuple[str, str], ...]
+) -> tuple[jax.Array, ...]:
+  return tuple(
+    student.features[layer].astype(jnp.float32) for layer, _ in pairs
+  )
+
+
+def _teacher_features(
+  name: str, batch: Batch, pairs, context: MethodContext
+) -> tuple[jax.Array, ...]:
+  """Returns the teacher's features; rounded ones in units of the largest."""
+  rounded = methods.METHODS[name].uses_rounded
+  units = context.feature_levels if rounded else 1
+  layers = [methods.stored_layer(layer, rounded) for _, layer in pairs]
+  return tuple(
+    jax.lax.stop_gradient(batch.teacher_features[layer].astype(jnp.float32))
+    / units
+    for layer in layers
+  )
