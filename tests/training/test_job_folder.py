@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toy_training as toy
 
 from kd_jax.runtime import files
-from kd_jax.training import job_folder
+from kd_jax.training import fit, job_folder
 from kd_jax.training.outcome import Trained
 from tests import helpers
 
@@ -75,3 +76,25 @@ def test_a_folder_of_another_identity_is_emptied(tmp_path, caplog):
   assert 'is trained again: ' in caplog.text and 'data_digest' in caplog.text
   assert [path.name for path in folder.iterdir()] == ['identity.json']
   assert files.read_json(folder / 'identity.json')['data_digest'] == 'e'
+
+
+def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
+  zero_sums = toy.compile_epoch().zero_sums
+  restore = lambda done_epochs: job_folder.restore_partial(
+    tmp_path, toy.init_state(seed=1), zero_sums, done_epochs
+  )
+  assert restore(0) is None
+  sums = {name: value + 3 for name, value in zero_sums().items()}
+  state = toy.init_state()._replace(step=jnp.int32(12))
+  partial = fit.Partial(epoch=2, step=4, state=state, sums=sums, train_s=1.5)
+  job_folder.save_partial(tmp_path, partial)
+  for done_epochs in (1, 2):
+    restored = restore(done_epochs)
+    assert (restored.epoch, restored.step, restored.train_s) == (2, 4, 1.5)
+    toy.assert_equal(restored.state, state)
+    toy.assert_equal(restored.sums, sums)
+  assert restore(3) is None
+  # A later checkpoint replaces the first.
+  later = partial._replace(step=5, state=state._replace(step=jnp.int32(13)))
+  job_folder.save_partial(tmp_path, later)
+  assert restore(2).step == 5
