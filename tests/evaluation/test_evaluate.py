@@ -1,5 +1,6 @@
 """Metrics of a split as Python numbers, and biases on some classes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
