@@ -29,7 +29,8 @@ def test_no_bias_makes_fewer_errors_than_the_chosen_one(seed):
   def errors_with(biases):
     add_bias = lambda bias: evaluate.add_bias(logits, classes, bias)
     biased = jax.vmap(add_bias)(jnp.asarray(biases))
-    return np.sum(np.argmax(biased, axis=-1) != labels, axis=-1)
+    predicted = np.argmax(np.asarray(biased), axis=-1)
+    return np.sum(predicted != labels[None], axis=-1)
 
   (chosen,) = errors_with([evaluate.choose_bias(logits, labels, classes)])
   # The number of errors changes at tenths; the grid lies halfway between them.
