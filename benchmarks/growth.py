@@ -66,7 +66,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   timetable = plan.timetable(phases, case['batch'], config.train.drop_remainder)
   seeds = case['seeds']
   compiled = factory.compile_training(
-    factory.compile_key(
+    factory.compile_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, shape),
@@ -80,7 +80,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   *_, last = fit.fit(
     compiled.epoch,
     compiled.init(key),
-    fit.Source(examples),
+    fit.ExampleSource(examples),
     phases,
     fit.FitOptions(
       key=key,

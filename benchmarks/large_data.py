@@ -44,8 +44,7 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   import numpy as np
 
   from kd_jax.runtime import host_memory
-  from kd_jax.training import fit, plan
-  from kd_jax.training import job as job_lib
+  from kd_jax.training import fit, plan, source
 
   if place == 'disk':
     # An allocation beyond the limit ends the process.
@@ -57,11 +56,11 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
-  teacher = job_lib.TeacherInputs(logits={'train': outputs})
+  teacher = source.TeacherInputs(logits={'train': outputs})
   *_, last = fit.fit(
     job.compiled.epoch,
     job.compiled.init(jax.random.key(0)),
-    job_lib.make_source(job, dataset, teacher),
+    source.make_source(job.plan, dataset, teacher),
     phases,
     fit.FitOptions(key=jax.random.key(0), hyperparameters=job.hyperparameters),
   )
@@ -78,7 +77,7 @@ def _make_job(place: str, folder: pathlib.Path):
   from kd_jax import config as config_lib
   from kd_jax import data
   from kd_jax.training import context
-  from kd_jax.training.job import Target
+  from kd_jax.training.job import TrainingInfo, make_job
 
   config = cifar.get_config('ideal,stride_at=stem')
   config.data.name = str(folder)
@@ -89,11 +88,11 @@ def _make_job(place: str, folder: pathlib.Path):
     config,
     lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
   )
-  job = context.make_job(
+  job = make_job(
     config,
     shared,
     config_lib.student_sections(config),
-    Target('student', (0,), folder.parent / place, {}),
+    TrainingInfo('student', (0,), folder.parent / place, {}),
   )
   return job, shared.dataset
 
@@ -103,7 +102,7 @@ def _make_outputs(place: str, folder: pathlib.Path, count: int):
   import jax.numpy as jnp
   import numpy as np
 
-  from kd_jax.teachers import outputs_on_disk
+  from kd_jax.teachers import sharded_logits
 
   def logits(start, stop):
     # A function of the example's number, so that both places have equal logits.
@@ -112,7 +111,7 @@ def _make_outputs(place: str, folder: pathlib.Path, count: int):
 
   if place == 'memory':
     return jnp.asarray(logits(0, count))
-  return outputs_on_disk.OutputsOnDisk(
+  return sharded_logits.ShardedLogits(
     folder, {'count': count}, logits, shape=(count, 10)
   )
 

@@ -12,8 +12,8 @@ import resnet_systems
 from flax import linen as nn
 
 from kd_jax.models import apply, resnet
+from kd_jax.training import method_terms, optimizers
 from kd_jax.training import objective as objectives
-from kd_jax.training import optimizers
 from kd_jax.training import step as steps
 from kd_jax.training.batch import Batch
 
@@ -95,7 +95,7 @@ def _make_hyperparameters() -> steps.Hyperparameters:
   temperature = jnp.float32(resnet_systems.TEMPERATURE)
   return steps.Hyperparameters(
     jnp.float32(resnet_systems.RATE),
-    objectives.Weights(one, one, temperature),
+    method_terms.Weights(one, one, temperature),
   )
 
 

@@ -27,7 +27,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   phases = plan.make_phases(used, epochs=1, folds=0)
   timetable = plan.timetable(phases, student_systems.BATCH, False)
   compiled = factory.compile_training(
-    factory.compile_key(
+    factory.compile_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),
@@ -35,7 +35,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
       live_teacher=live,
     )
   )
-  source = fit.Source(
+  source = fit.ExampleSource(
     Examples(
       jnp.asarray(images),
       jnp.asarray(labels),
@@ -93,7 +93,7 @@ def _initial_state(compiled: factory.CompiledTraining, key: jax.Array):
 
 def _first_losses(
   compiled: factory.CompiledTraining,
-  source: fit.Source,
+  source: fit.ExampleSource,
   key: jax.Array,
   hyperparameters,
 ) -> list[float]:

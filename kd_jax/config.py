@@ -1,4 +1,4 @@
-"""What a config says, and what determines a result.
+"""The content of a config, and what determines a result.
 
 A config (see configs/base.py) is a ConfigDict whose `rows` are the students it
 trains. `close_row` gives the config of one row, in which every field has a
@@ -28,7 +28,7 @@ FREE_FIELDS = (
 )
 # The `kind` of a network that the user has trained; `module` names it.
 TRAINED = 'trained'
-# Fields that have been renamed, from the name in records of before to today's.
+# Renamed fields: the name in older records, and today's name.
 RENAMED = {
   'arithmetic': 'quantization',
   'rival_rate': 'discriminator_rate',
@@ -139,10 +139,9 @@ def with_user_teacher(config: ConfigDict) -> ConfigDict:
 
 
 def canonical_model(model: ConfigDict) -> ConfigDict:
-  """Returns a model section by which networks can be compared.
+  """Returns a model section that is equal for equal networks.
 
-  Sections that make the same network, such as 0 blocks that count as one block,
-  become equal.
+  For example, 0 blocks that count as one block become 1 block.
   """
   section = model.copy_and_resolve_references()
   if section.kind == 'resnet':
@@ -166,14 +165,14 @@ def method_options(distill: ConfigDict) -> dict[str, dict[str, Any]]:
 
 
 def uses_features(distill: ConfigDict) -> bool:
-  """Whether a `distill` section uses a method that takes features."""
+  """Returns whether a method of a `distill` section takes features."""
   return any(
     methods.METHODS[name].uses_features for name in method_options(distill)
   )
 
 
 def uses_rounded_features(distill: ConfigDict) -> bool:
-  """Whether a `distill` section uses a method that takes rounded features."""
+  """Returns whether a method of a `distill` section takes rounded features."""
   return any(
     methods.METHODS[name].uses_rounded for name in method_options(distill)
   )
@@ -214,9 +213,9 @@ def rename_fields(value: Any, names: Mapping[str, str] | None = None) -> Any:
   """Returns a JSON value with renamed fields, at any depth.
 
   Args:
-    value: of a record.
-    names: from the names in the value to the names in the result; RENAMED if
-      None, which reads records of before.
+    value: a JSON value of a record.
+    names: the name in the result of each name in the value; RENAMED if
+      None, which reads older records.
   """
   names = RENAMED if names is None else names
   if isinstance(value, Mapping):
@@ -264,8 +263,8 @@ def _identity(
 ) -> dict[str, Any]:
   """Returns the identity of a result: its data and the fields given.
 
-  Identities keep the field names of the first version, so that results of
-  before remain valid.
+  Identities keep the field names of the first version, so that older
+  results remain valid.
   """
   # A scaling is among the fields where it matters; where images lie never does.
   other = ('scaling', 'memory_gib')
@@ -303,8 +302,8 @@ def outputs_identity(
   """Returns what determines a teacher's outputs, except for their scaling.
 
   Args:
-    config: of the run.
-    dataset: that the teacher is shown.
+    config: the run's config.
+    dataset: the data set that the teacher is shown.
     weights: the digest of its variables.
   """
   fields = {'weights': weights, 'model': config.teacher.model}
@@ -318,15 +317,15 @@ def student_identity(
   dataset: data.Dataset,
   *,
   teacher_outputs: Any,
-  is_live: bool,
+  live_teacher: bool,
 ) -> dict[str, Any]:
   """Returns what determines the students of a row, except for their seed.
 
   Args:
-    config: closed.
-    dataset: that they learn.
+    config: the config of a row, with every field set.
+    dataset: the data set that they learn.
     teacher_outputs: a JSON value that determines the outputs they learn from.
-    is_live: whether the teacher is called in every step.
+    live_teacher: whether the teacher is called in every step.
   """
   fields = {
     'teacher_outputs': teacher_outputs,
@@ -336,9 +335,9 @@ def student_identity(
     'distill': _with_methods(config.distill, method_options(config.distill)),
     'train': config.train,
     'optim': config.optim,
-    'live_teacher': is_live,
+    'live_teacher': live_teacher,
   }
-  # Only where they matter, so that results of before remain valid.
+  # Only where they matter, so that older results remain valid.
   if uses_features(config.distill):
     fields['feature_bits'] = config.teacher.feature_bits
   if config.eval.bias_classes:

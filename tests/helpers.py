@@ -112,7 +112,7 @@ def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.Run:
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return rows.make_run(
     configs,
-    {name: rows.calls_teacher(c, dataset) for name, c in configs.items()},
+    {name: rows.needs_live_teacher(c, dataset) for name, c in configs.items()},
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),

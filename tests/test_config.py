@@ -27,7 +27,7 @@ def _closed(recipe='h50', **fields):
 
 def _identity(config):
   return config_lib.student_identity(
-    config, _dataset(), teacher_outputs='outputs', is_live=False
+    config, _dataset(), teacher_outputs='outputs', live_teacher=False
   )
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
-from kd_jax.teachers import array_files
+from kd_jax.teachers import compact_arrays
 from kd_jax.training import epoch, factory, fit, networks
 from kd_jax.training.batch import Examples
 
@@ -51,7 +51,7 @@ def measure_stored_and_live(
   """Times training steps on stored teacher outputs and with a live teacher.
 
   Args:
-    rows: closed configs by network.
+    rows: configs with every field set, by network.
     teacher_variables: variables of the teacher's network. Their values do not
       affect the time.
     dataset: a data set on the device.
@@ -96,7 +96,7 @@ def measure_against_row(
   All steps train on stored teacher outputs with random values.
 
   Args:
-    rows: closed configs by row.
+    rows: configs with every field set, by row.
     reference: the name of the reference row.
     dataset: a data set on the device.
     budget_s: timed seconds for each step.
@@ -150,7 +150,7 @@ def random_teacher_outputs(
   )
   features = {
     methods.stored_layer(layer, bits > 0): jnp.asarray(
-      rng.uniform(0, 3, (count, *shape)), array_files.features_dtype(bits)
+      rng.uniform(0, 3, (count, *shape)), compact_arrays.features_dtype(bits)
     )
     for bits, shapes in networks.teacher_layers(config, dataset.problem).items()
     for layer, shape in shapes.items()
@@ -178,15 +178,15 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  compile_key = factory.compile_key(
+  compile_spec = factory.compile_spec(
     config,
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
     live_teacher=teacher.variables is not None,
   )
-  compiled = factory.compile_training(compile_key)
-  if compile_key.loop == 'host':
+  compiled = factory.compile_training(compile_spec)
+  if compile_spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)

@@ -33,7 +33,7 @@ def make_predict(
   Args:
     apply_fn: the network; called with train=False.
     preprocess: maps a batch of stored images to the network's input.
-    batch_size: examples a call; a split may have any length.
+    batch_size: examples per call; a split may have any length.
     num_seeds: S, for variables with a leading axis of S networks. The logits
       are then [S, N, K].
     output: maps (logits, features) to the arrays [B, ...] that `predict`
@@ -89,7 +89,7 @@ def make_predict_views(
     predict: maps stored images to logits.
     apply_views: `Augmentation.apply`, see data/augmentation.py.
     images: uint8 [N, H, W, C], as stored.
-    batch_size: examples a call.
+    batch_size: examples per call.
   """
   apply_views = jax.jit(apply_views)
 
@@ -116,7 +116,7 @@ def make_predict_features(
   Args:
     predict: maps stored images to features by layer.
     images: uint8 [N, H, W, C], as stored.
-    batch_size: examples a call.
+    batch_size: examples per call.
   """
 
   def predict_features(examples: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,7 +164,7 @@ def make_attack(
   Args:
     apply_fn: the network; called with train=False.
     preprocess: maps stored images to the network's input.
-    batch_size: examples a call.
+    batch_size: examples per call.
   """
 
   def logits_fn(variables, inputs):

@@ -11,23 +11,19 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.runtime import errors, files
-from kd_jax.teachers import array_files
+from kd_jax.teachers import compact_arrays
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context, networks, plan
-
-# Maps a transfer set's name ('' for the training split) to the context and the
-# teacher of the students that train on it.
-Settings = Callable[[str], tuple[context.Context, Teacher]]
 
 
 class Row(NamedTuple):
   """A row of a run's table: one student, for several seeds.
 
   Attributes:
-    name: of the row.
-    config: closed.
+    name: the name of the row.
+    config: the config of a row, with every field set.
     identity: what determines its students, except for their seed.
-    is_live: whether its steps call the teacher.
+    live_teacher: whether its steps call the teacher.
     trained_as: the name of the first row that is the same training; its own
       name if there is none before it.
   """
@@ -35,7 +31,7 @@ class Row(NamedTuple):
   name: str
   config: ConfigDict
   identity: dict[str, Any]
-  is_live: bool
+  live_teacher: bool
   trained_as: str
 
 
@@ -45,12 +41,13 @@ class Run(NamedTuple):
   Attributes:
     workdir: the run's folder.
     rows: by name, in the order of the config.
-    setting: the context and the teacher, by transfer set.
+    for_transfer_set: maps a transfer set's name ('' for the training split) to
+      the context and the teacher of the students that train on it.
   """
 
   workdir: pathlib.Path
   rows: dict[str, Row]
-  setting: Settings
+  for_transfer_set: Callable[[str], tuple[context.Context, Teacher]]
 
   def folder(self, row: Row) -> pathlib.Path:
     """Returns the folder of a row's students."""
@@ -59,21 +56,21 @@ class Run(NamedTuple):
 
 def make_run(
   configs: dict[str, ConfigDict],
-  is_live: dict[str, bool],
-  contexts: Callable[[str], context.Context],
+  live_teacher: dict[str, bool],
+  context_for: Callable[[str], context.Context],
   teacher: Teacher,
   workdir: pathlib.Path,
 ) -> Run:
   """Returns the rows of a run, with what determines each.
 
   Args:
-    configs: closed, by row.
-    is_live: whether the steps of a row call the teacher, by row.
-    contexts: the context of each transfer set, by name.
-    teacher: of the run.
+    configs: the config of each row, with every field set.
+    live_teacher: whether the steps of a row call the teacher, by row.
+    context_for: maps a transfer set's name to its context.
+    teacher: the run's teacher.
     workdir: the run's folder.
   """
-  dataset = contexts('').dataset
+  dataset = context_for('').dataset
   digests = {'teacher': teacher.record['outputs']}
   first_with: dict[str, str] = {}
   rows = {}
@@ -82,29 +79,30 @@ def make_run(
       config,
       dataset,
       teacher_outputs=_teacher_outputs(config, digests),
-      is_live=is_live[name],
+      live_teacher=live_teacher[name],
     )
     digests[name] = files.digest(identity)
     trained_as = first_with.setdefault(digests[name], name)
-    rows[name] = Row(name, config, identity, is_live[name], trained_as)
+    rows[name] = Row(name, config, identity, live_teacher[name], trained_as)
 
   @functools.cache
-  def setting(transfer_set: str) -> tuple[context.Context, Teacher]:
-    run_context = contexts(transfer_set)
+  def for_transfer_set(transfer_set: str) -> tuple[context.Context, Teacher]:
+    run_context = context_for(transfer_set)
     if not transfer_set:
       return run_context, teacher
     shown = teacher.on_transfer_set(transfer_set, run_context.dataset)
     return run_context, shown
 
-  return Run(workdir, rows, setting)
+  return Run(workdir, rows, for_transfer_set)
 
 
 def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
   """Returns what determines the outputs that a row learns from.
 
   Args:
-    config: closed.
-    digests: of the teacher's outputs, and of the identities of earlier rows.
+    config: the config of a row, with every field set.
+    digests: the digests of the teacher's outputs and of the identities of
+      earlier rows.
   """
   if not config.teacher.rows:
     return digests['teacher']
@@ -114,16 +112,17 @@ def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
   }
 
 
-def calls_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
-  """Whether a row's steps call the teacher instead of using stored outputs.
+def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
+  """Returns whether a row's steps call the teacher, not its stored outputs.
 
-  They do if the config says so, if stored features would not fit or would be
-  larger than the images on disk, and if features are those of augmented or
-  mixed images. Without a distillation loss there is no teacher to call.
+  They do if (1) `teacher.live` is set, (2) images are on disk, and a method
+  takes features or images are augmented, (3) a method takes features of
+  augmented or mixed images, or (4) its features exceed `teacher.features_gib`.
+  Without a distillation loss there is no teacher to call.
 
   Args:
-    config: closed.
-    dataset: that the row learns.
+    config: the config of a row, with every field set.
+    dataset: the data set that the row learns.
   Raises:
     UserError: if a method takes rounded features, which have to be stored.
   """
@@ -135,28 +134,30 @@ def calls_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   is_too_large = data.is_on_disk(dataset.train) and (
     bool(layers) or is_augmented
   )
-  if config.teacher.live or not (layers or is_too_large):
-    return config.teacher.live
+  if config.teacher.live:
+    return True
+  if not (layers or is_too_large):
+    return False
   examples = plan.used_examples(config.train, dataset)
   size = len(examples) * sum(
-    array_files.features_dtype(bits).itemsize * int(np.prod(shape))
+    compact_arrays.features_dtype(bits).itemsize * int(np.prod(shape))
     for bits, shapes in layers.items()
     for shape in shapes.values()
   )
-  is_live = (
+  live_teacher = (
     is_too_large
     or is_augmented
     or config.train.mixup_alpha > 0
     or size > config.teacher.features_gib * 2**30
   )
-  if is_live and any(layers):
+  if live_teacher and any(layers):
     raise errors.UserError(
-      f'config.teacher.feature_bits={config.teacher.feature_bits}: features '
-      f'of {size / 2**30:.1f} GiB are to be stored, of images as they are: '
-      'raise config.teacher.features_gib, choose fewer layers, and leave out '
-      'augmentation and mixup'
+      f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
+      f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
+      'images are augmented or mixed. Raise config.teacher.features_gib, '
+      'choose fewer layers, or leave out augmentation and mixup'
     )
-  return is_live
+  return live_teacher
 
 
 def check_named_rows(
@@ -165,8 +166,8 @@ def check_named_rows(
   """Checks the rows that a config names.
 
   Args:
-    config: of the run.
-    configs: closed, by row.
+    config: the run's config.
+    configs: the config of each row, with every field set.
   Raises:
     UserError: if a named row does not exist, or teaches a row before itself.
   """

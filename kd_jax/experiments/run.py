@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,9 +19,9 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import run_timing, students
 from kd_jax.experiments.rows import (
-  calls_teacher,
   check_named_rows,
   make_run,
+  needs_live_teacher,
 )
 from kd_jax.report import run_report
 from kd_jax.runtime import (
@@ -52,7 +53,7 @@ def run_experiment(
   workers stops before the students.
 
   Args:
-    config: from configs/.
+    config: a config from configs/.
     workdir: the run's folder.
     teachers_dir: where teachers are kept.
     data_dir: where prepared data sets are kept; a per-user cache if None.
@@ -60,11 +61,14 @@ def run_experiment(
   Returns:
     The content of the run's run.json.
   Raises:
-    UserError: for a mistake of the user's, before any work is done.
+    UserError: for a mistake in the config, the data or the command, or if a
+      training diverges.
   """
   config = config_lib.with_user_teacher(config)
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  for row_config in configs.values() or (config,):  # A teacher has no rows.
+  for row_config in configs.values() or (
+    config,
+  ):  # A recipe of a teacher has no rows.
     field_checks.check_fields(row_config)
   check_named_rows(config, configs)
   workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
@@ -76,36 +80,38 @@ def run_experiment(
     memory_gib=config.data.memory_gib,
   )
   environment.log_device()
-  is_worker = workers.share() is not None
+  is_worker = workers.is_worker()
   with (
     files.locked(workdir, shared=is_worker),
     mesh.use(config.mesh.data),
   ):
     record = _open_run(config, workdir)
-    return _do(config, configs, record, workdir, teachers_dir, load)
+    return _run_in_locked_folder(
+      config, configs, record, workdir, teachers_dir, load
+    )
 
 
-def _do(
+def _run_in_locked_folder(
   config: ConfigDict,
   configs: dict[str, ConfigDict],
   record: Record,
   workdir: pathlib.Path,
   teachers_dir: pathlib.Path,
-  load,
+  load: Callable[[str], data.Dataset],
 ) -> Record:
   """Does the work of a run in its locked folder."""
   run_context = context.make_context(config, load)
-  contexts = functools.cache(
+  context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  _check_against_data(config, configs, contexts)
-  is_live = {
-    row: calls_teacher(row_config, run_context.dataset)
+  _check_against_data(config, configs, context_for)
+  live_teacher = {
+    row: needs_live_teacher(row_config, run_context.dataset)
     for row, row_config in configs.items()
   }
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record
-  if workers.share() is None:
+  if not workers.is_worker():
     # Only now the folder belongs to this config: a mistake in the data or in
     # the teacher's outputs leaves it free for the corrected command.
     _write(workdir, record)
@@ -113,9 +119,9 @@ def _do(
     return record
   if not configs:
     provider.publish(config, run_context.dataset, teacher, workdir)
-  run = make_run(configs, is_live, contexts, teacher, workdir)
+  run = make_run(configs, live_teacher, context_for, teacher, workdir)
   students.train_students(run)
-  if workers.share() is not None:
+  if workers.is_worker():
     return record
   record['students'] = processes.from_first(
     lambda: students.collect_results(run)
@@ -133,17 +139,19 @@ def _write(workdir: pathlib.Path, record: Record) -> None:
 
 
 def _check_against_data(
-  config: ConfigDict, configs: dict[str, ConfigDict], contexts
+  config: ConfigDict,
+  configs: dict[str, ConfigDict],
+  context_for: Callable[[str], context.Context],
 ) -> None:
   """Checks what the config asks for against the data, before any training."""
-  dataset = contexts('').dataset
+  dataset = context_for('').dataset
   for row_config in configs.values():
-    traced_checks.check_scalings(row_config, dataset.problem)
-    traced_checks.check_networks(row_config, dataset.problem)
-    traced_checks.check_methods(row_config, dataset.problem)
+    traced_checks.trace_scalings(row_config, dataset.problem)
+    traced_checks.trace_networks(row_config, dataset.problem)
+    traced_checks.trace_methods(row_config, dataset.problem)
     data_checks.check_training(
       config_lib.student_sections(row_config),
-      contexts(row_config.train.transfer_set).dataset,
+      context_for(row_config.train.transfer_set).dataset,
     )
   if provider.is_trained_here(config.teacher):
     data_checks.check_training(config_lib.teacher_sections(config), dataset)

@@ -8,12 +8,11 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax.benchmark import latency, training_steps
-from kd_jax.experiments import students
 from kd_jax.experiments.rows import Run
 from kd_jax.models import apply
 from kd_jax.runtime import environment, processes
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import networks
+from kd_jax.training import job_folder, networks
 
 Record = dict[str, Any]
 
@@ -22,9 +21,9 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
   """Adds 'benchmark' to a run's record, unless it is there already.
 
   Args:
-    config: of the run.
+    config: the run's config.
     run: its rows.
-    record: of the run, with its students; changed in place.
+    record: the run's record, with its students; changed in place.
   """
   if not run.rows or not config.benchmark.enabled:
     return
@@ -35,14 +34,14 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
     )
     return
   configs = {name: row.config for name, row in run.rows.items()}
-  student_models, network_of = latency.distinct_models(configs)
+  student_models, network_by_row = latency.distinct_models(configs)
   done = record.get('benchmark', {})
   asked = config_lib.to_json(next(iter(configs.values())).benchmark)
-  if (done.get('network_of'), done.get('config')) == (network_of, asked):
+  if (done.get('network_of'), done.get('config')) == (network_by_row, asked):
     return
-  _, teacher = run.setting('')
+  _, teacher = run.for_transfer_set('')
   record['benchmark'] = _measure(
-    run, teacher, student_models, network_of, record['students']
+    run, teacher, student_models, network_by_row, record['students']
   )
 
 
@@ -50,13 +49,13 @@ def _measure(
   run: Run,
   teacher: Teacher,
   student_models: dict[str, ConfigDict],
-  network_of: dict[str, str],
+  network_by_row: dict[str, str],
   results: list[Record],
 ) -> Record:
   """Times the teacher and each distinct student network."""
   configs = {name: row.config for name, row in run.rows.items()}
   config = next(iter(configs.values()))
-  run_context, _ = run.setting('')
+  run_context, _ = run.for_transfer_set('')
   dataset = run_context.dataset
   models, variables = {}, {}
   if not config.teacher.logits:
@@ -66,11 +65,11 @@ def _measure(
     seed = next(result['seed'] for result in results if result['row'] == name)
     folder = run.folder(run.rows[name]) / f'seed-{seed}'
     models[name] = model
-    variables[name] = students.restore_student_for_use(
-      configs[name], dataset, folder
+    variables[name] = job_folder.restore_deployed(
+      folder, configs[name].student, dataset.problem
     )
   measured = latency.benchmark_inference(
-    config, models, network_of, variables, dataset
+    config, models, network_by_row, variables, dataset
   )
   section = config.benchmark
   if section.steps_against:

@@ -18,16 +18,16 @@ from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate, inference
 from kd_jax.experiments.rows import Row, Run
 from kd_jax.models import apply
-from kd_jax.runtime import errors, files, processes, run_records
-from kd_jax.teachers import outputs_file, stored_outputs
+from kd_jax.runtime import files, processes, run_records
+from kd_jax.teachers import stored_outputs, user_logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import (
-  context,
   job,
   job_folder,
   networks,
   outcome,
   plan,
+  source,
 )
 
 PyTree = Any
@@ -83,7 +83,7 @@ def _train_row(run: Run, row: Row) -> bool:
       # Another worker may have trained them in the meantime.
       if not held or not set(seeds) & set(_missing_seeds(run, row)):
         continue
-      teacher = _teacher_of_seed(run, row, seeds[0])
+      teacher = _teacher_for_seed(run, row, seeds[0])
       if teacher is not None:
         _train_seeds(run, row, teacher, seeds)
   return not _missing_seeds(run, row)
@@ -100,7 +100,7 @@ def _missing_seeds(run: Run, row: Row) -> list[int]:
 
 def _seeds_per_program(run: Run, row: Row, missing: list[int]) -> int:
   """Returns how many seeds train in one compiled function."""
-  run_context, _ = run.setting(row.config.train.transfer_set)
+  run_context, _ = run.for_transfer_set(row.config.train.transfer_set)
   if row.config.teacher.rows or data.is_on_disk(run_context.dataset.train):
     return 1  # Each seed has its own teacher, or its own order of examples.
   if row.config.seeds_per_program:
@@ -114,9 +114,9 @@ def _groups(
 ) -> list[tuple[int, ...]]:
   """Returns the seeds that train in one compiled function, by function.
 
-  Seeds that trained together when a run was stopped go on together, even if
-  some of them are done: a function of another number of seeds does not compute
-  the same to the last bit.
+  If a stopped run had trained some seeds together, they stay together, even if
+  some are done: a function of another number of seeds gives results that differ
+  in the last bits.
   """
   groups, left = [], list(missing)
   for name in processes.from_first(
@@ -150,15 +150,15 @@ def _train_seeds(
 ) -> None:
   """Trains seeds of a row; several train in one compiled function."""
   folder, config = run.folder(row), row.config
-  run_context, _ = run.setting(config.train.transfer_set)
+  run_context, _ = run.for_transfer_set(config.train.transfer_set)
   name = f'seed-{"-".join(map(str, seeds))}'
-  target = job.Target(row.name, seeds, folder / name, row.identity)
-  row_job = context.make_job(
+  info = job.TrainingInfo(row.name, seeds, folder / name, row.identity)
+  row_job = job.make_job(
     config,
     run_context,
     config_lib.student_sections(config),
-    target,
-    is_live=row.is_live,
+    info,
+    live_teacher=row.live_teacher,
   )
   students = job.run_job(
     row_job,
@@ -182,16 +182,16 @@ def _train_seeds(
       record['time']['train_s'],
     )
   if len(seeds) > 1:
-    files.remove(target.folder)
+    files.remove(info.folder)
 
 
 def _teacher_inputs(
   row: Row, teacher: Teacher, dataset: data.Dataset, row_plan: plan.Plan
-) -> job.TeacherInputs:
+) -> source.TeacherInputs:
   """Returns what a row's training takes from its teacher."""
   config = row.config
-  inputs = job.TeacherInputs(logits=teacher.logits)
-  if row.is_live:
+  inputs = source.TeacherInputs(logits=teacher.logits)
+  if row.live_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
     return inputs
@@ -221,7 +221,7 @@ def _quantize(
   dataset: data.Dataset,
   teacher: Teacher,
 ) -> outcome.Trained:
-  """Adds the network of whole numbers that a quantized student is in use.
+  """Adds the deployed network of a quantized student.
 
   Its metrics go to the record as 'packed'. 'trained_agreement' is the share of
   the test split on which it decides like the network of floats that was
@@ -243,7 +243,8 @@ def _quantize(
   metrics = evaluate.evaluate(logits, labels, teacher.logits.get('test'))
   metrics |= {'trained_agreement': float(jnp.mean(same))}
   return student._replace(
-    record=student.record | {'packed': metrics}, quantized=quantized
+    record=student.record | {run_records.QUANTIZED: metrics},
+    quantized=quantized,
   )
 
 
@@ -261,13 +262,13 @@ def _predict_fn(
 # --- Rows as teachers. ---
 
 
-def _teacher_of_seed(run: Run, row: Row, seed: int) -> Teacher | None:
+def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
   """Returns what teaches a seed of a row: the run's teacher, or earlier rows.
 
   Returns None while another worker trains one of those rows.
   """
   section, transfer_set = row.config.teacher, row.config.train.transfer_set
-  run_context, teacher = run.setting(transfer_set)
+  run_context, teacher = run.for_transfer_set(transfer_set)
   if not (section.rows or section.class_shift):
     return teacher
   outputs = []
@@ -282,7 +283,7 @@ def _teacher_of_seed(run: Run, row: Row, seed: int) -> Teacher | None:
     outputs.append(
       _student_outputs(other.config, run_context.dataset, transfer_set, folder)
     )
-  logits = outputs_file.average(outputs, section.average)
+  logits = user_logits.average(outputs, section.average)
   return teacher.with_logits(
     {
       split: jnp.roll(array, section.class_shift, axis=-1)
@@ -300,15 +301,17 @@ def _student_outputs(
   """Returns a trained student's logits [N, K] by split; stores them beside it.
 
   Args:
-    config: of the student's row, closed.
-    dataset: of the row that the student teaches.
-    transfer_set: of the row that the student teaches.
-    folder: of the student.
+    config: the config of the student's row, with every field set.
+    dataset: the data set of the row that the student teaches.
+    transfer_set: the transfer set of the row that the student teaches.
+    folder: the student's folder.
   """
   result = job_folder.read_result(folder)
 
   def compute():
-    variables = restore_student(config, dataset, folder)
+    variables = job_folder.restore_trained(
+      folder, config.student, dataset.problem
+    )
     predict = _predict_fn(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))
@@ -326,44 +329,3 @@ def _student_outputs(
       },
       compute,
     )
-
-
-def restore_student(
-  config: ConfigDict, dataset: data.Dataset, folder: pathlib.Path
-) -> PyTree:
-  """Returns the variables of a trained student.
-
-  Raises:
-    UserError: if they are damaged.
-  """
-  like = networks.variables_like(config.student, dataset.problem)
-  variables = job_folder.restore(folder, like)
-  if variables is None:
-    raise damaged(folder / 'weights')
-  return variables
-
-
-def restore_student_for_use(
-  config: ConfigDict, dataset: data.Dataset, folder: pathlib.Path
-) -> PyTree:
-  """Returns the variables that a student is used with: see `networks.deploy`.
-
-  Raises:
-    UserError: if they are damaged.
-  """
-  variables = restore_student(config, dataset, folder)
-  if not networks.is_quantized(config.student):
-    return variables
-  like = networks.quantize_weights(config.student, variables)
-  variables = job_folder.restore_quantized(folder, like)
-  if variables is None:
-    raise damaged(folder / 'packed')
-  return variables
-
-
-def damaged(folder: pathlib.Path) -> errors.UserError:
-  """Returns the error that says how a damaged student is trained again."""
-  return errors.UserError(
-    f'{folder} is damaged: remove {folder.parent}, and the same command trains '
-    'that student again'
-  )

@@ -137,17 +137,9 @@ def _restore(
   config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
-  like = networks.variables_like(config.student, dataset.problem)
-  variables = job_folder.restore(folder, like)
-  if variables is not None and networks.is_quantized(config.student):
-    variables = job_folder.restore_quantized(
-      folder, networks.quantize_weights(config.student, variables)
-    )
-  if variables is None:
-    raise errors.UserError(
-      f'{folder} holds no intact weights: remove {folder}, and run the '
-      'launch.py command of the run again to train this student'
-    )
+  variables = job_folder.restore_deployed(
+    folder, config.student, dataset.problem
+  )
   return networks.deploy(config.student, dataset.problem, variables)
 
 

@@ -49,6 +49,11 @@ def share() -> Share | None:
   return Share(int(index), int(count))
 
 
+def is_worker() -> bool:
+  """Returns whether this process trains a share of a run's students."""
+  return share() is not None
+
+
 def is_preparing() -> bool:
   """Returns whether this process prepares the run and trains no student."""
   return os.environ.get(_ROLE) == _PREPARING

@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_jax import config as config_lib
 from kd_jax.runtime import errors, files
-from kd_jax.teachers import array_files
+from kd_jax.teachers import compact_arrays
 
 PyTree = Any
 # Logits [N, K] by split.
@@ -23,14 +23,14 @@ WEIGHTS = 'weights.npz'
 _TRAINING_FIELDS = ('zero_init', 'dtype')
 
 
-def folder_of(name: str) -> pathlib.Path:
+def teacher_folder(name: str) -> pathlib.Path:
   """Returns the folder of a teacher that comes with the project."""
   return pathlib.Path(__file__).resolve().parents[2] / name
 
 
 def has_weights(name: str) -> bool:
-  """Whether the network itself comes with the project, or outputs alone."""
-  return (folder_of(name) / WEIGHTS).is_file()
+  """Returns whether the network comes with the project, not outputs alone."""
+  return (teacher_folder(name) / WEIGHTS).is_file()
 
 
 def write(
@@ -52,8 +52,8 @@ def write(
   """
   if weights is None:
     contents = {
-      f'{scaling}-{split}.npy': array_files.npy_content(
-        array_files.half_floats(array)
+      f'{scaling}-{split}.npy': compact_arrays.npy_content(
+        compact_arrays.half_floats(array)
       )
       for scaling, logits in (outputs or {}).items()
       for split, array in logits.items()
@@ -72,7 +72,7 @@ def _npz_content(weights: PyTree) -> bytes:
   leaves = jax.tree_util.tree_leaves_with_path(weights)
   np.savez(
     content,
-    **{_name(path): array_files.half_floats(leaf) for path, leaf in leaves},
+    **{_name(path): compact_arrays.half_floats(leaf) for path, leaf in leaves},
   )
   return content.getvalue()
 
@@ -85,8 +85,8 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
   """Returns the manifest of a teacher's folder.
 
   Args:
-    folder: of the teacher.
-    data_digest: of the data that the students learn.
+    folder: the teacher's folder.
+    data_digest: the digest of the data that the students learn.
   Raises:
     UserError: if the folder holds no outputs, or outputs of other data.
   """
@@ -106,7 +106,7 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
 
 
 def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-  """Whether two recorded model sections differ at most in their training."""
+  """Returns whether two recorded model sections make the same network."""
   a, b = (
     {'quantization': 'float'}
     | {
@@ -144,8 +144,8 @@ def read_weights(
   """Returns the network's float32 variables.
 
   Args:
-    folder: of the teacher.
-    manifest: of the teacher.
+    folder: the teacher's folder.
+    manifest: the teacher's manifest.
     like: a tree of the same structure.
   Raises:
     UserError: if the weights are damaged.
@@ -157,7 +157,7 @@ def read_weights(
 
 
 def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
-  if array_files.file_digest(folder / name) != manifest['sha256'][name]:
+  if compact_arrays.file_digest(folder / name) != manifest['sha256'][name]:
     raise errors.UserError(f'{folder / name} is damaged: restore it')
   return np.load(folder / name, allow_pickle=False)
 
@@ -165,6 +165,8 @@ def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
 def rounded(variables: PyTree) -> PyTree:
   """Returns variables with the values that `write` and `read_weights` give."""
   return jax.tree.map(
-    lambda leaf: array_files.half_floats(np.asarray(leaf)).astype(np.float32),
+    lambda leaf: compact_arrays.half_floats(np.asarray(leaf)).astype(
+      np.float32
+    ),
     variables,
   )

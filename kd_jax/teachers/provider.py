@@ -12,7 +12,7 @@ from kd_jax import data
 from kd_jax.evaluation import evaluate
 from kd_jax.models import user
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.teachers import outputs_file, pretrained
+from kd_jax.teachers import pretrained, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
 from kd_jax.training import (
@@ -22,20 +22,21 @@ from kd_jax.training import (
   job_folder,
   networks,
   outcome,
+  source,
 )
 
 PyTree = Any
 
 
 def is_trained_here(teacher: ConfigDict) -> bool:
-  """Whether a run trains its teacher, or restores one that a run trained."""
+  """Returns whether the teacher is one that runs train and restore."""
   if teacher.logits or teacher.module:
     return False
   return teacher.retrain or not teacher.pretrained
 
 
 def has_only_logits(teacher: ConfigDict) -> bool:
-  """Whether a teacher has logits alone, and no network that can be called."""
+  """Returns whether a teacher has logits alone, and no network to call."""
   if teacher.logits:
     return True
   if teacher.module or is_trained_here(teacher):
@@ -51,35 +52,35 @@ def get_teacher(
   """Returns a config's teacher, ready to teach.
 
   Args:
-    config: of the run.
-    run_context: of the run.
+    config: the run's config.
+    run_context: the run's context.
     teachers_dir: where teachers and their outputs are kept.
   Raises:
     UserError: if the teacher, or its outputs, cannot be had.
   """
   dataset, section = run_context.dataset, config.teacher
   if section.logits:
-    return _from_files(section, dataset)
+    return _read_logits_files(section, dataset)
   if section.module:
-    return _from_module(config, dataset, teachers_dir)
+    return _load_user_teacher(config, dataset, teachers_dir)
   if is_trained_here(section):
-    return _trained(config, run_context, teachers_dir)
-  return _pretrained(config, dataset, teachers_dir)
+    return _train_or_restore(config, run_context, teachers_dir)
+  return _load_pretrained(config, dataset, teachers_dir)
 
 
-def _from_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
+def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   """Returns the teacher of a user's files of logits."""
   lengths = {
     'train': len(dataset.train.labels),
     'test': len(dataset.test.labels),
   }
   loaded = [
-    outputs_file.load_outputs(path, lengths, dataset.num_classes)
+    user_logits.load_outputs(path, lengths, dataset.num_classes)
     for path in section.logits.split(',')
   ]
   logits = loaded[0]
   if len(loaded) > 1:
-    logits = outputs_file.average(loaded, section.average or 'logits')
+    logits = user_logits.average(loaded, section.average or 'logits')
   record = {'row': 'teacher', 'source': section.logits}
   return Teacher(
     teacher_lib.on_device(logits),
@@ -87,7 +88,7 @@ def _from_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   )
 
 
-def _from_module(
+def _load_user_teacher(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> Teacher:
   """Returns the trained network that a user's function gives."""
@@ -97,10 +98,10 @@ def _from_module(
   folder = _folder(teachers_dir, name, config, dataset, variables)
   record = {'row': 'teacher', 'source': name}
   with files.locked(folder, wait=True):
-    return _of_network(config, dataset, folder, variables, record)
+    return _make_network_teacher(config, dataset, folder, variables, record)
 
 
-def _trained(
+def _train_or_restore(
   config: ConfigDict,
   run_context: context.Context,
   teachers_dir: pathlib.Path,
@@ -117,14 +118,14 @@ def _trained(
       record = job_folder.read_result(folder)
     if variables is None:
       logging.info('teacher: training it in %s', folder)
-      teacher_job = context.make_job(
+      teacher_job = job.make_job(
         config,
         run_context,
         config_lib.teacher_sections(config),
-        job.Target('teacher', (section.seed,), folder, identity),
+        job.TrainingInfo('teacher', (section.seed,), folder, identity),
       )
       (trained,) = job.run_job(
-        teacher_job, dataset, job.TeacherInputs(), training_log(folder)
+        teacher_job, dataset, source.TeacherInputs(), training_log(folder)
       )
       record = job_folder.finish(trained, folder, identity)
       variables = trained.variables
@@ -132,7 +133,7 @@ def _trained(
       logging.info('teacher: restored from %s', folder)
     if section.publish_weights:
       variables = pretrained.rounded(variables)
-    return _of_network(config, dataset, folder, variables, record)
+    return _make_network_teacher(config, dataset, folder, variables, record)
 
 
 def training_log(folder: pathlib.Path) -> run_records.MetricsLog:
@@ -140,12 +141,12 @@ def training_log(folder: pathlib.Path) -> run_records.MetricsLog:
   return run_records.MetricsLog(folder / 'metrics.jsonl')
 
 
-def _pretrained(
+def _load_pretrained(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> Teacher:
   """Returns the teacher that comes with the project, or its outputs alone."""
   section = config.teacher
-  folder = pretrained.folder_of(section.pretrained)
+  folder = pretrained.teacher_folder(section.pretrained)
   manifest = pretrained.read_manifest(folder, dataset.digest)
   recorded = config_lib.rename_fields(manifest['teacher'])['model']
   if not pretrained.is_same_network(
@@ -164,9 +165,11 @@ def _pretrained(
     )
     home = _folder(teachers_dir, section.model.kind, config, dataset, variables)
     with files.locked(home, wait=True):
-      return _of_network(config, dataset, home, variables, manifest['training'])
+      return _make_network_teacher(
+        config, dataset, home, variables, manifest['training']
+      )
   logging.info('teacher: the outputs in %s', folder)
-  logits = _part_of(
+  logits = _select_examples(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
     config,
     dataset,
@@ -177,7 +180,7 @@ def _pretrained(
   )
 
 
-def _part_of(
+def _select_examples(
   logits: pretrained.Logits, config: ConfigDict, dataset: data.Dataset
 ) -> pretrained.Logits:
   """Returns the logits of the examples that a config uses."""
@@ -191,7 +194,7 @@ def _part_of(
   }
 
 
-def _of_network(
+def _make_network_teacher(
   config: ConfigDict,
   dataset: data.Dataset,
   folder: pathlib.Path,
@@ -253,8 +256,8 @@ def publish(
   """Writes a teacher as a folder that `teacher.pretrained` can name.
 
   Args:
-    config: of a run that has a teacher alone.
-    dataset: that the teacher has learned.
+    config: the config of a recipe that trains a teacher alone.
+    dataset: the data set that the teacher has learned.
     teacher: trained here.
     workdir: the run's folder; the teacher goes to its `outputs` folder.
   """

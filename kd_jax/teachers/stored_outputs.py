@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from kd_jax.runtime import files, processes
-from kd_jax.teachers import array_files
+from kd_jax.teachers import compact_arrays
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,7 +33,7 @@ def load_or_compute(
   """Returns a teacher's outputs by name; computes them only if need be.
 
   Args:
-    folder: of the store; made if it does not exist.
+    folder: the store's folder; made if it does not exist.
     identity: JSON values that determine the outputs: digests of the weights and
       the data, the architecture, the preprocessing.
     compute: returns the outputs: logits [N, K] by split, or features [N, ...]
@@ -54,7 +54,7 @@ def load_or_compute(
   files.remove(folder / 'manifest.json')
   digests = {}
   for name, array in outputs.items():
-    content = array_files.npy_content(array)
+    content = compact_arrays.npy_content(array)
     files.write_bytes(folder / f'{name}.npy', content)
     digests[name] = hashlib.sha256(content).hexdigest()
   files.write_json(
@@ -80,7 +80,7 @@ def _find(
     return None, f'those in {folder} have another {", ".join(differing)}'
   for name, sha256 in manifest['sha256'].items():
     path = folder / f'{name}.npy'
-    if array_files.file_digest(path) != sha256:
+    if compact_arrays.file_digest(path) != sha256:
       return None, f'{path} is damaged'
   return list(manifest['sha256']), ''
 
@@ -108,7 +108,7 @@ class ViewOutputs:
     """Opens a store, or makes one.
 
     Args:
-      folder: of the store; emptied if it has another identity.
+      folder: the store's folder; emptied if it has another identity.
       identity: JSON values that determine the logits, those of
         `load_or_compute` and the augmentation.
       compute: maps (indices [M], views [M]) of examples to float32 [M, K].
@@ -137,7 +137,7 @@ class ViewOutputs:
     for path in sorted(self._folder.glob('*.npy')):
       if path.name in self._read_files:
         continue
-      if array_files.file_digest(path) == path.stem:
+      if compact_arrays.file_digest(path) == path.stem:
         names.append(path.name)
       else:
         logging.warning('teacher outputs: %s is damaged and was removed', path)
@@ -162,7 +162,7 @@ class ViewOutputs:
 
   def _add(self, examples: np.ndarray, views: np.ndarray) -> None:
     """Computes logits and adds them to the store as one file."""
-    logits = array_files.half_floats(self._compute(examples, views))
+    logits = compact_arrays.half_floats(self._compute(examples, views))
     part = np.empty(
       len(examples),
       [
@@ -173,7 +173,7 @@ class ViewOutputs:
     )
     part['example'], part['view'], part['logits'] = examples, views, logits
     self._logits[examples, views] = logits
-    content = array_files.npy_content(part)
+    content = compact_arrays.npy_content(part)
     digest = hashlib.sha256(content).hexdigest()
     files.write_bytes(self._folder / f'{digest}.npy', content)
     self._read_files.add(f'{digest}.npy')

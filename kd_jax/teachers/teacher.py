@@ -1,4 +1,4 @@
-"""What students learn from: a teacher's logits, and the network behind them."""
+"""A teacher: logits that students learn from, and the network behind them."""
 
 import dataclasses
 import functools
@@ -16,11 +16,11 @@ from kd_jax import data
 from kd_jax.data import augmentation as augment
 from kd_jax.evaluation import evaluate, inference
 from kd_jax.runtime import files
-from kd_jax.teachers import array_files, outputs_on_disk, stored_outputs
+from kd_jax.teachers import compact_arrays, sharded_logits, stored_outputs
 from kd_jax.training import checkpoint, networks
 
 PyTree = Any
-# Logits [N, K] by split; of a training split on disk, an `OutputsOnDisk`.
+# Logits [N, K] by split; of a training split on disk, an `ShardedLogits`.
 Logits = dict[str, Any]
 
 # Logits on disk are evaluated on the first examples, as many as this.
@@ -31,8 +31,8 @@ class TeacherNetwork:
   """A network whose outputs are stored, each computed once.
 
   Attributes:
-    config: of the run.
-    variables: of the network.
+    config: the run's config.
+    variables: the network's variables.
     dataset: the images that the network is shown.
     folder: where the network's outputs are stored.
   """
@@ -49,9 +49,9 @@ class TeacherNetwork:
     """Describes a network; nothing is computed yet.
 
     Args:
-      config: of the run.
+      config: the run's config.
       dataset: the images that the network is shown.
-      variables: of the network.
+      variables: the network's variables.
       folder: where its outputs are stored.
       transfer_set: the name of what has replaced the training split, or ''.
     """
@@ -65,7 +65,7 @@ class TeacherNetwork:
 
   @functools.cached_property
   def _identity(self) -> dict[str, Any]:
-    """What determines the outputs, except for the scaling of the inputs."""
+    """The identity of the outputs, without the scaling of the inputs."""
     # The transfer set changes what the network is shown, not the network.
     identity = config_lib.outputs_identity(
       self.config, self.dataset, checkpoint.tree_digest(self.variables)
@@ -150,7 +150,7 @@ class TeacherNetwork:
     if data.is_on_disk(dataset.train):
       images = splits.pop('train').images
       predict = self._predict(scaling)
-      on_disk['train'] = outputs_on_disk.OutputsOnDisk(
+      on_disk['train'] = sharded_logits.ShardedLogits(
         self._store('outputs', scaling, 'train'),
         identity,
         lambda start, stop: np.asarray(predict(images.part(start, stop))),
@@ -207,16 +207,16 @@ class TeacherNetwork:
     stored = {}
     for layer, array in predict_features(examples).items():
       if bits:
-        levels, largest = array_files.whole_numbers(array, bits)
+        levels, largest = compact_arrays.to_integers(array, bits)
         stored[layer], stored[f'{layer}-largest'] = levels, largest
       else:
-        stored[layer] = array_files.half_floats(array)
+        stored[layer] = compact_arrays.half_floats(array)
     return stored
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Teacher:
-  """What students learn from.
+  """A teacher of students.
 
   Attributes:
     logits: float32 [N, K] by split, on the device. 'test' may be missing from a
@@ -255,7 +255,7 @@ def on_device(logits: Logits) -> Logits:
   """Puts logits on the device; those on disk stay there."""
   return {
     split: array
-    if isinstance(array, outputs_on_disk.OutputsOnDisk)
+    if isinstance(array, sharded_logits.ShardedLogits)
     else jnp.asarray(array)
     for split, array in logits.items()
   }
@@ -267,14 +267,14 @@ def make_record(
   """Returns a training's record with metrics of the outputs students get.
 
   Args:
-    record: of the teacher's training.
+    record: the record of the teacher's training.
     logits: [N, K] by split.
-    dataset: that the students learn.
+    dataset: the data set that the students learn.
   """
   record = dict(record)
   record.pop('test', None)
   train = logits['train']
-  if isinstance(train, outputs_on_disk.OutputsOnDisk):
+  if isinstance(train, sharded_logits.ShardedLogits):
     record['outputs'] = train.digest
     train = train[:_EVALUATED_ON_DISK]
     record['train_examples'] = len(train)

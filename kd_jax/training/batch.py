@@ -1,4 +1,4 @@
-"""What training reads: examples as they are stored, and batches for a step."""
+"""Examples as they are stored, and batches as a train step takes them."""
 
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Examples(NamedTuple):
 
 
 class Targets(NamedTuple):
-  """What an example's output is compared with.
+  """The targets of a batch's examples.
 
   Attributes:
     labels: int32 [B].
@@ -51,7 +51,7 @@ class Mixture(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """What a train step takes.
+  """The input of a train step.
 
   Attributes:
     images: float32 [B, H, W, C], augmented and scaled.

@@ -74,7 +74,7 @@ class Checkpoints:
     self._save_s = 0.0
 
   def is_due(self) -> bool:
-    """Whether a save now keeps all saves below a tenth of the time.
+    """Returns whether a save now keeps all saves below a tenth of the time.
 
     Epochs of a small network on few images are shorter than their saves.
     """
@@ -88,7 +88,7 @@ class Checkpoints:
     """Saves a state.
 
     Args:
-      number: of the checkpoint, such as the number of epochs done.
+      number: the number of the checkpoint, such as the number of epochs done.
       state: a tree of arrays.
     Raises:
       UserError: if the disk is full.

@@ -1,4 +1,4 @@
-"""What the trainings of a run share, and a job from a config's sections."""
+"""The data and the compiled functions that the trainings of a run share."""
 
 import dataclasses
 import functools
@@ -8,20 +8,18 @@ from typing import NamedTuple
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import data
-from kd_jax.config import TrainingSections
 from kd_jax.data import selection
 from kd_jax.runtime import errors
-from kd_jax.training import factory, plan
-from kd_jax.training.job import Job, Target
+from kd_jax.training import factory
 
 
 class Context(NamedTuple):
-  """What the trainings of a run share.
+  """The data and the compiled functions of a run.
 
   Attributes:
     dataset: the part of the data set that the config uses.
     load: loads a data set by its name.
-    compile: `factory.compile_training`; each key is compiled once in a run.
+    compile: `factory.compile_training`; each spec is compiled once in a run.
   """
 
   dataset: data.Dataset
@@ -41,10 +39,11 @@ def on_transfer_set(context: Context, name: str) -> Context:
   """Returns a context whose students train on other images.
 
   Args:
-    context: of the run.
+    context: the run's context.
     name: a name that `data.transfer_set` knows; '' for the training split.
   Raises:
     DataError: if the transfer set's images differ in kind.
+    UserError: if the training images stay on disk.
   """
   if not name:
     return context
@@ -57,44 +56,4 @@ def on_transfer_set(context: Context, name: str) -> Context:
   train = data.transfer_set(name, context.dataset, context.load)
   return context._replace(
     dataset=dataclasses.replace(context.dataset, train=selection.put(train))
-  )
-
-
-def make_job(
-  config: ConfigDict,
-  context: Context,
-  sections: TrainingSections,
-  target: Target,
-  *,
-  is_live: bool = False,
-) -> Job:
-  """Returns a training of a config.
-
-  Args:
-    config: closed.
-    context: of the run.
-    sections: of the network that trains.
-    target: whose training it is, and where it is kept.
-    is_live: whether the teacher is called in every step.
-  """
-  job_plan = plan.make_plan(sections.train, context.dataset)
-  key = factory.compile_key(
-    config,
-    sections,
-    context.dataset.problem,
-    total_steps=job_plan.num_steps,
-    num_seeds=len(target.seeds) if len(target.seeds) > 1 else None,
-    live_teacher=is_live,
-  )
-  is_teacher = sections.field == 'teacher.train'
-  return Job(
-    target=target,
-    compiled=context.compile(key),
-    plan=job_plan,
-    hyperparameters=functools.partial(
-      factory.hyperparameters, sections.optim, sections.distill
-    ),
-    carry_optimizer=sections.train.carry_optimizer,
-    attacked_examples=config.eval.attacked_examples,
-    bias_classes=() if is_teacher else config.eval.bias_classes,
   )

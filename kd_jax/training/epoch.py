@@ -1,12 +1,11 @@
 """One epoch over arrays on the device: shuffle, gather, augment, step.
 
-On an accelerator an epoch is one compiled function: it gathers each batch by
-index and takes steps in a loop whose bounds are arguments.
-Compiled once, it serves every epoch, every subset of the examples and every
-chunk of an epoch, so that a short epoch is one call and a long one shows its
-progress. Results do not depend on the chunks. Where a compiled loop is slow
-(convolutions on a CPU), the compiled function is one step and the loop is
-Python's. Examples that are read from disk take that way, too.
+Where a compiled loop is fast (accelerators, and MLPs on a CPU), one compiled
+function gathers each batch by index and takes the steps from `start` to `stop`.
+The function serves every epoch, every subset of the examples and every chunk of
+an epoch, so that a long epoch shows its progress. For convolutions on a CPU,
+and for examples on disk, only one step is compiled, and Python loops over the
+steps. Results do not depend on the chunks.
 """
 
 import functools
@@ -23,6 +22,8 @@ from kd_jax.training.batch import Batch, Examples, Mixture, Targets
 from kd_jax.training.step import Hyperparameters, Sums, TrainState, TrainStep
 
 PyTree = Any
+# No step has this index. As `nonfinite_step`: every loss was finite. Folded
+# into a key: a key that no step gets.
 NEVER = np.iinfo(np.int32).max
 # (teacher variables, images uint8 [B, ...]) -> (logits, features by layer).
 LiveTeacher = Callable[[PyTree, jax.Array], tuple[jax.Array, dict]]
@@ -46,10 +47,10 @@ class Pipeline(NamedTuple):
 
 
 class EpochOptions(NamedTuple):
-  """What shapes a compiled epoch, besides its train step and pipeline.
+  """The static options of a compiled epoch.
 
   Attributes:
-    batch_size: examples a step.
+    batch_size: examples per step.
     sum_names: the names of the sums that the train step returns.
     drop_remainder: whether examples that do not fill a batch are left out.
     loop: where the loop over steps is: 'device', compiled; or 'host', Python's
@@ -79,7 +80,7 @@ class EpochViews(NamedTuple):
 
 
 class EpochInputs(NamedTuple):
-  """What the steps of one epoch read.
+  """The inputs of an epoch's steps.
 
   Attributes:
     examples: the examples to gather from; None if batches are read from disk.
@@ -121,11 +122,12 @@ class CompiledEpoch(NamedTuple):
     choose_views: maps (key, N) to int32 [N], the view of each example in an
       epoch; None without augmentation.
     run_steps: maps (state, sums, inputs, start, stop) to (state, sums) after
-      the steps start, ..., stop - 1.
+      the steps start, ..., stop - 1. If start == stop, compiles and returns
+      state and sums unchanged.
     run_step: maps (state, sums, examples of a batch, inputs, step) to (state,
       sums) after one step, for examples that are read from disk.
     zero_sums: returns the sums before the first step.
-    batch_size: examples a step.
+    batch_size: examples per step.
     drop_remainder: as in EpochOptions.
   """
 

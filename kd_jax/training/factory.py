@@ -13,7 +13,7 @@ from kd_jax.config import TrainingSections
 from kd_jax.data import Problem, augmentation, preprocessing
 from kd_jax.evaluation import inference
 from kd_jax.models import apply, user
-from kd_jax.training import epoch, networks, optimizers, step
+from kd_jax.training import epoch, method_terms, networks, optimizers, step
 from kd_jax.training import objective as objectives
 
 PyTree = Any
@@ -22,7 +22,7 @@ PyTree = Any
 # A compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
 # calls of the step. Over other networks' steps the compiled loop is faster.
 _LOOPS = {('cpu', 'resnet'): 'host'}
-# Folded into the key of a network's first parameters, for those of methods.
+# Folded into the initialization key to get the key of the methods' parameters.
 _METHOD_PARAMS = 1
 
 
@@ -48,7 +48,7 @@ class CompiledTraining(NamedTuple):
   num_seeds: int | None
 
 
-def compile_key(
+def compile_spec(
   config: ConfigDict,
   sections: TrainingSections,
   problem: Problem,
@@ -57,13 +57,14 @@ def compile_key(
   num_seeds: int | None = None,
   live_teacher: bool = False,
 ) -> FrozenConfigDict:
-  """Returns what `compile_training` depends on, without what is traced.
+  """Returns the static part of a training: what `compile_training` needs.
 
-  Trainings with equal keys share their compiled functions.
+  Traced numbers, such as the learning rate, are left out. Trainings with equal
+  static parts share their compiled functions.
 
   Args:
-    config: closed.
-    sections: of the network that trains.
+    config: the config of a row, with every field set.
+    sections: the sections of the network that trains.
     problem: images and classes.
     total_steps: the optimizer steps of the training.
     num_seeds: S, to train S networks in one compiled function; None for one.
@@ -114,99 +115,99 @@ def _place_of_loop(loop: str, kind: str) -> str:
   return _LOOPS.get((jax.default_backend(), kind), 'device')
 
 
-def compile_training(key: FrozenConfigDict) -> CompiledTraining:
-  """Returns the compiled functions of a key from `compile_key`."""
-  module = networks.make_module(key.model, key.num_classes)
+def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
+  """Returns the compiled functions of a training, see `compile_spec`."""
+  module = networks.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
   optimizer = optimizers.make_optimizer(
-    key.optim.name,
-    momentum=key.optim.momentum,
-    nesterov=key.optim.nesterov,
-    weight_decay=key.optim.weight_decay,
+    spec.optim.name,
+    momentum=spec.optim.momentum,
+    nesterov=spec.optim.nesterov,
+    weight_decay=spec.optim.weight_decay,
   )
   objective = objectives.make_objective(
-    key.methods.to_dict(),
-    label_smoothing=key.label_smoothing,
-    mixed=key.mixup_alpha > 0,
+    spec.methods.to_dict(),
+    label_smoothing=spec.label_smoothing,
+    mixed=spec.mixup_alpha > 0,
     context=method_context(
-      key.model,
-      key.teacher and key.teacher.model,
-      key.scaling,
-      Problem(key.num_classes, key.image_shape),
-      feature_bits=key.teacher.feature_bits if key.teacher else 0,
-      unroll=key.loop == 'host',
+      spec.model,
+      spec.teacher and spec.teacher.model,
+      spec.scaling,
+      Problem(spec.num_classes, spec.image_shape),
+      feature_bits=spec.teacher.feature_bits if spec.teacher else 0,
+      unroll=spec.loop == 'host',
     ),
   )
 
-  def init(rng):
-    variables = apply.init_variables(module, key.image_shape, rng)
-    method_params = objective.init(jax.random.fold_in(rng, _METHOD_PARAMS))
+  def init(key):
+    variables = apply.init_variables(module, spec.image_shape, key)
+    method_params = objective.init(jax.random.fold_in(key, _METHOD_PARAMS))
     return step.init_state(variables, optimizer, method_params)
 
   def reset_optimizer(state):
     return step.reset_optimizer(state, optimizer)
 
-  if key.num_seeds is not None:
+  if spec.num_seeds is not None:
     init, reset_optimizer = jax.vmap(init), jax.vmap(reset_optimizer)
   return CompiledTraining(
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
     epoch=epoch.compile_epoch(
-      step.make_train_step(apply_fn, objective, optimizer, _schedule(key)),
-      _pipeline(key),
-      _epoch_options(key, objective),
+      step.make_train_step(apply_fn, objective, optimizer, _schedule(spec)),
+      _pipeline(spec),
+      _epoch_options(spec, objective),
     ),
     predict=inference.make_predict(
       apply_fn,
-      preprocessing.apart(key.scaling),
-      batch_size=key.eval_batch_size,
-      num_seeds=key.num_seeds,
+      preprocessing.apart(spec.scaling),
+      batch_size=spec.eval_batch_size,
+      num_seeds=spec.num_seeds,
     ),
     attack=networks.attack_fn(
-      key.model, key.num_classes, key.scaling, key.eval_batch_size
+      spec.model, spec.num_classes, spec.scaling, spec.eval_batch_size
     ),
-    num_seeds=key.num_seeds,
+    num_seeds=spec.num_seeds,
   )
 
 
-def _schedule(key: FrozenConfigDict) -> optimizers.Schedule:
+def _schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
   return optimizers.make_schedule(
-    key.optim.schedule,
-    total_steps=key.total_steps,
-    warmup_fraction=key.optim.warmup_fraction,
+    spec.optim.schedule,
+    total_steps=spec.total_steps,
+    warmup_fraction=spec.optim.warmup_fraction,
   )
 
 
-def _pipeline(key: FrozenConfigDict) -> epoch.Pipeline:
+def _pipeline(spec: FrozenConfigDict) -> epoch.Pipeline:
   return epoch.Pipeline(
-    preprocess=preprocessing.SCALINGS[key.scaling],
-    augmentation=augmentation.AUGMENTATIONS[key.augmentation],
-    mixup_alpha=key.mixup_alpha,
-    live_teacher=_live_teacher(key) if key.live_teacher else None,
+    preprocess=preprocessing.SCALINGS[spec.scaling],
+    augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
+    mixup_alpha=spec.mixup_alpha,
+    live_teacher=_live_teacher(spec) if spec.live_teacher else None,
   )
 
 
 def _epoch_options(
-  key: FrozenConfigDict, objective: objectives.Objective
+  spec: FrozenConfigDict, objective: objectives.Objective
 ) -> epoch.EpochOptions:
   discriminators = map(
     objectives.discriminator_term, objective.discriminator_names
   )
   return epoch.EpochOptions(
-    batch_size=key.batch_size,
+    batch_size=spec.batch_size,
     sum_names=(*step.SUMS, *objective.names, *discriminators),
-    drop_remainder=key.drop_remainder,
-    loop=key.loop,
-    num_seeds=key.num_seeds,
+    drop_remainder=spec.drop_remainder,
+    loop=spec.loop,
+    num_seeds=spec.num_seeds,
   )
 
 
-def _live_teacher(key: FrozenConfigDict) -> epoch.LiveTeacher:
+def _live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
   """Returns a function that computes what would be stored of a teacher."""
   apply_fn = apply.make_apply(
-    networks.make_module(key.teacher.model, key.num_classes)
+    networks.make_module(spec.teacher.model, spec.num_classes)
   )
-  scale = preprocessing.SCALINGS[key.teacher.scaling]
+  scale = preprocessing.SCALINGS[spec.teacher.scaling]
 
   def teacher(variables, images):
     logits, features, _ = apply_fn(
@@ -226,7 +227,7 @@ def method_context(
   *,
   feature_bits: int = 0,
   unroll: bool = False,
-) -> objectives.MethodContext:
+) -> method_terms.MethodContext:
   """Returns what methods need to know of the networks and the images.
 
   Args:
@@ -238,7 +239,7 @@ def method_context(
     unroll: whether loops are best written out.
   """
   init_peer, peer_fn = networks.make_peer(student, problem)
-  return objectives.MethodContext(
+  return method_terms.MethodContext(
     num_classes=problem.num_classes,
     student_shapes=networks.feature_shapes(student, problem),
     teacher_shapes=(
@@ -261,7 +262,7 @@ def hyperparameters(
   )
   return step.Hyperparameters(
     learning_rate=jnp.float32(optim.learning_rate),
-    weights=objectives.Weights(
+    weights=method_terms.Weights(
       ce_weight=jnp.float32(distill.ce_weight),
       kd_weight=jnp.float32(distill.kd_weight * warmup),
       temperature=jnp.float32(distill.temperature),

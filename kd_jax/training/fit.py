@@ -44,7 +44,7 @@ class ExampleReader(NamedTuple):
   batches: Callable[[np.ndarray], Iterator[Examples]]
 
 
-class Source(NamedTuple):
+class ExampleSource(NamedTuple):
   """Where a training's examples come from.
 
   Attributes:
@@ -59,14 +59,14 @@ class Source(NamedTuple):
   view_logits: Callable[[np.ndarray], np.ndarray] | None = None
 
 
-class Partial(NamedTuple):
-  """A training within an epoch.
+class EpochProgress(NamedTuple):
+  """The state of a training at some step of an epoch.
 
   Attributes:
     epoch: the epoch's index.
     step: how many steps of the epoch are done.
     state: after those steps.
-    sums: of those steps.
+    sums: totals over those steps.
     train_s: seconds that those steps took.
   """
 
@@ -102,14 +102,15 @@ class EpochResult(NamedTuple):
 
 
 class FitOptions(NamedTuple):
-  """How a fit runs.
+  """The options of `fit`.
 
   Attributes:
     key: the key of the whole training; keys [S] for S seeds in one function.
     hyperparameters: maps an epoch's index to its hyperparameters.
     done_epochs: how many epochs the given state has behind it.
     partial: a checkpoint within the next epoch; it replaces the state.
-    partial_every_s: seconds within an epoch after which a Partial is yielded.
+    partial_every_s: seconds within an epoch after which an EpochProgress is
+      yielded.
     reset_optimizer: applied to the state at the start of each later phase; None
       to carry the optimizer's state on.
     progress: the label of a progress bar, or None for no bar.
@@ -118,7 +119,7 @@ class FitOptions(NamedTuple):
   key: jax.Array
   hyperparameters: Callable[[int], Hyperparameters]
   done_epochs: int = 0
-  partial: Partial | None = None
+  partial: EpochProgress | None = None
   partial_every_s: float = np.inf
   reset_optimizer: Callable[[TrainState], TrainState] | None = None
   progress: str | None = None
@@ -127,21 +128,21 @@ class FitOptions(NamedTuple):
 def fit(
   compiled: CompiledEpoch,
   state: TrainState,
-  source: Source,
+  source: ExampleSource,
   phases: list[plan.Phase],
   options: FitOptions,
-) -> Iterator[EpochResult | Partial]:
+) -> Iterator[EpochResult | EpochProgress]:
   """Trains epoch by epoch; the caller evaluates and saves in between.
 
   Args:
     compiled: the functions of an epoch.
     state: after `options.done_epochs` epochs; its buffers are taken.
     source: where the examples come from.
-    phases: the fits, in order.
+    phases: the phases, in order.
     options: key, hyperparameters, where to resume.
   Yields:
-    An EpochResult after each epoch, and a Partial within an epoch that takes
-    longer than `options.partial_every_s`.
+    An EpochResult after each epoch, and an EpochProgress within an epoch that
+    takes longer than `options.partial_every_s`.
   Raises:
     NonFiniteLoss: names the step and the hyperparameters.
   """
@@ -173,8 +174,8 @@ def fit(
       if compile_s is None:
         start, compile_s = _compile(compiled, source, epoch, inputs, start)
       pace.start_epoch(start.train_s)
-      run_steps = _make_run_steps(compiled, source, epoch, inputs, start.step)
-      end = yield from _run_epoch(run_steps, start, epoch, inputs, pace, bar)
+      take_steps = _make_take_steps(compiled, source, epoch, inputs, start.step)
+      end = yield from _run_epoch(take_steps, start, epoch, inputs, pace, bar)
       state = end.state
       yield EpochResult(
         epoch=epoch.index,
@@ -188,28 +189,28 @@ def fit(
       compile_s = 0.0
 
 
-RunSteps = Callable[[TrainState, Sums, int, int], tuple[TrainState, Sums]]
+TakeSteps = Callable[[TrainState, Sums, int, int], tuple[TrainState, Sums]]
 
 
 def _run_epoch(
-  run_steps: RunSteps,
-  start: Partial,
+  take_steps: TakeSteps,
+  start: EpochProgress,
   epoch: plan.Epoch,
   inputs: EpochInputs,
   pace: Pace,
   bar: tqdm.tqdm,
-) -> Iterator[Partial]:
+) -> Iterator[EpochProgress]:
   """Takes the steps of an epoch, some of them a call.
 
   Args:
-    run_steps: takes steps.
+    take_steps: takes steps.
     start: where the epoch starts; not at step 0 if it resumes.
     epoch: the epoch.
     inputs: what its steps read.
     pace: how many steps a call takes, and when to save.
     bar: shows the progress.
   Yields:
-    A Partial when a save is due.
+    A EpochProgress when a save is due.
   Returns:
     The end of the epoch.
   """
@@ -219,7 +220,7 @@ def _run_epoch(
   while step < epoch.num_steps:
     stop = min(epoch.num_steps, step + pace.steps_per_call)
     pace.start_call()
-    state, sums = run_steps(state, sums, step, stop)
+    state, sums = take_steps(state, sums, step, stop)
     totals = jax.device_get(sums)
     pace.end_call(stop - step)
     check_loss(totals, where, inputs.hyperparameters)
@@ -229,10 +230,10 @@ def _run_epoch(
     if step < epoch.num_steps and pace.save_is_due():
       with pace.saving():
         check_state(state, where, inputs.hyperparameters)
-        yield Partial(epoch.index, step, state, sums, pace.train_s())
+        yield EpochProgress(epoch.index, step, state, sums, pace.train_s())
   train_s = pace.train_s()
   check_state(state, where, inputs.hyperparameters)
-  return Partial(epoch.index, step, state, sums, train_s)
+  return EpochProgress(epoch.index, step, state, sums, train_s)
 
 
 def _start_epoch(
@@ -240,13 +241,13 @@ def _start_epoch(
   state: TrainState,
   epoch: plan.Epoch,
   options: FitOptions,
-) -> Partial:
+) -> EpochProgress:
   """Returns where an epoch starts: at its first step, or where it resumes."""
   if epoch.index == options.done_epochs and options.partial is not None:
     return options.partial
   if epoch.starts_phase and epoch.index > 0 and options.reset_optimizer:
     state = options.reset_optimizer(state)
-  return Partial(epoch.index, 0, state, compiled.zero_sums(), 0.0)
+  return EpochProgress(epoch.index, 0, state, compiled.zero_sums(), 0.0)
 
 
 def epoch_views(
@@ -261,7 +262,7 @@ def epoch_views(
     compiled: the functions of an epoch.
     key: the epoch's key; keys [S] for S seeds in one function.
     num_examples: N.
-    view_logits: as in `Source`.
+    view_logits: as in `ExampleSource`.
   """
   if compiled.choose_views is None:
     return EpochViews()
@@ -279,49 +280,49 @@ def epoch_views(
 
 def _compile(
   compiled: CompiledEpoch,
-  source: Source,
+  source: ExampleSource,
   epoch: plan.Epoch,
   inputs: EpochInputs,
-  start: Partial,
-) -> tuple[Partial, float]:
-  """Compiles by running no steps; returns the start again, and the seconds."""
+  start: EpochProgress,
+) -> tuple[EpochProgress, float]:
+  """Compiles the steps; returns the start again, and the seconds."""
   began = time.perf_counter()
-  run_steps = _make_run_steps(compiled, source, epoch, inputs, 0)
-  state, sums = run_steps(start.state, compiled.zero_sums(), 0, 0)
+  take_steps = _make_take_steps(compiled, source, epoch, inputs, 0)
+  state, sums = take_steps(start.state, compiled.zero_sums(), 0, 0)
   jax.block_until_ready((state, sums))
   return start._replace(state=state), time.perf_counter() - began
 
 
-def _make_run_steps(
+def _make_take_steps(
   compiled: CompiledEpoch,
-  source: Source,
+  source: ExampleSource,
   epoch: plan.Epoch,
   inputs: EpochInputs,
   first: int,
-) -> RunSteps:
+) -> TakeSteps:
   """Returns a function that takes steps of an epoch, from `first` on."""
   order = compiled.shuffle(jnp.asarray(epoch.phase.subset), inputs.key)
   if isinstance(source.examples, ExampleReader):
-    return _run_steps_on_disk(compiled, source.examples, order, inputs, first)
+    return _take_steps_on_disk(compiled, source.examples, order, inputs, first)
   inputs = inputs._replace(examples=source.examples, order=order)
   return lambda state, sums, start, stop: compiled.run_steps(
     state, sums, inputs, start, stop
   )
 
 
-def _run_steps_on_disk(
+def _take_steps_on_disk(
   compiled: CompiledEpoch,
   reader: ExampleReader,
   order: jax.Array,
   inputs: EpochInputs,
   first: int,
-) -> RunSteps:
+) -> TakeSteps:
   """Returns a function that takes steps on examples read from disk."""
   order = np.asarray(order)[first * compiled.batch_size :]
   batches = _show_views(reader.batches(order), order, inputs.views)
   inputs = inputs._replace(views=EpochViews())
 
-  def run_steps(state, sums, start, stop):
+  def take_steps(state, sums, start, stop):
     if start == stop:  # To compile: takes a step and throws it away.
       copies = jax.tree.map(jnp.copy, (state, sums))
       examples = mesh.put_batch(next(batches))
@@ -331,14 +332,15 @@ def _run_steps_on_disk(
       state, sums = compiled.run_step(state, sums, examples, inputs, i)
     return state, sums
 
-  return run_steps
+  return take_steps
 
 
 def _show_views(
   batches: Iterator[Examples], order: np.ndarray, views: EpochViews
 ) -> Iterator[Examples]:
-  """Yields batches that are shown as an epoch's views."""
-  views, start = jax.device_get(views), 0
+  """Yields batches with the views of their examples, and logits for them."""
+  views = jax.device_get(views)
+  start = 0  # How many examples this process has taken.
   for batch in batches:
     size = len(batch.labels)
     index = mesh.process_share(order, start, size)

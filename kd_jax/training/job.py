@@ -3,33 +3,43 @@
 import contextlib
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from kd_jax import data
+from kd_jax.config import TrainingSections
 from kd_jax.evaluation import evaluate
 from kd_jax.models import costs
 from kd_jax.runtime import environment, mesh, processes, run_records
-from kd_jax.training import checkpoint, fit, job_folder, outcome
-from kd_jax.training.batch import Examples
+from kd_jax.training import (
+  checkpoint,
+  factory,
+  fit,
+  job_folder,
+  outcome,
+  source,
+)
+from kd_jax.training.context import Context
 from kd_jax.training.factory import CompiledTraining
 from kd_jax.training.outcome import Trained
-from kd_jax.training.plan import Plan
+from kd_jax.training.plan import Plan, make_plan
+from kd_jax.training.source import TeacherInputs
 from kd_jax.training.step import Hyperparameters, TrainState
 
 PyTree = Any
 
-# An epoch that takes longer is saved in between, so that no more is lost.
+# Seconds. Within a long epoch, a checkpoint is saved at this interval, so that
+# a kill loses at most five minutes.
 PARTIAL_EVERY_S = 300.0
 
 
-class Target(NamedTuple):
-  """Whose training it is, and where it is kept.
+class TrainingInfo(NamedTuple):
+  """The row, seeds, folder and identity of a training.
 
   Attributes:
     label: the row's name, or 'teacher'; for logs and the progress bar.
@@ -49,18 +59,19 @@ class Job(NamedTuple):
   """A training.
 
   Attributes:
-    target: whose it is, and where it is kept.
+    info: the row, seeds, folder and identity.
     compiled: its compiled functions.
-    plan: which examples it uses, in which fits.
+    plan: which examples it uses, in which phases.
     hyperparameters: maps an epoch's index to its hyperparameters.
-    carry_optimizer: whether the optimizer's state goes from a fit to the next.
+    carry_optimizer: whether the optimizer's state goes from a phase to the
+      next.
     attacked_examples: how many of the first test examples are attacked after
       training, for robust accuracy.
     bias_classes: classes whose logits get a bias, chosen on the held-out part
       of the training split.
   """
 
-  target: Target
+  info: TrainingInfo
   compiled: CompiledTraining
   plan: Plan
   hyperparameters: Callable[[int], Hyperparameters]
@@ -69,23 +80,44 @@ class Job(NamedTuple):
   bias_classes: tuple[int, ...]
 
 
-class TeacherInputs(NamedTuple):
-  """What a training takes from a teacher.
+def make_job(
+  config: ConfigDict,
+  context: Context,
+  sections: TrainingSections,
+  info: TrainingInfo,
+  *,
+  live_teacher: bool = False,
+) -> Job:
+  """Returns a training of a config.
 
-  Attributes:
-    logits: [N, K] by split, on the device; None for training on labels alone.
-      Without the test split, metrics that compare with the teacher are left
-      out.
-    variables: the variables of a live teacher, called in every step.
-    features: stored features of the plan's examples, by layer.
-    view_logits: maps (indices [M], views [M]) of training examples to stored
-      logits [M, K].
+  Args:
+    config: the config of a row, with every field set.
+    context: the data and the compiled functions of the run.
+    sections: the sections of the network that trains.
+    info: the row, seeds, folder and identity of the training.
+    live_teacher: whether the teacher is called in every step.
   """
-
-  logits: dict[str, jax.Array] | None = None
-  variables: PyTree | None = None
-  features: dict[str, np.ndarray] | None = None
-  view_logits: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+  plan = make_plan(sections.train, context.dataset)
+  spec = factory.compile_spec(
+    config,
+    sections,
+    context.dataset.problem,
+    total_steps=plan.num_steps,
+    num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
+    live_teacher=live_teacher,
+  )
+  is_teacher = sections.field == 'teacher.train'
+  return Job(
+    info=info,
+    compiled=context.compile(spec),
+    plan=plan,
+    hyperparameters=functools.partial(
+      factory.hyperparameters, sections.optim, sections.distill
+    ),
+    carry_optimizer=sections.train.carry_optimizer,
+    attacked_examples=config.eval.attacked_examples,
+    bias_classes=() if is_teacher else config.eval.bias_classes,
+  )
 
 
 def run_job(
@@ -99,21 +131,21 @@ def run_job(
   Args:
     job: the training.
     dataset: on the device.
-    teacher: what the training takes from a teacher.
-    log: gets a line for each epoch and seed.
+    teacher: the part of a teacher that the training uses.
+    log: the log that gets a line for each epoch and seed.
   Returns:
     The trained network of each seed.
   """
-  job_folder.claim(job.target.folder, job.target.identity)
+  job_folder.claim(job.info.folder, job.info.identity)
   init_key, train_key = _keys(job)
   state = job.compiled.init(init_key)
-  checkpoints = checkpoint.Checkpoints(job.target.folder / 'checkpoints')
+  checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
   state, done_epochs, partial = _resume(job, checkpoints, state)
-  _drop_undone(log, job.target, done_epochs)
+  _drop_undone(log, job.info, done_epochs)
   epochs = fit.fit(
     job.compiled.epoch,
     state,
-    make_source(job, dataset, teacher),
+    source.make_source(job.plan, dataset, teacher),
     job.plan.phases,
     fit.FitOptions(
       key=train_key,
@@ -124,7 +156,7 @@ def run_job(
       reset_optimizer=(
         None if job.carry_optimizer else job.compiled.reset_optimizer
       ),
-      progress=_progress_label(job.target),
+      progress=_progress_label(job.info),
     ),
   )
   test_logits = None
@@ -132,12 +164,12 @@ def run_job(
   # Closing the epochs takes the progress bar away before an error is shown.
   with contextlib.closing(epochs):
     for result in epochs:
-      if isinstance(result, fit.Partial):
-        job_folder.save_partial(job.target.folder, result)
+      if isinstance(result, fit.EpochProgress):
+        job_folder.save_partial(job.info.folder, result)
         continue
       state = result.state
       test_logits = _predict(job, state, dataset.test.images)
-      _log_epoch(log, job.target, result, test_logits, dataset, teacher)
+      _log_epoch(log, job.info, result, test_logits, dataset, teacher)
       done_epochs = result.epoch + 1
       if done_epochs == num_epochs or checkpoints.is_due():
         checkpoints.save(done_epochs, state)
@@ -149,17 +181,17 @@ def run_job(
 
 def _keys(job: Job) -> tuple[jax.Array, jax.Array]:
   """Returns the keys of initialization and training; [S] keys of S seeds."""
-  keys = [jax.random.split(jax.random.key(seed)) for seed in job.target.seeds]
+  keys = [jax.random.split(jax.random.key(seed)) for seed in job.info.seeds]
   init_keys, train_keys = jnp.stack(keys, axis=1)
   if job.compiled.num_seeds is None:
     return init_keys[0], train_keys[0]
   return init_keys, train_keys
 
 
-def _progress_label(target: Target) -> str | None:
+def _progress_label(info: TrainingInfo) -> str | None:
   if not processes.is_first():
     return None
-  return f'{target.label} seed {",".join(map(str, target.seeds))}'
+  return f'{info.label} seed {",".join(map(str, info.seeds))}'
 
 
 def _predict(job: Job, state: TrainState, images: jax.Array) -> jax.Array:
@@ -168,80 +200,18 @@ def _predict(job: Job, state: TrainState, images: jax.Array) -> jax.Array:
   return logits[None] if job.compiled.num_seeds is None else logits
 
 
-# --- Where a training's examples come from. ---
-
-
-def make_source(
-  job: Job, dataset: data.Dataset, teacher: TeacherInputs
-) -> fit.Source:
-  """Returns where a job's training takes its examples from.
-
-  Args:
-    job: the training.
-    dataset: on the device, or on disk.
-    teacher: what the training takes from a teacher.
-  """
-  logits = None
-  if teacher.view_logits is None and teacher.variables is None:
-    logits = _logits_of(teacher, 'train')
-  examples = Examples(dataset.train.images, dataset.train.labels, logits)
-  variables = mesh.put_replicated(teacher.variables)
-  if data.is_on_disk(dataset.train):
-    reader = fit.ExampleReader(functools.partial(_read, job, examples))
-    return fit.Source(reader, variables)
-  indices = job.plan.examples
-  if indices is not None:
-    examples = jax.tree.map(lambda array: array[indices], examples)
-  if teacher.features is not None:
-    features = jax.device_put(teacher.features)
-    examples = examples._replace(teacher_features=features)
-  view_logits = None
-  if teacher.view_logits is not None:
-    if indices is None:
-      indices = np.arange(len(dataset.train.labels))
-    view_logits = functools.partial(teacher.view_logits, indices)
-  return fit.Source(mesh.put_sharded(examples), variables, view_logits)
-
-
-def _read(
-  job: Job, examples: Examples, order: np.ndarray
-) -> Iterator[Examples]:
-  """Yields this process's share of batches that are read from disk.
-
-  Args:
-    job: the training.
-    examples: of the training split; the images are on disk.
-    order: positions among the plan's examples, in whole batches.
-  """
-  size = job.plan.batch_size // processes.count()
-  indices = order if job.plan.examples is None else job.plan.examples[order]
-  share = np.concatenate(
-    [
-      mesh.process_share(indices, start, size)
-      for start in range(0, len(indices) // processes.count(), size)
-    ]
-  )
-  labels = np.asarray(examples.labels)
-  for i, images in enumerate(examples.images.batches(share, size)):
-    index = share[i * size : (i + 1) * size]
-    logits = examples.teacher_logits
-    yield Examples(
-      images, labels[index], None if logits is None else logits[index]
-    )
-
-
 # --- Resuming. ---
 
 
 def _resume(
   job: Job, checkpoints: checkpoint.Checkpoints, state: TrainState
-) -> tuple[TrainState, int, fit.Partial | None]:
-  """Returns the state to go on with, the epochs done, and a partial epoch."""
-  label = job.target.label
+) -> tuple[TrainState, int, fit.EpochProgress | None]:
+  """Returns where to resume: state, finished epochs, mid-epoch checkpoint."""
+  label = job.info.label
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
   partial = job_folder.restore_partial(
-    job.target.folder, state, job.compiled.epoch.zero_sums, done_epochs
+    job.info.folder, state, job.compiled.epoch.zero_sums, done_epochs
   )
   if partial:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
@@ -258,13 +228,13 @@ def _resume(
 
 
 def _drop_undone(
-  log: run_records.MetricsLog, target: Target, done_epochs: int
+  log: run_records.MetricsLog, info: TrainingInfo, done_epochs: int
 ) -> None:
   """Removes the lines of epochs that are going to be done again."""
   log.drop(
     lambda line: (
-      line['row'] == target.label
-      and line['seed'] in target.seeds
+      line['row'] == info.label
+      and line['seed'] in info.seeds
       and line['epoch'] >= done_epochs
     )
   )
@@ -272,21 +242,21 @@ def _drop_undone(
 
 def _log_epoch(
   log: run_records.MetricsLog,
-  target: Target,
+  info: TrainingInfo,
   result: fit.EpochResult,
   test_logits: jax.Array,
   dataset: data.Dataset,
   teacher: TeacherInputs,
 ) -> None:
   """Adds a line for each seed."""
-  share = len(target.seeds)  # Seeds of one function share its time equally.
-  for i, seed in enumerate(target.seeds):
+  share = len(info.seeds)  # Seeds of one function share its time equally.
+  for i, seed in enumerate(info.seeds):
     test = evaluate.evaluate(
-      test_logits[i], dataset.test.labels, _logits_of(teacher, 'test')
+      test_logits[i], dataset.test.labels, teacher.split_logits('test')
     )
     log.append(
       {
-        'row': target.label,
+        'row': info.label,
         'seed': seed,
         'epoch': result.epoch,
         'phase': result.phase,
@@ -299,10 +269,6 @@ def _log_epoch(
     )
 
 
-def _logits_of(teacher: TeacherInputs, split: str) -> jax.Array | None:
-  return (teacher.logits or {}).get(split)
-
-
 def _describe(
   job: Job,
   state: TrainState,
@@ -312,14 +278,14 @@ def _describe(
   log: run_records.MetricsLog,
 ) -> list[Trained]:
   """Returns each seed's network with its record."""
-  label, labels = job.target.label, dataset.test.labels
+  label, labels = job.info.label, dataset.test.labels
   held_out_logits = None
   if job.bias_classes:
     held_out = dataset.train.images[-job.plan.num_held_out :]
     held_out_logits = _predict(job, state, held_out)
   surroundings = environment.describe()
   trained = []
-  for i, seed in enumerate(job.target.seeds):
+  for i, seed in enumerate(job.info.seeds):
     network = state
     if job.compiled.num_seeds is not None:
       network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
@@ -331,7 +297,7 @@ def _describe(
       'row': label,
       'seed': seed,
       'test': evaluate.evaluate(
-        test_logits[i], labels, _logits_of(teacher, 'test')
+        test_logits[i], labels, teacher.split_logits('test')
       ),
       'reliability': evaluate.reliability(test_logits[i], labels),
       'by_class': {
@@ -346,13 +312,17 @@ def _describe(
       'environment': surroundings,
     }
     if held_out_logits is not None:
-      judges = outcome.bias_judges(
+      decisions_by_source = outcome.bias_decisions(
         dataset,
-        _logits_of(teacher, 'train'),
+        teacher.split_logits('train'),
         job.plan.num_held_out,
       )
       record['bias'] = outcome.biased_metrics(
-        job.bias_classes, held_out_logits[i], judges, test_logits[i], labels
+        job.bias_classes,
+        held_out_logits[i],
+        decisions_by_source,
+        test_logits[i],
+        labels,
       )
     trained.append(Trained(variables, record))
   return trained

@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
-from kd_jax.runtime import files, mesh, processes
-from kd_jax.training import checkpoint, fit
+from kd_jax.data import Problem
+from kd_jax.runtime import errors, files, mesh, processes, run_records
+from kd_jax.training import checkpoint, fit, networks
 from kd_jax.training.outcome import Trained
 from kd_jax.training.step import Sums, TrainState
 
@@ -39,7 +41,7 @@ def claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
 
 
 def is_done(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
-  """Whether a folder holds the finished training of an identity."""
+  """Returns whether a folder holds the finished training of an identity."""
   return (
     files.read_json(folder / 'identity.json') == identity
     and files.read_json(folder / 'result.json') is not None
@@ -63,8 +65,10 @@ def finish(
   record = dict(trained.record)
   record['bytes'] = _save(folder / 'weights', trained.variables)
   if trained.quantized is not None:
-    size = _save(folder / 'packed', trained.quantized)
-    record['packed'] = record['packed'] | {'bytes': size}
+    size = _save(folder / run_records.QUANTIZED, trained.quantized)
+    record[run_records.QUANTIZED] = record[run_records.QUANTIZED] | {
+      'bytes': size
+    }
   files.write_json(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
   files.remove(folder / PARTIAL)
@@ -74,9 +78,9 @@ def finish(
 def _save(folder: pathlib.Path, variables: PyTree) -> int:
   """Saves variables, and returns the bytes that they take on disk."""
   files.remove(folder)
-  weights = checkpoint.Checkpoints(folder, keep=1)
-  weights.save(0, variables)
-  weights.close()
+  checkpoints = checkpoint.Checkpoints(folder, keep=1)
+  checkpoints.save(0, variables)
+  checkpoints.close()
   return processes.from_first(
     lambda: sum(f.stat().st_size for f in folder.rglob('*') if f.is_file())
   )
@@ -86,7 +90,7 @@ def restore(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   """Returns the variables that `finish` kept, or None if they are damaged.
 
   Args:
-    folder: of the training.
+    folder: the training's folder.
     like: a tree of arrays, or of shapes, of the same structure.
   """
   return _load(folder / 'weights', like)
@@ -96,20 +100,66 @@ def restore_quantized(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   """Returns the quantized variables that `finish` kept, or None if damaged.
 
   Args:
-    folder: of the training.
+    folder: the training's folder.
     like: a tree of arrays of the same structure.
   """
-  return _load(folder / 'packed', like)
+  return _load(folder / run_records.QUANTIZED, like)
+
+
+def restore_trained(
+  folder: pathlib.Path, model: ConfigDict, problem: Problem
+) -> PyTree:
+  """Returns the variables of a finished training.
+
+  Args:
+    folder: the training's folder.
+    model: the network's section.
+    problem: the shapes that the network fits.
+  Raises:
+    UserError: if the weights are damaged.
+  """
+  variables = restore(folder, networks.variables_like(model, problem))
+  if variables is None:
+    raise _damaged(folder / 'weights')
+  return variables
+
+
+def restore_deployed(
+  folder: pathlib.Path, model: ConfigDict, problem: Problem
+) -> PyTree:
+  """Returns the variables that a network is deployed with.
+
+  They are those of `restore_trained`, or the quantized ones of a quantized
+  network: see `networks.deploy`.
+
+  Raises:
+    UserError: if the weights are damaged.
+  """
+  variables = restore_trained(folder, model, problem)
+  if not networks.is_quantized(model):
+    return variables
+  like = networks.quantize_weights(model, variables)
+  variables = restore_quantized(folder, like)
+  if variables is None:
+    raise _damaged(folder / run_records.QUANTIZED)
+  return variables
+
+
+def _damaged(folder: pathlib.Path) -> errors.UserError:
+  return errors.UserError(
+    f'{folder} is damaged: remove {folder.parent}, and the launch.py command '
+    'of the run trains this network again'
+  )
 
 
 def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
-  weights = checkpoint.Checkpoints(folder, keep=1)
-  restored = weights.restore(like)
-  weights.close()
+  checkpoints = checkpoint.Checkpoints(folder, keep=1)
+  restored = checkpoints.restore(like)
+  checkpoints.close()
   return None if restored is None else restored[1]
 
 
-def save_partial(folder: pathlib.Path, partial: fit.Partial) -> None:
+def save_partial(folder: pathlib.Path, partial: fit.EpochProgress) -> None:
   """Saves a checkpoint within an epoch; it replaces the one before."""
   saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
   saved.save(
@@ -131,11 +181,11 @@ def restore_partial(
   state: TrainState,
   zero_sums: Callable[[], Sums],
   done_epochs: int,
-) -> fit.Partial | None:
+) -> fit.EpochProgress | None:
   """Returns the checkpoint within an epoch, if that epoch is not done.
 
   Args:
-    folder: of the training.
+    folder: the training's folder.
     state: a state of the same structure.
     zero_sums: returns sums of the same structure.
     done_epochs: how many epochs are done.
@@ -159,7 +209,7 @@ def restore_partial(
   _, tree = found
   if tree['epoch'] < done_epochs:
     return None
-  return fit.Partial(
+  return fit.EpochProgress(
     int(tree['epoch']),
     int(tree['step']),
     *mesh.put_replicated((tree['state'], tree['sums'])),

@@ -21,7 +21,7 @@ class Student(NamedTuple):
     logits: [B, K], of the batch's images.
     features: arrays [B, ...] by layer.
     forward: maps other images [B, H, W, C] to logits [B, K].
-    key: the step's key, for methods that draw random numbers.
+    key: a key of this step, for methods that draw random numbers.
   """
 
   logits: jax.Array
@@ -61,7 +61,7 @@ class Weights(NamedTuple):
 
 
 class MethodParams(NamedTuple):
-  """What methods learn beside the network, by method; {} without.
+  """The parameters that methods learn beside the network; {} without.
 
   Attributes:
     adapters: parameters that minimize the network's loss together with it.
@@ -77,7 +77,7 @@ NO_METHOD_PARAMS = MethodParams({}, {})
 
 
 class MethodContext(NamedTuple):
-  """What methods may need to know of the networks and the images.
+  """The networks and images that methods compare.
 
   Attributes:
     num_classes: K.
@@ -164,15 +164,15 @@ def _call_method(
 
   Args:
     name: the method.
-    options: its options that shape the program.
+    options: its static options.
     pairs: (student layer, teacher layer) that it compares.
-    context: of the networks.
+    context: the networks and images that it compares.
     fn: the method's loss, or its discriminator's.
     *arguments: method parameters, student, batch, weights.
     peer_logits: [B, K], for a method with a peer network.
   """
   params, student, batch, weights = arguments
-  settings = {**options, **weights.methods.get(name, {})}
+  options = {**options, **weights.methods.get(name, {})}
   # Functions, so that a method's missing input costs and breaks nothing.
   inputs = {
     'student_logits': lambda: student.logits,
@@ -192,13 +192,13 @@ def _call_method(
     'adapters': lambda: params.adapters.get(name),
     'discriminator': lambda: params.discriminators.get(name),
   }
-  arguments = {}
+  chosen = {}
   for parameter in inspect.signature(fn).parameters:
     if parameter in inputs:
-      arguments[parameter] = inputs[parameter]()
-    elif parameter in settings:
-      arguments[parameter] = settings[parameter]
-  return fn(**arguments)
+      chosen[parameter] = inputs[parameter]()
+    elif parameter in options:
+      chosen[parameter] = options[parameter]
+  return fn(**chosen)
 
 
 def _student_features(

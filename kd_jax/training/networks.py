@@ -44,7 +44,7 @@ def variables_like(model: ConfigDict, problem: Problem) -> PyTree:
 
 
 def has_batch_norm(model: ConfigDict, problem: Problem) -> bool:
-  """Whether a network keeps statistics of its batches."""
+  """Returns whether a network keeps statistics of its batches."""
   return bool(jax.tree.leaves(variables_like(model, problem)['batch_stats']))
 
 
@@ -84,7 +84,7 @@ def teacher_layers(
 
 
 def is_quantized(model: ConfigDict) -> bool:
-  """Whether a network's kernels are stored as whole numbers."""
+  """Returns whether a network's kernels are stored as integers."""
   return quantization.SCHEMES[model.quantization].bits > 0
 
 
@@ -102,12 +102,14 @@ def deploy(
   """Returns a network for use and its variables.
 
   A network of floats has its batch norms folded into its convolutions. A
-  quantized network computes with whole numbers.
+  network of an integer scheme computes with integers, and a network of buckets
+  with floats.
 
   Args:
     model: the network's section.
     problem: images and classes.
-    variables: as trained; of a quantized network, quantized or not.
+    variables: the trained variables; a quantized network's may already be
+      quantized.
   """
   module = make_module(model, problem.num_classes)
   if not is_quantized(model):

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from kd_jax import losses, methods
 from kd_jax.training.batch import Batch
 from kd_jax.training.method_terms import (
-  NO_METHOD_PARAMS,
   MethodContext,
   MethodParams,
   MethodTerm,
@@ -26,17 +25,6 @@ from kd_jax.training.method_terms import (
   make_term,
 )
 
-__all__ = [
-  'NO_METHOD_PARAMS',
-  'MethodContext',
-  'MethodParams',
-  'Objective',
-  'Student',
-  'Weights',
-  'combine',
-  'make_objective',
-]
-
 Terms = dict[str, jax.Array]
 
 
@@ -44,7 +32,7 @@ TermsFn = Callable[[MethodParams, Student, Batch, Weights], Terms]
 
 
 class Objective(NamedTuple):
-  """What a network learns.
+  """The losses that a network learns from.
 
   Attributes:
     names: the names of the terms.
@@ -87,7 +75,7 @@ def make_objective(
   """Returns the objective of cross-entropy and distillation methods together.
 
   Args:
-    options: by method, the options that shape the program; {} for training on
+    options: the static options of each method; {} for training on
       labels alone.
     label_smoothing: the smoothing of the cross-entropy on labels.
     mixed: whether batches are mixed by mixup. Each term is then the sum of the

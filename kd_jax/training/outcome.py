@@ -1,4 +1,4 @@
-"""What a training's record says: metrics, counts, times."""
+"""The record of a training: metrics, counts, times."""
 
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ def robust_accuracy(
 def biased_metrics(
   classes: tuple[int, ...],
   held_out_logits: jax.Array,
-  judges: dict[str, jax.Array],
+  decisions_by_source: dict[str, jax.Array],
   test_logits: jax.Array,
   test_labels: jax.Array,
 ) -> dict[str, Any]:
@@ -85,16 +85,16 @@ def biased_metrics(
   Args:
     classes: whose logits get the bias.
     held_out_logits: [M, K], for the held-out training examples.
-    judges: by name, the decisions [M] by which the bias is chosen: the labels,
-      or the teacher's.
+    decisions_by_source: the decisions [M] by which the bias is chosen, by
+      source: 'labels' or 'teacher'.
     test_logits: [N, K].
     test_labels: int [N].
   """
   chosen = {}
-  for judge, decisions in judges.items():
+  for source, decisions in decisions_by_source.items():
     bias = evaluate.choose_bias(held_out_logits, decisions, classes)
     logits = evaluate.add_bias(test_logits, classes, bias)
-    chosen[judge] = {
+    chosen[source] = {
       'bias': bias,
       'test': evaluate.evaluate(logits, test_labels),
       'by_class': evaluate.by_class(logits, test_labels),
@@ -102,7 +102,7 @@ def biased_metrics(
   return {'classes': list(classes), 'by': chosen}
 
 
-def bias_judges(
+def bias_decisions(
   dataset: data.Dataset,
   teacher_logits: jax.Array | None,
   num_held_out: int,
@@ -110,15 +110,17 @@ def bias_judges(
   """Returns the decisions on the held-out examples, see `biased_metrics`.
 
   Args:
-    dataset: that the network learns.
+    dataset: the data set that the network learns.
     teacher_logits: [N, K], of the training split; None without a teacher.
     num_held_out: how many of the last training examples are held out.
   """
   held_out = slice(-num_held_out, None)
-  judges = {'labels': dataset.train.labels[held_out]}
+  decisions_by_source = {'labels': dataset.train.labels[held_out]}
   if teacher_logits is not None:
-    judges['teacher'] = jnp.argmax(teacher_logits[held_out], axis=-1)
-  return judges
+    decisions_by_source['teacher'] = jnp.argmax(
+      teacher_logits[held_out], axis=-1
+    )
+  return decisions_by_source
 
 
 def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
@@ -127,9 +129,9 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
   The log survives a resume, which a clock around the training would not.
 
   Args:
-    log: of the run.
+    log: the run's log.
     row: the training's label in the log.
-    seed: of the training.
+    seed: the seed of the training.
   Returns:
     'time': seconds in the epochs, in all and by fit, and of compilation;
     'epochs': their number; 'test_accuracy_by_epoch'; 'test_accuracy_after':

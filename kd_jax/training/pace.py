@@ -54,7 +54,7 @@ class Pace:
     )
 
   def save_is_due(self) -> bool:
-    """Whether the last save was longer ago than it should be."""
+    """Returns whether the last save was longer ago than it should be."""
     return self._unsaved_s > self._save_every_s
 
   @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Which examples a training uses, in which fits, and in how many steps."""
+"""The examples, phases and steps of a training."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from kd_jax import data
 
 
 class Phase(NamedTuple):
-  """A fit: some epochs over a part of the examples.
+  """A phase of a training: some epochs over a part of the examples.
 
   Attributes:
     name: 'fold0', 'fold1', ... or 'fit'.
@@ -30,7 +30,7 @@ class Epoch(NamedTuple):
     phase: the phase that it belongs to.
     num_examples: how many examples it uses.
     num_steps: how many optimizer steps it takes.
-    batch_size: examples a step.
+    batch_size: examples per step.
     starts_phase: whether it is the first of its phase.
   """
 
@@ -43,16 +43,17 @@ class Epoch(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """What a training sees.
+  """The examples, phases and batches of a training.
 
   Attributes:
-    examples: int [M], indices of the training examples it uses, perhaps
-      repeated; None for all examples, by masks in the phases.
-    phases: the fits, in order, over those examples.
-    num_held_out: how many of the last training examples are in no fit.
-    batch_size: examples a step.
-    drop_remainder: whether examples that do not fill a batch are left out,
-      other ones in each epoch. If not, the last batch is padded and masked.
+    examples: int [M], the indices of the training examples (an index may
+      repeat); None if the phases' masks select from all examples.
+    phases: the phases, in order, over those examples.
+    num_held_out: how many of the last training examples are in no phase.
+    batch_size: examples per step.
+    drop_remainder: whether examples that do not fill a batch are left out;
+      the left-out examples differ from epoch to epoch. If not, the last batch
+      is padded and masked.
   """
 
   examples: np.ndarray | None
@@ -109,13 +110,14 @@ def count_held_out(train: ConfigDict, dataset: data.Dataset) -> int:
 
 
 def make_phases(used: np.ndarray, *, epochs: int, folds: int) -> list[Phase]:
-  """Returns the fits of a training, in order.
+  """Returns the phases of a training, in order.
 
   Args:
-    used: bool [N], the examples that are in any fit.
-    epochs: epochs of each fit.
-    folds: k > 1 puts k fits before the fit on everything: each leaves out one
-      contiguous k-th of the examples. 0 gives the fit on everything alone.
+    used: bool [N], the examples that are in any phase.
+    epochs: epochs of each phase.
+    folds: k > 1 puts k phases before the phase on everything: each leaves out
+      one contiguous k-th of the examples. 0 gives the phase on everything
+      alone.
   """
   phases = []
   for fold in range(folds):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kd_jax.models.apply import ApplyFn
+from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 
@@ -38,7 +39,7 @@ class TrainState(NamedTuple):
   step: jax.Array
   params: PyTree
   batch_stats: PyTree
-  method_params: objectives.MethodParams
+  method_params: method_terms.MethodParams
   opt_state: PyTree
   discriminators_opt_state: PyTree
 
@@ -57,7 +58,7 @@ class Hyperparameters(NamedTuple):
   """
 
   learning_rate: jax.Array
-  weights: objectives.Weights
+  weights: method_terms.Weights
 
 
 TrainStep = Callable[
@@ -68,7 +69,7 @@ TrainStep = Callable[
 def init_state(
   variables: dict[str, PyTree],
   optimizer: optax.GradientTransformation,
-  method_params: objectives.MethodParams = objectives.NO_METHOD_PARAMS,
+  method_params: method_terms.MethodParams = method_terms.NO_METHOD_PARAMS,
 ) -> TrainState:
   """Returns the state before the first step, from a network's variables."""
   state = TrainState(
@@ -124,7 +125,7 @@ def make_train_step(
       variables = state._replace(params=params).variables
       forward = lambda images: apply_fn(variables, images, train=True, key=key)
       logits, features, batch_stats = forward(batch.images)
-      student = objectives.Student(
+      student = method_terms.Student(
         logits,
         features,
         forward=lambda images: forward(images)[0],
@@ -135,7 +136,7 @@ def make_train_step(
         _update_discriminators(objective, state, student, batch, weights)
       )
       terms = objective.terms(
-        objectives.MethodParams(adapters, update.discriminators),
+        method_terms.MethodParams(adapters, update.discriminators),
         student,
         batch,
         weights,
@@ -155,7 +156,7 @@ def make_train_step(
       state.step + 1,
       params,
       batch_stats,
-      objectives.MethodParams(adapters, update.discriminators),
+      method_terms.MethodParams(adapters, update.discriminators),
       opt_state,
       update.opt_state,
     )
@@ -186,9 +187,9 @@ class _DiscriminatorUpdate(NamedTuple):
 def _update_discriminators(
   objective: objectives.Objective,
   state: TrainState,
-  student: objectives.Student,
+  student: method_terms.Student,
   batch: Batch,
-  weights: objectives.Weights,
+  weights: method_terms.Weights,
 ) -> _DiscriminatorUpdate:
   """Takes a step of the discriminators, before the student learns from them.
 

@@ -13,27 +13,27 @@ def check(ok: bool, field: str, value: Any, expected: str) -> None:
     raise errors.UserError(f'config.{field}={value!r}: expected {expected}')
 
 
-def one_of(field: str, value: str, known: Collection[str]) -> None:
+def check_one_of(field: str, value: str, known: Collection[str]) -> None:
   """Checks that a value is one of the known names."""
   check(value in known, field, value, f'one of {", ".join(sorted(known))}')
 
 
-def positive(field: str, value: float) -> None:
+def check_positive(field: str, value: float) -> None:
   """Checks that a number is finite and above 0."""
   check(0 < value < math.inf, field, value, 'a number above 0')
 
 
-def at_least(field: str, value: float, least: float) -> None:
+def check_at_least(field: str, value: float, least: float) -> None:
   """Checks that a number is at least `least`."""
   check(value >= least, field, value, f'a number of at least {least}')
 
 
-def fraction(field: str, value: float) -> None:
+def check_fraction(field: str, value: float) -> None:
   """Checks that a number is in [0, 1)."""
   check(0 <= value < 1, field, value, 'a number in [0, 1)')
 
 
-def seed(field: str, value: int) -> None:
+def check_seed(field: str, value: int) -> None:
   """Checks that a seed is in [0, 2**32).
 
   JAX makes a key of a seed's last 32 bits: larger seeds would repeat others.

@@ -15,8 +15,8 @@ def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
   """Checks that batches, steps and examples go together.
 
   Args:
-    sections: of the network that trains.
-    dataset: that it learns.
+    sections: the sections of the network that trains.
+    dataset: the data set that the network learns.
   Raises:
     DataError: if the subset of the examples is not known.
     UserError: names the field that does not go with the data.

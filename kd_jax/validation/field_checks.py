@@ -10,12 +10,12 @@ from kd_jax.data import augmentation, preprocessing
 from kd_jax.training import optimizers
 from kd_jax.validation import model_checks, teaching_checks
 from kd_jax.validation.checking import (
-  at_least,
   check,
-  fraction,
-  one_of,
-  positive,
-  seed,
+  check_at_least,
+  check_fraction,
+  check_one_of,
+  check_positive,
+  check_seed,
 )
 
 _MOST_EPOCHS = 10**6
@@ -38,12 +38,14 @@ def check_fields(config: ConfigDict) -> None:
     UserError: names the field, its value and what was expected.
   """
   _check_types(config)
-  at_least('seeds', config.seeds, 1)
-  seed('first_seed', config.first_seed)
-  seed('first_seed + config.seeds - 1', config.first_seed + config.seeds - 1)
-  at_least('seeds_per_program', config.seeds_per_program, 0)
-  one_of('loop', config.loop, ('auto', 'device', 'host'))
-  at_least('mesh.data', config.mesh.data, 0)
+  check_at_least('seeds', config.seeds, 1)
+  check_seed('first_seed', config.first_seed)
+  check_seed(
+    'first_seed + config.seeds - 1', config.first_seed + config.seeds - 1
+  )
+  check_at_least('seeds_per_program', config.seeds_per_program, 0)
+  check_one_of('loop', config.loop, ('auto', 'device', 'host'))
+  check_at_least('mesh.data', config.mesh.data, 0)
   _check_data(config.data)
   model_checks.check_model('student', config.student)
   model_checks.check_model('teacher.model', config.teacher.model)
@@ -54,8 +56,8 @@ def check_fields(config: ConfigDict) -> None:
   teaching_checks.check_teacher(config)
   teaching_checks.check_methods(config)
   teaching_checks.check_weights(config.distill)
-  positive('eval.batch_size', config.eval.batch_size)
-  at_least('eval.attacked_examples', config.eval.attacked_examples, 0)
+  check_positive('eval.batch_size', config.eval.batch_size)
+  check_at_least('eval.attacked_examples', config.eval.attacked_examples, 0)
   _check_benchmark(config.benchmark)
 
 
@@ -92,7 +94,7 @@ def _whole_numbers(
 
 
 def _check_data(section: ConfigDict) -> None:
-  one_of('data.scaling', section.scaling, preprocessing.SCALINGS)
+  check_one_of('data.scaling', section.scaling, preprocessing.SCALINGS)
   for field in (
     'train_examples',
     'test_examples',
@@ -100,7 +102,7 @@ def _check_data(section: ConfigDict) -> None:
     'memory_gib',
     'image_size',
   ):
-    at_least(f'data.{field}', section[field], 0)
+    check_at_least(f'data.{field}', section[field], 0)
 
 
 def _check_training(prefix: str, section: ConfigDict) -> None:
@@ -111,16 +113,16 @@ def _check_training(prefix: str, section: ConfigDict) -> None:
     section.epochs,
     f'a number from 1 to {_MOST_EPOCHS:,}',
   )
-  at_least(f'{prefix}.batch_size', section.batch_size, 1)
+  check_at_least(f'{prefix}.batch_size', section.batch_size, 1)
   check(
     section.folds == 0 or section.folds > 1,
     f'{prefix}.folds',
     section.folds,
     '0 (none) or at least 2',
   )
-  fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
-  at_least(f'{prefix}.mixup_alpha', section.mixup_alpha, 0)
-  one_of(
+  check_fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
+  check_at_least(f'{prefix}.mixup_alpha', section.mixup_alpha, 0)
+  check_one_of(
     f'{prefix}.augmentation', section.augmentation, augmentation.AUGMENTATIONS
   )
   check(
@@ -132,17 +134,17 @@ def _check_training(prefix: str, section: ConfigDict) -> None:
 
 
 def _check_optimizer(prefix: str, section: ConfigDict) -> None:
-  one_of(f'{prefix}.name', section.name, optimizers.OPTIMIZERS)
-  one_of(f'{prefix}.schedule', section.schedule, optimizers.SCHEDULES)
-  positive(f'{prefix}.learning_rate', section.learning_rate)
-  fraction(f'{prefix}.momentum', section.momentum)
-  fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
-  at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
+  check_one_of(f'{prefix}.name', section.name, optimizers.OPTIMIZERS)
+  check_one_of(f'{prefix}.schedule', section.schedule, optimizers.SCHEDULES)
+  check_positive(f'{prefix}.learning_rate', section.learning_rate)
+  check_fraction(f'{prefix}.momentum', section.momentum)
+  check_fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
+  check_at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
 
 
 def _check_benchmark(section: ConfigDict) -> None:
   for size in section.batch_sizes:
-    at_least('benchmark.batch_sizes', size, 1)
-  positive('benchmark.budget_s', section.budget_s)
-  at_least('benchmark.cold_calls', section.cold_calls, 0)
-  at_least('benchmark.cold_call_examples', section.cold_call_examples, 1)
+    check_at_least('benchmark.batch_sizes', size, 1)
+  check_positive('benchmark.budget_s', section.budget_s)
+  check_at_least('benchmark.cold_calls', section.cold_calls, 0)
+  check_at_least('benchmark.cold_call_examples', section.cold_call_examples, 1)

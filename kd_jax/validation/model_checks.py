@@ -8,7 +8,12 @@ from kd_jax import config as config_lib
 from kd_jax.models import quantization, resnet, user
 from kd_jax.runtime import errors
 from kd_jax.training import networks
-from kd_jax.validation.checking import at_least, check, fraction, one_of
+from kd_jax.validation.checking import (
+  check,
+  check_at_least,
+  check_fraction,
+  check_one_of,
+)
 
 # The least value of each number in a list that shapes a network.
 _LEAST = {
@@ -30,7 +35,7 @@ def check_model(prefix: str, model: ConfigDict) -> None:
     UserError: names the field, its value and what was expected.
   """
   _check_kind(prefix, model)
-  one_of(f'{prefix}.dtype', model.dtype, ('float32', 'bfloat16'))
+  check_one_of(f'{prefix}.dtype', model.dtype, ('float32', 'bfloat16'))
   _check_quantization(prefix, model)
   check(
     model.temperature > 0,
@@ -38,7 +43,7 @@ def check_model(prefix: str, model: ConfigDict) -> None:
     model.temperature,
     'a number above 0',
   )
-  fraction(f'{prefix}.dropout_rate', model.get('dropout_rate', 0.0))
+  check_fraction(f'{prefix}.dropout_rate', model.get('dropout_rate', 0.0))
   for field, least in _LEAST.items():
     values = model.get(field, ())
     check(
@@ -59,7 +64,7 @@ def _check_kind(prefix: str, model: ConfigDict) -> None:
   if model.kind == config_lib.TRAINED:
     _check_user_function('teacher.module', model.module)
     return
-  one_of(f'{prefix}.kind', model.kind, networks.MODELS)
+  check_one_of(f'{prefix}.kind', model.kind, networks.MODELS)
   module = networks.MODELS[model.kind]
   fields = {field.name for field in dataclasses.fields(module)}
   foreign = sorted(set(model) - fields - {'kind'})
@@ -82,7 +87,7 @@ def _check_user_function(field: str, name: str) -> None:
 def _check_quantization(prefix: str, model: ConfigDict) -> None:
   """Checks that a network can be quantized as its section says."""
   field, scheme = f'{prefix}.quantization', model.quantization
-  one_of(field, scheme, quantization.SCHEMES)
+  check_one_of(field, scheme, quantization.SCHEMES)
   is_quantized = networks.is_quantized(model)
   check(
     not is_quantized or model.dtype == 'float32',
@@ -99,7 +104,7 @@ def _check_quantization(prefix: str, model: ConfigDict) -> None:
 
 
 def _check_resnet(prefix: str, model: ConfigDict) -> None:
-  one_of(f'{prefix}.block', model.block, resnet.BLOCKS)
+  check_one_of(f'{prefix}.block', model.block, resnet.BLOCKS)
   for field in ('widths', 'strides'):
     check(
       len(model[field]) == len(model.blocks),
@@ -107,5 +112,5 @@ def _check_resnet(prefix: str, model: ConfigDict) -> None:
       model[field],
       f'one for each of {prefix}.blocks={model.blocks}',
     )
-  at_least(f'{prefix}.stem_stride', model.stem_stride, 1)
-  at_least(f'{prefix}.min_blocks', model.min_blocks, 0)
+  check_at_least(f'{prefix}.stem_stride', model.stem_stride, 1)
+  check_at_least(f'{prefix}.min_blocks', model.min_blocks, 0)

@@ -7,21 +7,21 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.data import preprocessing
-from kd_jax.teachers import outputs_file, provider
+from kd_jax.teachers import provider, user_logits
 from kd_jax.validation.checking import (
-  at_least,
   check,
-  fraction,
-  one_of,
-  positive,
-  seed,
+  check_at_least,
+  check_fraction,
+  check_one_of,
+  check_positive,
+  check_seed,
 )
 
 
 def check_transfer(config: ConfigDict) -> None:
   """Checks what students are shown instead of their training split."""
   transfer_set, known = config.train.transfer_set, data.TRANSFER_SETS
-  one_of('train.transfer_set', transfer_set, ('', *known, *data.names()))
+  check_one_of('train.transfer_set', transfer_set, ('', *known, *data.names()))
   check(
     not config.teacher.train.transfer_set,
     'teacher.train.transfer_set',
@@ -49,11 +49,11 @@ def check_teacher(config: ConfigDict) -> None:
   """Checks the teacher, and whether it can teach what the config asks for."""
   teacher = config.teacher
   for field in ('scaling', 'outputs_scaling'):
-    one_of(f'teacher.{field}', teacher[field], preprocessing.SCALINGS)
+    check_one_of(f'teacher.{field}', teacher[field], preprocessing.SCALINGS)
   for scaling in teacher.also_outputs:
-    one_of('teacher.also_outputs', scaling, preprocessing.SCALINGS)
-  one_of('teacher.average', teacher.average, outputs_file.AVERAGES)
-  seed('teacher.seed', teacher.seed)
+    check_one_of('teacher.also_outputs', scaling, preprocessing.SCALINGS)
+  check_one_of('teacher.average', teacher.average, user_logits.AVERAGES)
+  check_seed('teacher.seed', teacher.seed)
   check(
     teacher.distill.kd_weight == 0,
     'teacher.distill.kd_weight',
@@ -146,7 +146,7 @@ def check_methods(config: ConfigDict) -> None:
     bits,
     f'a number from 1 to 16 for the method {distill.method}',
   )
-  at_least('teacher.features_gib', teacher.features_gib, 0)
+  check_at_least('teacher.features_gib', teacher.features_gib, 0)
 
 
 def _check_method(name: str, distill: ConfigDict) -> None:
@@ -169,13 +169,13 @@ def _check_method(name: str, distill: ConfigDict) -> None:
 
 def check_weights(distill: ConfigDict) -> None:
   """Checks the weights of the loss, and its temperature."""
-  positive('distill.temperature', distill.temperature)
+  check_positive('distill.temperature', distill.temperature)
   for field in ('ce_weight', 'kd_weight', 'kd_warmup_epochs'):
-    at_least(f'distill.{field}', distill[field], 0)
+    check_at_least(f'distill.{field}', distill[field], 0)
   check(
     distill.ce_weight + distill.kd_weight > 0,
     'distill.ce_weight + distill.kd_weight',
     0,
     'at least one weight above 0: nothing would be learned',
   )
-  fraction('distill.label_smoothing', distill.label_smoothing)
+  check_fraction('distill.label_smoothing', distill.label_smoothing)

@@ -14,13 +14,13 @@ from kd_jax import methods
 from kd_jax.data import Problem, preprocessing
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider
-from kd_jax.training import factory, networks
+from kd_jax.training import factory, method_terms, networks
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 from kd_jax.validation.checking import check
 
 
-def check_scalings(config: ConfigDict, problem: Problem) -> None:
+def trace_scalings(config: ConfigDict, problem: Problem) -> None:
   """Checks that a closed config's scalings fit the channels of its images.
 
   Raises:
@@ -54,7 +54,7 @@ def check_scalings(config: ConfigDict, problem: Problem) -> None:
       )
 
 
-def check_networks(config: ConfigDict, problem: Problem) -> None:
+def trace_networks(config: ConfigDict, problem: Problem) -> None:
   """Traces the networks that a closed config takes from the user.
 
   Raises:
@@ -97,7 +97,7 @@ def _find_mistake(model: ConfigDict, problem: Problem) -> str:
   return ''
 
 
-def check_methods(config: ConfigDict, problem: Problem) -> None:
+def trace_methods(config: ConfigDict, problem: Problem) -> None:
   """Traces each method of a closed config once.
 
   Raises:
@@ -134,7 +134,7 @@ def check_methods(config: ConfigDict, problem: Problem) -> None:
         {name: methods.split_options(options)[1]}, context=context
       )
       forward = lambda images: logits + 0 * jnp.sum(images)
-      student = objectives.Student(logits, features, forward, key)
+      student = method_terms.Student(logits, features, forward, key)
       arguments = (objective.init(key), student, batch, weights)
       return (
         objective.terms(*arguments),

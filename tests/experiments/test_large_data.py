@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kd_jax.runtime import errors, run_records
-from kd_jax.teachers import outputs_on_disk
+from kd_jax.teachers import sharded_logits
 from kd_jax.training import checkpoint, job, job_folder, pace
 from tests import helpers, large_toy
 
@@ -145,7 +145,7 @@ def _open(folder, calls, logits=LOGITS, fingerprint=0):
     calls.append((start, stop))
     return logits[start:stop]
 
-  return outputs_on_disk.OutputsOnDisk(
+  return sharded_logits.ShardedLogits(
     folder, {'of': fingerprint}, compute, shape=logits.shape, shard=256
   )
 
@@ -181,7 +181,7 @@ def test_a_stopped_store_resumes_with_the_next_shard(tmp_path):
     return LOGITS[start:stop]
 
   open_store = functools.partial(
-    outputs_on_disk.OutputsOnDisk,
+    sharded_logits.ShardedLogits,
     tmp_path / 'x',
     {'of': 0},
     shape=(1000, 3),

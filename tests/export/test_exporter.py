@@ -76,5 +76,5 @@ def test_damaged_weights_are_not_exported(run, tmp_path):
   copy = tmp_path / 'run'
   shutil.copytree(run, copy)
   shutil.rmtree(copy / 'students' / 'small' / 'seed-0' / 'weights')
-  with pytest.raises(errors.UserError, match='holds no intact weights'):
+  with pytest.raises(errors.UserError, match='is damaged: remove'):
     exporter.export(copy)

@@ -14,7 +14,7 @@ from kd_jax import losses, models
 from kd_jax.data import Problem
 from kd_jax.methods import adversarial
 from kd_jax.models import apply
-from kd_jax.training import factory, networks, optimizers, step
+from kd_jax.training import factory, method_terms, networks, optimizers, step
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 
@@ -55,7 +55,9 @@ def _step(method, options=None):
 
 
 def _hyperparameters(rate, **options):
-  return step.Hyperparameters(rate, objectives.Weights(0.0, 1.0, 2.0, options))
+  return step.Hyperparameters(
+    rate, method_terms.Weights(0.0, 1.0, 2.0, options)
+  )
 
 
 def _run(train_step, state, batch, hyperparameters, count=60):
@@ -80,7 +82,7 @@ def test_the_discriminator_and_the_student_both_learn(method, options):
   assert sums[f'{method}_discriminator'] < 0.5 * 2 * np.log(2)
   jax.tree.map(np.testing.assert_array_equal, state.params, still.params)
   # With a constant discriminator, the student learns to pass for the teacher.
-  frozen = objectives.Weights(
+  frozen = method_terms.Weights(
     0.0, 1.0, 2.0, {method: {'weight': 1.0, 'discriminator_rate': 0.0}}
   )
   frozen = step.Hyperparameters(0.05, frozen)
@@ -102,7 +104,7 @@ def test_a_step_updates_the_discriminator_before_the_student(method):
   run = functools.partial(_run, train_step, batch=batch, count=1)
   rates = lambda student, discriminator: step.Hyperparameters(
     student,
-    objectives.Weights(
+    method_terms.Weights(
       0.0, 1.0, 2.0, {method: {'discriminator_rate': discriminator}}
     ),
   )
@@ -147,7 +149,9 @@ def test_a_peer_learns_beside_the_student_and_is_another_network():
   assert jax.tree.structure(peer) == jax.tree.structure(state.params)
   different = jax.tree.map(lambda a, b: (a != b).any(), peer, state.params)
   assert any(jax.tree.leaves(different))
-  hyperparameters = step.Hyperparameters(0.2, objectives.Weights(1.0, 1.0, 1.0))
+  hyperparameters = step.Hyperparameters(
+    0.2, method_terms.Weights(1.0, 1.0, 1.0)
+  )
   first = None
   for _ in range(80):
     state, sums = train_step(state, batch, jax.random.key(0), hyperparameters)
@@ -160,7 +164,8 @@ def test_a_peer_learns_from_labels_like_the_student_for_any_method_weight():
   train_step, state, batch = _step('mutual')
   for kd_weight in (0.0, 1e-6):
     hyperparameters = step.Hyperparameters(
-      0.2, objectives.Weights(1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}})
+      0.2,
+      method_terms.Weights(1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}}),
     )
     # With the student's initialization, the peer takes the student's steps.
     twins = state._replace(

@@ -151,10 +151,10 @@ def test_mixup_mixes_images_as_its_targets_say(live):
 
   if live:
     teacher = lambda variables, images: (images[:, 0, 0], {})
-    source = fit.Source(examples, teacher_variables=jnp.zeros(1))
+    source = fit.ExampleSource(examples, teacher_variables=jnp.zeros(1))
   else:
     teacher = None
-    source = fit.Source(examples._replace(teacher_logits=logits))
+    source = fit.ExampleSource(examples._replace(teacher_logits=logits))
   compiled = toy.compile_epoch(
     train_step,
     pipeline=epoch.Pipeline(

@@ -64,12 +64,14 @@ def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
   compiled = toy.compile_epoch(loop='host')
   *_, expected = toy.run_fit(compiled, toy.init_state())
   reader = fit.ExampleReader(lambda order: _batches(toy.examples(), order))
-  epochs = toy.run_fit(compiled, toy.init_state(), source=fit.Source(reader))
+  epochs = toy.run_fit(
+    compiled, toy.init_state(), source=fit.ExampleSource(reader)
+  )
   state = toy.init_state()
   for _ in range(done_epochs):
     state = next(epochs).state
   *_, result = toy.run_fit(
-    compiled, state, source=fit.Source(reader), done_epochs=done_epochs
+    compiled, state, source=fit.ExampleSource(reader), done_epochs=done_epochs
   )
   np.testing.assert_allclose(
     result.state.params['w'], expected.state.params['w'], rtol=1e-5
@@ -109,7 +111,7 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
     for result in toy.run_fit(
       compiled,
       state,
-      source=fit.Source(examples, view_logits=view_logits),
+      source=fit.ExampleSource(examples, view_logits=view_logits),
       phases=toy.make_phases(epochs=2, folds=0),
       key=key,
     )
@@ -168,7 +170,7 @@ def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
   partials = [
     result._replace(state=toy.copy(result.state), sums=toy.copy(result.sums))
     for result in toy.run_fit(compiled, toy.init_state(), partial_every_s=0.0)
-    if isinstance(result, fit.Partial)
+    if isinstance(result, fit.EpochProgress)
   ]
   partial = next(p for p in partials if p.epoch == done_epochs)
   assert partial.step > 0 and partial.train_s > 0

@@ -86,7 +86,9 @@ def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
   assert restore(0) is None
   sums = {name: value + 3 for name, value in zero_sums().items()}
   state = toy.init_state()._replace(step=jnp.int32(12))
-  partial = fit.Partial(epoch=2, step=4, state=state, sums=sums, train_s=1.5)
+  partial = fit.EpochProgress(
+    epoch=2, step=4, state=state, sums=sums, train_s=1.5
+  )
   job_folder.save_partial(tmp_path, partial)
   for done_epochs in (1, 2):
     restored = restore(done_epochs)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kd_jax import losses, methods
+from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch, Mixture, Targets
 
@@ -20,13 +21,16 @@ ONES = jnp.ones(3)
 
 
 def _weights(ce_weight, kd_weight, temperature=2.0):
-  return objectives.Weights(ce_weight, kd_weight, temperature)
+  return method_terms.Weights(ce_weight, kd_weight, temperature)
 
 
 def _terms(objective, logits, batch, weights):
   """Returns an objective's terms for a student without features."""
   return objective.terms(
-    objectives.NO_METHOD_PARAMS, objectives.Student(logits, {}), batch, weights
+    method_terms.NO_METHOD_PARAMS,
+    method_terms.Student(logits, {}),
+    batch,
+    weights,
   )
 
 
@@ -130,7 +134,7 @@ def _feature_terms(names, batch_features):
 
   The gradient is that of the sum of all terms by the teacher's features.
   """
-  context = objectives.MethodContext(
+  context = method_terms.MethodContext(
     num_classes=3,
     student_shapes={'student': (2, 2, 4)},
     teacher_shapes={'teacher': (4, 4, 5)},
@@ -154,7 +158,7 @@ def _feature_terms(names, batch_features):
   def terms(teacher_features):
     values = objective.terms(
       params,
-      objectives.Student(LOGITS, {'student': features}),
+      method_terms.Student(LOGITS, {'student': features}),
       BATCH._replace(teacher_features=teacher_features),
       _weights(0.0, 1.0),
     )

@@ -71,14 +71,18 @@ def test_an_attack_is_evaluated_on_the_first_test_examples():
 def test_a_bias_is_chosen_by_labels_and_by_the_teacher():
   dataset = _dataset()
   teacher_logits = jnp.eye(3)[jnp.array([0, 0, 0, 0, 0, 0, 1, 1])]
-  judges = outcome.bias_judges(dataset, teacher_logits, 3)
-  np.testing.assert_array_equal(judges['labels'], [0, 0, 2])
-  np.testing.assert_array_equal(judges['teacher'], [0, 1, 1])
-  assert outcome.bias_judges(dataset, None, 3).keys() == {'labels'}
+  decisions_by_source = outcome.bias_decisions(dataset, teacher_logits, 3)
+  np.testing.assert_array_equal(decisions_by_source['labels'], [0, 0, 2])
+  np.testing.assert_array_equal(decisions_by_source['teacher'], [0, 1, 1])
+  assert outcome.bias_decisions(dataset, None, 3).keys() == {'labels'}
   # Class 2 needs more than 1 to be chosen, which only the labels ask for.
   held_out = jnp.array([[4.0, 0.0, 0.0], [4.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
   metrics = outcome.biased_metrics(
-    (2,), held_out, judges, jnp.array([[0.0, 1.0, 0.0]]), jnp.array([1])
+    (2,),
+    held_out,
+    decisions_by_source,
+    jnp.array([[0.0, 1.0, 0.0]]),
+    jnp.array([1]),
   )
   assert metrics['classes'] == [2]
   assert 1 < metrics['by']['labels']['bias'] < 4

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import epoch, fit, objective, plan, step
+from kd_jax.training import epoch, fit, method_terms, objective, plan, step
 from kd_jax.training.batch import Examples
 
 NUM_EXAMPLES, BATCH_SIZE, NUM_CLASSES = 50, 8, 3
 HYPERPARAMETERS = step.Hyperparameters(
   jnp.float32(0.1),
-  objective.Weights(jnp.float32(0), jnp.float32(1), jnp.float32(2)),
+  method_terms.Weights(jnp.float32(0), jnp.float32(1), jnp.float32(2)),
 )
 OBJECTIVE = objective.make_objective({'kl': {}})
 OPTIMIZER = optax.trace(0.9)
@@ -110,7 +110,7 @@ def run_fit(
   compiled: epoch.CompiledEpoch,
   state: step.TrainState,
   *,
-  source: fit.Source | None = None,
+  source: fit.ExampleSource | None = None,
   phases: list[plan.Phase] | None = None,
   key: jax.Array | None = None,
   hyperparameters=lambda epoch: HYPERPARAMETERS,
@@ -130,7 +130,7 @@ def run_fit(
   return fit.fit(
     compiled,
     state,
-    source or fit.Source(examples()),
+    source or fit.ExampleSource(examples()),
     phases or make_phases(),
     fit.FitOptions(
       key=jax.random.key(7) if key is None else key,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kd_jax.runtime import errors
-from kd_jax.teachers import outputs_file
+from kd_jax.teachers import user_logits
 
 LOGITS = {
   'train': np.arange(6, dtype=np.float32).reshape(3, 2),
@@ -14,7 +14,7 @@ LENGTHS = {'train': 3, 'test': 1}
 
 
 def _load(path):
-  return outputs_file.load_outputs(path, LENGTHS, 2)
+  return user_logits.load_outputs(path, LENGTHS, 2)
 
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
@@ -79,11 +79,11 @@ def test_an_ensemble_is_the_mean_of_its_logits_or_of_its_probabilities():
     {'train': rng.normal(size=(5, 3))},
   ]
   a, b = (t['train'] for t in teachers)
-  by_logits = outputs_file.average(teachers, 'logits')
+  by_logits = user_logits.average(teachers, 'logits')
   assert set(by_logits) == {'train'} and by_logits['train'].dtype == np.float32
   np.testing.assert_allclose(by_logits['train'], (a + b) / 2, rtol=1e-6)
   softmax = lambda x: np.exp(x) / np.exp(x).sum(1, keepdims=True)
-  by_probabilities = outputs_file.average(teachers, 'probabilities')['train']
+  by_probabilities = user_logits.average(teachers, 'probabilities')['train']
   np.testing.assert_allclose(
     softmax(by_probabilities), (softmax(a) + softmax(b)) / 2, rtol=1e-5
   )

@@ -27,12 +27,12 @@ _CACHE_BYTES = 64 * 2**20
 _IDENTITY = 'fingerprint'
 
 
-class OutputsOnDisk:
+class ShardedLogits:
   """Logits float32 [N, K] in files, read by index.
 
   Attributes:
     shape: (N, K).
-    digest: of their identity; it stands for the logits.
+    digest: the digest of their identity; it stands for the logits.
   """
 
   ndim = 2
@@ -49,7 +49,7 @@ class OutputsOnDisk:
     """Opens a store, or makes one, and computes the shards that it lacks.
 
     Args:
-      folder: of the store; emptied if it has another identity.
+      folder: the store's folder; emptied if it has another identity.
       identity: JSON values that determine the logits.
       compute: maps (start, stop) to float32 logits [stop - start, K].
       shape: (N, K): examples and classes.

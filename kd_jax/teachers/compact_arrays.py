@@ -50,7 +50,7 @@ def features_dtype(bits: int) -> np.dtype:
   return np.dtype(np.uint8 if bits <= 8 else np.uint16)
 
 
-def whole_numbers(
+def to_integers(
   features: np.ndarray, bits: int
 ) -> tuple[np.ndarray, np.ndarray]:
   """Rounds features to the levels 0, ..., 2^bits - 1.
