@@ -8,6 +8,9 @@ from typing import Any
 
 from kd_jax.runtime import files, processes
 
+# The key of a student's quantized weights in run.json.
+QUANTIZED = 'packed'  # The name since the first version.
+
 
 def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
   """Returns the students of a run by row.
@@ -24,7 +27,9 @@ def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 class MetricsLog:
-  """A file of JSON lines, one a training epoch, which a resumed run continues.
+  """A file of JSON lines, one line per epoch and seed.
+
+  A resumed run continues the file.
 
   In a run of several processes, all processes call the same methods, and the
   first process reads and writes.
