@@ -1,4 +1,4 @@
-"""What the systems of resnet_training.py share: their table, batch, turns."""
+"""The shared part of resnet_training.py's systems: table, batch, turns."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the systems of student_training.py share: their table, weights, data."""
+"""The shared part of student_training.py's systems: table, weights, data."""
 
 from collections.abc import Callable
 from typing import NamedTuple

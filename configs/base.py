@@ -142,18 +142,18 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
   """Returns the section of a training: how long, and on which examples.
 
   Args:
-    epochs: epochs of each fit; see `folds`.
+    epochs: epochs of each phase; see `folds`.
     batch_size: examples in a batch.
     **fields: overrides of the defaults below.
   """
   train = config_dict.create(
     epochs=epochs,
     batch_size=batch_size,
-    # k > 1 trains k + 1 fits in a row, each from the parameters of the fit
-    # before: one fit on each training part of a k-fold split, then one fit on
-    # all examples. 0 trains the last fit alone.
+    # k > 1 trains k + 1 phases in a row, each from the parameters of the phase
+    # before: one phase on each training part of a k-fold split, then one phase
+    # on all examples. 0 trains the last phase alone.
     folds=0,
-    # Whether a fit continues with the optimizer state of the fit before.
+    # Whether a phase continues with the optimizer state of the phase before.
     carry_optimizer=True,
     # Fraction of the training split, at its end, that is not trained on.
     holdout_fraction=0.0,
@@ -210,7 +210,7 @@ def hard_labels() -> config_dict.ConfigDict:
   return distillation(ce_weight=1.0, kd_weight=0.0)
 
 
-class Network(NamedTuple):
+class NetworkSections(NamedTuple):
   """The sections of a network and of its training.
 
   Attributes:
@@ -230,8 +230,8 @@ def base(
   *,
   name: str,
   dataset: str,
-  teacher: Network,
-  student: Network,
+  teacher: NetworkSections,
+  student: NetworkSections,
   scaling: str = 'unit',
 ) -> config_dict.ConfigDict:
   """Returns a config with all sections, and no rows yet.
@@ -285,7 +285,7 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # Scaling of the students' inputs: a name in SCALINGS of
     # data/preprocessing.py.
     scaling=scaling,
-    # The first examples of each split that are used; 0: all.
+    # How many examples of each split are used, counted from the first; 0: all.
     train_examples=0,
     test_examples=0,
     # Above 0: this number of examples at the end of the training split replaces
@@ -294,7 +294,7 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
   )
 
 
-def _teacher(teacher: Network, scaling: str) -> config_dict.ConfigDict:
+def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
   """Returns the section of the teacher."""
   return config_dict.create(
     # Files of the user's teacher outputs, separated by commas: FILE.npy holds

@@ -14,7 +14,7 @@
 
 Arguments:
   seeds=N: students of each row. The recipe `sizes` trains one student of each
-    row with more than 500 images a class.
+    row with more than 500 images per class.
   epochs=N: epochs of the students, or of the teacher in the recipes `teacher`
     and `resnet18`.
   protocol: as_coded (the authors' program) or as_written (the paper's text).
@@ -71,13 +71,13 @@ RECIPES = {
   'dropped': 'the rows with stages of 0 blocks, without these stages',
   'reduced_sets': 'the ideal student on the three readings of the reduced '
   'training set, with and without a KD loss',
-  'sizes': 'the ideal student on 50 to 5,000 images a class, with and '
+  'sizes': 'the ideal student on 50 to 5,000 images per class, with and '
   'without a KD loss',
   'ideal_best': 'the ideal student with the best recipe that we found, with '
   'and without a KD loss',
   'ideal_best_grid': 'candidates for the recipe of ideal_best, on held-out '
   'images',
-  'methods': 'every distillation method, on 500 images a class',
+  'methods': 'every distillation method, on 500 images per class',
   'methods_grid': 'each method at several weights, on held-out images',
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
@@ -185,7 +185,7 @@ def _base(name: str, readings: cifar_table2.Readings) -> config_dict.ConfigDict:
     dataset='cifar10',
     scaling='symmetric',
     teacher=cifar_teachers.resnet50(),
-    student=base.Network(
+    student=base.NetworkSections(
       model=base.resnet((1, 1, 1, 1), min_blocks=readings.min_blocks),
       train=base.training(epochs=EPOCHS, batch_size=100, drop_remainder=True),
       optim=base.optimizer(

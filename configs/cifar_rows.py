@@ -29,7 +29,7 @@ QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 
 def recipe_rows(
   recipe: str, readings: table2.Readings, seeds: int
-) -> dict[str, table2.Row]:
+) -> dict[str, table2.RowFields]:
   """Returns the rows of a recipe, by name."""
   if recipe == 'sizes':
     return _size_rows(readings, seeds)
@@ -37,10 +37,10 @@ def recipe_rows(
     return _ROWS[recipe](readings)
   row = table2.IDEAL if recipe == 'ideal' else recipe
   fields = table2.row_fields(row, readings)
-  return {recipe: table2.Row(fields, row)}
+  return {recipe: table2.RowFields(fields, row)}
 
 
-def _size_rows(readings, seeds: int) -> dict[str, table2.Row]:
+def _size_rows(readings, seeds: int) -> dict[str, table2.RowFields]:
   rows = {}
   for size in SIZES:
     fields = {
@@ -49,7 +49,7 @@ def _size_rows(readings, seeds: int) -> dict[str, table2.Row]:
       'seeds': seeds if size <= _LARGEST_WITH_SEEDS else 1,
     }
     for suffix, row in (('', table2.IDEAL), ('_no_kd', 'ideal_no_kd')):
-      rows[f'n{size}{suffix}'] = table2.Row(
+      rows[f'n{size}{suffix}'] = table2.RowFields(
         table2.row_fields(row, readings) | fields
       )
   return rows
@@ -60,15 +60,15 @@ def _best_fields(readings) -> dict[str, Any]:
   return fields | {'distill.kd_weight': 0.9}
 
 
-def _ideal_best_rows(readings) -> dict[str, table2.Row]:
+def _ideal_best_rows(readings) -> dict[str, table2.RowFields]:
   fields = _best_fields(readings)
   return {
-    'ideal_best': table2.Row(fields, table2.IDEAL),
-    'ideal_best_no_kd': table2.Row(fields | LABELS_ALONE, 'ideal_no_kd'),
+    'ideal_best': table2.RowFields(fields, table2.IDEAL),
+    'ideal_best_no_kd': table2.RowFields(fields | LABELS_ALONE, 'ideal_no_kd'),
   }
 
 
-def _ideal_best_grid_rows(readings) -> dict[str, table2.Row]:
+def _ideal_best_grid_rows(readings) -> dict[str, table2.RowFields]:
   """Returns each change of BEST_GRID; without KD, if it does not concern KD."""
   fields = _best_fields(readings)
   rows = {row: fields | change for row, change in BEST_GRID.items()}
@@ -84,8 +84,8 @@ def _quantized_rows() -> dict[str, dict[str, Any]]:
 
 def _without_paper(
   rows: Mapping[str, Mapping[str, Any]],
-) -> dict[str, table2.Row]:
-  return {name: table2.Row(fields) for name, fields in rows.items()}
+) -> dict[str, table2.RowFields]:
+  return {name: table2.RowFields(fields) for name, fields in rows.items()}
 
 
 # Recipes that are no row of Table 2; `sizes` depends on the seeds as well.

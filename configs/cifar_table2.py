@@ -71,8 +71,8 @@ PROTOCOLS = {
 }
 
 
-class Row(NamedTuple):
-  """A row of a config.
+class RowFields(NamedTuple):
+  """The fields that a row of a config changes.
 
   Attributes:
     fields: the values that the row changes, by the field's dotted path.
@@ -96,47 +96,49 @@ def row_fields(row: str, readings: Readings) -> dict[str, Any]:
   }
 
 
-def all_rows(readings: Readings) -> dict[str, Row]:
+def all_rows(readings: Readings) -> dict[str, RowFields]:
   """Returns the rows of Table 2."""
-  return {row: Row(row_fields(row, readings), row) for row in TABLE2}
+  return {row: RowFields(row_fields(row, readings), row) for row in TABLE2}
 
 
-def stride_rows(readings: Readings) -> dict[str, Row]:
+def stride_rows(readings: Readings) -> dict[str, RowFields]:
   """Returns strides 2 and 4 at stage 1 and at the stem, with and without KD."""
   rows = {}
   for place in ('stage1', 'stem'):
     for row in ('stride_2', 'stride_4'):
       fields = row_fields(row, readings._replace(stride_at=place))
-      rows[f'{place}_{row}'] = Row(fields, row)
-      rows[f'{place}_{row}_no_kd'] = Row(
+      rows[f'{place}_{row}'] = RowFields(fields, row)
+      rows[f'{place}_{row}_no_kd'] = RowFields(
         fields | {'distill.kd_weight': 0.0},
         'ideal_no_kd' if row == IDEAL else None,
       )
   return rows
 
 
-def dropped_rows(readings: Readings) -> dict[str, Row]:
+def dropped_rows(readings: Readings) -> dict[str, RowFields]:
   """Returns the rows with stages of 0 blocks, where these stages are absent."""
   return {
-    f'{row}_dropped': Row(
+    f'{row}_dropped': RowFields(
       row_fields(row, readings) | {'student.min_blocks': 0}, row
     )
     for row in ('blocks_2200', 'blocks_1100')
   }
 
 
-def reduced_set_rows(readings: Readings) -> dict[str, Row]:
+def reduced_set_rows(readings: Readings) -> dict[str, RowFields]:
   """Returns the ideal student on each reduced set, with and without KD."""
   rows = {}
   for reduced in REDUCED_SETS:
     for suffix in ('', '_no_kd'):
       row = f'ideal_reduced{suffix}'
       fields = row_fields(row, readings._replace(reduced=reduced))
-      rows[f'{reduced}{suffix}'] = Row(fields, row)
+      rows[f'{reduced}{suffix}'] = RowFields(fields, row)
   return rows
 
 
-def set_rows(config: config_dict.ConfigDict, rows: Mapping[str, Row]) -> None:
+def set_rows(
+  config: config_dict.ConfigDict, rows: Mapping[str, RowFields]
+) -> None:
   """Sets the rows of a config, and the figures of Table 2 beside them.
 
   Args:

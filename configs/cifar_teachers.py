@@ -19,9 +19,9 @@ BEST_TEACHERS = {
 HOLDOUT = 5000
 
 
-def resnet50() -> base.Network:
+def resnet50() -> base.NetworkSections:
   """Returns a ResNet-50 and the recipe of the authors' public checkpoint."""
-  return base.Network(
+  return base.NetworkSections(
     model=base.resnet((3, 4, 6, 3), block='bottleneck'),
     train=base.training(
       epochs=100,

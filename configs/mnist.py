@@ -145,7 +145,7 @@ def _base(
   return base.base(
     name=name,
     dataset='mnist',
-    teacher=base.Network(
+    teacher=base.NetworkSections(
       model=base.conv_net(
         filters=(32,),
         hidden=(1200, 1200),
@@ -158,7 +158,7 @@ def _base(
       optim=base.optimizer('adam', 1e-3),
       distill=base.hard_labels(),
     ),
-    student=base.Network(
+    student=base.NetworkSections(
       model=base.mlp((300,)),
       train=base.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
       optim=base.optimizer('adam', 1e-3),

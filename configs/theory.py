@@ -151,7 +151,7 @@ def _mnist(
   config = base.base(
     name=name,
     dataset='mnist',
-    teacher=base.Network(
+    teacher=base.NetworkSections(
       model=base.mlp((1200, 1200), dropout_rate=0.5),
       train=base.training(
         epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
@@ -159,7 +159,7 @@ def _mnist(
       optim=base.optimizer('adam', 1e-3, schedule='cosine'),
       distill=base.hard_labels(),
     ),
-    student=base.Network(
+    student=base.NetworkSections(
       model=base.mlp((800, 800)),
       train=base.training(epochs=1 if args.smoke else epochs, batch_size=128),
       optim=base.optimizer('adam', 1e-3, schedule='cosine'),

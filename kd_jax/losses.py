@@ -96,7 +96,7 @@ def cross_entropy(
   return (1 - label_smoothing) * nll + label_smoothing * uniform
 
 
-def soft_cross_entropy(
+def cross_entropy_with_probs(
   student_logits: jax.Array,
   teacher_probs: jax.Array,
   *,
@@ -123,7 +123,7 @@ def soft_cross_entropy(
   Example:
     >>> student = jnp.log(jnp.array([[1.0, 3.0]]))
     >>> teacher_probs = jnp.array([[0.0, 1.0]])
-    >>> print(soft_cross_entropy(student, teacher_probs))  # log(4 / 3)
+    >>> print(cross_entropy_with_probs(student, teacher_probs))  # log(4 / 3)
     [0.287...]
   """
   check_logits(student_logits=student_logits, teacher_probs=teacher_probs)

@@ -22,8 +22,10 @@ DISTILLATION = {
 }
 PAIRWISE = DISTILLATION | {
   'squared_error': lambda s, t, temperature: losses.squared_error(s, t),
-  'soft_cross_entropy': lambda s, t, temperature: losses.soft_cross_entropy(
-    s, jax.nn.softmax(t / temperature), temperature=temperature
+  'cross_entropy_with_probs': lambda s, t, temperature: (
+    losses.cross_entropy_with_probs(
+      s, jax.nn.softmax(t / temperature), temperature=temperature
+    )
   ),
 }
 
@@ -48,7 +50,7 @@ def test_values_equal_those_computed_by_hand(transform):
   np.testing.assert_allclose(
     ce(STUDENT, jnp.array([1])), [np.log(3)], rtol=1e-6
   )
-  soft = transform(lambda s, p: losses.soft_cross_entropy(s, p))
+  soft = transform(lambda s, p: losses.cross_entropy_with_probs(s, p))
   np.testing.assert_allclose(
     soft(STUDENT, jnp.array([[0.5, 0.5, 0.0]])),
     [0.5 * np.log(6) + 0.5 * np.log(3)],
@@ -73,22 +75,25 @@ def test_temperature_scales_logits_and_loss():
     )
 
 
-def test_soft_cross_entropy_softens_the_student_alone_and_has_no_factor():
+def test_cross_entropy_with_probs_softens_the_student_alone_and_has_no_factor():
   student, probs = _logits(0), jax.nn.softmax(_logits(1))
   np.testing.assert_allclose(
-    losses.soft_cross_entropy(student, probs, temperature=3.0),
-    losses.soft_cross_entropy(student / 3, probs),
+    losses.cross_entropy_with_probs(student, probs, temperature=3.0),
+    losses.cross_entropy_with_probs(student / 3, probs),
     rtol=1e-6,
   )
 
 
-def test_kl_is_soft_cross_entropy_minus_the_teachers_entropy():
+def test_kl_is_cross_entropy_with_probs_minus_the_teachers_entropy():
   student, teacher = _logits(0), _logits(1)
   probs = jax.nn.softmax(teacher / 2)
   entropy = -jnp.sum(probs * jnp.log(probs), axis=-1)
   np.testing.assert_allclose(
     losses.kl(student, teacher, temperature=2.0),
-    4 * (losses.soft_cross_entropy(student, probs, temperature=2.0) - entropy),
+    4
+    * (
+      losses.cross_entropy_with_probs(student, probs, temperature=2.0) - entropy
+    ),
     rtol=1e-5,
   )
 
@@ -171,7 +176,7 @@ def test_a_uniform_teacher_is_label_smoothing():
   smoothed = losses.cross_entropy(logits, labels, label_smoothing=0.3)
   mixed = 0.7 * losses.cross_entropy(
     logits, labels
-  ) + 0.3 * losses.soft_cross_entropy(logits, uniform)
+  ) + 0.3 * losses.cross_entropy_with_probs(logits, uniform)
   np.testing.assert_allclose(smoothed, mixed, rtol=1e-6)
 
 
@@ -265,7 +270,7 @@ def test_losses_equal_optaxs(temperature):
       ),
     ),
     (
-      lambda s: losses.soft_cross_entropy(s, jax.nn.softmax(teacher)),
+      lambda s: losses.cross_entropy_with_probs(s, jax.nn.softmax(teacher)),
       lambda s: optax.softmax_cross_entropy(s, jax.nn.softmax(teacher)),
     ),
     (

@@ -28,7 +28,7 @@ from kd_jax.training import networks as model_networks
 PyTree = Any
 
 
-class Network(NamedTuple):
+class TimedNetwork(NamedTuple):
   """A forward pass and its variables.
 
   Attributes:
@@ -44,7 +44,7 @@ class Network(NamedTuple):
 
 def make_network(
   module: nn.Module, variables: PyTree, *, scaling: str, parameters: int
-) -> Network:
+) -> TimedNetwork:
   """Returns a network that maps stored images to predicted classes.
 
   Args:
@@ -59,7 +59,7 @@ def make_network(
     logits, _ = module.apply(variables, images, train=False)
     return jnp.argmax(logits, axis=-1)
 
-  return Network(predict, variables, parameters)
+  return TimedNetwork(predict, variables, parameters)
 
 
 def distinct_models(
@@ -87,7 +87,7 @@ def distinct_models(
 
 
 def measure(
-  networks: Mapping[str, Network],
+  networks: Mapping[str, TimedNetwork],
   images: jax.Array,
   *,
   batch_sizes: Sequence[int],
@@ -126,14 +126,14 @@ def measure(
 
 
 def _measure_batch(
-  networks: Mapping[str, Network], images: jax.Array, budget_s: float
+  networks: Mapping[str, TimedNetwork], images: jax.Array, budget_s: float
 ) -> dict[str, dict[str, Any]]:
   """Compiles networks for one batch, and times them in turn.
 
   Returns:
     For each network 'compile_s', the quartiles of 'call_s' and of 'ratio', the
     seconds of the first network / the network's in each round, and
-    'bytes_accessed', the bytes that the compiled program moves by XLA's count.
+    'bytes_accessed', the bytes that the compiled function moves by XLA's count.
   """
   compiled = {
     name: _compile(network, images) for name, network in networks.items()
@@ -147,9 +147,9 @@ def _measure_batch(
   )
   reference_s = seconds[next(iter(networks))]
   results = {}
-  for name, (program, compile_s) in compiled.items():
+  for name, (compiled_fn, compile_s) in compiled.items():
     rounds = zip(reference_s, seconds[name], strict=True)
-    cost = program.cost_analysis() or {}
+    cost = compiled_fn.cost_analysis() or {}
     results[name] = {
       'compile_s': compile_s,
       'call_s': timing.quartiles(seconds[name]),
@@ -162,9 +162,9 @@ def _measure_batch(
 
 
 def _compile(
-  network: Network, images: jax.Array
+  network: TimedNetwork, images: jax.Array
 ) -> tuple[jax.stages.Compiled, float]:
-  """Returns the program compiled for a batch, and the seconds it took."""
+  """Returns the function compiled for a batch, and the compile seconds."""
   with compilation_cache.bypassed():
     start = time.perf_counter()
     compiled = jax.jit(network.fn).lower(network.variables, images).compile()

@@ -28,7 +28,7 @@ _STEPS_PER_CALL = 20
 
 
 class TeacherArrays(NamedTuple):
-  """What timed steps take from a teacher.
+  """The arrays of a teacher that timed steps take.
 
   Attributes:
     logits: float32 [N, K], or None.

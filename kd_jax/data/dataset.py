@@ -42,7 +42,7 @@ class Split:
 
 
 def is_on_disk(split: Split) -> bool:
-  """Whether a split's images are read from disk, and are no array."""
+  """Returns whether a split's images are read from disk, and are no array."""
   return hasattr(split.images, 'batches')
 
 

@@ -12,6 +12,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from kd_jax.data.dataset import DataError
 
+# Records that `read_chunks` holds in memory at a time.
+_CHUNK_SIZE = 4096
+
 
 def features(record: bytes) -> Any:
   """Returns the features of a serialized tf.train.Example by name."""
@@ -41,24 +44,21 @@ def read(path: pathlib.Path) -> Sequence[bytes]:
     reader.close()
 
 
-def read_chunks(
-  path: pathlib.Path, chunk_size: int = 4096
-) -> Iterator[list[bytes]]:
+def read_chunks(path: pathlib.Path) -> Iterator[list[bytes]]:
   """Yields the records of an array_record file in chunks, to limit memory.
 
   Args:
     path: an array_record file.
-    chunk_size: the number of records in a chunk; the last may be smaller.
   Yields:
-    The records of a chunk, in order.
+    At most `_CHUNK_SIZE` records, in order.
   """
   from array_record.python import array_record_module
 
   reader = array_record_module.ArrayRecordReader(str(path))
   try:
     count = reader.num_records()
-    for start in range(0, count, chunk_size):
-      yield reader.read(list(range(start, min(start + chunk_size, count))))
+    for start in range(0, count, _CHUNK_SIZE):
+      yield reader.read(list(range(start, min(start + _CHUNK_SIZE, count))))
   finally:
     reader.close()
 

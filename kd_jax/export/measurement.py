@@ -12,9 +12,7 @@ import numpy as np
 from kd_jax import data
 from kd_jax.benchmark import timing
 from kd_jax.evaluation import evaluate
-
-# Maps images uint8 [B, H, W, C] to probabilities [B, K].
-PredictFn = Callable[[jax.Array], jax.Array]
+from kd_jax.export.forward import ForwardFn
 
 # Latency is measured for a single image and for a large batch.
 _LATENCY_BATCH_SIZES = (1, 100)
@@ -23,7 +21,7 @@ _BUDGET_S = 1.0
 
 
 def measure(
-  loaders: Mapping[str, Callable[[], PredictFn]],
+  loaders: Mapping[str, Callable[[], ForwardFn]],
   dataset: data.Dataset,
   batch_size: int,
 ) -> dict[str, Any]:
@@ -69,7 +67,7 @@ def measure(
 
 
 def _predict_split(
-  predict: PredictFn, images: jax.Array, batch_size: int
+  predict: ForwardFn, images: jax.Array, batch_size: int
 ) -> jax.Array:
   """Returns the probabilities [N, K] of images [N, H, W, C]."""
   starts = range(0, len(images), batch_size)
@@ -79,7 +77,7 @@ def _predict_split(
 
 
 def _measure_latency(
-  networks: Mapping[str, PredictFn], images: jax.Array
+  networks: Mapping[str, ForwardFn], images: jax.Array
 ) -> dict[str, Any]:
   """Times calls of networks on one batch, in turn.
 

@@ -5,7 +5,7 @@ Its parameters say what it needs. A parameter whose name is in `INPUTS` receives
 that input. Every other parameter is keyword-only, has a default, and is an
 option of the method: `config.distill.NAME.OPTION`. An option whose default is a
 float is traced, so that a sweep over the option compiles once. Other options,
-such as counts and names, are part of the compiled program.
+such as counts and names, are static.
 """
 
 import inspect
@@ -151,7 +151,7 @@ def _inputs(fn: Callable) -> frozenset[str]:
 def split_options(
   options: dict[str, Any],
 ) -> tuple[dict[str, float], dict[str, Any]]:
-  """Splits options into traced ones and those that shape the program.
+  """Splits options into traced options and static options.
 
   Example:
     >>> split_options({'weight': 1.0, 'order': 2})

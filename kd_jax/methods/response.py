@@ -1,7 +1,8 @@
 """Methods that learn from the teacher's responses: its logits.
 
 Each method returns the loss of each example, [B] float32. The teacher's logits
-are constants. The losses of losses.py are methods without change.
+are constants. `kl`, `reverse_kl`, `jensen_shannon` and `squared_error` are the
+losses of losses.py.
 """
 
 import jax
@@ -38,7 +39,7 @@ def soft_cross_entropy(
   teacher_probs = jax.nn.softmax(
     teacher_logits.astype(jnp.float32) / temperature
   )
-  return losses.soft_cross_entropy(
+  return losses.cross_entropy_with_probs(
     student_logits, teacher_probs, temperature=temperature
   )
 

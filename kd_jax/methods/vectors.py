@@ -36,8 +36,8 @@ def match_sizes(
   """Averages the larger of two maps down to the height and width of the other.
 
   Args:
-    student: [B, H, W, C], or [B, C], which does not change.
-    teacher: [B, H', W', C'], or [B, C'], which does not change.
+    student: [B, H, W, C], or [B, C], which is returned unchanged.
+    teacher: [B, H', W', C'], or [B, C'], which is returned unchanged.
   Returns:
     The student's and the teacher's features, of equal height and width.
   Raises:

@@ -127,7 +127,7 @@ def draw_against_examples(axes: Axes, record: Record) -> None:
   """Draws accuracy against training examples, with and without the teacher."""
   lines: dict[str, Line] = {}
   for name, students in run_records.by_row(record).items():
-    kd_weight = fields.setting(record, name, 'distill', 'kd_weight')
+    kd_weight = fields.row_value(record, name, 'distill', 'kd_weight')
     lines.setdefault('with KD' if kd_weight else 'labels alone', []).append(
       (
         fields.training_examples(record, name, students[0]),

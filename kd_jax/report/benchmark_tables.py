@@ -1,9 +1,9 @@
 """Tables of benchmarks/: kd_jax beside other systems and the machine's limit.
 
 A record of rates holds, for each case (a batch size, or 'training') and each
-system, quartiles over rounds of the system's examples a second and of
+system, quartiles over rounds of the system's examples per second and of
 'ours_over_it', the first system's rate / the system's rate. The first system
-is ours, kd_jax. The other records hold seconds or examples a second. Each
+is ours, kd_jax. The other records hold seconds or examples per second. Each
 `*_table` function returns a Markdown table.
 """
 
@@ -200,7 +200,7 @@ def _ours_over_fastest(
 def start_up_table(record: Record) -> str:
   """Returns seconds until the first epoch's end, with a cold and a warm cache.
 
-  A warm cache holds the compiled programs of an earlier process.
+  A warm cache holds the compiled functions of an earlier process.
   """
   lines = []
   for network, caches in record['start_up'].items():

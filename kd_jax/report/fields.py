@@ -11,7 +11,7 @@ Record = dict[str, Any]
 
 
 def networks(record: Record) -> dict[str, list[Record]]:
-  """Returns the teacher, as 'teacher', and the students of each row."""
+  """Returns the records by network: 'teacher', then each row's students."""
   return {'teacher': [record['teacher']], **run_records.by_row(record)}
 
 
@@ -63,7 +63,7 @@ def batch_sizes(record: Record) -> list[int]:
   return sorted({int(size) for network in timed for size in network['batches']})
 
 
-def setting(record: Record, row: str, section: str, field: str) -> Any:
+def row_value(record: Record, row: str, section: str, field: str) -> Any:
   """Returns a field of a row's config: the row's override, or the default."""
   config = record['config']
   overrides = config.get('rows', {}).get(row, {})
@@ -73,7 +73,7 @@ def setting(record: Record, row: str, section: str, field: str) -> Any:
 
 def training_examples(record: Record, row: str, student: Record) -> int | None:
   """Returns the training examples of one epoch; None if unrecorded."""
-  batch_size = setting(record, row, 'train', 'batch_size')
+  batch_size = row_value(record, row, 'train', 'batch_size')
   if batch_size is None or not {'epochs', 'steps'} <= student.keys():
     return None
   return student['steps'] // student['epochs'] * batch_size

@@ -39,7 +39,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'methods': study_tables.methods_table,
   'grid': study_tables.grid_table,
   'unseen': study_tables.missing_classes_table,
-  'shipped': tables.pretrained_table,
+  'pretrained': tables.pretrained_table,
   'results': tables.theory_tables,
   **benchmark_tables.TABLES,
 }

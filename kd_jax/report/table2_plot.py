@@ -112,7 +112,7 @@ def _network_key(record: Record, row: str) -> str:
     for key, value in (overrides.get('student') or {}).items()
     if value is not None
   }
-  # As in `build.network`: a stage has at least `min_blocks` blocks.
+  # As in `config.canonical_model`: a stage has at least `min_blocks` blocks.
   min_blocks = model.get('min_blocks') or 0
   model['blocks'] = [
     max(count, min_blocks) for count in model.get('blocks') or ()
@@ -120,5 +120,8 @@ def _network_key(record: Record, row: str) -> str:
   # Initial values and the training precision do not change the network.
   ignored = ('min_blocks', 'zero_init', 'dtype')
   compared = {key: v for key, v in model.items() if key not in ignored}
-  # Older records have no 'arithmetic', because only float existed.
-  return json.dumps({'arithmetic': 'float'} | compared, sort_keys=True)
+  # Older records call the field 'arithmetic'. The oldest records lack the
+  # field, because only float existed.
+  former = compared.pop('arithmetic', None)
+  compared['quantization'] = compared.get('quantization') or former or 'float'
+  return json.dumps(compared, sort_keys=True)

@@ -21,7 +21,7 @@ def accuracy_table(record: Record) -> str:
   networks = fields.networks(record)
   trained = [student for row in networks.values() for student in row]
   has_attacks = any('robust' in student for student in trained)
-  has_quantized = any('packed' in student for student in trained)
+  has_quantized = any(run_records.QUANTIZED in student for student in trained)
   lines = []
   for name, students in networks.items():
     line = _accuracy_cells(record, name, students)
@@ -67,12 +67,12 @@ def _accuracy_cells(
 def _quantized_cells(students: Sequence[Record]) -> dict[str, str]:
   """Returns the accuracy with quantized weights, and their relative size."""
   sizes = [
-    student['packed']['bytes'] / student['bytes']
-    if 'packed' in student
+    student[run_records.QUANTIZED]['bytes'] / student['bytes']
+    if run_records.QUANTIZED in student
     else None
     for student in students
   ]
-  accuracies = fields.values(students, 'packed', 'accuracy')
+  accuracies = fields.values(students, run_records.QUANTIZED, 'accuracy')
   return {
     'stored as integers %': markdown.mean_sd(accuracies, 2, scale=100),
     'of float size %': markdown.mean_sd(sizes, 1, scale=100),

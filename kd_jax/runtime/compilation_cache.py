@@ -1,4 +1,4 @@
-"""A cache on disk that keeps compiled programs between processes.
+"""A cache on disk that keeps compiled functions between processes.
 
 A run that was started before compiles almost nothing the second time. The first
 time, a ResNet spends most of the time before its first step on compilation.
@@ -15,12 +15,12 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from kd_jax.runtime import environment, files
 
-# When the cache is larger, JAX removes the least recently used programs.
+# When the cache is larger, JAX removes the least recently used functions.
 _MAX_BYTES = 2 * 2**30
 
 
 def enable() -> None:
-  """Makes JAX store compiled programs in the user's cache and reuse them.
+  """Makes JAX store compiled functions in the user's cache and reuse them.
 
   JAX's own setting, JAX_COMPILATION_CACHE_DIR, takes precedence. JAX compiles
   again if an entry is damaged. If the user's cache is not writable, nothing is
@@ -57,7 +57,7 @@ def bypassed() -> Iterator[None]:
 def _instruction_set() -> str:
   """Returns a folder name that processors with the same instructions share.
 
-  A program compiled for a CPU uses that CPU's instructions, and machines of
+  A function compiled for a CPU uses that CPU's instructions, and machines of
   several kinds may share one home folder.
   """
   instructions = environment.cpu_info('flags')

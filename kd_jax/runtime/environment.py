@@ -56,7 +56,7 @@ def log_device() -> None:
     if expected:
       logging.warning(
         'THIS RUNS ON THE CPU, though this machine has an accelerator (%s). '
-        'Install JAX for the accelerator (for example "jax[cuda12]" or '
+        'Install JAX for the accelerator (for example "jax[cuda13]" or '
         '"jax[tpu]"), or unset JAX_PLATFORMS',
         ', '.join(expected),
       )

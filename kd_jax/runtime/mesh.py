@@ -1,9 +1,9 @@
 """Data parallelism: a batch's examples are divided among the devices.
 
-Inside the context `use`, programs that call `shard` compute each device's part
-of a batch, and XLA adds up the gradients, the batch statistics and the totals
-over the devices. Every device holds all parameters. On one device, or outside
-the context, the functions of this module change nothing.
+Inside the context `use`, jitted functions that call `shard` compute each
+device's part of a batch, and XLA adds up the gradients, the batch statistics
+and the totals over the devices. Every device holds all parameters. On one
+device, or outside the context, the functions of this module change nothing.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ AXIS = 'data'
 
 
 def use(size: int) -> contextlib.AbstractContextManager:
-  """Returns a context in which programs use `size` devices.
+  """Returns a context in which jitted functions use `size` devices.
 
   Args:
     size: the number of devices; 0 means one device in a run of one process,
@@ -63,17 +63,17 @@ def use(size: int) -> contextlib.AbstractContextManager:
 
 
 def is_used() -> bool:
-  """Returns whether programs use several devices."""
+  """Returns whether jitted functions use several devices."""
   return _size() > 1
 
 
 def _size() -> int:
-  """Returns the number of devices that programs use."""
+  """Returns the number of devices that jitted functions use."""
   return dict(jax.sharding.get_abstract_mesh().shape).get(AXIS, 1)
 
 
 def shard(batch: PyTree) -> PyTree:
-  """Divides arrays among the devices; for use inside a program.
+  """Divides arrays among the devices; for use inside a jitted function.
 
   Args:
     batch: arrays [B, ...]; B need not be a multiple of the number of devices.
@@ -84,7 +84,7 @@ def shard(batch: PyTree) -> PyTree:
 
 
 def replicate(tree: PyTree) -> PyTree:
-  """Puts whole arrays on every device; for use inside a program."""
+  """Puts whole arrays on every device; for use inside a jitted function."""
   return _constrain(tree, P())
 
 

@@ -141,8 +141,8 @@ def run_workers(command: Sequence[str], count: int) -> None:
     map(os.path.exists, TPUS)
   ):
     raise errors.UserError(
-      f'--workers={count}: a TPU serves one process; leave --workers out (on '
-      'a TPU the seeds train as one program), or set JAX_PLATFORMS=cpu'
+      f'--workers={count}: a TPU serves one process; leave --workers out (on a '
+      'TPU the seeds train in one compiled function), or set JAX_PLATFORMS=cpu'
     )
   _wait([_start(command, _PREPARING, {})])
   shares = [Share(index, count) for index in range(count)]

@@ -108,7 +108,6 @@ def _draw_samples(
     jax.random.fold_in(jax.random.key(config.seed), number),
     population,
     values,
-    0.0,
     sizes=config.num_examples,
     num_samples=config.num_samples,
   )

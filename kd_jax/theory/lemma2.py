@@ -132,7 +132,6 @@ def _draw_samples(
       name: risk.distilled_losses(teacher, task.losses)[:, None] - task.risk
       for name, teacher in teachers.items()
     },
-    0.0,
     sizes=config.num_examples,
     num_samples=config.num_samples,
   )

@@ -126,8 +126,6 @@ class Lemma2Terms(NamedTuple):
     distance: E_x ||p_t - p*||_2.
     squared_distance: E_x ||p_t - p*||_2^2.
     bound: variance + c^2 distance^2, as the paper derives it.
-    loose_bound: variance + c^2 squared_distance; by Jensen's inequality at
-      least `bound`.
   """
 
   squared_error: float
@@ -137,7 +135,6 @@ class Lemma2Terms(NamedTuple):
   distance: float
   squared_distance: float
   bound: float
-  loose_bound: float
 
 
 def lemma2_terms(
@@ -171,7 +168,6 @@ def lemma2_terms(
     distance=distance,
     squared_distance=squared_distance,
     bound=teacher_variance + constant**2 * distance**2,
-    loose_bound=teacher_variance + constant**2 * squared_distance,
   )
 
 

@@ -14,10 +14,12 @@ Name = TypeVar('Name', bound=Hashable)
 
 
 class SampledEstimate(NamedTuple):
-  """The distribution of an estimate of R over samples, with standard errors.
+  """The distribution of an estimate minus R over samples.
+
+  R is the risk. Each moment has its standard error.
 
   Attributes:
-    mean: the mean of the estimate.
+    mean: the mean of the estimate minus R.
     mean_error: the standard error of `mean`.
     variance: the variance of the estimate.
     variance_error: the standard error of `variance`, from the fourth moment.
@@ -37,7 +39,6 @@ def sample_risks(
   key: jax.Array,
   population: risk.Population,
   values: Mapping[Name, np.ndarray],
-  true_risk: float,
   *,
   num_examples: int,
   num_samples: int,
@@ -47,9 +48,9 @@ def sample_risks(
   Args:
     key: the random key of the samples.
     population: the population that examples are drawn from.
-    values: the contribution of an example x with label y to an estimate, [X, K]
-      or [X, 1] float64, by the estimate's name: the loss or the distilled loss.
-    true_risk: R, the risk, in the unit of the losses.
+    values: the contribution of an example x with label y to an estimate minus
+      R, [X, K] or [X, 1] float64, by the estimate's name: the loss or the
+      distilled loss, minus R, so that float32 represents small differences.
     num_examples: N, examples in a sample.
     num_samples: S; one compiled function draws all samples.
   Returns:
@@ -58,10 +59,9 @@ def sample_risks(
   joint = (
     population.example_probabilities[:, None] * population.label_probabilities
   )
-  # Subtracting the risk lets float32 represent small differences.
   stacked = np.stack(
     [
-      np.broadcast_to(contribution, joint.shape).ravel() - true_risk
+      np.broadcast_to(contribution, joint.shape).ravel()
       for contribution in values.values()
     ],
     axis=-1,
@@ -76,16 +76,13 @@ def sample_risks(
     ),
     np.float64,
   )
-  return {
-    name: _summarize(means[:, i], true_risk) for i, name in enumerate(values)
-  }
+  return {name: _summarize(means[:, i]) for i, name in enumerate(values)}
 
 
 def sample_risks_by_size(
   key: jax.Array,
   population: risk.Population,
   values: Mapping[Name, np.ndarray],
-  true_risk: float,
   *,
   sizes: Sequence[int],
   num_samples: int,
@@ -96,7 +93,6 @@ def sample_risks_by_size(
     key: the random key; every size uses a key derived from it.
     population: the population that examples are drawn from.
     values: the contributions to each estimate; see `sample_risks`.
-    true_risk: R, the risk, in the unit of the losses.
     sizes: the numbers N of examples in a sample.
     num_samples: samples of each size.
   Returns:
@@ -107,7 +103,6 @@ def sample_risks_by_size(
       jax.random.fold_in(key, size),
       population,
       values,
-      true_risk,
       num_examples=size,
       num_samples=num_samples,
     )
@@ -142,14 +137,14 @@ def _sample_means(key, cumulative, values, num_examples, num_samples):
   )
 
 
-def _summarize(deviations: np.ndarray, true_risk: float) -> SampledEstimate:
+def _summarize(deviations: np.ndarray) -> SampledEstimate:
   """Summarizes the deviations [S] of an estimate from the risk."""
   count = len(deviations)
   sample_variance = np.var(deviations, ddof=1)
   fourth = np.mean((deviations - np.mean(deviations)) ** 4)
   squares = np.square(deviations)
   return SampledEstimate(
-    mean=float(np.mean(deviations) + true_risk),
+    mean=float(np.mean(deviations)),
     mean_error=float(np.sqrt(sample_variance / count)),
     variance=float(sample_variance),
     variance_error=float(np.sqrt(max(fourth - sample_variance**2, 0) / count)),

@@ -1,4 +1,7 @@
-"""The JSON format of results: tables for report.py, curves for plots.py."""
+"""The JSON format of results.
+
+report/tables.py shows the tables, and report/theory_plots.py the curves.
+"""
 
 from collections.abc import Iterable
 from typing import Any

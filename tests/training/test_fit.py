@@ -221,7 +221,7 @@ def test_the_optimizer_state_is_kept_unless_it_is_reset():
     for r in toy.run_fit(compiled, toy.init_state(), **options)
   ]
   carried, restarted = states(), states(reset_optimizer=reset)
-  # Folds of 33 and 34 examples: 5 steps an epoch, two epochs a fold.
+  # Folds of 33 and 34 examples: 5 steps per epoch, two epochs per fold.
   assert resets == [10, 20, 30]
   toy.assert_equal(carried[1], restarted[1])
   assert (carried[2].params['w'] != restarted[2].params['w']).any()

@@ -92,7 +92,7 @@ def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
     log_mixture = 2.0 * jnp.log(0.3 * first + 0.7 * second)
     labels = 0.3 * jax.nn.one_hot(BATCH.labels, 3)
     labels += 0.7 * jax.nn.one_hot(partners.labels, 3)
-    ce = losses.soft_cross_entropy(logits, labels)
+    ce = losses.cross_entropy_with_probs(logits, labels)
     kd = losses.kl(logits, log_mixture, temperature=2.0)
     return jnp.mean(0.4 * ce + 0.6 * kd)
 

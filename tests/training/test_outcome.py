@@ -1,4 +1,4 @@
-"""What a training's record says: means, counts and times."""
+"""The content of a training's record: means, counts and times."""
 
 import jax.numpy as jnp
 import numpy as np

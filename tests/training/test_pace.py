@@ -1,4 +1,4 @@
-"""The clock of a training: steps a call, saves and the progress bar."""
+"""The clock of a training: steps per call, saves and the progress bar."""
 
 import types
 

@@ -63,7 +63,7 @@ def compile_epoch(
   Args:
     train_step: the train step; None for `make_step`.
     pipeline: the way from examples to a batch.
-    batch_size: examples a step.
+    batch_size: examples per step.
     sum_names: the names of the sums that the train step returns.
     **options: further fields of EpochOptions.
   """

@@ -115,6 +115,8 @@ def shifts_images_gradient(images, kernel, cotangent, geometry: Geometry):
       kernel[i, j],
       preferred_element_type=jnp.float32,
     )
+    # `lax.pad` takes (before, after, between); `between` undoes the stride of
+    # the slice.
     padding = [
       (s.start, images.shape[1 + axis] - s.stop, s.step - 1)
       for axis, s in enumerate((rows.inputs, cols.inputs))
