@@ -14,7 +14,7 @@ from kd_jax.benchmark import timing
 from kd_jax.evaluation import evaluate
 
 # Maps images uint8 [B, H, W, C] to probabilities [B, K].
-PredictFn = Callable[[jax.Array], jax.Array]
+PredictFn = Callable[[Any], jax.Array | np.ndarray]
 
 # Latency is measured for a single image and for a large batch.
 _LATENCY_BATCH_SIZES = (1, 100)
@@ -41,7 +41,8 @@ def measure(
     batch size and network, see `_measure_latency`.
   """
   images, labels = dataset.test.images, dataset.test.labels
-  networks, load_s = {}, {}
+  networks: dict[str, PredictFn] = {}
+  load_s = {}
   for name, load in loaders.items():
     start = time.perf_counter()
     networks[name] = load()
