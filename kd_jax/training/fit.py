@@ -7,7 +7,7 @@ where an uninterrupted training ends.
 
 import operator
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -130,7 +130,7 @@ def fit(
   source: Source,
   phases: list[plan.Phase],
   options: FitOptions,
-) -> Iterator[EpochResult | Partial]:
+) -> Generator[EpochResult | Partial, None, None]:
   """Trains epoch by epoch; the caller evaluates and saves in between.
 
   Args:
@@ -198,7 +198,7 @@ def _run_epoch(
   inputs: EpochInputs,
   pace: Pace,
   bar: tqdm.tqdm,
-) -> Iterator[Partial]:
+) -> Generator[Partial, None, Partial]:
   """Takes the steps of an epoch, some of them a call.
 
   Args:
@@ -317,8 +317,8 @@ def _run_steps_on_disk(
   first: int,
 ) -> RunSteps:
   """Returns a function that takes steps on examples read from disk."""
-  order = np.asarray(order)[first * compiled.batch_size :]
-  batches = _show_views(reader.batches(order), order, inputs.views)
+  indices = np.asarray(order)[first * compiled.batch_size :]
+  batches = _show_views(reader.batches(indices), indices, inputs.views)
   inputs = inputs._replace(views=EpochViews())
 
   def run_steps(state, sums, start, stop):

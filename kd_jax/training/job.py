@@ -162,7 +162,7 @@ def _progress_label(target: Target) -> str | None:
   return f'{target.label} seed {",".join(map(str, target.seeds))}'
 
 
-def _predict(job: Job, state: TrainState, images: jax.Array) -> jax.Array:
+def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
   """Returns logits [S, N, K], S = 1 for one network."""
   logits = job.compiled.predict(state.variables, images)
   return logits[None] if job.compiled.num_seeds is None else logits
