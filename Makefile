@@ -24,9 +24,10 @@ test-slow: $(VENV)/.test  ## Run the tests that take minutes or large downloads.
 faults: $(VENV)/.test  ## Break runs in many ways, three times over.
 	$(BIN)/python tests/run_faults.py
 
-check: $(VENV)/.test  ## Check the code with the linter and the formatter.
+check: $(VENV)/.test  ## Check the code with the linter, the formatter and the type checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(VENV)/.test  ## Repair what the linter can, and format the code.
 	$(BIN)/ruff check --fix .
@@ -59,7 +60,7 @@ bench: $(BENCH)/.run  ## Compare training and inference with other systems.
 	$(BENCH)/bin/python -m kd_jax.report results
 
 clean:  ## Remove the environments and caches; keep runs/ and the data.
-	rm -rf $(VENV) $(BENCH) $(LOCK) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A marker file in an environment shows what is installed there, so that make

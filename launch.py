@@ -78,6 +78,7 @@ _SOURCE_DIR = flags.DEFINE_string(
 def _load(path: pathlib.Path) -> types.ModuleType:
   """Imports a file as a module."""
   spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec is not None and spec.loader is not None  # A file named *.py.
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

@@ -90,7 +90,7 @@ def method_rows(
 
 
 def _method_fields(name: str) -> dict[str, Any]:
-  fields = {'distill.method': name}
+  fields: dict[str, Any] = {'distill.method': name}
   if _uses_rounded(name):
     fields['teacher.feature_bits'] = _FEATURE_BITS
   return fields

@@ -222,7 +222,7 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
   """
   config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6
-  transfer_sets = {
+  transfer_sets: dict[str, dict[str, Any]] = {
     'all': {},
     'without_3': {'train.subset': 'without3', 'eval.bias_classes': (3,)},
     'only_7_8': {'train.subset': 'only7_8', 'eval.bias_classes': (7, 8)},
@@ -254,7 +254,7 @@ def _random_data(name: str, args) -> config_dict.ConfigDict:
   """
   config = _mnist(name, args, epochs=5)
   config.student.hidden = (300,)
-  transfer_sets = {
+  transfer_sets: dict[str, dict[str, Any]] = {
     'digits': {},
     'wrong_teacher': {'teacher.class_shift': 1},
     'clothes': {'train.transfer_set': 'fashion_mnist'},

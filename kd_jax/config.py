@@ -201,7 +201,9 @@ def from_json(value: Mapping[str, Any]) -> ConfigDict:
   return ConfigDict(_convert(rename_fields(value), list, tuple))
 
 
-def _convert(value: Any, kind: type, target: type) -> Any:
+def _convert(
+  value: Any, kind: type[list | tuple], target: type[list | tuple]
+) -> Any:
   if isinstance(value, dict):
     return {key: _convert(item, kind, target) for key, item in value.items()}
   if isinstance(value, kind):

@@ -79,7 +79,7 @@ def _format_line(
   path: str, probabilities: Mapping[str, float], num_classes: int
 ) -> str:
   """Returns an output line with the most likely classes of an image."""
-  best = sorted(probabilities, key=probabilities.get, reverse=True)
+  best = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
   return f'{path}\t' + '\t'.join(
     f'{name} {probabilities[name]:.4f}' for name in best[:num_classes]
   )

@@ -5,6 +5,7 @@
 A run of launch.py times its trained networks in the same way.
 """
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
   dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
   record = _benchmark(rows, dataset)
   if _OUT.value:
-    files.write_json(_OUT.value, record)
+    files.write_json(pathlib.Path(_OUT.value), record)
   print(tables.latency_table(record))
 
 

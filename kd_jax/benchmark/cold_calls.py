@@ -60,7 +60,7 @@ def measure(
   }
   runs = [_call_each_in_fresh_process(spec) for _ in range(processes)]
   reference = next(iter(models))
-  results = {}
+  results: dict[str, dict[str, Any]] = {}
   for name in models:
     results[name] = {}
     for call in _CALLS:
@@ -101,7 +101,7 @@ def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
     name: _make_network(fields, spec) for name, fields in spec['models'].items()
   }
   images = jax.block_until_ready(preprocessing.unit(jnp.asarray(pixels)))
-  seconds = {}
+  seconds: dict[str, dict[str, float]] = {}
   for name, (module, variables) in made.items():
     seconds[name] = {}
     for call in _CALLS:

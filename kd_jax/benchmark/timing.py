@@ -12,7 +12,7 @@ _MIN_ROUNDS = 5
 _MAX_ROUNDS = 1000
 
 
-def quartiles(values: Sequence[float]) -> dict[str, float | int]:
+def quartiles(values: Sequence[float] | np.ndarray) -> dict[str, float | int]:
   """Returns the median, the quartiles and the number of measurements."""
   lower, median, upper = np.percentile(values, (25, 50, 75))
   return {

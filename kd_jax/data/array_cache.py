@@ -44,7 +44,8 @@ def read(
     The undamaged arrays by name, and the reason why each other file cannot be
     used, by path.
   """
-  arrays, damaged = {}, {}
+  arrays: dict[str, np.ndarray] = {}
+  damaged: dict[pathlib.Path, str] = {}
   for name, digest in digests.items():
     path = folder / f'{name}.npy'
     try:

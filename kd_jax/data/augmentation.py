@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Augmentation(NamedTuple):
@@ -86,7 +87,7 @@ def mixup(
   return share * images + (1 - share) * partners(images), share
 
 
-def partners(array: jax.Array) -> jax.Array:
+def partners(array: jax.Array | np.ndarray) -> jax.Array:
   """Returns the example that `mixup` mixes with each example of a batch.
 
   Args:

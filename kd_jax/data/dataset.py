@@ -3,11 +3,14 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kd_jax.runtime import errors
+
+if TYPE_CHECKING:
+  import jax
 
 SPLITS = ('train', 'test')
 # Names that other data sets give to the test split. The first that exists is
@@ -32,13 +35,13 @@ class Split:
   """Examples in canonical order: the order of the original files.
 
   Attributes:
-    images: uint8 [N, H, W, C]; an `images_on_disk.Images` if the training
-      images are larger than memory.
+    images: uint8 [N, H, W, C], a NumPy or JAX array; an `images_on_disk.Images`
+      if the training images are larger than memory.
     labels: int32 [N].
   """
 
-  images: np.ndarray
-  labels: np.ndarray
+  images: Any
+  labels: 'jax.Array | np.ndarray'
 
 
 def is_on_disk(split: Split) -> bool:
@@ -101,7 +104,7 @@ def array_digest(array: np.ndarray) -> str:
   The values are hashed as bytes in C order.
   """
   sha = hashlib.sha256(f'{array.dtype.str}{array.shape}'.encode())
-  sha.update(np.ascontiguousarray(array))
+  sha.update(np.ascontiguousarray(array).data)
   return sha.hexdigest()
 
 

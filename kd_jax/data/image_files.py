@@ -32,7 +32,8 @@ def open_image(name: str, file: File) -> Image.Image:
   try:
     with Image.open(file, formats=_FORMATS) as image:
       # Pillow raises an error only above twice this limit; below, it warns.
-      if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+      limit = Image.MAX_IMAGE_PIXELS
+      if limit is not None and image.width * image.height > limit:
         raise DataError(f'is too large: {image.width} x {image.height} pixels')
       if image.mode.startswith(('I', 'F')):
         raise DataError('has more than 8 bits per channel: convert it to 8')

@@ -28,7 +28,7 @@ class Images:
 
   def __init__(
     self,
-    paths: Sequence[os.PathLike],
+    paths: Sequence[str | os.PathLike],
     decode: Callable[[bytes, str], np.ndarray],
     image_shape: Sequence[int],
     start: int = 0,

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gzip
 import hashlib
+import io
 import os
 import pathlib
 import tarfile
@@ -23,6 +24,7 @@ from kd_jax.data.specs import Archive, OriginalFile, Spec
 T = TypeVar('T')
 # The paths of all files of each name.
 Index = Mapping[str, list[pathlib.Path]]
+Stream = IO[bytes] | io.BufferedIOBase
 
 
 def read(folder: pathlib.Path, spec: Spec) -> dict[str, bytes]:
@@ -46,7 +48,8 @@ def read(folder: pathlib.Path, spec: Spec) -> dict[str, bytes]:
   if not attempts:
     if not os.path.exists(folder):
       raise DataError('no such folder')
-    names = [file.name for file in (*spec.files, *spec.archives)]
+    names = [file.name for file in spec.files]
+    names += [archive.name for archive in spec.archives]
     raise DataError(f'holds none of {", ".join(names)}')
   return _first_success(attempts)
 
@@ -101,7 +104,8 @@ def _read_loose(index: Index, spec: Spec) -> dict[str, bytes]:
 
 def _read_file(path: pathlib.Path, file: OriginalFile) -> bytes:
   with _named_errors(path.name):
-    opened = gzip.open(path) if path.suffix == '.gz' else open(path, 'rb')
+    open_file = gzip.open if path.suffix == '.gz' else open
+    opened: Stream = open_file(path, 'rb')
     with opened as stream:
       content = _read_at_most(stream, file.size)
     file_formats.check_md5(content, file.md5)
@@ -112,8 +116,8 @@ def _read_archive(
   path: pathlib.Path, archive: Archive, spec: Spec
 ) -> dict[str, bytes]:
   with _named_errors(path.name):
-    with open(path, 'rb') as stream:
-      digest = hashlib.file_digest(stream, 'sha256').hexdigest()
+    with open(path, 'rb') as content:
+      digest = hashlib.file_digest(content, 'sha256').hexdigest()
     if digest != archive.sha256:
       raise DataError(f'corrupt, or not the known archive (sha256 {digest})')
     limits = archive.members or {file.name: file.size for file in spec.files}
@@ -133,7 +137,7 @@ def _read_archive(
 
 def _members(
   path: pathlib.Path, names: Collection[str]
-) -> Iterator[tuple[str, IO[bytes]]]:
+) -> Iterator[tuple[str, Stream]]:
   """Yields the regular files of an archive whose normalized name is wanted.
 
   Args:
@@ -143,19 +147,21 @@ def _members(
     (normalized name, stream).
   """
   if path.suffix in ('.whl', '.zip'):
-    with zipfile.ZipFile(path) as archive:
-      for info in archive.infolist():
+    with zipfile.ZipFile(path) as zip_file:
+      for info in zip_file.infolist():
         if not info.is_dir() and _normalized(info.filename) in names:
-          with archive.open(info) as stream:
+          with zip_file.open(info) as stream:
             yield _normalized(info.filename), stream
   else:
-    with tarfile.open(path) as archive:
-      for info in archive:
-        if info.isfile() and _normalized(info.name) in names:
-          yield _normalized(info.name), archive.extractfile(info)
+    with tarfile.open(path) as tar_file:
+      for member in tar_file:
+        if member.isfile() and _normalized(member.name) in names:
+          content = tar_file.extractfile(member)
+          assert content is not None  # Every regular file has a stream.
+          yield _normalized(member.name), content
 
 
-def _read_at_most(stream: IO[bytes], size: int) -> bytes:
+def _read_at_most(stream: Stream, size: int) -> bytes:
   """Reads a stream, at most one byte beyond its expected size.
 
   Raises:

@@ -1,6 +1,7 @@
 """Scalings of pixels to a network's inputs; pure functions on arrays."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +106,8 @@ def affine(
     ValueError: if the scaling is not affine in the pixels.
   """
   levels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
-  pixels = np.broadcast_to(levels, (256, 1, 1, image_shape[-1]))
+  # For a NumPy array, the scalings compute in NumPy.
+  pixels: Any = np.broadcast_to(levels, (256, 1, 1, image_shape[-1]))
   scaled = np.asarray(SCALINGS[scaling](pixels), np.float64)
   offset = scaled[0]
   factor = (scaled[-1] - offset) / 255
@@ -113,6 +115,7 @@ def affine(
     raise ValueError(
       f'scaling {scaling!r} is not affine: expected factor * pixel + offset'
     )
+  flatten: Callable[[np.ndarray], np.float32 | np.ndarray]
   if np.ptp(factor) == np.ptp(offset) == 0:
     flatten = lambda by_channel: np.float32(by_channel.flat[0])
   else:

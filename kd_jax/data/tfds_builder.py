@@ -11,7 +11,10 @@ from kd_jax.data.dataset import Arrays
 from kd_jax.data.specs import VERSION, Spec
 
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+# TFDS has no types; its builders take `skip_registration`.
+class Builder(  # type: ignore[call-arg]
+  tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
   """A TFDS builder for every data set of SPECS.
 
   The builder has the name of its data set. It is not registered with TFDS,

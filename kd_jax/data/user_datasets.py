@@ -44,13 +44,14 @@ def load(
   """
   path = pathlib.Path(name).expanduser()
   dataset_name, digest = path.name.removesuffix('.npz'), None
+  class_names: tuple[str, ...] = ()
   if name.endswith('.npz'):
     if image_size:
       raise DataError(
         f'config.data.image_size={image_size}: the arrays of {name} are not '
         'resized; expected 0'
       )
-    arrays, class_names = npz_files.read(path), ()
+    arrays = npz_files.read(path)
   elif name.startswith(_TFDS) or (path / 'dataset_info.json').is_file():
     if name.startswith(_TFDS):
       path = tfds_folder.prepare(name.removeprefix(_TFDS), data_dir)

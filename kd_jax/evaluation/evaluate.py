@@ -14,7 +14,7 @@ _fidelity = jax.jit(metrics.fidelity)
 
 def evaluate(
   logits: jax.Array,
-  labels: jax.Array,
+  labels: jax.Array | np.ndarray,
   teacher_logits: jax.Array | None = None,
 ) -> dict[str, float | int]:
   """Returns every metric of a split by name.
@@ -30,7 +30,9 @@ def evaluate(
   return {name: value.item() for name, value in values.items()}
 
 
-def by_class(logits: jax.Array, labels: jax.Array) -> dict[str, list[int]]:
+def by_class(
+  logits: jax.Array, labels: jax.Array | np.ndarray
+) -> dict[str, list[int]]:
   """Returns the 'errors' and the 'examples' of each class, two lists of K."""
   num_classes = np.shape(logits)[-1]
   labels = np.asarray(labels)
@@ -39,7 +41,9 @@ def by_class(logits: jax.Array, labels: jax.Array) -> dict[str, list[int]]:
   return {'errors': count(labels[wrong]), 'examples': count(labels)}
 
 
-def reliability(logits: jax.Array, labels: jax.Array) -> dict[str, list[float]]:
+def reliability(
+  logits: jax.Array, labels: jax.Array | np.ndarray
+) -> dict[str, list[float]]:
   """Returns the bins of the reliability diagram as lists."""
   bins = metrics.reliability(logits, labels)
   return {name: np.asarray(value).tolist() for name, value in bins.items()}
@@ -53,7 +57,9 @@ def add_bias(
 
 
 def choose_bias(
-  logits: jax.Array, labels: jax.Array, classes: Sequence[int]
+  logits: jax.Array | np.ndarray,
+  labels: jax.Array | np.ndarray,
+  classes: Sequence[int],
 ) -> float:
   """Returns the bias on the logits of some classes that makes fewest errors.
 

@@ -15,9 +15,9 @@ from kd_jax.runtime import mesh
 
 PyTree = Any
 # predict(variables, images uint8 [N, H, W, C]) -> logits [N, K].
-PredictFn = Callable[[PyTree, jax.Array], jax.Array]
+PredictFn = Callable[[PyTree, Any], jax.Array]
 # attack(variables, images uint8 [N, H, W, C], labels [N]) -> logits [N, K].
-AttackFn = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
+AttackFn = Callable[[PyTree, Any, jax.Array | np.ndarray], jax.Array]
 
 
 def make_predict(
@@ -27,7 +27,7 @@ def make_predict(
   batch_size: int,
   num_seeds: int | None = None,
   output: Callable[[jax.Array, dict[str, jax.Array]], PyTree] | None = None,
-) -> PredictFn:
+) -> Callable[[PyTree, Any], PyTree]:
   """Returns `predict(variables, images) -> logits`.
 
   Args:
@@ -79,7 +79,7 @@ def make_predict(
 def make_predict_views(
   predict: Callable[[jax.Array], jax.Array],
   apply_views: Callable[[jax.Array, jax.Array], jax.Array],
-  images: jax.Array,
+  images: Any,
   *,
   batch_size: int,
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -107,7 +107,7 @@ def make_predict_views(
 
 def make_predict_features(
   predict: Callable[[jax.Array], dict[str, jax.Array]],
-  images: jax.Array,
+  images: Any,
   *,
   batch_size: int,
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

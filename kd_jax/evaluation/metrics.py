@@ -7,6 +7,7 @@ metrics need no streaming, and no example is dropped.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd_jax import losses
 
@@ -41,7 +42,10 @@ def brier(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def reliability(
-  logits: jax.Array, labels: jax.Array, *, num_bins: int = NUM_BINS
+  logits: jax.Array,
+  labels: jax.Array | np.ndarray,
+  *,
+  num_bins: int = NUM_BINS,
 ) -> dict[str, jax.Array]:
   """Returns accuracy against confidence, in equal-width bins of confidence.
 

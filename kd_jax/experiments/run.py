@@ -44,8 +44,8 @@ def run_experiment(
   *,
   workdir: os.PathLike,
   teachers_dir: os.PathLike,
-  data_dir: os.PathLike | None = None,
-  source_dir: os.PathLike | None = None,
+  data_dir: str | os.PathLike | None = None,
+  source_dir: str | os.PathLike | None = None,
 ) -> Record:
   """Does what is left to do of a run.
 
@@ -175,8 +175,8 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
     record = {'environment': environment.describe()}
   else:
     old = config_lib.rename_fields(record['config'])
-    fixed = [config_lib.fixed_fields(fields) for fields in (recorded, old)]
-    differences = list(files.differences(*fixed, 'config'))
+    new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
+    differences = list(files.differences(new_fixed, old_fixed, 'config'))
     if differences:
       raise errors.UserError(
         f'{workdir} holds a run of another config:\n  '

@@ -196,14 +196,16 @@ def _teacher_inputs(
   if not config_lib.method_options(config.distill):
     return inputs
   if config.train.augmentation != 'none':
+    assert teacher.network is not None  # See `teaching_checks`.
     view_logits = teacher.network.view_logits(config.train.augmentation)
     inputs = inputs._replace(view_logits=view_logits)
   layers = networks.teacher_layers(config, dataset.problem)
   if layers:
+    assert teacher.network is not None  # See `teaching_checks`.
     examples = row_plan.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
-    features = {}
+    features: dict[str, np.ndarray] = {}
     for bits, shapes in layers.items():
       stored = teacher.network.features(
         tuple(shapes), bits, config.train.subset, examples
@@ -307,6 +309,7 @@ def _student_outputs(
     folder: the student's folder.
   """
   result = job_folder.read_result(folder)
+  assert result is not None  # See `job_folder.is_done`.
 
   def compute():
     variables = job_folder.restore_trained(

@@ -38,7 +38,7 @@ class Artifact(NamedTuple):
       training the network comes from and how accurate and fast it is.
   """
 
-  predict: Callable[[jax.Array], jax.Array]
+  predict: Callable[[jax.typing.ArrayLike], jax.Array]
   manifest: dict[str, Any]
 
 

@@ -7,7 +7,7 @@ describes the folder.
 import contextlib
 import hashlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -73,7 +73,7 @@ def export(
   )
   manifest = _describe(config, student, dataset, contents)
   _write(output, contents, manifest)
-  loaders = {
+  loaders: dict[str, Callable[[], measurement.PredictFn]] = {
     'live': lambda: jax.jit(forward_fn),
     'loaded': lambda: artifact.load(output).predict,
   }

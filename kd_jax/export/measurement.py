@@ -39,7 +39,8 @@ def measure(
     batch size and network, see `_measure_latency`.
   """
   images, labels = dataset.test.images, dataset.test.labels
-  networks, load_s = {}, {}
+  networks: dict[str, PredictFn] = {}
+  load_s = {}
   for name, load in loaders.items():
     start = time.perf_counter()
     networks[name] = load()

@@ -7,6 +7,7 @@ update. The student's loss then takes the updated discriminator as a constant.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -203,7 +204,7 @@ def adversarial_features(
     >>> print(adversarial_features(student, adapters, discriminator))  # log(2)
     [0.693... 0.693...]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for s, adapter, layers in zip(
     student_features, adapters, discriminator, strict=True
   ):
@@ -241,7 +242,7 @@ def tell_features(
     >>> print(tell_features(s, t, adapters, discriminator))  # 3 log(2)
     [2.079... 2.079...]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for s, t, adapter, layers in zip(
     student_features, teacher_features, adapters, discriminator, strict=True
   ):

@@ -6,6 +6,8 @@ teacher's is trained with the student, and discarded after training. If heights
 and widths differ, the larger map is averaged down to the size of the other.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,7 +115,7 @@ def hint(
     >>> print(hint((student,), (teacher,), jnp.ones(2), adapters))
     [9. 9.]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for s, t, adapter in zip(
     student_features, teacher_features, adapters, strict=True
   ):
@@ -157,7 +159,7 @@ def attention(
     activity = jnp.mean((jnp.square(features) + TINY) ** (power / 2), axis=-1)
     return unit(flatten(activity))
 
-  loss = 0.0
+  loss: Any = 0.0
   for s, t in zip(student_features, teacher_features, strict=True):
     if s.ndim != 4 or t.ndim != 4:
       raise ValueError(
@@ -228,7 +230,7 @@ def vid(
     >>> print(vid((student,), (teacher,), adapters))  # log(5) / 2
     [0.804... 0.804...]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for s, t, adapter in zip(
     student_features, teacher_features, adapters, strict=True
   ):
@@ -311,7 +313,8 @@ def review(
     >>> print(review(student, teacher, jnp.ones(2), adapters))
     [2. 2.]
   """
-  loss, deeper = 0.0, None
+  loss: Any = 0.0
+  deeper = None
   for s, t, adapter in reversed(
     list(zip(student_features, teacher_features, adapters, strict=True))
   ):

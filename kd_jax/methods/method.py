@@ -120,7 +120,7 @@ class Method(NamedTuple):
         input and has no default, or takes the student's features but not the
         teacher's.
     """
-    options = {'weight': float(self.weight)}
+    options: dict[str, Any] = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
     elif 'student_features' in self.inputs:
@@ -204,7 +204,7 @@ def match_layers(
     if layers == 'maps':
       return pairs
     return pairs[-1:] if layers == 'map' else (pairs[len(pairs) // 2],)
-  pairs = []
+  named = []
   for part in layers.split(','):
     student_name, colon, teacher_name = part.strip().partition(':')
     pair = (student_name, teacher_name if colon else student_name)
@@ -214,8 +214,8 @@ def match_layers(
           f'no layer {name!r} in {layers!r}; expected one of last, maps, map, '
           f'middle, {", ".join(shapes)}'
         )
-    pairs.append(pair)
-  return tuple(pairs)
+    named.append(pair)
+  return tuple(named)
 
 
 def _pair_maps(student: Shapes, teacher: Shapes) -> tuple[tuple[str, str], ...]:

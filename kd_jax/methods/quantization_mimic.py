@@ -3,6 +3,8 @@
 All features of this project's networks follow a ReLU, so they are 0 or more.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -94,7 +96,7 @@ def quantized(
     >>> print(quantized((student,), (teacher,), 3, adapters, student_bits=1))
     [0.]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for s, t, layer in zip(
     student_features, teacher_features, adapters, strict=True
   ):

@@ -6,6 +6,7 @@ is the loss of the paper. An example whose mask is 0 is compared with no other.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +53,11 @@ def similarity(
     gram = jnp.matmul(vectors, vectors.T, precision='highest')
     return unit(jnp.where(mask[None] > 0, gram, 0))
 
-  return sum(
+  loss: Any = sum(
     _mean(jnp.square(similarities(s) - similarities(t)), mask)
     for s, t in zip(student_features, teacher_features, strict=True)
   )
+  return loss
 
 
 def rkd(
@@ -95,7 +97,7 @@ def rkd(
     >>> print(rkd((student,), (7 * student + 5,), jnp.ones(3)).round(3))
     [0. 0. 0.]
   """
-  loss = 0.0
+  loss: Any = 0.0
   for pair in zip(student_features, teacher_features, strict=True):
     (s_distance, s_angle), (t_distance, t_angle) = (
       _distances_and_angles(flatten(features), mask) for features in pair
@@ -191,10 +193,11 @@ def correlation(
       (2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(order + 1)
     )
 
-  return sum(
+  loss: Any = sum(
     _mean(jnp.square(kernel(s) - kernel(t)), mask)
     for s, t in zip(student_features, teacher_features, strict=True)
   )
+  return loss
 
 
 # Dimensions of the space in which `crd` compares features, as in its paper.
@@ -267,7 +270,7 @@ def crd(
     [2.01... 2.01...] [4.01... 4.01...]
   """
   is_noise = (labels[:, None] != labels[None]) & (mask[None] > 0)
-  loss = 0.0
+  loss: Any = 0.0
   for s, t, maps in zip(
     student_features, teacher_features, adapters, strict=True
   ):

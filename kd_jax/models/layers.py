@@ -189,7 +189,7 @@ def _scatter_to_first_max(x, y, g):
   border = ((0, 0), (1, 1), (1, 1), (0, 0))
   padded = jnp.pad(x, border, constant_values=-jnp.inf)
   # parts[i][j]: the gradient of element (i, j) of each window.
-  parts = [[], [], []]
+  parts: list[list[jax.Array]] = [[], [], []]
   has_no_max_yet = jnp.ones(y.shape, bool)
   for i in range(3):
     for j in range(3):

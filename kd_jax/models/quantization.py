@@ -68,7 +68,7 @@ class Buckets(NamedTuple):
     step: [n, 1] float, difference of the values of neighboring codes.
   """
 
-  codes: jax.Array
+  codes: jax.Array | np.ndarray
   lowest: jax.Array
   step: jax.Array
 
@@ -269,7 +269,8 @@ def _convolve_integers(
   has one scale, and the sums are integers.
   """
   del out_sharding
-  sums = convolution.conv_general_dilated(
+  # mypy takes *args to reach the keyword arguments.
+  sums = convolution.conv_general_dilated(  # type: ignore[misc]
     _widen(lhs).qvalue,
     _widen(rhs).qvalue,
     *args,

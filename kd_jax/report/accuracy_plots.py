@@ -106,8 +106,9 @@ def draw_rows_by_accuracy(axes: Axes, record: Record) -> None:
     for name, students in run_records.by_row(record).items()
   }
   mean = {name: statistics.fmean(values) for name, values in accuracies.items()}
-  order = sorted(mean, key=mean.get)
+  order = sorted(mean, key=mean.__getitem__)
   reference = fields.reference_row(record)
+  assert reference is not None  # `plots.PLOTS` asks for it.
   for y, name in enumerate(order):
     axes.errorbar(
       mean[name],
@@ -128,11 +129,10 @@ def draw_against_examples(axes: Axes, record: Record) -> None:
   lines: dict[str, Line] = {}
   for name, students in run_records.by_row(record).items():
     kd_weight = fields.row_value(record, name, 'distill', 'kd_weight')
+    examples = fields.training_examples(record, name, students[0])
+    assert examples is not None  # See `has_enough_sizes`.
     lines.setdefault('with KD' if kd_weight else 'labels alone', []).append(
-      (
-        fields.training_examples(record, name, students[0]),
-        fields.accuracies_percent(students),
-      )
+      (examples, fields.accuracies_percent(students))
     )
   _draw_lines(axes, lines)
   axes.set_xscale('log')

@@ -357,7 +357,7 @@ def convolutions_table(record: Record) -> str:
     for operation, forms in shape['seconds'].items():
       medians = {form: seconds['median'] for form, seconds in forms.items()}
       cells = []
-      for form in sorted(medians, key=medians.get):
+      for form in sorted(medians, key=medians.__getitem__):
         mark = '**' if form == shape['chosen'][operation] else ''
         cells.append(f'{mark}{form} {1e3 * medians[form]:.1f}{mark}')
       rate = shape['gflop'] / min(medians.values())

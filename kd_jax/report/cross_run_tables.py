@@ -79,7 +79,7 @@ def cifar_table(results: dict[str, Record]) -> str:
 def _cifar_cells(run: str, record: Record, row: str) -> list[str]:
   """Returns one row's cells of `cifar_table`."""
   students = run_records.by_row(record)[row]
-  accuracies = fields.test_metric(students, 'accuracy')
+  accuracies = fields.accuracies(students)
   last_epochs = [
     accuracy
     for student in students

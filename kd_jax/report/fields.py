@@ -27,9 +27,14 @@ def test_metric(students: Sequence[Record], metric: str) -> list[float | None]:
   return values(students, 'test', metric)
 
 
+def accuracies(students: Sequence[Record]) -> list[float]:
+  """Returns the test accuracy, in [0, 1], of each student."""
+  return [student['test']['accuracy'] for student in students]
+
+
 def accuracies_percent(students: Sequence[Record]) -> list[float]:
   """Returns the test accuracy (%) of each student."""
-  return [100 * student['test']['accuracy'] for student in students]
+  return [100 * accuracy for accuracy in accuracies(students)]
 
 
 def paper_value(record: Record, row: str, field: str) -> float | None:

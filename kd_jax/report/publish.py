@@ -14,6 +14,7 @@ or, for `all`, of `cross_run_tables.TABLES`.
 import pathlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 from kd_jax.report import (
   benchmark_plots,
@@ -80,7 +81,7 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
   Raises:
     UserError: if the folders hold no records, or a record is damaged.
   """
-  results = {
+  results: dict[str, Any] = {
     path.stem: files.read_json(path)
     for path in sorted((root / 'results').glob('*.json'))
   }

@@ -23,16 +23,16 @@ def methods_table(record: Record) -> str:
   step_times = fields.benchmark(record).get('steps_against', {})
   rows = run_records.by_row(record)
   mean = {
-    name: 100 * statistics.fmean(fields.test_metric(students, 'accuracy'))
+    name: 100 * statistics.fmean(fields.accuracies(students))
     for name, students in rows.items()
   }
   lines = []
-  for name in sorted(rows, key=mean.get, reverse=True):
+  for name in sorted(rows, key=mean.__getitem__, reverse=True):
     students = rows[name]
     difference = markdown.NONE
     if reference in mean:
       difference = f'{mean[name] - mean[reference]:+.2f}'
-    accuracies = fields.test_metric(students, 'accuracy')
+    accuracies = fields.accuracies(students)
     agreements = fields.test_metric(students, 'teacher_agreement')
     attacked = fields.values(students, 'robust', 'accuracy')
     lines.append(
@@ -71,7 +71,7 @@ def _grid_accuracies(record: Record) -> dict[str, dict[int, list[float]]]:
   grid: dict[str, dict[int, list[float]]] = {}
   for row, students in run_records.by_row(record).items():
     method, _, percent = row.rpartition('_')
-    accuracies = fields.test_metric(students, 'accuracy')
+    accuracies = fields.accuracies(students)
     grid.setdefault(method, {})[int(percent)] = accuracies
   return grid
 

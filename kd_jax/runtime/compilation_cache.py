@@ -26,7 +26,8 @@ def enable() -> None:
   again if an entry is damaged. If the user's cache is not writable, nothing is
   stored.
   """
-  if jax.config.jax_compilation_cache_dir:
+  # JAX adds its settings to `config` when it is imported.
+  if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
     return
   folder = files.cache_dir() / 'programs' / _instruction_set()
   try:
@@ -43,7 +44,8 @@ def enable() -> None:
 @contextlib.contextmanager
 def bypassed() -> Iterator[None]:
   """Compiles without the cache inside the context, to time the compilation."""
-  enabled = jax.config.jax_enable_compilation_cache
+  # JAX adds its settings to `config` when it is imported.
+  enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
   jax.config.update('jax_enable_compilation_cache', False)
   # JAX reads the setting only once, unless its cache is reset.
   compilation_cache.reset_cache()

@@ -10,6 +10,7 @@ with the whole machine. After the workers have ended, the command has the folder
 to itself again, for the benchmark and the report.
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -18,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from kd_jax.runtime import errors
 
@@ -33,7 +33,8 @@ _GPU_MEMORY_FRACTION = 0.9
 TPUS = ('/dev/accel0', '/dev/vfio/0')
 
 
-class Share(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Share:
   """A worker's index, counted from 0, and the number of workers."""
 
   index: int

@@ -70,10 +70,10 @@ def write(
 def _npz_content(weights: PyTree) -> bytes:
   content = io.BytesIO()
   leaves = jax.tree_util.tree_leaves_with_path(weights)
-  np.savez(
-    content,
-    **{_name(path): compact_arrays.half_floats(leaf) for path, leaf in leaves},
-  )
+  arrays: dict[str, Any] = {
+    _name(path): compact_arrays.half_floats(leaf) for path, leaf in leaves
+  }
+  np.savez(content, **arrays)
   return content.getvalue()
 
 

@@ -111,11 +111,14 @@ def _train_or_restore(
   identity = config_lib.teacher_identity(config, dataset)
   folder = teachers_dir / _folder_name(dataset, section.model.kind, identity)
   with files.locked(folder, wait=True):
-    variables = record = None
+    variables: PyTree | None = None
+    record: dict[str, Any] = {}
     if job_folder.is_done(folder, identity):
       like = networks.variables_like(section.model, dataset.problem)
       variables = job_folder.restore(folder, like)
-      record = job_folder.read_result(folder)
+      stored = job_folder.read_result(folder)
+      assert stored is not None  # See `is_done`.
+      record = stored
     if variables is None:
       logging.info('teacher: training it in %s', folder)
       teacher_job = job.make_job(
@@ -262,6 +265,7 @@ def publish(
     workdir: the run's folder; the teacher goes to its `outputs` folder.
   """
   section, network = config.teacher, teacher.network
+  assert network is not None  # It was trained here.
   log = training_log(workdir)
   log.drop(lambda line: True)
   for line in training_log(network.folder).read():

@@ -182,4 +182,4 @@ def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _digest(logits: np.ndarray) -> str:
-  return hashlib.sha256(np.ascontiguousarray(logits)).hexdigest()
+  return hashlib.sha256(np.ascontiguousarray(logits).data).hexdigest()

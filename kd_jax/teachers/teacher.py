@@ -132,7 +132,7 @@ class TeacherNetwork:
     transfer_set = [self._transfer_set] if self._transfer_set else []
     return self.folder / '-'.join([*parts, *transfer_set])
 
-  def _predict(self, scaling: str) -> Callable[[jax.Array], jax.Array]:
+  def _predict(self, scaling: str) -> Callable[[Any], jax.Array]:
     predict = networks.predict_fn(
       self.config.teacher.model,
       self.dataset.num_classes,
@@ -171,6 +171,7 @@ class TeacherNetwork:
   def _open_view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
     scaling = self.config.teacher.outputs_scaling
     views = augment.AUGMENTATIONS[augmentation]
+    assert views is not None
     return stored_outputs.ViewOutputs(
       self._store('outputs', scaling, augmentation),
       self._identity | {'scaling': scaling, 'augmentation': augmentation},
@@ -240,6 +241,7 @@ class Teacher:
 
   def on_transfer_set(self, name: str, dataset: data.Dataset) -> 'Teacher':
     """Returns the teacher, shown a data set with other training images."""
+    assert self.network is not None  # See `teaching_checks`.
     with files.locked(self.network.folder, wait=True):
       network = self.network.on_transfer_set(name, dataset)
       return network_teacher(network, self.record)

@@ -181,8 +181,8 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
   """
   ranks = []
   for values in (a, b):
-    values = np.round(values, 12)
-    below = np.sum(values[None] < values[:, None], axis=1)
-    equal = np.sum(values[None] == values[:, None], axis=1)
+    rounded = np.round(values, 12)
+    below = np.sum(rounded[None] < rounded[:, None], axis=1)
+    equal = np.sum(rounded[None] == rounded[:, None], axis=1)
     ranks.append(below + (equal - 1) / 2)
   return float(np.corrcoef(*ranks)[0, 1])

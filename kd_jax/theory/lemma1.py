@@ -161,7 +161,8 @@ def _agreement(
     variance is 0; the largest distances of a mean and of a variance from the
     exact value, in standard errors, None if all variances are 0.
   """
-  slopes, mean_distances, variance_distances = [], [], []
+  slopes: list[float | None] = []
+  mean_distances, variance_distances = [], []
   for estimate, by_size in sampled.items():
     if exact[estimate] < _ROUNDING:
       slopes.append(None)

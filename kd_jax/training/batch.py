@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 PyTree = Any
 
@@ -19,9 +20,9 @@ class Examples(NamedTuple):
       without augmentation.
   """
 
-  images: jax.Array
-  labels: jax.Array
-  teacher_logits: jax.Array | None = None
+  images: Any
+  labels: jax.Array | np.ndarray
+  teacher_logits: Any | None = None
   teacher_features: dict[str, jax.Array] | None = None
   views: jax.Array | None = None
 
@@ -63,7 +64,7 @@ class Batch(NamedTuple):
   """
 
   images: jax.Array
-  labels: jax.Array
+  labels: jax.Array | np.ndarray
   mask: jax.Array
   teacher_logits: jax.Array | None = None
   teacher_features: dict[str, jax.Array] | None = None

@@ -85,7 +85,8 @@ class EpochInputs(NamedTuple):
   Attributes:
     examples: the examples to gather from; None if batches are read from disk.
     views: the epoch's views of them.
-    order: int32 [M], positions of the examples in the order of the epoch.
+    order: int32 [M], positions of the examples in the order of the epoch; None
+      if batches are read from disk.
     num_examples: how many of `order` are the epoch's; the rest is padding.
     key: the epoch's key.
     hyperparameters: the traced numbers of a step.
@@ -94,22 +95,25 @@ class EpochInputs(NamedTuple):
 
   examples: Examples | None
   views: EpochViews
-  order: jax.Array
+  order: jax.Array | None
   num_examples: int
   key: jax.Array
   hyperparameters: Hyperparameters
   teacher_variables: PyTree = None
 
 
-# With S seeds in one function: what each seed has a value of.
+# With S seeds in one function: what each seed has a value of, as `jax.vmap`
+# takes it.
+_EACH: Any = 0
+_SHARED: Any = None
 _SEED_AXES = EpochInputs(
-  examples=None,
-  views=0,
-  order=0,
-  num_examples=None,
-  key=0,
-  hyperparameters=None,
-  teacher_variables=None,
+  examples=_SHARED,
+  views=_EACH,
+  order=_EACH,
+  num_examples=_SHARED,
+  key=_EACH,
+  hyperparameters=_SHARED,
+  teacher_variables=_SHARED,
 )
 
 
@@ -145,22 +149,16 @@ def compile_epoch(
 ) -> CompiledEpoch:
   """Returns the functions of an epoch, compiled on first use."""
   shuffle = functools.partial(_shuffle, batch_size=options.batch_size)
-  choose_views = functools.partial(_choose_views, pipeline.augmentation)
   run_step = _make_run_step(train_step, pipeline, options)
   gather_and_step = functools.partial(_gather_and_step, run_step, options)
   if options.num_seeds is not None:
     shuffle = jax.vmap(shuffle, in_axes=(None, 0))
-    choose_views = jax.vmap(choose_views, in_axes=(0, None))
     gather_and_step = jax.vmap(
       gather_and_step, in_axes=(0, 0, _SEED_AXES, None)
     )
   return CompiledEpoch(
     shuffle=jax.jit(shuffle),
-    choose_views=(
-      None
-      if pipeline.augmentation is None
-      else jax.jit(choose_views, static_argnums=1)
-    ),
+    choose_views=_compile_views(pipeline.augmentation, options),
     run_steps=_LOOPS[options.loop](gather_and_step),
     run_step=jax.jit(run_step, donate_argnums=(0, 1)),
     zero_sums=functools.partial(_zero_sums, options),
@@ -178,6 +176,18 @@ def _shuffle(subset: jax.Array, key: jax.Array, *, batch_size: int):
   bits = jnp.where(subset, bits, jnp.uint32(2**31))
   shuffled = jnp.argsort(bits).astype(jnp.int32)
   return jnp.pad(shuffled, (0, -num_examples % batch_size))
+
+
+def _compile_views(
+  augmentation: augment.Augmentation | None, options: EpochOptions
+) -> Callable[[jax.Array, int], jax.Array] | None:
+  """Returns the `choose_views` of CompiledEpoch."""
+  if augmentation is None:
+    return None
+  choose_views = functools.partial(_choose_views, augmentation)
+  if options.num_seeds is not None:
+    choose_views = jax.vmap(choose_views, in_axes=(0, None))
+  return jax.jit(choose_views, static_argnums=1)
 
 
 def _choose_views(
@@ -206,6 +216,7 @@ def _gather_and_step(
   step: jax.Array,
 ) -> tuple[TrainState, Sums]:
   """Gathers a step's examples by their indices and takes the step."""
+  assert inputs.examples is not None and inputs.order is not None
   size = options.batch_size
   index = jax.lax.dynamic_slice(inputs.order, (step * size,), (size,))
   examples = jax.tree.map(
@@ -277,6 +288,7 @@ def make_batch(
   images, mixture = examples.images, None
   teacher_logits, features = examples.teacher_logits, examples.teacher_features
   if pipeline.augmentation is not None:
+    assert examples.views is not None
     images = pipeline.augmentation.apply(images, examples.views)
   if pipeline.mixup_alpha > 0:
     partners = Targets(

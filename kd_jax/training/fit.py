@@ -7,7 +7,7 @@ where an uninterrupted training ends.
 
 import operator
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -131,7 +131,7 @@ def fit(
   source: ExampleSource,
   phases: list[plan.Phase],
   options: FitOptions,
-) -> Iterator[EpochResult | EpochProgress]:
+) -> Generator[EpochResult | EpochProgress, None, None]:
   """Trains epoch by epoch; the caller evaluates and saves in between.
 
   Args:
@@ -199,7 +199,7 @@ def _run_epoch(
   inputs: EpochInputs,
   pace: Pace,
   bar: tqdm.tqdm,
-) -> Iterator[EpochProgress]:
+) -> Generator[EpochProgress, None, EpochProgress]:
   """Takes the steps of an epoch, some of them a call.
 
   Args:
@@ -318,8 +318,8 @@ def _take_steps_on_disk(
   first: int,
 ) -> TakeSteps:
   """Returns a function that takes steps on examples read from disk."""
-  order = np.asarray(order)[first * compiled.batch_size :]
-  batches = _show_views(reader.batches(order), order, inputs.views)
+  indices = np.asarray(order)[first * compiled.batch_size :]
+  batches = _show_views(reader.batches(indices), indices, inputs.views)
   inputs = inputs._replace(views=EpochViews())
 
   def take_steps(state, sums, start, stop):

@@ -194,7 +194,7 @@ def _progress_label(info: TrainingInfo) -> str | None:
   return f'{info.label} seed {",".join(map(str, info.seeds))}'
 
 
-def _predict(job: Job, state: TrainState, images: jax.Array) -> jax.Array:
+def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
   """Returns logits [S, N, K], S = 1 for one network."""
   logits = job.compiled.predict(state.variables, images)
   return logits[None] if job.compiled.num_seeds is None else logits

@@ -209,9 +209,7 @@ def restore_partial(
   _, tree = found
   if tree['epoch'] < done_epochs:
     return None
+  state, sums = mesh.put_replicated((tree['state'], tree['sums']))
   return fit.EpochProgress(
-    int(tree['epoch']),
-    int(tree['step']),
-    *mesh.put_replicated((tree['state'], tree['sums'])),
-    float(tree['train_s']),
+    int(tree['epoch']), int(tree['step']), state, sums, float(tree['train_s'])
   )

@@ -46,7 +46,7 @@ class Weights(NamedTuple):
   temperature: jax.Array
   methods: Mapping[str, Mapping[str, jax.Array]] = {}
 
-  def discriminator_rate(self, name: str) -> jax.Array:
+  def discriminator_rate(self, name: str) -> jax.Array | float:
     """Returns the learning rate of a method's discriminator."""
     options = self.methods.get(name, {})
     default = methods.METHODS[name].discriminator_rate
@@ -114,14 +114,21 @@ class MethodTerm(NamedTuple):
   has_peer: bool
 
 
+def required(context: MethodContext | None) -> MethodContext:
+  """Returns the context, for a method that needs it: see `make_objective`."""
+  assert context is not None
+  return context
+
+
 def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
   """Binds a method to the layers and options of a config."""
-  method, options, pairs = methods.METHODS[name], dict(options), ()
+  method, options = methods.METHODS[name], dict(options)
+  pairs: tuple[tuple[str, str], ...] = ()
   if method.uses_features:
     pairs = methods.match_layers(
       options.pop('layers', method.layers),
-      context.student_shapes,
-      context.teacher_shapes,
+      required(context).student_shapes,
+      required(context).teacher_shapes,
     )
   call = functools.partial(_call_method, name, options, pairs, context)
   has_peer = 'peer_logits' in method.inputs
@@ -130,21 +137,24 @@ def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
     if make is None:
       return None
     shapes = (
-      tuple(context.student_shapes[layer] for layer, _ in pairs),
-      tuple(context.teacher_shapes[layer] for _, layer in pairs),
+      tuple(required(context).student_shapes[layer] for layer, _ in pairs),
+      tuple(required(context).teacher_shapes[layer] for _, layer in pairs),
     )
     return make(key, *shapes, **options, **fields)
 
   def init_discriminator(key):
     if method.init_discriminator is None:
       return None
-    return init(method.init_discriminator, key, num_classes=context.num_classes)
+    num_classes = required(context).num_classes
+    return init(method.init_discriminator, key, num_classes=num_classes)
 
   return MethodTerm(
     loss=functools.partial(call, method.fn),
     discriminator_loss=functools.partial(call, method.discriminator_loss),
     init_adapters=(
-      context.init_peer if has_peer else functools.partial(init, method.init)
+      required(context).init_peer
+      if has_peer
+      else functools.partial(init, method.init)
     ),
     init_discriminator=init_discriminator,
     has_peer=has_peer,
@@ -174,21 +184,23 @@ def _call_method(
   params, student, batch, weights = arguments
   options = {**options, **weights.methods.get(name, {})}
   # Functions, so that a method's missing input costs and breaks nothing.
-  inputs = {
+  inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
     'teacher_logits': lambda: batch.teacher_logits,
     'labels': lambda: batch.labels,
     'mask': lambda: batch.mask,
     'temperature': lambda: weights.temperature,
     'student_features': lambda: _student_features(student, pairs),
-    'teacher_features': lambda: _teacher_features(name, batch, pairs, context),
-    'feature_levels': lambda: context.feature_levels,
+    'teacher_features': lambda: _teacher_features(
+      name, batch, pairs, required(context)
+    ),
+    'feature_levels': lambda: required(context).feature_levels,
     'images': lambda: batch.images,
-    'image_range': lambda: context.image_range,
+    'image_range': lambda: required(context).image_range,
     'student_fn': lambda: student.forward,
     'peer_logits': lambda: peer_logits,
     'key': lambda: student.key,
-    'unroll': lambda: context.unroll,
+    'unroll': lambda: required(context).unroll,
     'adapters': lambda: params.adapters.get(name),
     'discriminator': lambda: params.discriminators.get(name),
   }
@@ -216,8 +228,9 @@ def _teacher_features(
   rounded = methods.METHODS[name].uses_rounded
   units = context.feature_levels if rounded else 1
   layers = [methods.stored_layer(layer, rounded) for _, layer in pairs]
+  features = batch.teacher_features
+  assert features is not None
   return tuple(
-    jax.lax.stop_gradient(batch.teacher_features[layer].astype(jnp.float32))
-    / units
+    jax.lax.stop_gradient(features[layer].astype(jnp.float32)) / units
     for layer in layers
   )

@@ -31,7 +31,8 @@ def make_module(model: ConfigDict, num_classes: int) -> nn.Module:
   fields = model.to_dict()
   kind = fields.pop('kind')
   if kind == config_lib.TRAINED:
-    return user.load_trained(fields['module'])
+    # It has the interface of a Flax module.
+    return user.load_trained(fields['module'])  # type: ignore[return-value]
   if user.is_function_name(kind):
     return user.make_module(kind, num_classes)
   return MODELS[kind](num_classes=num_classes, **fields)

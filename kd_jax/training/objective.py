@@ -23,6 +23,7 @@ from kd_jax.training.method_terms import (
   Student,
   Weights,
   make_term,
+  required,
 )
 
 Terms = dict[str, jax.Array]
@@ -135,7 +136,7 @@ def _all_terms(
   for name, term in terms.items():
     peer_logits = None
     if term.has_peer:
-      peer_logits = context.peer_fn(
+      peer_logits = required(context).peer_fn(
         params.adapters[name], batch.images, student.key
       )
       values[peer_term(name)] = cross_entropy(peer_logits)
@@ -165,6 +166,7 @@ def _mix_terms(terms_fn: TermsFn) -> TermsFn:
   """Returns the terms of a mixed batch: see `make_objective`."""
 
   def mixed_terms(params, student, batch: Batch, weights: Weights) -> Terms:
+    assert batch.mixture is not None
     share, partners = batch.mixture
     terms = terms_fn(params, student, batch, weights)
     partner_terms = terms_fn(
@@ -213,5 +215,7 @@ def combine(
     The scalar loss, and the unweighted mean of each term.
   """
   means = mean_terms(terms, mask)
-  loss = sum(weights.weight_of(name) * mean for name, mean in means.items())
+  loss: Any = sum(
+    weights.weight_of(name) * mean for name, mean in means.items()
+  )
   return loss, means

@@ -76,9 +76,9 @@ def robust_accuracy(
 def biased_metrics(
   classes: tuple[int, ...],
   held_out_logits: jax.Array,
-  decisions_by_source: dict[str, jax.Array],
+  decisions_by_source: dict[str, jax.Array | np.ndarray],
   test_logits: jax.Array,
-  test_labels: jax.Array,
+  test_labels: jax.Array | np.ndarray,
 ) -> dict[str, Any]:
   """Returns metrics of a network with a bias on the logits of some classes.
 
@@ -106,7 +106,7 @@ def bias_decisions(
   dataset: data.Dataset,
   teacher_logits: jax.Array | None,
   num_held_out: int,
-) -> dict[str, jax.Array]:
+) -> dict[str, jax.Array | np.ndarray]:
   """Returns the decisions on the held-out examples, see `biased_metrics`.
 
   Args:
@@ -115,7 +115,9 @@ def bias_decisions(
     num_held_out: how many of the last training examples are held out.
   """
   held_out = slice(-num_held_out, None)
-  decisions_by_source = {'labels': dataset.train.labels[held_out]}
+  decisions_by_source: dict[str, jax.Array | np.ndarray] = {
+    'labels': dataset.train.labels[held_out]
+  }
   if teacher_logits is not None:
     decisions_by_source['teacher'] = jnp.argmax(
       teacher_logits[held_out], axis=-1

@@ -1,5 +1,6 @@
 """The examples, phases and steps of a training."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ class Phase(NamedTuple):
   subset: np.ndarray
 
 
-class Epoch(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Epoch:
   """One epoch of a training.
 
   Attributes:
@@ -100,7 +102,9 @@ def used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
   """Returns the indices [M] of the examples that a `train` section uses."""
   labels = np.asarray(dataset.train.labels)
   kept = len(labels) - count_held_out(train, dataset)
-  return data.find_subset(train.subset)(labels[:kept])
+  find = data.find_subset(train.subset)
+  assert find is not None  # See `field_checks`.
+  return find(labels[:kept])
 
 
 def count_held_out(train: ConfigDict, dataset: data.Dataset) -> int:

@@ -4,6 +4,8 @@ Nothing is computed: JAX traces networks, scalings and methods on shapes.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,14 +112,16 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
     problem,
     feature_bits=config.teacher.feature_bits,
   )
-  array = lambda *shape: jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+  array: Callable[..., Any] = lambda *shape, dtype=jnp.float32: (
+    jax.ShapeDtypeStruct((2, *shape), dtype)
+  )
   student_features, teacher_features = (
     {layer: array(*shape) for layer, shape in shapes.items()}
     for shapes in (context.student_shapes, context.teacher_shapes)
   )
   batch = Batch(
     images=array(*problem.image_shape),
-    labels=jax.ShapeDtypeStruct((2,), jnp.int32),
+    labels=array(dtype=jnp.int32),
     mask=array(),
     teacher_logits=array(problem.num_classes),
     teacher_features={

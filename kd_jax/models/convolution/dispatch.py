@@ -200,7 +200,9 @@ def conv_general_dilated(  # noqa: PLR0913
   padding: str | Sequence[tuple[int, int]],
   lhs_dilation: Sequence[int] | None = None,
   rhs_dilation: Sequence[int] | None = None,
-  dimension_numbers: lax.ConvDimensionNumbers | Sequence[str] | None = None,
+  dimension_numbers: (
+    lax.ConvDimensionNumbers | tuple[str, str, str] | None
+  ) = None,
   feature_group_count: int = 1,
   batch_group_count: int = 1,
   precision=None,
@@ -247,7 +249,10 @@ def conv_general_dilated(  # noqa: PLR0913
     )
   if min(map(min, padding)) < 0:
     return fallback(lhs, rhs)
-  geometry = Geometry(tuple(window_strides), tuple(map(tuple, padding)))
+  (above, below), (left, right) = padding
+  geometry = Geometry(
+    (window_strides[0], window_strides[1]), ((above, below), (left, right))
+  )
   return lax.platform_dependent(
     lhs,
     rhs,
