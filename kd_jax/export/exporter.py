@@ -73,7 +73,7 @@ def export(
   )
   manifest = _describe(config, student, dataset, contents)
   _write(output, contents, manifest)
-  loaders: dict[str, Callable[[], measurement.PredictFn]] = {
+  loaders: dict[str, Callable[[], measurement.NetworkFn]] = {
     'live': lambda: jax.jit(forward_fn),
     'loaded': lambda: artifact.load(output).predict,
   }

@@ -12,7 +12,9 @@ import numpy as np
 from kd_jax import data
 from kd_jax.benchmark import timing
 from kd_jax.evaluation import evaluate
-from kd_jax.export.forward import ForwardFn
+
+# Maps images uint8 [B, H, W, C] to probabilities [B, K], in any runtime.
+NetworkFn = Callable[[Any], jax.Array | np.ndarray]
 
 # Latency is measured for a single image and for a large batch.
 _LATENCY_BATCH_SIZES = (1, 100)
@@ -21,7 +23,7 @@ _BUDGET_S = 1.0
 
 
 def measure(
-  loaders: Mapping[str, Callable[[], ForwardFn]],
+  loaders: Mapping[str, Callable[[], NetworkFn]],
   dataset: data.Dataset,
   batch_size: int,
 ) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def measure(
     batch size and network, see `_measure_latency`.
   """
   images, labels = dataset.test.images, dataset.test.labels
-  networks: dict[str, PredictFn] = {}
+  networks: dict[str, NetworkFn] = {}
   load_s = {}
   for name, load in loaders.items():
     start = time.perf_counter()
@@ -68,7 +70,7 @@ def measure(
 
 
 def _predict_split(
-  predict: ForwardFn, images: jax.Array, batch_size: int
+  predict: NetworkFn, images: jax.Array, batch_size: int
 ) -> jax.Array:
   """Returns the probabilities [N, K] of images [N, H, W, C]."""
   starts = range(0, len(images), batch_size)
@@ -78,7 +80,7 @@ def _predict_split(
 
 
 def _measure_latency(
-  networks: Mapping[str, ForwardFn], images: jax.Array
+  networks: Mapping[str, NetworkFn], images: jax.Array
 ) -> dict[str, Any]:
   """Times calls of networks on one batch, in turn.
 
