@@ -6,15 +6,13 @@ test_faults.py tests runs that are killed or whose files are damaged.
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from kd_jax.runtime import environment
+from tests import helpers
 
-ROOT = pathlib.Path(__file__).parents[1]
 # Generated data, and networks that train in seconds.
 QUICK = (
   '--config.data.name=generated',
@@ -30,24 +28,21 @@ QUICK = (
 )
 
 
-def _start(*args):
-  return subprocess.Popen(
-    [sys.executable, 'launch.py', *map(str, args)],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+def _launch(*args, env=None):
+  """Runs launch.py; returns its exit code, stdout and stderr."""
+  result = helpers.run_python('launch.py', *args, env=env)
+  return result.returncode, result.stdout, result.stderr
 
 
-def _launch(*args):
-  process = _start(*args)
-  output, error = process.communicate()
-  return process.returncode, output, error
+def _launch_here(*args):
+  """Runs launch.py in this process; returns what `_launch` returns."""
+  result = helpers.launch_here(*args)
+  return result.returncode, result.stdout, result.stderr
 
 
-def _run(workdir, *args, recipe='h300'):
-  code, output, error = _launch(
+def _run(workdir, *args, recipe='h300', launch=_launch):
+  """Runs a recipe without an error; returns stdout and stderr."""
+  code, output, error = launch(
     f'--config=configs/mnist.py:{recipe}',
     *QUICK,
     f'--workdir={workdir}',
@@ -78,32 +73,28 @@ def test_a_network_too_large_for_memory_ends_in_one_line(tmp_path):
   bool(environment.accelerators()), reason='the machine may have a GPU'
 )
 def test_a_missing_device_ends_in_one_line(tmp_path):
-  result = subprocess.run(
-    [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
-    + [f'--runs_dir={tmp_path}'],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cuda'},
-    capture_output=True,
-    text=True,
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h300,smoke',
+    f'--runs_dir={tmp_path}',
+    env={'JAX_PLATFORMS': 'cuda'},
   )
-  assert result.returncode == 1
-  assert 'Traceback' not in result.stderr
-  last = result.stderr.strip().splitlines()[-1]
+  assert code == 1
+  assert 'Traceback' not in error
+  last = error.strip().splitlines()[-1]
   assert last.startswith('error: JAX finds no device to compute on (')
   assert last.endswith('JAX_PLATFORMS is cuda')
 
 
-def test_a_tilde_in_workdir_means_the_home_folder(tmp_path):
+def test_a_tilde_in_workdir_means_the_home_folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
   (tmp_path / 'run' / 'students').mkdir(parents=True)
-  result = subprocess.run(
-    [sys.executable, 'launch.py', '--config=configs/mnist.py:h300,smoke']
-    + ['--workdir=~/run', '--config.data.name=generated'],
-    cwd=ROOT,
-    env=os.environ | {'HOME': str(tmp_path)},
-    capture_output=True,
-    text=True,
+  code, _, error = _launch_here(
+    '--config=configs/mnist.py:h300,smoke',
+    '--workdir=~/run',
+    '--config.data.name=generated',
   )
-  assert f'error: {tmp_path}/run holds students but no sound' in result.stderr
+  assert code == 1
+  assert f'error: {tmp_path}/run holds students but no sound' in error
 
 
 def _record(workdir):
@@ -118,7 +109,7 @@ def _weights(workdir):
 
 
 def test_list_prints_one_recipe_a_line():
-  code, output, _ = _launch('--list')
+  code, output, _ = _launch_here('--list')
   names = [line.split()[0] for line in output.splitlines()]
   assert code == 0
   assert 'configs/mnist.py:table1' in names
@@ -163,15 +154,6 @@ def test_list_prints_one_recipe_a_line():
       ),
       'config.data.train_examples=2001: generated has 2000',
     ),
-    (
-      (
-        '--config=configs/mnist.py:h300',
-        '--config.data.name=generated',
-        '--config.data.train_examples=2001',
-        '--workers=2',
-      ),
-      'config.data.train_examples=2001: generated has 2000',
-    ),
     (('--config=configs/mnist.py:h300', '--workers=0'), '--workers'),
     (
       (
@@ -208,9 +190,22 @@ def test_list_prints_one_recipe_a_line():
   ],
 )
 def test_a_mistake_ends_in_one_line_that_names_it(args, message, tmp_path):
-  code, _, error = _launch(*args, f'--runs_dir={tmp_path}')
+  # An error that is not turned into a line is raised here.
+  code, _, error = _launch_here(*args, f'--runs_dir={tmp_path}')
   assert code != 0
   assert message in error
+
+
+def test_a_mistake_of_a_run_with_workers_ends_in_one_line(tmp_path):
+  code, _, error = _launch(
+    '--config=configs/mnist.py:h300',
+    '--config.data.name=generated',
+    '--config.data.train_examples=2001',
+    '--workers=2',
+    f'--runs_dir={tmp_path}',
+  )
+  assert code != 0
+  assert 'config.data.train_examples=2001: generated has 2000' in error
   assert 'Traceback' not in error
 
 
@@ -229,9 +224,7 @@ runpy.run_path('launch.py', run_name='__main__')
 @pytest.mark.skipif(not os.path.isdir('/proc/self/task'), reason='no /proc')
 def test_freed_memory_is_kept_before_threads_start():
   """Later calls have no effect, and a ResNet's step takes a fifth longer."""
-  output = subprocess.run(
-    [sys.executable, '-c', _SPY], cwd=ROOT, capture_output=True, text=True
-  ).stdout
+  output = helpers.run_python('-c', _SPY).stdout
   assert output.startswith('threads: 1, jax: False')
 
 
@@ -263,7 +256,7 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   assert both[('h300', 0)] == first[('h300', 0)] != both[('h300', 1)]
 
   # Another config is refused.
-  code, _, error = _launch(
+  code, _, error = _launch_here(
     '--config=configs/mnist.py:h300', *QUICK, f'--workdir={workdir}',
     f'--runs_dir={tmp_path}', '--config.optim.learning_rate=0.01',
     '--config.train.epochs=1',
@@ -295,7 +288,7 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
     student['test']['teacher_agreement']
   )
   np.save(tmp_path / 'short.npy', onehot[:7])
-  code, _, error = _launch(
+  code, _, error = _launch_here(
     '--config=configs/mnist.py:h300', *QUICK,
     f'--workdir={tmp_path / "other"}', f'--runs_dir={tmp_path}',
     f'--config.teacher.logits={tmp_path / "short.npy"}',
@@ -303,14 +296,13 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
   assert not (tmp_path / 'other' / 'run.json').exists()
   assert code != 0
   assert 'shape (7, 10); the train split needs (2000, 10)' in error
-  assert 'Traceback' not in error
 
 
 def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path):
   accuracies = {}
-  for name, flag in (
-    ('one_program', '--config.seeds_per_program=2'),
-    ('workers', '--workers=2'),
+  for name, flag, launch in (
+    ('one_program', '--config.seeds_per_program=2', _launch_here),
+    ('workers', '--workers=2', _launch),
   ):
     workdir = tmp_path / name
     _run(
@@ -320,6 +312,7 @@ def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path):
       '--config.benchmark.enabled=false',
       '--config.train.epochs=1',
       recipe='h50',
+      launch=launch,
     )
     students = _record(workdir)['students']
     assert [s['seed'] for s in students] == [0, 1]

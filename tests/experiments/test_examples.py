@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 
 import pytest
 
@@ -23,15 +24,12 @@ _QUICK = (
 
 
 @pytest.mark.parametrize('name', ['data', 'networks'])
-def test_examples_run(tmp_path, name):
+def test_examples_run(tmp_path, name, monkeypatch):
   (tmp_path / 'mine.py').write_text(EXAMPLES['mine.py'])
-  _, program, *args = shlex.split(EXAMPLES[name])
-  result = helpers.run_python(
-    program,
-    *args,
-    *_QUICK,
-    f'--runs_dir={tmp_path}',
-    env={'PYTHONPATH': str(tmp_path)},
-  )
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.delitem(sys.modules, 'mine', raising=False)
+  python, program, *args = shlex.split(EXAMPLES[name])
+  assert (python, program) == ('python', 'launch.py')
+  result = helpers.launch_here(*args, *_QUICK, f'--runs_dir={tmp_path}')
   assert result.returncode == 0, result.stderr
   assert '| h300 ' in result.stdout
