@@ -19,6 +19,8 @@ _QUICK = (
   '--config.train.epochs=1',
   '--config.train.folds=0',
   '--config.teacher.train.epochs=1',
+  '--config.teacher.model.filters=(2,)',
+  '--config.teacher.model.hidden=(32,)',
   '--config.benchmark.enabled=false',
 )
 
