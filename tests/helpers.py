@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -199,6 +199,19 @@ def run_python(
   )
 
 
+@contextlib.contextmanager
+def _log_settings_restored() -> Iterator[None]:
+  """Restores the level and the filters of absl's logger."""
+  logger, handler = logging.get_absl_logger(), logging.get_absl_handler()
+  level, filters = logger.level, list(handler.filters)
+  try:
+    yield
+  finally:
+    # Not `set_verbosity`, which would give the logger a level it has not had.
+    logger.setLevel(level)
+    handler.filters[:] = filters
+
+
 def launch_here(*args: Any) -> subprocess.CompletedProcess:
   """Runs launch.py in this process, which saves two to six seconds of imports.
 
@@ -208,8 +221,9 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
   """
   argv = ['launch.py', *map(str, args)]
   stdout, stderr = io.StringIO(), io.StringIO()
-  verbosity, code = logging.get_verbosity(), None
+  code = None
   with (
+    _log_settings_restored(),
     contextlib.chdir(ROOT),
     warnings.catch_warnings(),
     mock.patch.object(sys, 'argv', argv),
@@ -223,7 +237,6 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
       launch.main(launch.parse_flags(argv))
     except SystemExit as error:
       code = error.code
-  logging.set_verbosity(verbosity)
   if isinstance(code, str):
     stderr.write(f'{code}\n')
     code = 1
