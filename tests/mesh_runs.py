@@ -46,7 +46,7 @@ def resnet():
 def live():
   """An MLP whose teacher computes in every step."""
   config = mlp()
-  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.teacher.module = 'tests.user_networks:linear_teacher'
   config.teacher.live = True
   return config
 
@@ -57,7 +57,7 @@ def on_disk():
   config.data.update(
     name=large_toy.NAME, memory_gib=0.0, train_examples=0, test_examples=0
   )
-  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.teacher.module = 'tests.user_networks:linear_teacher'
   # 60 steps, with an uneven last batch.
   config.train.update(epochs=12, batch_size=64)
   return config

@@ -17,7 +17,7 @@ from tests import helpers, large_toy
 def _config(memory_gib, fields):
   config = helpers.tiny_mnist()
   config.data.update(name=large_toy.NAME, memory_gib=memory_gib)
-  config.teacher.module = 'tests.own_networks:linear_teacher'
+  config.teacher.module = 'tests.user_networks:linear_teacher'
   config.train.update(folds=2, batch_size=32)
   config.student.dropout_rate = 0.1
   config.update_from_flattened_dict(fields)

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from configs import mnist, tables
-from kd_jax.experiments.run import run_experiment
+from configs import tables
 from kd_jax.export import artifact, onnx
+from tests import helpers
 
 ROOT = pathlib.Path(artifact.__file__).parents[2]
 
@@ -54,18 +54,14 @@ def _make_once(folder: pathlib.Path, make) -> None:
 
 
 def _train(run_dir: pathlib.Path) -> None:
-  config = mnist.get_config('h50')
-  config.data.name = 'generated'
-  config.teacher.model.update(hidden=(16,), filters=(4,))
-  config.benchmark.enabled = False
-  config.train.folds = 0
+  fields = {'teacher.model.hidden': (16,), 'train.epochs': 2, 'train.folds': 0}
   rows = {
     'small': {'student.hidden': (20,)},
     'h50': {},
     'int8': {'student.hidden': (20,), 'student.quantization': 'int8'},
   }
-  config = tables.make_table(config, rows)
-  run_experiment(config, workdir=run_dir, teachers_dir=run_dir.parent)
+  config = tables.make_table(helpers.tiny_mnist(fields=fields), rows)
+  helpers.run(config, run_dir.parent, run_dir.name)
 
 
 def _export(folder: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import launch
 from kd_jax import methods
-from kd_jax.experiments import run
+from tests import helpers
 
 README = pathlib.Path(launch.__file__).parent / 'README.md'
 
@@ -31,12 +31,11 @@ def test_a_user_defined_method_is_trained_with_its_options(
   assert config.distill.top_margin.to_dict() == {'weight': 2.0, 'margin': 1.0}
   config.data.name = 'generated'
   config.data.test_examples = 400
+  config.teacher.model.update(filters=(2,), hidden=(32,))
   config.distill.top_margin.margin = 3.0
   config.benchmark.enabled = False
   config.lock()
-  record = run.run_experiment(
-    config, workdir=tmp_path / 'run', teachers_dir=tmp_path / 'teachers'
-  )
+  record = helpers.run(config, tmp_path)
   assert record['config']['distill']['top_margin']['margin'] == 3.0
   (line,) = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
   assert '"train/top_margin"' in line and '"train/kl"' in line

@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs import mnist
 from kd_jax import config as config_lib
 from kd_jax import models
-from kd_jax.experiments import run as run_lib
 from kd_jax.models import quantization
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
 from kd_jax.validation import field_checks
+from tests import helpers
 
 NETWORKS = {
   'mlp': (models.MLP(hidden=(7,), num_classes=10), (9, 9, 1)),
@@ -180,24 +179,12 @@ def test_a_deployed_network_multiplies_integers(scheme):
 
 
 def _config(scheme):
-  config = mnist.get_config('h50')
-  config.data.name = 'generated'
-  config.teacher.model.update(filters=(4,), hidden=(32,))
-  config.teacher.train.epochs = config.train.epochs = 1
-  config.student.quantization = scheme
-  config.benchmark.batch_sizes = (1,)
-  config.benchmark.budget_s = 0.01
-  config.benchmark.cold_calls = 0
-  config.lock()
-  return config
+  fields = {'student.quantization': scheme, 'benchmark.enabled': True}
+  return helpers.tiny_mnist(fields=fields)
 
 
 def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
-  run = lambda: run_lib.run_experiment(
-    _config('int4'),
-    workdir=tmp_path / 'run',
-    teachers_dir=tmp_path / 'teachers',
-  )
+  run = lambda: helpers.run(_config('int4'), tmp_path)
   record = run()
   (student,) = record['students']
   quantized = student['packed']
@@ -216,7 +203,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
   # A damaged artifact is detected and refused.
   for path in folder.rglob('*'):
     if path.is_file():
-      path.write_bytes(path.read_bytes()[:-1])
+      helpers.cut_bytes(path)
   damaged = files.read_json(tmp_path / 'run' / 'run.json')
   del damaged['benchmark']
   files.write_json(tmp_path / 'run' / 'run.json', damaged)

@@ -8,31 +8,25 @@ import jax
 import numpy as np
 import pytest
 
-from configs import mnist
 from kd_jax import data
 from kd_jax.data import preprocessing
-from kd_jax.experiments import run as run_lib
 from kd_jax.export import artifact, exporter, onnx
 from kd_jax.models import apply, user
 from kd_jax.runtime import errors, files
 from kd_jax.training import job_folder
-from tests import own_networks
+from tests import helpers, user_networks
 
-
-def _config(**fields):
-  config = mnist.get_config('h50')
-  config.data.update(name='generated', train_examples=320, test_examples=64)
-  config.teacher.module = 'tests.own_networks:linear_teacher'
-  config.train.update(folds=0, epochs=1)
-  config.benchmark.update(batch_sizes=(1,), budget_s=0.01, cold_calls=0)
-  config.update_from_flattened_dict(fields)
-  return config
+FIELDS = {
+  'data.train_examples': 320,
+  'data.test_examples': 64,
+  'teacher.module': 'tests.user_networks:linear_teacher',
+  'train.folds': 0,
+}
 
 
 def _run(folder, **fields):
-  return run_lib.run_experiment(
-    _config(**fields), workdir=folder / 'run', teachers_dir=folder
-  )
+  config = helpers.tiny_mnist(fields=FIELDS | fields)
+  return helpers.run(config, folder, teachers=folder)
 
 
 @pytest.fixture(scope='module')
@@ -40,21 +34,22 @@ def run(tmp_path_factory):
   """Trains a user's student of a user's teacher; the folder and the record."""
   folder = tmp_path_factory.mktemp('user')
   fields = {
-    'student.kind': 'tests.own_networks:student',
+    'student.kind': 'tests.user_networks:student',
     'train.drop_remainder': True,
+    'benchmark.enabled': True,
   }
   return folder, _run(folder, **fields)
 
 
 def test_a_student_learns_from_a_users_teacher(run):
   folder, record = run
-  (stored,) = folder.glob('generated-tests.own_networks.linear_teacher-*')
+  (stored,) = folder.glob('generated-tests.user_networks.linear_teacher-*')
   logits = np.load(stored / 'outputs-unit' / 'train.npy')
   images = data.load('generated').train.images[:320]
-  apply_fn, weights = own_networks.linear_teacher()
+  apply_fn, weights = user_networks.linear_teacher()
   expected = apply_fn(weights, preprocessing.unit(images))
   np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
-  assert record['teacher']['source'] == 'tests.own_networks:linear_teacher'
+  assert record['teacher']['source'] == 'tests.user_networks:linear_teacher'
   assert record['students'][0]['test']['teacher_kl'] > 0
 
 
@@ -105,7 +100,7 @@ def test_a_users_student_is_timed_restored_and_exported(run):
   folder, record = run
   timed = record['benchmark']['networks']
   assert timed.keys() == {'teacher', 'h50'}
-  module = user.make_module('tests.own_networks:student', 10)
+  module = user.make_module('tests.user_networks:student', 10)
   weights = job_folder.restore(
     folder / 'run/students/h50/seed-0',
     apply.variables_like(module, (28, 28, 1)),
@@ -131,7 +126,8 @@ def test_a_users_teacher_can_be_called_in_every_step(tmp_path):
 def test_a_network_for_one_batch_size_is_not_exported(run, tmp_path):
   shutil.copytree(run[0] / 'run', tmp_path / 'run')
   record = files.read_json(tmp_path / 'run' / 'run.json')
-  record['config']['student']['kind'] = 'tests.own_networks:not_of_any_batch'
+  kind = 'tests.user_networks:fixed_batch_student'
+  record['config']['student']['kind'] = kind
   files.write_json(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
     exporter.export(tmp_path / 'run')
@@ -155,18 +151,18 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
     ('teacher.module', 'linear_teacher', 'expected package.module:function'),
     ('teacher.module', '../..', "'../..' is no package"),
     ('teacher.module', 'tests.none:x', "No module named 'tests.none'"),
-    ('teacher.module', 'tests.own_networks:x', "no attribute 'x'"),
-    ('teacher.module', 'tests.own_networks:NUMBER', 'NUMBER is no function'),
-    ('teacher.module', 'tests.own_networks:not_a_pair', r'\(apply, variables'),
+    ('teacher.module', 'tests.user_networks:x', "no attribute 'x'"),
+    ('teacher.module', 'tests.user_networks:NUMBER', 'NUMBER is no function'),
+    ('teacher.module', 'tests.user_networks:not_a_pair', r'\(apply, variables'),
     (
       'teacher.module',
-      'tests.own_networks:of_seven_classes',
+      'tests.user_networks:seven_class_teacher',
       r'logits \[2, 10\]',
     ),
-    ('student.kind', 'tests.own_networks:breaks', 'no such checkpoint'),
-    ('student.kind', 'tests.own_networks:not_a_pair', 'takes 0 positional'),
+    ('student.kind', 'tests.user_networks:breaks', 'no such checkpoint'),
+    ('student.kind', 'tests.user_networks:not_a_pair', 'takes 0 positional'),
     ('student.kind', 'mpl', "kind='mpl': expected one of conv_net, mlp"),
-    ('student.kind', 'tests.own_networks:student', 'needs whole batches'),
+    ('student.kind', 'tests.user_networks:student', 'needs whole batches'),
   ],
 )
 def test_errors_name_the_mistake(tmp_path, field, name, message):
@@ -176,7 +172,7 @@ def test_errors_name_the_mistake(tmp_path, field, name, message):
 
 def test_a_users_network_cannot_be_quantized(tmp_path):
   fields = {
-    'student.kind': 'tests.own_networks:student',
+    'student.kind': 'tests.user_networks:student',
     'student.quantization': 'int8',
   }
   with pytest.raises(errors.UserError, match='quantization.*float with'):

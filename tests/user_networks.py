@@ -22,7 +22,7 @@ def student(num_classes):
   return _Small(num_classes)
 
 
-def not_of_any_batch(num_classes):
+def fixed_batch_student(num_classes):
   return _Small(num_classes, size=len)
 
 
@@ -33,7 +33,7 @@ def linear_teacher():
   return (lambda p, x: x.reshape(len(x), -1) @ p['w'] + p['b'][None]), weights
 
 
-def of_seven_classes():
+def seven_class_teacher():
   apply = lambda p, x: jnp.zeros((len(x), 7)) + p['b'][None]
   return apply, {'b': jnp.zeros(7)}
 
