@@ -46,7 +46,9 @@ def mlp(
     hidden=hidden,
     dropout_rate=dropout_rate,
     temperature=temperature,
-    dtype='float32',  # of the computation: float32 or bfloat16
+    # Type of the computation: float32, bfloat16, or auto: bfloat16 on
+    # accelerators, and float32 on CPUs, where it is faster.
+    dtype='float32',
     quantization='float',  # a name in SCHEMES of models/quantization.py
   )
 
@@ -72,7 +74,9 @@ def conv_net(
     hidden=hidden,
     dropout_rate=dropout_rate,
     temperature=temperature,
-    dtype='float32',  # of the computation: float32 or bfloat16
+    # Type of the computation: float32, bfloat16, or auto: bfloat16 on
+    # accelerators, and float32 on CPUs, where it is faster.
+    dtype='float32',
     quantization='float',  # a name in SCHEMES of models/quantization.py
   )
 
@@ -106,7 +110,9 @@ def resnet(
     # norm starts at 0.
     zero_init=False,
     temperature=1.0,  # divisor of the logits, in training and in inference
-    dtype='float32',  # of the computation: float32 or bfloat16
+    # Type of the computation: float32, bfloat16, or auto: bfloat16 on
+    # accelerators, and float32 on CPUs, where it is faster.
+    dtype='float32',
     quantization='float',  # a name in SCHEMES of models/quantization.py
   )
   section.update(fields)
@@ -159,7 +165,8 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     holdout_fraction=0.0,
     # Whether examples that do not fill the last batch of an epoch are skipped.
     drop_remainder=False,
-    # Random views of the images: none, crop_and_flip or jitter.
+    # Random views of the images: none, crop_and_flip, crop_flip_cutout or
+    # jitter.
     augmentation='none',
     # Above 0: each image, with its targets, is mixed with another image of the
     # batch. The image's share has the distribution Beta(alpha, alpha).

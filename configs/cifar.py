@@ -25,6 +25,8 @@ Arguments:
   teacher: pool or no_pool, the ResNet-18 that teaches `ideal_best` and that
     `resnet18` trains. pool has a max pool after its first convolution; no_pool
     has none, and half the channels.
+  training: published, one_cycle or cutout, the recipes of configs/
+    cifar_teachers.py for the teacher that `teacher` and `resnet18` train.
   method=NAME: a method of kd_jax/methods, or several joined by +. The default,
     response, keeps the method of the protocol.
   smoke=true: a run that finishes in a minute.
@@ -105,6 +107,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     stride_at='',
     reduced='',
     teacher='',
+    training='',
     method=method_comparison.PROTOCOL_METHOD,
     smoke=False,
   )
@@ -118,6 +121,8 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   if recipe in _TEACHER_RECIPES:
     config.teacher.retrain = True
     _TEACHER_RECIPES[recipe](config, args)
+    if args.training:
+      cifar_teachers.use_training(config.teacher, args.training)
   else:
     config.train.epochs = args.epochs or EPOCHS
     if recipe in _STUDENT_RECIPES:
@@ -140,12 +145,17 @@ def _check_arguments(recipe: str, args: config_dict.ConfigDict) -> None:
     ('stride_at', cifar_table2.STRIDES_AT),
     ('reduced', cifar_table2.REDUCED_SETS),
     ('teacher', cifar_teachers.BEST_TEACHERS),
+    ('training', cifar_teachers.TRAININGS),
   ):
     if args[argument]:
       arguments.check_choice(args, argument, known)
   if args.teacher and recipe not in ('ideal_best', 'resnet18'):
     raise base.ConfigError(
       f'{recipe} has no teacher={args.teacher}: ideal_best and resnet18 have'
+    )
+  if args.training and recipe not in _TEACHER_RECIPES:
+    raise base.ConfigError(
+      f'{recipe} has no training={args.training}: teacher and resnet18 have'
     )
 
 
@@ -169,6 +179,8 @@ def _name(recipe: str, args: config_dict.ConfigDict) -> str:
         parts.append(f'{argument}_{args[argument]}')
   if args.teacher:
     parts.append(f'teacher_{args.teacher}')
+  if args.training:
+    parts.append(args.training)
   if trains_students and args.method != method_comparison.PROTOCOL_METHOD:
     parts.append(args.method)
   if args.epochs:

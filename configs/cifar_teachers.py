@@ -1,5 +1,7 @@
 """Teachers of the CIFAR-10 recipes: a ResNet-50 and two ResNet-18."""
 
+from typing import Any
+
 from ml_collections import config_dict
 
 from configs import base
@@ -42,6 +44,41 @@ def resnet50() -> base.NetworkSections:
   )
 
 
+# Recipes for the training of a ResNet teacher, as fields of the teacher's
+# section: the one of the authors' public checkpoint, one cycle of a ten times
+# larger learning rate, and the same with cutout.
+_ONE_CYCLE = {
+  'train.batch_size': 256,
+  'optim.learning_rate': 0.2,
+  'optim.weight_decay': 5e-4,
+  'optim.warmup_fraction': 0.2,
+  'model.zero_init': True,
+  'model.dtype': 'auto',
+}
+TRAININGS: dict[str, dict[str, Any]] = {
+  'published': {
+    'train.batch_size': 256,
+    'optim.learning_rate': 1e-2,
+    'optim.weight_decay': 1e-2,
+    'optim.warmup_fraction': 0.3,
+    'model.zero_init': False,
+    'model.dtype': 'auto',
+  },
+  'one_cycle': _ONE_CYCLE,
+  'cutout': _ONE_CYCLE | {'train.augmentation': 'crop_flip_cutout'},
+}
+
+
+def use_training(teacher: config_dict.ConfigDict, name: str) -> None:
+  """Gives a teacher a recipe of TRAININGS.
+
+  Args:
+    teacher: the teacher's section; changed in place.
+    name: a name in TRAININGS.
+  """
+  teacher.update_from_flattened_dict(TRAININGS[name])
+
+
 def use_resnet18(
   teacher: config_dict.ConfigDict, variant: str = 'pool'
 ) -> None:
@@ -75,7 +112,7 @@ def shorten(teacher: config_dict.ConfigDict, epochs: int) -> None:
   teacher.optim.learning_rate = 0.1
   teacher.optim.weight_decay = 5e-4
   teacher.model.zero_init = True
-  teacher.model.dtype = 'bfloat16'
+  teacher.model.dtype = 'auto'
 
 
 def one_cycle() -> config_dict.ConfigDict:

@@ -1,4 +1,4 @@
-"""Augmentation on the device: random crops, flips and mixup.
+"""Augmentation on the device: random crops, flips, cutout and mixup.
 
 An image has finitely many views, which are numbered. The seed, the epoch and
 the example alone determine which view is used. A teacher's outputs for the
@@ -11,6 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+# Views of an image beyond this number are not stored: two epochs would seldom
+# show the same view.
+MOST_STORED_VIEWS = 1000
 
 
 class Augmentation(NamedTuple):
@@ -26,6 +30,11 @@ class Augmentation(NamedTuple):
   num_views: int
   choose: Callable[[jax.Array], jax.Array]
   apply: Callable[[jax.Array, jax.Array], jax.Array]
+
+  @property
+  def has_stored_views(self) -> bool:
+    """Whether a teacher's outputs for the views are stored."""
+    return self.num_views <= MOST_STORED_VIEWS
 
 
 def _random_crops(pad: int, *, flips: bool) -> Augmentation:
@@ -58,9 +67,65 @@ def _random_crops(pad: int, *, flips: bool) -> Augmentation:
   return Augmentation(views_per_crop * corners**2, choose, apply)
 
 
+# Places of the centre of `cutout`, along each axis.
+_PLACES = 32
+# The side of the square that `cutout` hides, as a share of the image's side.
+_HIDDEN_SIDE = 0.25
+# The value of hidden pixels: the middle of uint8.
+_GRAY = 128
+
+
+def _with_cutout(inner: Augmentation) -> Augmentation:
+  """Returns an augmentation followed by cutout: a square turns gray.
+
+  The centre of the square is one of 32 x 32 places. The square may lie partly
+  outside the image. The number of a view is place * V + the inner view, where V
+  is the number of the inner views.
+
+  Args:
+    inner: the augmentation that comes first.
+  Reference: DeVries and Taylor 2017, arXiv:1708.04552.
+  """
+
+  @jax.vmap
+  def choose_place(key: jax.Array) -> jax.Array:
+    # The inner augmentation splits the key into two; this is a third key.
+    return jax.random.randint(jax.random.fold_in(key, 2), (), 0, _PLACES**2)
+
+  def choose(keys: jax.Array) -> jax.Array:
+    return choose_place(keys) * inner.num_views + inner.choose(keys)
+
+  def apply(images: jax.Array, views: jax.Array) -> jax.Array:
+    place = views // inner.num_views
+    rows, columns = (
+      _is_hidden(images.shape[axis], index)
+      for axis, index in ((1, place // _PLACES), (2, place % _PLACES))
+    )
+    hidden = rows[:, :, None, None] & columns[:, None, :, None]
+    images = inner.apply(images, views % inner.num_views)
+    return jnp.where(hidden, jnp.asarray(_GRAY, images.dtype), images)
+
+  return Augmentation(inner.num_views * _PLACES**2, choose, apply)
+
+
+def _is_hidden(size: int, place: jax.Array) -> jax.Array:
+  """Returns which pixels of an axis cutout hides.
+
+  Args:
+    size: S, the image's pixels along the axis.
+    place: int32 [B], the place of the centre along the axis.
+  Returns:
+    bool [B, S].
+  """
+  centre = place[:, None] * (size / _PLACES)
+  distance = jnp.abs(jnp.arange(size)[None] + 0.5 - centre)
+  return distance < _HIDDEN_SIDE * size / 2
+
+
 AUGMENTATIONS: dict[str, Augmentation | None] = {
   'none': None,
   'crop_and_flip': _random_crops(4, flips=True),
+  'crop_flip_cutout': _with_cutout(_random_crops(4, flips=True)),
   # Hinton et al. 2015, arXiv:1503.02531, section 3, shift MNIST images by up to
   # two pixels.
   'jitter': _random_crops(2, flips=False),

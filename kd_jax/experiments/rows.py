@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.data import augmentation
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import compact_arrays
 from kd_jax.teachers.teacher import Teacher
@@ -117,7 +118,8 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
 
   They do if (1) `teacher.live` is set, (2) images are on disk, and a method
   takes features or images are augmented, (3) a method takes features of
-  augmented or mixed images, or (4) its features exceed `teacher.features_gib`.
+  augmented or mixed images, (4) its features exceed `teacher.features_gib`, or
+  (5) the augmentation has too many views to store.
   Without a distillation loss there is no teacher to call.
 
   Args:
@@ -129,11 +131,14 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   if not config_lib.method_options(config.distill):
     return False
   layers = networks.teacher_layers(config, dataset.problem)
-  is_augmented = config.train.augmentation != 'none'
+  views = augmentation.AUGMENTATIONS[config.train.augmentation]
+  is_augmented = views is not None
   # For data on disk, stored features or views would be larger than the images.
   is_too_large = data.is_on_disk(dataset.train) and (
     bool(layers) or is_augmented
   )
+  if views is not None and not views.has_stored_views:
+    is_too_large = True
   if config.teacher.live:
     return True
   if not (layers or is_too_large):

@@ -17,6 +17,9 @@ from kd_jax.runtime import errors, processes, workers
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
+# The environment variable that names the commit where there is no git.
+_CODE = 'KD_JAX_CODE'
+
 # The device files by which Linux shows an NVIDIA GPU or a TPU.
 _ACCELERATORS = ('/dev/nvidia0', *workers.TPUS)
 
@@ -90,8 +93,11 @@ def describe() -> dict[str, Any]:
 def _code_version() -> str:
   """Returns the commit, with '-dirty' if the tree differs; '' without git.
 
-  Changes in results/ do not count, because runs write there.
+  Changes in results/ do not count, because runs write there. On a machine that
+  has the files without their history, KD_JAX_CODE names the commit.
   """
+  if _CODE in os.environ:
+    return os.environ[_CODE]
 
   def git(*args: str) -> str:
     return subprocess.run(

@@ -26,10 +26,19 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
+# Types of a network's computation. auto: bfloat16 on accelerators, and float32
+# on CPUs, where bfloat16 is slower (a ResNet-50 trains on 31 images/s instead
+# of 44).
+DTYPES = ('float32', 'bfloat16', 'auto')
+
+
 def make_module(model: ConfigDict, num_classes: int) -> nn.Module:
   """Returns the Flax module of a model section."""
   fields = model.to_dict()
   kind = fields.pop('kind')
+  if fields.get('dtype') == 'auto':
+    on_cpu = jax.default_backend() == 'cpu'
+    fields['dtype'] = 'float32' if on_cpu else 'bfloat16'
   if kind == config_lib.TRAINED:
     # It has the interface of a Flax module.
     return user.load_trained(fields['module'])  # type: ignore[return-value]

@@ -35,7 +35,7 @@ def check_model(prefix: str, model: ConfigDict) -> None:
     UserError: names the field, its value and what was expected.
   """
   _check_kind(prefix, model)
-  check_one_of(f'{prefix}.dtype', model.dtype, ('float32', 'bfloat16'))
+  check_one_of(f'{prefix}.dtype', model.dtype, networks.DTYPES)
   _check_quantization(prefix, model)
   check(
     model.temperature > 0,

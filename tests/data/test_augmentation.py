@@ -1,4 +1,4 @@
-"""Crops, flips and mixup: their values and their distributions."""
+"""Crops, flips, cutout and mixup: their values and their distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,46 @@ def test_views_are_equally_likely(name, limit):
   # its degrees of freedom are the number of views minus one.
   assert len(counts) == chosen.num_views
   assert np.sum((counts - 100) ** 2 / 100) < limit
+
+
+def test_cutout_hides_a_square_of_a_quarter_of_the_side():
+  cutout = augmentation.AUGMENTATIONS['crop_flip_cutout']
+  image = np.random.default_rng(0).integers(1, 128, (32, 32, 3), np.uint8)
+  inner = 80  # The middle crop, unflipped: the image.
+  # The square's centre is the upper left corner of pixel (16, 5).
+  place = 16 * 32 + 5
+  (shown,) = cutout.apply(image[None], jnp.array([place * 162 + inner]))
+  expected = image.copy()
+  expected[12:20, 1:9] = 128
+  np.testing.assert_array_equal(shown, expected)
+  assert shown.dtype == np.uint8
+
+
+def test_cutout_leaves_the_crops_and_flips_as_they_are():
+  cutout = augmentation.AUGMENTATIONS['crop_flip_cutout']
+  images = np.random.default_rng(0).integers(1, 128, (9, 32, 32, 3), np.uint8)
+  keys = jax.random.split(jax.random.key(0), 9)
+  views = cutout.choose(keys)
+  np.testing.assert_array_equal(views % 162, CROP_AND_FLIP.choose(keys))
+  shown = np.asarray(cutout.apply(images, views))
+  whole = np.asarray(CROP_AND_FLIP.apply(images, views % 162))
+  np.testing.assert_array_equal(shown[shown != 128], whole[shown != 128])
+  hidden = np.all(shown == 128, axis=-1)
+  assert np.all((hidden.sum((1, 2)) >= 16) & (hidden.sum((1, 2)) <= 64))
+
+
+def test_places_of_cutout_are_equally_likely():
+  cutout = augmentation.AUGMENTATIONS['crop_flip_cutout']
+  keys = jax.random.split(jax.random.key(0), 100 * 1024)
+  counts = np.bincount(np.asarray(cutout.choose(keys)) // 162, minlength=1024)
+  # Chi-squared with 1,023 degrees of freedom: mean 1,023, deviation 45.
+  assert len(counts) == 1024
+  assert np.sum((counts - 100) ** 2 / 100) < 1023 + 4 * 45
+
+
+def test_outputs_for_the_views_of_cutout_are_not_stored():
+  assert CROP_AND_FLIP.has_stored_views
+  assert not augmentation.AUGMENTATIONS['crop_flip_cutout'].has_stored_views
 
 
 def test_a_view_depends_on_its_key_alone():
