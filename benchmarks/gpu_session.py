@@ -53,6 +53,7 @@ WORKERS = {'table2': 8, 'own_scaling': 3, 'labels': 3}
 # Students of Table 2 with networks or losses that compile apart.
 _COMPILED_STUDENTS = ('baseline', 'blocks_2200', 'ideal', 'ideal_no_kd')
 _GENERATED = {'train': 50_000, 'test': 10_000}
+_SMOKE = {'train': 1024, 'test': 256}  # As in the recipes' `smoke`.
 _TIMED = ('ideal', 'teacher')
 _TIMED_SYSTEMS = (
   'ours',
@@ -175,7 +176,8 @@ def _generate(
   rng = np.random.default_rng(0)
   arrays, outputs = {}, {}
   for split, count in _GENERATED.items():
-    count = 1024 if smoke else count
+    if smoke:
+      count = _SMOKE[split]
     arrays[f'{split}_images'] = rng.integers(
       0, 256, (count, 32, 32, 3), np.uint8
     )
@@ -186,9 +188,9 @@ def _generate(
 
 
 def _has_epochs(runs: pathlib.Path) -> bool:
-  """Returns whether a teacher that trains below a folder has three epochs."""
+  """Returns whether a teacher that trains below a folder has two epochs."""
   return any(
-    path.read_text().count('\n') >= 3 for path in runs.rglob('metrics.jsonl')
+    path.read_text().count('\n') >= 2 for path in runs.rglob('metrics.jsonl')
   )
 
 
@@ -315,7 +317,7 @@ def _split_weights(session: Session) -> None:
 
 
 STEPS = {
-  'warm': Step(120, _warm_commands),
+  'warm': Step(150, _warm_commands),
   'choose': Step(150, _choose_commands, _write_choice),
   'teacher': Step(420, _teacher_commands, _install_teacher),
   'table2': Step(420, _students('table2', 'table2')),

@@ -5,6 +5,7 @@ checked against their digests when they are loaded.
 """
 
 import io
+import multiprocessing
 import pathlib
 import shutil
 from concurrent import futures
@@ -19,6 +20,8 @@ from kd_jax.data import array_cache, specs
 SPEC = specs.SPECS['cifar10']
 PARTS = 2
 _SPLITS = ('train', 'test')
+# Fewer images than this are decoded before a second process has started.
+_FEW = 10_000
 
 
 def pack_prepared(folder: pathlib.Path, data_dir: str | None) -> None:
@@ -118,5 +121,9 @@ def _decode_all(part: np.lib.npyio.NpzFile, split: str) -> np.ndarray:
     content[end - size : end]
     for end, size in zip(ends, part[f'{split}_sizes'], strict=True)
   ]
-  with futures.ThreadPoolExecutor() as pool:  # Pillow decodes without the lock.
-    return np.stack(list(pool.map(_decode, blobs)))
+  if len(blobs) < _FEW:
+    return np.stack(list(map(_decode, blobs)))
+  # Pillow decodes one image at a time in a process.
+  spawn = multiprocessing.get_context('spawn')
+  with futures.ProcessPoolExecutor(mp_context=spawn) as pool:
+    return np.stack(list(pool.map(_decode, blobs, chunksize=1000)))

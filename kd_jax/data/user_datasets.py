@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from kd_jax.data import image_folders, npz_files, tfds_folder, tfds_images
+from kd_jax.data import image_folders, npz_files
 from kd_jax.data.dataset import (
   SPLITS,
   Arrays,
@@ -53,6 +53,9 @@ def load(
       )
     arrays = npz_files.read(path)
   elif name.startswith(_TFDS) or (path / 'dataset_info.json').is_file():
+    # Other data sets need no TFDS.
+    from kd_jax.data import tfds_folder, tfds_images
+
     if name.startswith(_TFDS):
       path = tfds_folder.prepare(name.removeprefix(_TFDS), data_dir)
     folder = tfds_folder.open_folder(path)
