@@ -225,6 +225,7 @@ def _base(name: str, readings: cifar_table2.Readings) -> config_dict.ConfigDict:
 def _train_resnet50(config, args) -> None:
   config.teacher.outputs_scaling = 'cifar10'
   config.teacher.also_outputs = ('symmetric',)
+  cifar_teachers.use_training(config.teacher, 'published')
   if args.epochs:
     cifar_teachers.shorten(config.teacher, args.epochs)
 

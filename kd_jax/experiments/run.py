@@ -9,7 +9,6 @@ them.
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -186,7 +185,7 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
   record |= {
     'status': 'running',
     'name': config.name,
-    'command': ' '.join(sys.argv),
+    'command': environment.command(),
     'config': recorded,
   }
   return record

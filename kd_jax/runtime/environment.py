@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -88,6 +90,29 @@ def describe() -> dict[str, Any]:
     # Every worker has `cores` cores.
     'workers': 1 if share is None else share.count,
   }
+
+
+# Flags that name places on one machine, which determine no result.
+_PLACES = ('workdir', 'runs_dir', 'data_dir', 'source_dir')
+
+
+def command(argv: Sequence[str] | None = None) -> str:
+  """Returns the command line as records keep it: without folders.
+
+  Args:
+    argv: the program and its arguments; the process's own by default.
+  """
+  kept, is_place = [], False
+  for argument in sys.argv if argv is None else argv:
+    if is_place:  # The value of `--workdir FOLDER`.
+      is_place = False
+      continue
+    flag, equals, _ = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and flag in _PLACES:
+      is_place = not equals
+      continue
+    kept.append(argument)
+  return ' '.join(kept)
 
 
 def _code_version() -> str:

@@ -1,7 +1,6 @@
 """The teacher that a config asks for: a file, a network, or one to train."""
 
 import pathlib
-import sys
 from typing import Any
 
 from absl import logging
@@ -11,7 +10,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.evaluation import evaluate
 from kd_jax.models import user
-from kd_jax.runtime import errors, files, run_records
+from kd_jax.runtime import environment, errors, files, run_records
 from kd_jax.teachers import pretrained, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
@@ -277,7 +276,7 @@ def publish(
   labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
   metrics = ('test', 'train', 'reliability', 'outputs')
   manifest = {
-    'command': ' '.join(sys.argv),
+    'command': environment.command(),
     'data': dataset.name,
     'data_digest': dataset.digest,
     'teacher': config_lib.recorded(config)['teacher'],

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +51,7 @@ def _compute(config: ConfigDict) -> dict[str, Any]:
   results = EXPERIMENTS[config.experiment](config)
   return {
     'name': config.name,
-    'command': ' '.join(sys.argv),
+    'command': environment.command(),
     'config': config_lib.to_json(config),
     'environment': environment.describe(),
     'seconds': time.perf_counter() - start,

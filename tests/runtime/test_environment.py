@@ -66,3 +66,25 @@ def test_the_code_version_marks_changes_outside_results(tmp_path, monkeypatch):
   assert environment._code_version() == clean
   files.write_text(tmp_path / 'kd_jax/runtime/environment.py', 'second')
   assert environment._code_version() == f'{clean}-dirty'
+
+
+def test_a_recorded_command_names_no_folder_of_the_machine():
+  argv = [
+    'launch.py',
+    '--config=configs/cifar.py:ideal,seeds=2',
+    '--workdir=/home/me/run',
+    '--runs_dir',
+    '/home/me/runs',
+    '-data_dir=/data',
+    '--workers=2',
+  ]
+  assert environment.command(argv) == (
+    'launch.py --config=configs/cifar.py:ideal,seeds=2 --workers=2'
+  )
+
+
+def test_the_commit_is_taken_from_the_variable_where_there_is_no_git(
+  monkeypatch,
+):
+  monkeypatch.setenv('KD_JAX_CODE', '0123abc')
+  assert environment.describe()['code'] == '0123abc'
