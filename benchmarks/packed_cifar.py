@@ -65,7 +65,8 @@ def pack(arrays: dict[str, np.ndarray], folder: pathlib.Path) -> list[int]:
       contents[f'{split}_sizes'] = np.array([len(blob) for blob in blobs])
       contents[f'{split}_blobs'] = np.frombuffer(b''.join(blobs), np.uint8)
     path = folder / f'part-{part}.npz'
-    np.savez(path, **contents)
+    # NumPy's types take the arrays for the flag `allow_pickle`.
+    np.savez(path, **contents)  # type: ignore[arg-type]
     sizes.append(path.stat().st_size)
   return sizes
 

@@ -15,6 +15,7 @@ from tests import helpers
 
 sys.path.insert(0, str(helpers.ROOT / 'benchmarks'))
 gpu_session = pytest.importorskip('gpu_session')
+gpu_steps = pytest.importorskip('gpu_steps')
 packed_cifar = pytest.importorskip('packed_cifar')
 
 
@@ -73,12 +74,12 @@ def test_a_recipe_that_was_not_tried_to_its_end_is_not_chosen(tmp_path):
     gpu_session.STEPS['choose'].finish(session)
 
 
-def _step(*source: str, limit_s: float = 60) -> 'gpu_session.Step':
+def _step(*source: str, limit_s: float = 60) -> 'gpu_steps.Step':
   """Returns a step of Python programs."""
-  return gpu_session.Step(
+  return gpu_steps.Step(
     limit_s,
     lambda session: [
-      gpu_session.Command(f'program-{i}', [sys.executable, '-c', text])
+      gpu_steps.Command(f'program-{i}', [sys.executable, '-c', text])
       for i, text in enumerate(source)
     ],
   )
