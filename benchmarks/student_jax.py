@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax.data import Problem
 from kd_jax.training import factory, fit, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews
+from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -103,10 +103,7 @@ def _first_losses(
     examples=source.examples,
     views=EpochViews(),
     order=jnp.arange(count, dtype=jnp.int32),
-    num_examples=count,
-    key=key,
-    hyperparameters=hyperparameters,
-    teacher_variables=source.teacher_variables,
+    each_step=StepInputs(count, key, hyperparameters, source.teacher_variables),
   )
   state, losses = _initial_state(compiled, key), []
   for step in range(student_systems.CHECKED_STEPS):

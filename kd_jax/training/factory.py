@@ -15,6 +15,7 @@ from kd_jax.evaluation import inference
 from kd_jax.models import apply, user
 from kd_jax.training import epoch, method_terms, networks, optimizers, step
 from kd_jax.training import objective as objectives
+from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
 
@@ -255,23 +256,21 @@ def method_context(
 
 def hyperparameters(
   optim: ConfigDict, distill: ConfigDict, epoch_index: int
-) -> step.Hyperparameters:
+) -> Hyperparameters:
   """Returns the traced numbers of an epoch."""
   warmup = objectives.kd_warmup(
     epoch_index, warmup_epochs=distill.kd_warmup_epochs
   )
-  return step.Hyperparameters(
+  return Hyperparameters(
     learning_rate=jnp.float32(optim.learning_rate),
-    weights=method_terms.Weights(
-      ce_weight=jnp.float32(distill.ce_weight),
-      kd_weight=jnp.float32(distill.kd_weight * warmup),
-      temperature=jnp.float32(distill.temperature),
-      methods={
-        name: {
-          option: jnp.float32(value)
-          for option, value in methods.split_options(options)[0].items()
-        }
-        for name, options in config_lib.method_options(distill).items()
-      },
-    ),
+    ce_weight=jnp.float32(distill.ce_weight),
+    kd_weight=jnp.float32(distill.kd_weight * warmup),
+    temperature=jnp.float32(distill.temperature),
+    methods={
+      name: {
+        option: jnp.float32(value)
+        for option, value in methods.split_options(options)[0].items()
+      }
+      for name, options in config_lib.method_options(distill).items()
+    },
   )

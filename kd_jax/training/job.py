@@ -26,10 +26,11 @@ from kd_jax.training import (
 )
 from kd_jax.training.context import Context
 from kd_jax.training.factory import CompiledTraining
+from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.outcome import Trained
 from kd_jax.training.plan import Plan, make_plan
 from kd_jax.training.source import TeacherInputs
-from kd_jax.training.step import Hyperparameters, TrainState
+from kd_jax.training.step import TrainState
 
 PyTree = Any
 

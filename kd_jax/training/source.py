@@ -25,7 +25,7 @@ class TeacherInputs(NamedTuple):
       metrics that compare with the teacher; without the test split those
       metrics are left out.
     variables: the variables of a live teacher, called in every step.
-    features: stored features of the plan's examples, by layer.
+    features: stored features [M, ...] of the plan's examples, by layer.
     view_logits: maps (indices [M], views [M]) of training examples to stored
       logits [M, K].
   """
