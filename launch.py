@@ -223,7 +223,7 @@ def _run(config: ConfigDict) -> str | None:
   compilation_cache.enable()
   workdir = _workdir(config)
   with processes.guard(), errors.explain_out_of_memory():
-    if 'experiment' in config:
+    if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
       record = run.run_experiment(

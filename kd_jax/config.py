@@ -34,6 +34,7 @@ RENAMED = {
   'rival_rate': 'discriminator_rate',
   'shipped': 'pretrained',
   'ship_weights': 'publish_weights',
+  'experiment': 'theory',
 }
 _OLD_NAMES = {new: old for old, new in RENAMED.items()}
 
