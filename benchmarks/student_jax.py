@@ -27,7 +27,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   phases = plan.make_phases(used, epochs=1, folds=0)
   timetable = plan.timetable(phases, student_systems.BATCH, False)
   compiled = factory.compile_training(
-    factory.compile_spec(
+    factory.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),

@@ -38,7 +38,7 @@ def measure_stored_and_live(
   """Times training steps on stored teacher outputs and with a live teacher.
 
   Args:
-    rows: configs with every field set, by network.
+    rows: closed configs by network.
     teacher_variables: variables of the teacher's network. Their values do not
       affect the time.
     dataset: a data set on the device.
@@ -83,7 +83,7 @@ def measure_against_row(
   All steps train on stored teacher outputs with random values.
 
   Args:
-    rows: configs with every field set, by row.
+    rows: closed configs by row.
     reference: the name of the reference row.
     dataset: a data set on the device.
     budget_s: timed seconds for each step.
@@ -166,15 +166,15 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  compile_spec = factory.compile_spec(
+  spec = factory.make_spec(
     config,
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
     live_teacher=teacher.variables is not None,
   )
-  compiled = factory.compile_training(compile_spec)
-  if compile_spec.loop == 'host':
+  compiled = factory.compile_training(spec)
+  if spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)

@@ -303,7 +303,7 @@ def _student_outputs(
   """Returns a trained student's logits [N, K] by split; stores them beside it.
 
   Args:
-    config: the config of the student's row, with every field set.
+    config: the closed config of the student's row.
     dataset: the data set of the row that the student teaches.
     transfer_set: the transfer set of the row that the student teaches.
     folder: the student's folder.

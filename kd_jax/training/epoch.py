@@ -23,9 +23,14 @@ from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.step import Sums, TrainState, TrainStep
 
 PyTree = Any
-# No step has this index. As `nonfinite_step`: every loss was finite. Folded
-# into a key: a key that no step gets.
+# A number that is larger than every step's. As `nonfinite_step` it means that
+# every loss was finite.
 NEVER = np.iinfo(np.int32).max
+# Folded into an epoch's key to get the key of its views. No step has this
+# number, so that no step has this key.
+_VIEWS = NEVER
+# Folded into a step's key to get the key of mixup.
+_MIXUP = NEVER
 # (teacher variables, images uint8 [B, ...]) -> (logits, features by layer).
 LiveTeacher = Callable[[PyTree, jax.Array], tuple[jax.Array, dict]]
 
@@ -207,7 +212,7 @@ def _choose_views(
   augmentation: augment.Augmentation, key: jax.Array, num_examples: int
 ) -> jax.Array:
   """Returns the view of each example: a function of key and example alone."""
-  views_key = jax.random.fold_in(key, NEVER)  # No step's key.
+  views_key = jax.random.fold_in(key, _VIEWS)
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
     views_key, jnp.arange(num_examples)
   )
@@ -307,7 +312,7 @@ def make_batch(
       augment.partners(examples.labels),
       None if teacher_logits is None else augment.partners(teacher_logits),
     )
-    mixup_key = jax.random.fold_in(key, NEVER)
+    mixup_key = jax.random.fold_in(key, _MIXUP)
     images, share = augment.mixup(images, mixup_key, alpha=pipeline.mixup_alpha)
     mixture = Mixture(share, partners)
   if pipeline.live_teacher is not None:

@@ -19,10 +19,10 @@ from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
 
-# Where the loop over steps is, by backend and kind of network, if not compiled.
-# A compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
+# The backends and kinds of network for which Python loops over the steps. A
+# compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
 # calls of the step. Over other networks' steps the compiled loop is faster.
-_LOOPS = {('cpu', 'resnet'): 'host'}
+_LOOPS_ON_HOST = (('cpu', 'resnet'),)
 # Folded into the initialization key to get the key of the methods' parameters.
 _METHOD_PARAMS = 1
 
@@ -49,7 +49,7 @@ class CompiledTraining(NamedTuple):
   num_seeds: int | None
 
 
-def compile_spec(
+def make_spec(
   config: ConfigDict,
   sections: TrainingSections,
   problem: Problem,
@@ -64,7 +64,7 @@ def compile_spec(
   static parts share their compiled functions.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     sections: the sections of the network that trains.
     problem: images and classes.
     total_steps: the optimizer steps of the training.
@@ -113,11 +113,12 @@ def _place_of_loop(loop: str, kind: str) -> str:
     return loop
   if user.is_function_name(kind):
     kind = 'resnet'  # A user's network is likely to have convolutions.
-  return _LOOPS.get((jax.default_backend(), kind), 'device')
+  on_host = (jax.default_backend(), kind) in _LOOPS_ON_HOST
+  return 'host' if on_host else 'device'
 
 
 def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
-  """Returns the compiled functions of a training, see `compile_spec`."""
+  """Returns the compiled functions of a training, see `make_spec`."""
   module = networks.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
   optimizer = optimizers.make_optimizer(
@@ -204,7 +205,7 @@ def _epoch_options(
 
 
 def _live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
-  """Returns a function that computes what would be stored of a teacher."""
+  """Returns a function from images to the teacher's logits and features."""
   apply_fn = apply.make_apply(
     networks.make_module(spec.teacher.model, spec.num_classes)
   )
@@ -229,7 +230,7 @@ def method_context(
   feature_bits: int = 0,
   unroll: bool = False,
 ) -> method_terms.MethodContext:
-  """Returns what methods need to know of the networks and the images.
+  """Returns the context of methods: shapes, image range, peer network.
 
   Args:
     student: the student's model section.

@@ -75,7 +75,17 @@ class MethodContext(NamedTuple):
 
 
 class MethodTerm(NamedTuple):
-  """A method with its layers and options bound: see `Objective`."""
+  """A method with its layers and options bound.
+
+  Attributes:
+    loss: maps (method parameters, student, batch, hyperparameters) to [B]. If
+      the method has a peer, it takes the keyword `peer_logits`, [B, K].
+    discriminator_loss: maps the same arguments to the discriminator's loss [B].
+    init_adapters: maps a key to the adapters, or None without; a peer's
+      parameters are adapters.
+    init_discriminator: maps a key to the discriminator, or None without.
+    has_peer: whether the method takes a peer's logits.
+  """
 
   loss: Callable[..., jax.Array]
   discriminator_loss: Callable[..., jax.Array]
@@ -85,7 +95,7 @@ class MethodTerm(NamedTuple):
 
 
 def required(context: MethodContext | None) -> MethodContext:
-  """Returns the context, for a method that needs it: see `make_objective`."""
+  """Returns the context, which `make_objective` asks of some methods."""
   assert context is not None
   return context
 

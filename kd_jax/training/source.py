@@ -51,6 +51,7 @@ def make_source(
     teacher: the part of a teacher that the training uses.
   """
   logits = None
+  # Logits of views, and of a live teacher, come with each epoch or step.
   if teacher.view_logits is None and teacher.variables is None:
     logits = teacher.split_logits('train')
   examples = Examples(dataset.train.images, dataset.train.labels, logits)

@@ -64,7 +64,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
   )
   timetable = plan.timetable(phases, config.train.batch_size, False)
   compiled = factory.compile_training(
-    factory.compile_spec(
+    factory.make_spec(
       config,
       config_lib.student_sections(config),
       data.Problem(10, (28, 28, 1)),

@@ -18,7 +18,7 @@ def _closed(**fields):
 
 def _key(total_steps=100, **fields):
   config = _closed(**fields)
-  return factory.compile_spec(
+  return factory.make_spec(
     config,
     config_lib.student_sections(config),
     PROBLEM,
