@@ -12,7 +12,7 @@ from kd_jax import config as config_lib
 from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
-from kd_jax.validation import checking
+from kd_jax.validation import theory_checks
 
 # Functions of a config to JSON values, by the config's field `theory`.
 COMPUTATIONS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
@@ -31,9 +31,10 @@ def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
   Returns:
     The content of run.json.
   Raises:
-    UserError: if the folder holds a run of another config, or the config
-      names no computation.
+    UserError: for a mistake in the config, or if the folder holds a run of
+      another config.
   """
+  theory_checks.check_theory(config, COMPUTATIONS)
   workdir = pathlib.Path(workdir)
   with files.locked(workdir):
     record = files.read_json(workdir / 'run.json')
@@ -50,7 +51,6 @@ def _compute(config: ConfigDict) -> dict[str, Any]:
   """Computes results and returns the content of their run.json."""
   environment.log_device()
   start = time.perf_counter()
-  checking.check_one_of('theory', config.theory, COMPUTATIONS)
   results = COMPUTATIONS[config.theory](config)
   return {
     'name': config.name,

@@ -44,10 +44,9 @@ def test_a_folder_with_the_old_name_of_the_field_is_read(tmp_path, monkeypatch):
   assert run_theory.run_theory(config, workdir=tmp_path) == record
 
 
-def test_an_unknown_computation_is_named_with_those_that_exist(tmp_path):
+def test_a_mistake_in_the_config_leaves_no_folder(tmp_path):
   config = recipes.get_config('lemma1,smoke')
-  config.theory = 'lemma3'
-  with pytest.raises(
-    errors.UserError, match="config.theory='lemma3': .*lemma1, lemma2"
-  ):
-    run_theory.run_theory(config, workdir=tmp_path)
+  config.num_samples = 0
+  with pytest.raises(errors.UserError, match='config.num_samples=0'):
+    run_theory.run_theory(config, workdir=tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
