@@ -137,9 +137,8 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   is_too_large = data.is_on_disk(dataset.train) and (
     bool(layers) or is_augmented
   )
-  if views is not None and not views.has_stored_views:
-    is_too_large = True
-  if config.teacher.live:
+  has_too_many_views = views is not None and not views.has_stored_views
+  if config.teacher.live or (has_too_many_views and not layers):
     return True
   if not (layers or is_too_large):
     return False

@@ -40,6 +40,12 @@ def test_a_section_gives_the_module_of_its_kind_with_its_fields():
   assert isinstance(networks.make_module(RESNET, 3), models.ResNet)
 
 
+def test_an_automatic_type_is_float32_on_a_cpu():
+  section = base.mlp((4,))
+  section.dtype = 'auto'
+  assert networks.make_module(section, 3).dtype == 'float32'
+
+
 def test_a_function_of_the_user_gives_the_module():
   section = base.model('tests.user_networks:student')
   assert isinstance(networks.make_module(section, 3), user.UserModule)
