@@ -134,7 +134,7 @@ class TeacherNetwork:
     return self.folder / '-'.join([*parts, *transfer_set])
 
   def _predict(self, scaling: str) -> Callable[[Any], jax.Array]:
-    predict = networks.predict_fn(
+    predict = networks.make_predict(
       self.config.teacher.model,
       self.dataset.num_classes,
       scaling,
@@ -194,7 +194,7 @@ class TeacherNetwork:
   ) -> dict[str, np.ndarray]:
     """Returns features as they are stored: see `features`."""
     batch_size = self.config.eval.batch_size
-    predict = networks.features_fn(
+    predict = networks.make_features(
       self.config.teacher.model,
       self.dataset.num_classes,
       self.config.teacher.outputs_scaling,

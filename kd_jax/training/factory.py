@@ -155,7 +155,9 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
     epoch=epoch.compile_epoch(
-      step.make_train_step(apply_fn, objective, optimizer, _schedule(spec)),
+      step.make_train_step(
+        apply_fn, objective, optimizer, _make_schedule(spec)
+      ),
       _pipeline(spec),
       _epoch_options(spec, objective),
     ),
@@ -165,14 +167,14 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
       batch_size=spec.eval_batch_size,
       num_seeds=spec.num_seeds,
     ),
-    attack=networks.attack_fn(
+    attack=networks.make_attack(
       spec.model, spec.num_classes, spec.scaling, spec.eval_batch_size
     ),
     num_seeds=spec.num_seeds,
   )
 
 
-def _schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
+def _make_schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
   return optimizers.make_schedule(
     spec.optim.schedule,
     total_steps=spec.total_steps,
@@ -185,7 +187,7 @@ def _pipeline(spec: FrozenConfigDict) -> epoch.Pipeline:
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
     mixup_alpha=spec.mixup_alpha,
-    live_teacher=_live_teacher(spec) if spec.live_teacher else None,
+    live_teacher=_make_live_teacher(spec) if spec.live_teacher else None,
   )
 
 
@@ -204,7 +206,7 @@ def _epoch_options(
   )
 
 
-def _live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
+def _make_live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
   """Returns a function from images to the teacher's logits and features."""
   apply_fn = apply.make_apply(
     networks.make_module(spec.teacher.model, spec.num_classes)

@@ -101,7 +101,13 @@ def required(context: MethodContext | None) -> MethodContext:
 
 
 def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
-  """Binds a method to the layers and options of a config."""
+  """Binds a method to its layers and static options.
+
+  Args:
+    name: the method.
+    options: its static options.
+    context: the networks and images that it compares.
+  """
   method, options = methods.METHODS[name], dict(options)
   pairs: tuple[tuple[str, str], ...] = ()
   if method.uses_features:

@@ -91,7 +91,7 @@ def make_objective(
         f'{sorted(methods.METHODS)}'
       )
   terms = {
-    name: make_term(name, shaping, context) for name, shaping in options.items()
+    name: make_term(name, static, context) for name, static in options.items()
   }
   with_peers = [name for name, term in terms.items() if term.has_peer]
   with_discriminators = {

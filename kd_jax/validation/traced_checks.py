@@ -52,7 +52,7 @@ def trace_scalings(config: ConfigDict, problem: Problem) -> None:
         scaling in fitting,
         field,
         scaling,
-        f'of images {list(problem.image_shape)} one of {", ".join(fitting)}',
+        f'one of {", ".join(fitting)} for images {list(problem.image_shape)}',
       )
 
 

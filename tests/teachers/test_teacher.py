@@ -68,7 +68,7 @@ def _forbid_computing(monkeypatch):
   """Returns a function after which no network computes outputs."""
 
   def forbid():
-    for function in ('predict_fn', 'features_fn'):
+    for function in ('make_predict', 'make_features'):
       monkeypatch.setattr(networks, function, None)
 
   return forbid

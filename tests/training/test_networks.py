@@ -154,7 +154,7 @@ def test_weights_may_be_quantized_before_a_network_is_deployed():
 def test_a_split_of_any_length_gets_the_logits_of_its_scaled_images():
   module, variables = _init(MLP)
   images = jnp.asarray(_images(7))
-  predict = networks.predict_fn(MLP, PROBLEM.num_classes, 'symmetric', 3)
+  predict = networks.make_predict(MLP, PROBLEM.num_classes, 'symmetric', 3)
   expected, _ = module.apply(
     variables, preprocessing.SCALINGS['symmetric'](images), train=False
   )
@@ -166,7 +166,7 @@ def test_a_split_of_any_length_gets_the_logits_of_its_scaled_images():
 def test_features_are_those_of_the_given_layers():
   module, variables = _init(MLP)
   images = jnp.asarray(_images(7))
-  compute = networks.features_fn(
+  compute = networks.make_features(
     MLP, PROBLEM.num_classes, 'unit', 3, ('hidden1',)
   )
   features = compute(variables, images)
