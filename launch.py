@@ -179,10 +179,11 @@ def _join_processes() -> None:
 
 
 def _share_machine(config: ConfigDict) -> bool:
-  """Starts the workers of --workers, or takes this worker's share.
+  """Starts the workers of --workers, or takes this process's share.
 
   Returns:
-    Whether this process is a worker. If not, all workers have ended.
+    Whether another process started this one as a part of its run: as a worker,
+    or to prepare the run. If not, all parts have ended.
   """
   from kd_jax.runtime import workers
 
@@ -210,7 +211,7 @@ def _run(config: ConfigDict) -> str | None:
     The report's summary; None if another process prints the summary.
   """
   # Workers and processes must be set up before JAX computes anything.
-  is_worker = _share_machine(config)
+  is_part = _share_machine(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
   from kd_jax.experiments import run
@@ -223,7 +224,7 @@ def _run(config: ConfigDict) -> str | None:
   compilation_cache.enable()
   workdir = _workdir(config)
   with processes.guard(), errors.explain_out_of_memory():
-    if 'experiment' in config:
+    if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
       record = run.run_experiment(
@@ -233,7 +234,7 @@ def _run(config: ConfigDict) -> str | None:
         data_dir=_DATA_DIR.value,
         source_dir=_SOURCE_DIR.value,
       )
-  if is_worker or not processes.is_first():
+  if is_part or not processes.is_first():
     return None
   summary = run_report.summary(record)
   return f'{summary}\n{workdir}/report.md has the rest, with plots.'

@@ -66,7 +66,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   timetable = plan.timetable(phases, case['batch'], config.train.drop_remainder)
   seeds = case['seeds']
   compiled = factory.compile_training(
-    factory.compile_spec(
+    factory.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, shape),

@@ -12,10 +12,11 @@ import resnet_systems
 from flax import linen as nn
 
 from kd_jax.models import apply, resnet
-from kd_jax.training import method_terms, optimizers
 from kd_jax.training import objective as objectives
+from kd_jax.training import optimizers
 from kd_jax.training import step as steps
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 
 
 def make(
@@ -89,13 +90,13 @@ def _make_train_step(
   return train_step
 
 
-def _make_hyperparameters() -> steps.Hyperparameters:
+def _make_hyperparameters() -> Hyperparameters:
   """Returns the learning rate, weights and temperature of the step."""
-  one = jnp.float32(1)
-  temperature = jnp.float32(resnet_systems.TEMPERATURE)
-  return steps.Hyperparameters(
-    jnp.float32(resnet_systems.RATE),
-    method_terms.Weights(one, one, temperature),
+  return Hyperparameters(
+    learning_rate=jnp.float32(resnet_systems.RATE),
+    ce_weight=jnp.float32(1),
+    kd_weight=jnp.float32(1),
+    temperature=jnp.float32(resnet_systems.TEMPERATURE),
   )
 
 

@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax.data import Problem
 from kd_jax.training import factory, fit, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews
+from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -27,7 +27,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   phases = plan.make_phases(used, epochs=1, folds=0)
   timetable = plan.timetable(phases, student_systems.BATCH, False)
   compiled = factory.compile_training(
-    factory.compile_spec(
+    factory.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),
@@ -103,10 +103,7 @@ def _first_losses(
     examples=source.examples,
     views=EpochViews(),
     order=jnp.arange(count, dtype=jnp.int32),
-    num_examples=count,
-    key=key,
-    hyperparameters=hyperparameters,
-    teacher_variables=source.teacher_variables,
+    each_step=StepInputs(count, key, hyperparameters, source.teacher_variables),
   )
   state, losses = _initial_state(compiled, key), []
   for step in range(student_systems.CHECKED_STEPS):

@@ -1,4 +1,4 @@
-"""The paper's lemmas and claims (its sections 2 and A), as experiments.
+"""The paper's lemmas and claims (its sections 2 and A), computed or trained.
 
   python launch.py --config=configs/theory.py:lemma1
   python launch.py --config=configs/theory.py:lemma2
@@ -82,7 +82,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     return _STUDENT_RECIPES[recipe](name, args)
   fields = _gaussian_task if recipe == 'bayes_teacher' else _finite_population
   return config_dict.create(
-    name=name, experiment=recipe, seed=0, **fields(args.smoke)
+    name=name, theory=recipe, seed=0, **fields(args.smoke)
   )
 
 
@@ -107,7 +107,7 @@ def _name(recipe: str, args: config_dict.ConfigDict) -> str:
 
 
 def _finite_population(smoke: bool) -> dict[str, Any]:
-  """Returns the fields of the lemmas' experiments."""
+  """Returns the fields of the recipes `lemma1` and `lemma2`."""
   return dict(
     population_size=50,  # distinct examples
     num_classes=10,
@@ -119,7 +119,7 @@ def _finite_population(smoke: bool) -> dict[str, Any]:
 
 
 def _gaussian_task(smoke: bool) -> dict[str, Any]:
-  """Returns the fields of the experiment with Bayes' teacher."""
+  """Returns the fields of the recipe `bayes_teacher`."""
   return dict(
     num_classes=3,
     dimension=5,
@@ -276,8 +276,8 @@ def _random_data(name: str, args) -> config_dict.ConfigDict:
   return tables.make_table(config, rows)
 
 
-# Recipes that train networks on MNIST. The other recipes are experiments of
-# kd_jax/theory/.
+# Recipes that train networks on MNIST. The other recipes are computed by
+# kd_jax/theory/, which the field `theory` names.
 _STUDENT_RECIPES = {
   'teacher': _teacher,
   'hinton': _hinton,

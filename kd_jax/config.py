@@ -1,8 +1,8 @@
 """The content of a config, and what determines a result.
 
 A config (see configs/base.py) is a ConfigDict whose `rows` are the students it
-trains. `close_row` gives the config of one row, in which every field has a
-value. An identity is a JSON value that determines a result: the sections of
+trains. `close_row` gives the closed config of one row, in which every field has
+a value. An identity is a JSON value that determines a result: the sections of
 the config that matter, the digest of the data, the digests of weights. A
 stored result is used only if its identity is the one that is asked for.
 """
@@ -34,6 +34,7 @@ RENAMED = {
   'rival_rate': 'discriminator_rate',
   'shipped': 'pretrained',
   'ship_weights': 'publish_weights',
+  'experiment': 'theory',
 }
 _OLD_NAMES = {new: old for old, new in RENAMED.items()}
 
@@ -42,7 +43,7 @@ _OLD_NAMES = {new: old for old, new in RENAMED.items()}
 
 
 def close_row(config: ConfigDict, row: str) -> ConfigDict:
-  """Returns the config of one row, in which no field is open.
+  """Returns the closed config of one row, in which no field is open.
 
   An open field (None) takes the row's value. A field that is not open was
   given on the command line, and stays.
@@ -84,6 +85,7 @@ class TrainingSections(NamedTuple):
     optim: the optimizer and its schedule.
     distill: the loss.
     scaling: the name of the scaling of its images.
+    bias_classes: classes whose logits get a bias after the training.
   """
 
   field: str
@@ -92,6 +94,7 @@ class TrainingSections(NamedTuple):
   optim: ConfigDict
   distill: ConfigDict
   scaling: str
+  bias_classes: tuple[int, ...]
 
 
 def student_sections(config: ConfigDict) -> TrainingSections:
@@ -103,6 +106,7 @@ def student_sections(config: ConfigDict) -> TrainingSections:
     config.optim,
     config.distill,
     config.data.scaling,
+    config.eval.bias_classes,
   )
 
 
@@ -116,6 +120,7 @@ def teacher_sections(config: ConfigDict) -> TrainingSections:
     teacher.optim,
     teacher.distill,
     teacher.scaling,
+    bias_classes=(),
   )
 
 
@@ -324,7 +329,7 @@ def student_identity(
   """Returns what determines the students of a row, except for their seed.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     dataset: the data set that they learn.
     teacher_outputs: a JSON value that determines the outputs they learn from.
     live_teacher: whether the teacher is called in every step.

@@ -118,12 +118,14 @@ def test_old_names_of_fields_are_read():
     'student': {'arithmetic': 'int8', 'hidden': [50, 10]},
     'teacher': {'shipped': 'teachers/a', 'ship_weights': True},
     'distill': {'adversarial_logits': {'rival_rate': 0.1}},
+    'experiment': 'lemma1',
     'list': [{'arithmetic': 'float'}, 3],
   }
   new = {
     'student': {'quantization': 'int8', 'hidden': [50, 10]},
     'teacher': {'pretrained': 'teachers/a', 'publish_weights': True},
     'distill': {'adversarial_logits': {'discriminator_rate': 0.1}},
+    'theory': 'lemma1',
     'list': [{'quantization': 'float'}, 3],
   }
   assert config_lib.rename_fields(old) == new

@@ -161,8 +161,8 @@ def test_list_prints_one_recipe_a_line():
         '--config.data.name=generated',
         '--config.data.scaling=cifar10',
       ),
-      "config.data.scaling='cifar10': expected of images [28, 28, 1] one of "
-      'unit, symmetric',
+      "config.data.scaling='cifar10': expected one of unit, symmetric for "
+      'images [28, 28, 1]',
     ),
     (
       (

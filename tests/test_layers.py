@@ -28,7 +28,13 @@ LAYERS = (
 )
 # Pure mathematics imports these alone, besides the standard library and what
 # is pure itself.
-PURE = ('losses.py', 'methods', 'evaluation/metrics.py', 'training/step.py')
+PURE = (
+  'losses.py',
+  'methods',
+  'evaluation/metrics.py',
+  'training/hyperparameters.py',
+  'training/step.py',
+)
 PURE_IMPORTS = {'jax', 'numpy', 'optax'}
 # Imports of half a second or more that few parts of a run need.
 IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}

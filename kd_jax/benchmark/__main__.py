@@ -37,7 +37,7 @@ def _benchmark(
   """Times the teacher and the distinct students of a config.
 
   Args:
-    rows: configs with every field set, by row.
+    rows: closed configs by row.
     dataset: the config's data set.
   Returns:
     JSON values: 'environment' and 'benchmark', as in run.json.

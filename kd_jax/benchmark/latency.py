@@ -71,7 +71,7 @@ def distinct_models(
   network, which has the name of its first row.
 
   Args:
-    rows: configs with every field set, by row.
+    rows: closed configs by row.
   Returns:
     The config sections of the models by network, and the network of each row.
   """

@@ -1,7 +1,7 @@
 """Timing of training steps, with stored teacher outputs or a live teacher."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
 from kd_jax.training import epoch, factory, fit, networks
 from kd_jax.training.batch import Examples
+from kd_jax.training.source import TeacherInputs
 
 PyTree = Any
 
@@ -27,20 +28,6 @@ _MAX_EXAMPLES = 2000
 _STEPS_PER_CALL = 20
 
 
-class TeacherArrays(NamedTuple):
-  """The arrays of a teacher that timed steps take.
-
-  Attributes:
-    logits: float32 [N, K], or None.
-    features: arrays [N, ...] by layer, or None.
-    variables: the variables of a live teacher, or None.
-  """
-
-  logits: jax.Array | None = None
-  features: dict[str, jax.Array] | None = None
-  variables: PyTree = None
-
-
 def measure_stored_and_live(
   rows: Mapping[str, ConfigDict],
   teacher_variables: PyTree,
@@ -51,7 +38,7 @@ def measure_stored_and_live(
   """Times training steps on stored teacher outputs and with a live teacher.
 
   Args:
-    rows: configs with every field set, by network.
+    rows: closed configs by network.
     teacher_variables: variables of the teacher's network. Their values do not
       affect the time.
     dataset: a data set on the device.
@@ -73,7 +60,7 @@ def measure_stored_and_live(
           config, dataset, random_teacher_outputs(config, dataset)
         ),
         'live_step_s': make_training_step(
-          config, dataset, TeacherArrays(variables=teacher_variables)
+          config, dataset, TeacherInputs(variables=teacher_variables)
         ),
       },
       budget_s=budget_s,
@@ -96,7 +83,7 @@ def measure_against_row(
   All steps train on stored teacher outputs with random values.
 
   Args:
-    rows: configs with every field set, by row.
+    rows: closed configs by row.
     reference: the name of the reference row.
     dataset: a data set on the device.
     budget_s: timed seconds for each step.
@@ -137,7 +124,7 @@ def measure_against_row(
 
 def random_teacher_outputs(
   config: ConfigDict, dataset: data.Dataset
-) -> TeacherArrays:
+) -> TeacherInputs:
   """Returns random values in place of a row's stored teacher outputs.
 
   Args:
@@ -149,19 +136,19 @@ def random_teacher_outputs(
     rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )
   features = {
-    methods.stored_layer(layer, bits > 0): jnp.asarray(
-      rng.uniform(0, 3, (count, *shape)), compact_arrays.features_dtype(bits)
-    )
+    methods.stored_layer(layer, bits > 0): rng.uniform(
+      0, 3, (count, *shape)
+    ).astype(compact_arrays.features_dtype(bits))
     for bits, shapes in networks.teacher_layers(config, dataset.problem).items()
     for layer, shape in shapes.items()
   }
-  return TeacherArrays(logits, features)
+  return TeacherInputs({'train': logits}, features=features)
 
 
 def make_training_step(
   config: ConfigDict,
   dataset: data.Dataset,
-  teacher: TeacherArrays,
+  teacher: TeacherInputs,
   *,
   steps_per_call: int = 1,
 ) -> Callable[[], Any]:
@@ -170,7 +157,8 @@ def make_training_step(
   Args:
     config: the closed config of the row.
     dataset: a data set on the device.
-    teacher: the teacher's outputs, or the variables of a live teacher.
+    teacher: outputs for the first training examples, or the variables of a
+      live teacher.
     steps_per_call: training steps per call, at most one epoch. If Python loops
       over the steps (`loop` is 'host'), a call takes a single step.
   Returns:
@@ -178,15 +166,15 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  compile_spec = factory.compile_spec(
+  spec = factory.make_spec(
     config,
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
     live_teacher=teacher.variables is not None,
   )
-  compiled = factory.compile_training(compile_spec)
-  if compile_spec.loop == 'host':
+  compiled = factory.compile_training(spec)
+  if spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
@@ -194,15 +182,17 @@ def make_training_step(
     examples=Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
-      teacher.logits,
-      teacher.features,
+      teacher.split_logits('train'),
+      jax.device_put(teacher.features),
     ),
     views=fit.epoch_views(compiled.epoch, key, count),
     order=compiled.epoch.shuffle(jnp.ones(count, bool), key),
-    num_examples=count,
-    key=key,
-    hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
-    teacher_variables=teacher.variables,
+    each_step=epoch.StepInputs(
+      num_examples=count,
+      key=key,
+      hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
+      teacher_variables=teacher.variables,
+    ),
   )
   state = compiled.init(key)
 

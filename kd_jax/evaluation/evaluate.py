@@ -65,8 +65,9 @@ def choose_bias(
 
   The number of errors is a step function of the bias, with a step wherever an
   example goes over to one of the classes. The function returns the middle of
-  the lowest stretch; of several, the one nearest to 0. For a stretch without
-  an end it returns the point 1 beyond the other end.
+  the lowest stretch. If several stretches are the lowest, it returns the middle
+  nearest to 0. A stretch with one end has no middle: the point 1 beyond the end
+  counts as its middle.
 
   Args:
     logits: [N, K].

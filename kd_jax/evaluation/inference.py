@@ -159,7 +159,7 @@ def make_attack(
 
   The attack takes 20 steps of projected gradient descent and starts at the
   images themselves, so that a network's robust accuracy involves no chance.
-  The loop over steps is Python's, which is the faster one on a CPU.
+  Python loops over the steps, which is faster on a CPU than a compiled loop.
 
   Args:
     apply_fn: the network; called with train=False.

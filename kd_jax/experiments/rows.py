@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
   Attributes:
     name: the name of the row.
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     identity: what determines its students, except for their seed.
     live_teacher: whether its steps call the teacher.
     trained_as: the name of the first row that is the same training; its own
@@ -65,7 +65,7 @@ def make_run(
   """Returns the rows of a run, with what determines each.
 
   Args:
-    configs: the config of each row, with every field set.
+    configs: the closed config of each row.
     live_teacher: whether the steps of a row call the teacher, by row.
     context_for: maps a transfer set's name to its context.
     teacher: the run's teacher.
@@ -101,7 +101,7 @@ def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
   """Returns what determines the outputs that a row learns from.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     digests: the digests of the teacher's outputs and of the identities of
       earlier rows.
   """
@@ -123,7 +123,7 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   Without a distillation loss there is no teacher to call.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     dataset: the data set that the row learns.
   Raises:
     UserError: if a method takes rounded features, which have to be stored.
@@ -137,9 +137,8 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   is_too_large = data.is_on_disk(dataset.train) and (
     bool(layers) or is_augmented
   )
-  if views is not None and not views.has_stored_views:
-    is_too_large = True
-  if config.teacher.live:
+  has_too_many_views = views is not None and not views.has_stored_views
+  if config.teacher.live or (has_too_many_views and not layers):
     return True
   if not (layers or is_too_large):
     return False
@@ -172,7 +171,7 @@ def check_named_rows(
 
   Args:
     config: the run's config.
-    configs: the config of each row, with every field set.
+    configs: the closed config of each row.
   Raises:
     UserError: if a named row does not exist, or teaches a row before itself.
   """

@@ -240,7 +240,7 @@ def _quantize(
     batch_size=config.eval.batch_size,
   )
   logits = predict(variables, images)
-  float_logits = _predict_fn(config, dataset)(student.variables, images)
+  float_logits = _make_predict(config, dataset)(student.variables, images)
   same = jnp.argmax(logits, axis=-1) == jnp.argmax(float_logits, axis=-1)
   metrics = evaluate.evaluate(logits, labels, teacher.logits.get('test'))
   metrics |= {'trained_agreement': float(jnp.mean(same))}
@@ -250,10 +250,10 @@ def _quantize(
   )
 
 
-def _predict_fn(
+def _make_predict(
   config: ConfigDict, dataset: data.Dataset
 ) -> inference.PredictFn:
-  return networks.predict_fn(
+  return networks.make_predict(
     config.student,
     dataset.num_classes,
     config.data.scaling,
@@ -303,7 +303,7 @@ def _student_outputs(
   """Returns a trained student's logits [N, K] by split; stores them beside it.
 
   Args:
-    config: the config of the student's row, with every field set.
+    config: the closed config of the student's row.
     dataset: the data set of the row that the student teaches.
     transfer_set: the transfer set of the row that the student teaches.
     folder: the student's folder.
@@ -315,7 +315,7 @@ def _student_outputs(
     variables = job_folder.restore_trained(
       folder, config.student, dataset.problem
     )
-    predict = _predict_fn(config, dataset)
+    predict = _make_predict(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))
       for name, split in (('train', dataset.train), ('test', dataset.test))

@@ -72,13 +72,10 @@ def draw_roofline(axes: Axes, results: dict[str, Record], machine: str) -> None:
         for other in benchmark_tables.float32_systems(others)
       )
       ours = systems['ours']['examples_per_s']['median']
-      label = record['network'] if batch == '1' else None
-      for rate, marker, own_label in (
-        (ours, 'o', label),
-        (fastest, 'x', None),
-      ):
+      network = record['network'] if batch == '1' else None
+      for rate, marker, label in ((ours, 'o', network), (fastest, 'x', None)):
         gflops = 2 * record['costs']['macs'] * rate / 1e9
-        axes.plot(intensity, gflops, marker, color=f'C{i}', label=own_label)
+        axes.plot(intensity, gflops, marker, color=f'C{i}', label=label)
   _draw_limit(axes, records, intensities)
   axes.set_xscale('log')
   axes.set_yscale('log')

@@ -51,7 +51,7 @@ def render(record: Record) -> str:
   """Returns the report of a run as Markdown, without the plots.
 
   Args:
-    record: a run, a teacher trained alone, or an experiment of theory.
+    record: a run, a teacher trained alone, or results of theory.
   """
   head = [f'# {record["name"]}', provenance(record)]
   if 'results' in record:

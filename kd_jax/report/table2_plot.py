@@ -67,6 +67,7 @@ def _cpu_ratios(results: dict[str, Record]) -> dict[str, dict[str, float]]:
   return ratios
 
 
+# Students, and quartiles of the inference ratio, by row.
 _Timed = dict[str, tuple[list[Record], dict[str, float]]]
 
 

@@ -1,4 +1,4 @@
-"""Tables of one record: a run, an experiment of theory, a stored teacher.
+"""Tables of one record: a run, results of theory, a stored teacher.
 
 Each `*_table` function returns a Markdown table.
 """
@@ -265,7 +265,7 @@ def live_steps_table(record: Record) -> str:
 
 
 def theory_tables(record: Record) -> str:
-  """Returns all tables of an experiment of theory, each below its title."""
+  """Returns all tables of a record of theory, each below its title."""
   parts = []
   for title, content in record['results']['tables'].items():
     rows = [[_theory_cell(cell) for cell in row] for row in content['rows']]

@@ -1,4 +1,4 @@
-"""Plots of the curves of an experiment of theory."""
+"""Plots of the curves of theory."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from kd_jax.report.fields import Record
 def write_curves(
   folder: os.PathLike, record: Record, prefix: str = ''
 ) -> list[str]:
-  """Writes one PNG file for each plot of an experiment of theory.
+  """Writes one PNG file for each plot of a record of theory.
 
   Args:
     folder: the folder for the files.

@@ -206,7 +206,7 @@ def _make_network_teacher(
   """Returns a teacher of a network's outputs, stored in a locked folder."""
   section = config.teacher
   record = record | outcome.robust_accuracy(
-    networks.attack_fn(
+    networks.make_attack(
       section.model,
       dataset.num_classes,
       section.scaling,

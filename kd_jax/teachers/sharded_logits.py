@@ -2,7 +2,7 @@
 
 The store is a folder with a tensorstore array and a `manifest.json` that holds
 the identity of the logits and the digest of each finished shard. An interrupted
-computation goes on with the next shard; a damaged shard is computed again.
+computation continues with the next shard; a damaged shard is computed again.
 """
 
 import contextlib

@@ -20,10 +20,10 @@ from kd_jax.teachers import compact_arrays, sharded_logits, stored_outputs
 from kd_jax.training import checkpoint, networks
 
 PyTree = Any
-# Logits [N, K] by split; of a training split on disk, an `ShardedLogits`.
+# Logits [N, K] by split: arrays, or a `ShardedLogits` if images are on disk.
 Logits = dict[str, Any]
 
-# Logits on disk are evaluated on the first examples, as many as this.
+# The number of examples on which logits on disk are evaluated.
 _EVALUATED_ON_DISK = 50_000
 
 
@@ -53,7 +53,8 @@ class TeacherNetwork:
       dataset: the images that the network is shown.
       variables: the network's variables.
       folder: where its outputs are stored.
-      transfer_set: the name of what has replaced the training split, or ''.
+      transfer_set: the name of the images that replace the training split, or
+        ''.
     """
     self.variables = variables
     self.dataset = dataset
@@ -133,7 +134,7 @@ class TeacherNetwork:
     return self.folder / '-'.join([*parts, *transfer_set])
 
   def _predict(self, scaling: str) -> Callable[[Any], jax.Array]:
-    predict = networks.predict_fn(
+    predict = networks.make_predict(
       self.config.teacher.model,
       self.dataset.num_classes,
       scaling,
@@ -193,7 +194,7 @@ class TeacherNetwork:
   ) -> dict[str, np.ndarray]:
     """Returns features as they are stored: see `features`."""
     batch_size = self.config.eval.batch_size
-    predict = networks.features_fn(
+    predict = networks.make_features(
       self.config.teacher.model,
       self.dataset.num_classes,
       self.config.teacher.outputs_scaling,

@@ -1,1 +1,1 @@
-"""The paper's two lemmas and its claim about Bayes' teacher: experiments."""
+"""Computes the paper's two lemmas and its claim about Bayes' teacher."""

@@ -1,4 +1,4 @@
-"""Runs an experiment of configs/theory.py and keeps the results in a folder."""
+"""Computes a part of the paper's theory and keeps the results in a folder."""
 
 import os
 import pathlib
@@ -12,9 +12,10 @@ from kd_jax import config as config_lib
 from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
+from kd_jax.validation import theory_checks
 
-# Functions of a config to JSON values, by the config's field `experiment`.
-EXPERIMENTS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
+# Functions of a config to JSON values, by the config's field `theory`.
+COMPUTATIONS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
   'lemma1': lemma1.run_lemma1,
   'lemma2': lemma2.run_lemma2,
   'bayes_teacher': bayes_teacher.run_bayes_teacher,
@@ -22,16 +23,18 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {
 
 
 def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
-  """Runs an experiment, unless the folder holds its results, and reports it.
+  """Computes results, unless the folder holds them, and reports them.
 
   Args:
-    config: a config of configs/theory.py with the field `experiment`.
+    config: a config of configs/theory.py with the field `theory`.
     workdir: the folder for run.json, the report and the plots.
   Returns:
     The content of run.json.
   Raises:
-    UserError: if the folder holds a run of another config.
+    UserError: for a mistake in the config, or if the folder holds a run of
+      another config.
   """
+  theory_checks.check_theory(config, COMPUTATIONS)
   workdir = pathlib.Path(workdir)
   with files.locked(workdir):
     record = files.read_json(workdir / 'run.json')
@@ -45,10 +48,10 @@ def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
 
 
 def _compute(config: ConfigDict) -> dict[str, Any]:
-  """Runs an experiment and returns the content of its run.json."""
+  """Computes results and returns the content of their run.json."""
   environment.log_device()
   start = time.perf_counter()
-  results = EXPERIMENTS[config.experiment](config)
+  results = COMPUTATIONS[config.theory](config)
   return {
     'name': config.name,
     'command': environment.command(),
@@ -63,8 +66,9 @@ def _compute(config: ConfigDict) -> dict[str, Any]:
 def _check_same_config(
   config: ConfigDict, record: dict[str, Any], workdir: pathlib.Path
 ) -> None:
+  recorded = config_lib.rename_fields(record['config'])
   differences = list(
-    files.differences(config_lib.to_json(config), record['config'], 'config')
+    files.differences(config_lib.to_json(config), recorded, 'config')
   )
   if differences:
     raise errors.UserError(

@@ -19,12 +19,18 @@ import numpy as np
 from kd_jax.data import augmentation as augment
 from kd_jax.runtime import mesh
 from kd_jax.training.batch import Batch, Examples, Mixture, Targets
-from kd_jax.training.step import Hyperparameters, Sums, TrainState, TrainStep
+from kd_jax.training.hyperparameters import Hyperparameters
+from kd_jax.training.step import Sums, TrainState, TrainStep
 
 PyTree = Any
-# No step has this index. As `nonfinite_step`: every loss was finite. Folded
-# into a key: a key that no step gets.
+# A number that is larger than every step's. As `nonfinite_step` it means that
+# every loss was finite.
 NEVER = np.iinfo(np.int32).max
+# Folded into an epoch's key to get the key of its views. No step has this
+# number, so that no step has this key.
+_VIEWS = NEVER
+# Folded into a step's key to get the key of mixup.
+_MIXUP = NEVER
 # (teacher variables, images uint8 [B, ...]) -> (logits, features by layer).
 LiveTeacher = Callable[[PyTree, jax.Array], tuple[jax.Array, dict]]
 
@@ -79,41 +85,53 @@ class EpochViews(NamedTuple):
   teacher_logits: jax.Array | None = None
 
 
-class EpochInputs(NamedTuple):
-  """The inputs of an epoch's steps.
+class StepInputs(NamedTuple):
+  """The inputs that all steps of an epoch share.
 
   Attributes:
-    examples: the examples to gather from; None if batches are read from disk.
-    views: the epoch's views of them.
-    order: int32 [M], positions of the examples in the order of the epoch; None
-      if batches are read from disk.
-    num_examples: how many of `order` are the epoch's; the rest is padding.
+    num_examples: the examples of the epoch. The positions after them, up to
+      whole batches, are padding.
     key: the epoch's key.
     hyperparameters: the traced numbers of a step.
     teacher_variables: the variables of a live teacher, or None.
   """
 
-  examples: Examples | None
-  views: EpochViews
-  order: jax.Array | None
   num_examples: int
   key: jax.Array
   hyperparameters: Hyperparameters
   teacher_variables: PyTree = None
 
 
-# With S seeds in one function: what each seed has a value of, as `jax.vmap`
-# takes it.
-_EACH: Any = 0
+class EpochInputs(NamedTuple):
+  """The inputs of an epoch whose examples are arrays on the device.
+
+  Attributes:
+    examples: the examples to gather from.
+    views: the epoch's views of them.
+    order: int32 [M], positions of the examples in the order of the epoch.
+    each_step: the inputs that all steps share.
+  """
+
+  examples: Examples
+  views: EpochViews
+  order: jax.Array
+  each_step: StepInputs
+
+
+# With S seeds in one function: the inputs that have a leading axis [S], and
+# those that all seeds share, as `jax.vmap` takes them.
+_BY_SEED: Any = 0
 _SHARED: Any = None
 _SEED_AXES = EpochInputs(
   examples=_SHARED,
-  views=_EACH,
-  order=_EACH,
-  num_examples=_SHARED,
-  key=_EACH,
-  hyperparameters=_SHARED,
-  teacher_variables=_SHARED,
+  views=_BY_SEED,
+  order=_BY_SEED,
+  each_step=StepInputs(
+    num_examples=_SHARED,
+    key=_BY_SEED,
+    hyperparameters=_SHARED,
+    teacher_variables=_SHARED,
+  ),
 )
 
 
@@ -125,11 +143,11 @@ class CompiledEpoch(NamedTuple):
       random order, then the others; M is N rounded up to whole batches.
     choose_views: maps (key, N) to int32 [N], the view of each example in an
       epoch; None without augmentation.
-    run_steps: maps (state, sums, inputs, start, stop) to (state, sums) after
-      the steps start, ..., stop - 1. If start == stop, compiles and returns
-      state and sums unchanged.
-    run_step: maps (state, sums, examples of a batch, inputs, step) to (state,
-      sums) after one step, for examples that are read from disk.
+    run_steps: maps (state, sums, EpochInputs, start, stop) to (state, sums)
+      after the steps start, ..., stop - 1. If start == stop, compiles and
+      returns state and sums unchanged.
+    run_step: maps (state, sums, examples of a batch, StepInputs, step) to
+      (state, sums) after one step, for examples that are read from disk.
     zero_sums: returns the sums before the first step.
     batch_size: examples per step.
     drop_remainder: as in EpochOptions.
@@ -194,7 +212,7 @@ def _choose_views(
   augmentation: augment.Augmentation, key: jax.Array, num_examples: int
 ) -> jax.Array:
   """Returns the view of each example: a function of key and example alone."""
-  views_key = jax.random.fold_in(key, NEVER)  # No step's key.
+  views_key = jax.random.fold_in(key, _VIEWS)
   keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
     views_key, jnp.arange(num_examples)
   )
@@ -216,14 +234,13 @@ def _gather_and_step(
   step: jax.Array,
 ) -> tuple[TrainState, Sums]:
   """Gathers a step's examples by their indices and takes the step."""
-  assert inputs.examples is not None and inputs.order is not None
   size = options.batch_size
   index = jax.lax.dynamic_slice(inputs.order, (step * size,), (size,))
   examples = jax.tree.map(
     lambda array: jnp.take(array, index, axis=0, mode='clip'),
     with_views(inputs.examples, inputs.views),
   )
-  return run_step(state, sums, examples, inputs, step)
+  return run_step(state, sums, examples, inputs.each_step, step)
 
 
 def with_views(examples: Examples, views: EpochViews) -> Examples:
@@ -295,7 +312,7 @@ def make_batch(
       augment.partners(examples.labels),
       None if teacher_logits is None else augment.partners(teacher_logits),
     )
-    mixup_key = jax.random.fold_in(key, NEVER)
+    mixup_key = jax.random.fold_in(key, _MIXUP)
     images, share = augment.mixup(images, mixup_key, alpha=pipeline.mixup_alpha)
     mixture = Mixture(share, partners)
   if pipeline.live_teacher is not None:

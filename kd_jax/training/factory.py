@@ -15,13 +15,14 @@ from kd_jax.evaluation import inference
 from kd_jax.models import apply, user
 from kd_jax.training import epoch, method_terms, networks, optimizers, step
 from kd_jax.training import objective as objectives
+from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
 
-# Where the loop over steps is, by backend and kind of network, if not compiled.
-# A compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
+# The backends and kinds of network for which Python loops over the steps. A
+# compiled loop over a ResNet's step takes 2.5 to 5 times as long on a CPU as
 # calls of the step. Over other networks' steps the compiled loop is faster.
-_LOOPS = {('cpu', 'resnet'): 'host'}
+_LOOPS_ON_HOST = (('cpu', 'resnet'),)
 # Folded into the initialization key to get the key of the methods' parameters.
 _METHOD_PARAMS = 1
 
@@ -48,7 +49,7 @@ class CompiledTraining(NamedTuple):
   num_seeds: int | None
 
 
-def compile_spec(
+def make_spec(
   config: ConfigDict,
   sections: TrainingSections,
   problem: Problem,
@@ -63,7 +64,7 @@ def compile_spec(
   static parts share their compiled functions.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     sections: the sections of the network that trains.
     problem: images and classes.
     total_steps: the optimizer steps of the training.
@@ -112,11 +113,12 @@ def _place_of_loop(loop: str, kind: str) -> str:
     return loop
   if user.is_function_name(kind):
     kind = 'resnet'  # A user's network is likely to have convolutions.
-  return _LOOPS.get((jax.default_backend(), kind), 'device')
+  on_host = (jax.default_backend(), kind) in _LOOPS_ON_HOST
+  return 'host' if on_host else 'device'
 
 
 def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
-  """Returns the compiled functions of a training, see `compile_spec`."""
+  """Returns the compiled functions of a training, see `make_spec`."""
   module = networks.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
   optimizer = optimizers.make_optimizer(
@@ -153,7 +155,9 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
     epoch=epoch.compile_epoch(
-      step.make_train_step(apply_fn, objective, optimizer, _schedule(spec)),
+      step.make_train_step(
+        apply_fn, objective, optimizer, _make_schedule(spec)
+      ),
       _pipeline(spec),
       _epoch_options(spec, objective),
     ),
@@ -163,14 +167,14 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
       batch_size=spec.eval_batch_size,
       num_seeds=spec.num_seeds,
     ),
-    attack=networks.attack_fn(
+    attack=networks.make_attack(
       spec.model, spec.num_classes, spec.scaling, spec.eval_batch_size
     ),
     num_seeds=spec.num_seeds,
   )
 
 
-def _schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
+def _make_schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
   return optimizers.make_schedule(
     spec.optim.schedule,
     total_steps=spec.total_steps,
@@ -183,7 +187,7 @@ def _pipeline(spec: FrozenConfigDict) -> epoch.Pipeline:
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
     mixup_alpha=spec.mixup_alpha,
-    live_teacher=_live_teacher(spec) if spec.live_teacher else None,
+    live_teacher=_make_live_teacher(spec) if spec.live_teacher else None,
   )
 
 
@@ -202,8 +206,8 @@ def _epoch_options(
   )
 
 
-def _live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
-  """Returns a function that computes what would be stored of a teacher."""
+def _make_live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
+  """Returns a function from images to the teacher's logits and features."""
   apply_fn = apply.make_apply(
     networks.make_module(spec.teacher.model, spec.num_classes)
   )
@@ -228,7 +232,7 @@ def method_context(
   feature_bits: int = 0,
   unroll: bool = False,
 ) -> method_terms.MethodContext:
-  """Returns what methods need to know of the networks and the images.
+  """Returns the context of methods: shapes, image range, peer network.
 
   Args:
     student: the student's model section.
@@ -255,23 +259,21 @@ def method_context(
 
 def hyperparameters(
   optim: ConfigDict, distill: ConfigDict, epoch_index: int
-) -> step.Hyperparameters:
+) -> Hyperparameters:
   """Returns the traced numbers of an epoch."""
   warmup = objectives.kd_warmup(
     epoch_index, warmup_epochs=distill.kd_warmup_epochs
   )
-  return step.Hyperparameters(
+  return Hyperparameters(
     learning_rate=jnp.float32(optim.learning_rate),
-    weights=method_terms.Weights(
-      ce_weight=jnp.float32(distill.ce_weight),
-      kd_weight=jnp.float32(distill.kd_weight * warmup),
-      temperature=jnp.float32(distill.temperature),
-      methods={
-        name: {
-          option: jnp.float32(value)
-          for option, value in methods.split_options(options)[0].items()
-        }
-        for name, options in config_lib.method_options(distill).items()
-      },
-    ),
+    ce_weight=jnp.float32(distill.ce_weight),
+    kd_weight=jnp.float32(distill.kd_weight * warmup),
+    temperature=jnp.float32(distill.temperature),
+    methods={
+      name: {
+        option: jnp.float32(value)
+        for option, value in methods.split_options(options)[0].items()
+      }
+      for name, options in config_lib.method_options(distill).items()
+    },
   )

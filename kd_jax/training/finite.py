@@ -6,7 +6,8 @@ import numpy as np
 
 from kd_jax.runtime import errors
 from kd_jax.training.epoch import NEVER
-from kd_jax.training.step import Hyperparameters, TrainState
+from kd_jax.training.hyperparameters import Hyperparameters
+from kd_jax.training.step import TrainState
 
 
 class NonFiniteLoss(errors.UserError):
@@ -49,13 +50,12 @@ def check_state(
 def _non_finite(
   problem: str, where: str, hyperparameters: Hyperparameters
 ) -> NonFiniteLoss:
-  weights = hyperparameters.weights._asdict()
-  for name, options in weights.pop('methods').items():
-    weights |= {f'{name}.{option}': value for option, value in options.items()}
+  values = hyperparameters._asdict()
+  for name, options in values.pop('methods').items():
+    values |= {f'{name}.{option}': value for option, value in options.items()}
   return NonFiniteLoss(
     f'{problem} {where}, with '
-    f'learning_rate={float(hyperparameters.learning_rate):g}, '
-    + ', '.join(f'{name}={float(value):g}' for name, value in weights.items())
+    + ', '.join(f'{name}={float(value):g}' for name, value in values.items())
     + '; the last good checkpoint is kept. Lower the learning rate, or look '
     'for bad values in the data and the teacher outputs'
   )

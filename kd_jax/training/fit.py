@@ -5,6 +5,7 @@ step): a training that starts again after some epochs, or within one, ends
 where an uninterrupted training ends.
 """
 
+import functools
 import operator
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,12 +23,14 @@ from kd_jax.training.epoch import (
   CompiledEpoch,
   EpochInputs,
   EpochViews,
+  StepInputs,
   fold_in,
   with_views,
 )
 from kd_jax.training.finite import check_loss, check_state
+from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.pace import Pace, describe, progress_bar
-from kd_jax.training.step import Hyperparameters, Sums, TrainState
+from kd_jax.training.step import Sums, TrainState
 
 PyTree = Any
 
@@ -162,20 +165,26 @@ def fit(
         compiled, key, len(epoch.phase.subset), source.view_logits
       )
       teacher_s = time.perf_counter() - began
-      inputs = EpochInputs(
-        examples=None,
-        views=views,
-        order=None,
+      each_step = StepInputs(
         num_examples=epoch.num_examples,
         key=key,
         hyperparameters=options.hyperparameters(epoch.index),
         teacher_variables=source.teacher_variables,
       )
+      make_take_steps = functools.partial(
+        _make_take_steps, compiled, source, epoch.phase, views, each_step
+      )
       if compile_s is None:
-        start, compile_s = _compile(compiled, source, epoch, inputs, start)
+        start, compile_s = _compile(compiled, make_take_steps, start)
       pace.start_epoch(start.train_s)
-      take_steps = _make_take_steps(compiled, source, epoch, inputs, start.step)
-      end = yield from _run_epoch(take_steps, start, epoch, inputs, pace, bar)
+      end = yield from _run_epoch(
+        make_take_steps(start.step),
+        start,
+        epoch,
+        each_step.hyperparameters,
+        pace,
+        bar,
+      )
       state = end.state
       yield EpochResult(
         epoch=epoch.index,
@@ -189,6 +198,8 @@ def fit(
       compile_s = 0.0
 
 
+# (state, sums, start, stop) -> state and sums after the steps from start to
+# stop - 1.
 TakeSteps = Callable[[TrainState, Sums, int, int], tuple[TrainState, Sums]]
 
 
@@ -196,21 +207,21 @@ def _run_epoch(
   take_steps: TakeSteps,
   start: EpochProgress,
   epoch: plan.Epoch,
-  inputs: EpochInputs,
+  hyperparameters: Hyperparameters,
   pace: Pace,
   bar: tqdm.tqdm,
 ) -> Generator[EpochProgress, None, EpochProgress]:
-  """Takes the steps of an epoch, some of them a call.
+  """Takes the steps of an epoch, several in each call.
 
   Args:
-    take_steps: takes steps.
-    start: where the epoch starts; not at step 0 if it resumes.
+    take_steps: from `_make_take_steps`.
+    start: where the epoch starts; not at step 0 if the epoch resumes.
     epoch: the epoch.
-    inputs: what its steps read.
+    hyperparameters: those of the epoch, for messages.
     pace: how many steps a call takes, and when to save.
     bar: shows the progress.
   Yields:
-    A EpochProgress when a save is due.
+    An EpochProgress when a save is due.
   Returns:
     The end of the epoch.
   """
@@ -223,16 +234,16 @@ def _run_epoch(
     state, sums = take_steps(state, sums, step, stop)
     totals = jax.device_get(sums)
     pace.end_call(stop - step)
-    check_loss(totals, where, inputs.hyperparameters)
+    check_loss(totals, where, hyperparameters)
     bar.set_postfix_str(describe(totals), refresh=False)
     bar.update(min(stop * size, epoch.num_examples) - step * size)
     step = stop
     if step < epoch.num_steps and pace.save_is_due():
       with pace.saving():
-        check_state(state, where, inputs.hyperparameters)
+        check_state(state, where, hyperparameters)
         yield EpochProgress(epoch.index, step, state, sums, pace.train_s())
   train_s = pace.train_s()
-  check_state(state, where, inputs.hyperparameters)
+  check_state(state, where, hyperparameters)
   return EpochProgress(epoch.index, step, state, sums, train_s)
 
 
@@ -280,14 +291,12 @@ def epoch_views(
 
 def _compile(
   compiled: CompiledEpoch,
-  source: ExampleSource,
-  epoch: plan.Epoch,
-  inputs: EpochInputs,
+  make_take_steps: Callable[[int], TakeSteps],
   start: EpochProgress,
 ) -> tuple[EpochProgress, float]:
   """Compiles the steps; returns the start again, and the seconds."""
   began = time.perf_counter()
-  take_steps = _make_take_steps(compiled, source, epoch, inputs, 0)
+  take_steps = make_take_steps(0)
   state, sums = take_steps(start.state, compiled.zero_sums(), 0, 0)
   jax.block_until_ready((state, sums))
   return start._replace(state=state), time.perf_counter() - began
@@ -296,40 +305,38 @@ def _compile(
 def _make_take_steps(
   compiled: CompiledEpoch,
   source: ExampleSource,
-  epoch: plan.Epoch,
-  inputs: EpochInputs,
+  phase: plan.Phase,
+  views: EpochViews,
+  each_step: StepInputs,
   first: int,
 ) -> TakeSteps:
   """Returns a function that takes steps of an epoch, from `first` on."""
-  order = compiled.shuffle(jnp.asarray(epoch.phase.subset), inputs.key)
+  order = compiled.shuffle(jnp.asarray(phase.subset), each_step.key)
   if isinstance(source.examples, ExampleReader):
-    return _take_steps_on_disk(compiled, source.examples, order, inputs, first)
-  inputs = inputs._replace(examples=source.examples, order=order)
+    indices = np.asarray(order)[first * compiled.batch_size :]
+    batches = _show_views(source.examples.batches(indices), indices, views)
+    return _make_take_steps_on_disk(compiled, batches, each_step)
+  inputs = EpochInputs(source.examples, views, order, each_step)
   return lambda state, sums, start, stop: compiled.run_steps(
     state, sums, inputs, start, stop
   )
 
 
-def _take_steps_on_disk(
-  compiled: CompiledEpoch,
-  reader: ExampleReader,
-  order: jax.Array,
-  inputs: EpochInputs,
-  first: int,
+def _make_take_steps_on_disk(
+  compiled: CompiledEpoch, batches: Iterator[Examples], each_step: StepInputs
 ) -> TakeSteps:
-  """Returns a function that takes steps on examples read from disk."""
-  indices = np.asarray(order)[first * compiled.batch_size :]
-  batches = _show_views(reader.batches(indices), indices, inputs.views)
-  inputs = inputs._replace(views=EpochViews())
+  """Returns a function that takes steps on the next batches from disk."""
 
   def take_steps(state, sums, start, stop):
     if start == stop:  # To compile: takes a step and throws it away.
       copies = jax.tree.map(jnp.copy, (state, sums))
       examples = mesh.put_batch(next(batches))
-      jax.block_until_ready(compiled.run_step(*copies, examples, inputs, start))
+      jax.block_until_ready(
+        compiled.run_step(*copies, examples, each_step, start)
+      )
     for i in range(start, stop):
       examples = mesh.put_batch(next(batches))
-      state, sums = compiled.run_step(state, sums, examples, inputs, i)
+      state, sums = compiled.run_step(state, sums, examples, each_step, i)
     return state, sums
 
   return take_steps

@@ -26,10 +26,11 @@ from kd_jax.training import (
 )
 from kd_jax.training.context import Context
 from kd_jax.training.factory import CompiledTraining
+from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.outcome import Trained
 from kd_jax.training.plan import Plan, make_plan
 from kd_jax.training.source import TeacherInputs
-from kd_jax.training.step import Hyperparameters, TrainState
+from kd_jax.training.step import TrainState
 
 PyTree = Any
 
@@ -91,14 +92,14 @@ def make_job(
   """Returns a training of a config.
 
   Args:
-    config: the config of a row, with every field set.
+    config: the closed config of a row.
     context: the data and the compiled functions of the run.
     sections: the sections of the network that trains.
     info: the row, seeds, folder and identity of the training.
     live_teacher: whether the teacher is called in every step.
   """
   plan = make_plan(sections.train, context.dataset)
-  spec = factory.compile_spec(
+  spec = factory.make_spec(
     config,
     sections,
     context.dataset.problem,
@@ -106,7 +107,6 @@ def make_job(
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  is_teacher = sections.field == 'teacher.train'
   return Job(
     info=info,
     compiled=context.compile(spec),
@@ -116,7 +116,7 @@ def make_job(
     ),
     carry_optimizer=sections.train.carry_optimizer,
     attacked_examples=config.eval.attacked_examples,
-    bias_classes=() if is_teacher else config.eval.bias_classes,
+    bias_classes=sections.bias_classes,
   )
 
 

@@ -30,36 +30,6 @@ class Student(NamedTuple):
   key: jax.Array | None = None
 
 
-class Weights(NamedTuple):
-  """The traced numbers of an objective; every leaf is a float32 scalar.
-
-  Attributes:
-    ce_weight: the weight of the cross-entropy on labels, a peer's included.
-    kd_weight: the weight of all distillation methods together.
-    temperature: the temperature of the methods that have one.
-    methods: by method, its 'weight' and its numeric options. A missing entry
-      means the method's default.
-  """
-
-  ce_weight: jax.Array
-  kd_weight: jax.Array
-  temperature: jax.Array
-  methods: Mapping[str, Mapping[str, jax.Array]] = {}
-
-  def discriminator_rate(self, name: str) -> jax.Array | float:
-    """Returns the learning rate of a method's discriminator."""
-    options = self.methods.get(name, {})
-    default = methods.METHODS[name].discriminator_rate
-    return options.get('discriminator_rate', default)
-
-  def weight_of(self, term: str) -> jax.Array:
-    """Returns the weight of a term."""
-    if term not in methods.METHODS:  # A cross-entropy: the student's, a peer's.
-      return self.ce_weight
-    options = self.methods.get(term, {})
-    return self.kd_weight * options.get('weight', methods.METHODS[term].weight)
-
-
 class MethodParams(NamedTuple):
   """The parameters that methods learn beside the network; {} without.
 
@@ -105,7 +75,17 @@ class MethodContext(NamedTuple):
 
 
 class MethodTerm(NamedTuple):
-  """A method with its layers and options bound: see `Objective`."""
+  """A method with its layers and options bound.
+
+  Attributes:
+    loss: maps (method parameters, student, batch, hyperparameters) to [B]. If
+      the method has a peer, it takes the keyword `peer_logits`, [B, K].
+    discriminator_loss: maps the same arguments to the discriminator's loss [B].
+    init_adapters: maps a key to the adapters, or None without; a peer's
+      parameters are adapters.
+    init_discriminator: maps a key to the discriminator, or None without.
+    has_peer: whether the method takes a peer's logits.
+  """
 
   loss: Callable[..., jax.Array]
   discriminator_loss: Callable[..., jax.Array]
@@ -115,13 +95,19 @@ class MethodTerm(NamedTuple):
 
 
 def required(context: MethodContext | None) -> MethodContext:
-  """Returns the context, for a method that needs it: see `make_objective`."""
+  """Returns the context, which `make_objective` asks of some methods."""
   assert context is not None
   return context
 
 
 def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
-  """Binds a method to the layers and options of a config."""
+  """Binds a method to its layers and static options.
+
+  Args:
+    name: the method.
+    options: its static options.
+    context: the networks and images that it compares.
+  """
   method, options = methods.METHODS[name], dict(options)
   pairs: tuple[tuple[str, str], ...] = ()
   if method.uses_features:
@@ -178,18 +164,18 @@ def _call_method(
     pairs: (student layer, teacher layer) that it compares.
     context: the networks and images that it compares.
     fn: the method's loss, or its discriminator's.
-    *arguments: method parameters, student, batch, weights.
+    *arguments: method parameters, student, batch, hyperparameters.
     peer_logits: [B, K], for a method with a peer network.
   """
-  params, student, batch, weights = arguments
-  options = {**options, **weights.methods.get(name, {})}
+  params, student, batch, hyperparameters = arguments
+  options = {**options, **hyperparameters.methods.get(name, {})}
   # Functions, so that a method's missing input costs and breaks nothing.
   inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
     'teacher_logits': lambda: batch.teacher_logits,
     'labels': lambda: batch.labels,
     'mask': lambda: batch.mask,
-    'temperature': lambda: weights.temperature,
+    'temperature': lambda: hyperparameters.temperature,
     'student_features': lambda: _student_features(student, pairs),
     'teacher_features': lambda: _teacher_features(
       name, batch, pairs, required(context)

@@ -135,7 +135,7 @@ def deploy(
 # --- Networks over whole splits. ---
 
 
-def predict_fn(
+def make_predict(
   model: ConfigDict, num_classes: int, scaling: str, batch_size: int
 ) -> inference.PredictFn:
   """Returns a network's `predict`, see evaluation/inference.py."""
@@ -146,7 +146,7 @@ def predict_fn(
   )
 
 
-def features_fn(
+def make_features(
   model: ConfigDict,
   num_classes: int,
   scaling: str,
@@ -162,7 +162,7 @@ def features_fn(
   )
 
 
-def attack_fn(
+def make_attack(
   model: ConfigDict, num_classes: int, scaling: str, batch_size: int
 ) -> inference.AttackFn:
   """Returns a network's `attack`, see evaluation/inference.py."""

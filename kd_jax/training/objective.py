@@ -3,8 +3,7 @@
 An objective maps a student's outputs and a batch to named terms, a value for
 each example: 'ce', one term for each distillation method, and the cross-entropy
 of each method's peer network. `combine` averages and weighs the terms.
-Weights, temperature and numeric options of methods are traced, so that a sweep
-over them compiles once.
+The hyperparameters are traced, so that a sweep over them compiles once.
 """
 
 import functools
@@ -16,20 +15,18 @@ import jax.numpy as jnp
 
 from kd_jax import losses, methods
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import (
   MethodContext,
   MethodParams,
   MethodTerm,
   Student,
-  Weights,
   make_term,
   required,
 )
 
 Terms = dict[str, jax.Array]
-
-
-TermsFn = Callable[[MethodParams, Student, Batch, Weights], Terms]
+TermsFn = Callable[[MethodParams, Student, Batch, Hyperparameters], Terms]
 
 
 class Objective(NamedTuple):
@@ -37,8 +34,8 @@ class Objective(NamedTuple):
 
   Attributes:
     names: the names of the terms.
-    terms: maps (method parameters, student, batch, weights) to the terms, [B]
-      each.
+    terms: maps (method parameters, student, batch, hyperparameters) to the
+      terms, [B] each.
     discriminator_names: the names of the methods that have a discriminator.
     discriminator_terms: maps the same arguments to the discriminators' losses.
     init: maps a key to the initial method parameters.
@@ -94,7 +91,7 @@ def make_objective(
         f'{sorted(methods.METHODS)}'
       )
   terms = {
-    name: make_term(name, shaping, context) for name, shaping in options.items()
+    name: make_term(name, static, context) for name, static in options.items()
   }
   with_peers = [name for name, term in terms.items() if term.has_peer]
   with_discriminators = {
@@ -104,9 +101,9 @@ def make_objective(
   }
   all_terms = functools.partial(_all_terms, terms, label_smoothing, context)
 
-  def discriminator_terms(params, student, batch, weights) -> Terms:
+  def discriminator_terms(params, student, batch, hyperparameters) -> Terms:
     return {
-      name: term.discriminator_loss(params, student, batch, weights)
+      name: term.discriminator_loss(params, student, batch, hyperparameters)
       for name, term in with_discriminators.items()
     }
 
@@ -128,7 +125,7 @@ def _all_terms(
   *arguments,
 ) -> Terms:
   """Returns the cross-entropy, and the terms of methods and their peers."""
-  params, student, batch, weights = arguments
+  params, student, batch, hyperparameters = arguments
   cross_entropy = lambda logits: losses.cross_entropy(
     logits, batch.labels, label_smoothing=label_smoothing
   )
@@ -141,7 +138,7 @@ def _all_terms(
       )
       values[peer_term(name)] = cross_entropy(peer_logits)
     values[name] = term.loss(
-      params, student, batch, weights, peer_logits=peer_logits
+      params, student, batch, hyperparameters, peer_logits=peer_logits
     )
   return values
 
@@ -165,12 +162,12 @@ def _init_params(
 def _mix_terms(terms_fn: TermsFn) -> TermsFn:
   """Returns the terms of a mixed batch: see `make_objective`."""
 
-  def mixed_terms(params, student, batch: Batch, weights: Weights) -> Terms:
+  def mixed_terms(params, student, batch: Batch, hyperparameters) -> Terms:
     assert batch.mixture is not None
     share, partners = batch.mixture
-    terms = terms_fn(params, student, batch, weights)
+    terms = terms_fn(params, student, batch, hyperparameters)
     partner_terms = terms_fn(
-      params, student, batch.with_targets(partners), weights
+      params, student, batch.with_targets(partners), hyperparameters
     )
     return {
       name: share * term + (1 - share) * partner_terms[name]
@@ -201,7 +198,7 @@ def mean_terms(terms: Terms, mask: jax.Array) -> dict[str, jax.Array]:
 
 
 def combine(
-  terms: Terms, weights: Weights, mask: jax.Array
+  terms: Terms, hyperparameters: Hyperparameters, mask: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Averages terms over a batch and adds them up.
 
@@ -209,13 +206,13 @@ def combine(
 
   Args:
     terms: [B] each, by name.
-    weights: scalars.
+    hyperparameters: the weights of the terms are among them.
     mask: [B], 1 for an example that counts and 0 for padding.
   Returns:
     The scalar loss, and the unweighted mean of each term.
   """
   means = mean_terms(terms, mask)
   loss: Any = sum(
-    weights.weight_of(name) * mean for name, mean in means.items()
+    hyperparameters.weight_of(name) * mean for name, mean in means.items()
   )
   return loss, means

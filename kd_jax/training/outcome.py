@@ -135,9 +135,9 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
     row: the training's label in the log.
     seed: the seed of the training.
   Returns:
-    'time': seconds in the epochs, in all and by fit, and of compilation;
-    'epochs': their number; 'test_accuracy_by_epoch'; 'test_accuracy_after':
-    the accuracy after each fit.
+    'time': the seconds of all epochs, of the folds, of the last phase, and of
+    compilation. 'epochs': the number of epochs. 'test_accuracy_by_epoch'.
+    'test_accuracy_after': the accuracy after each phase, by its name.
   """
   epochs = [
     line for line in log.read() if (line['row'], line['seed']) == (row, seed)

@@ -84,7 +84,7 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   num_held_out = count_held_out(train, dataset)
   kept = num_examples - num_held_out
   examples = used_examples(train, dataset)
-  # A subset that is all up to the held-out part is a mask, and no copy.
+  # Masks select every example that is not held out. Other subsets are copied.
   masked = np.array_equal(examples, np.arange(kept))
   used = (
     np.arange(num_examples) < kept if masked else np.ones(len(examples), bool)

@@ -25,7 +25,7 @@ class TeacherInputs(NamedTuple):
       metrics that compare with the teacher; without the test split those
       metrics are left out.
     variables: the variables of a live teacher, called in every step.
-    features: stored features of the plan's examples, by layer.
+    features: stored features [M, ...] of the plan's examples, by layer.
     view_logits: maps (indices [M], views [M]) of training examples to stored
       logits [M, K].
   """
@@ -51,6 +51,7 @@ def make_source(
     teacher: the part of a teacher that the training uses.
   """
   logits = None
+  # Logits of views, and of a live teacher, come with each epoch or step.
   if teacher.view_logits is None and teacher.variables is None:
     logits = teacher.split_logits('train')
   examples = Examples(dataset.train.images, dataset.train.labels, logits)

@@ -11,6 +11,7 @@ from kd_jax.models.apply import ApplyFn
 from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
 Sums = dict[str, jax.Array]
@@ -47,18 +48,6 @@ class TrainState(NamedTuple):
   def variables(self) -> dict[str, PyTree]:
     """The network's variables: parameters and running statistics."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
-
-
-class Hyperparameters(NamedTuple):
-  """The traced numbers of a step: a sweep over them compiles once.
-
-  Attributes:
-    learning_rate: float32 scalar, before the schedule's factor.
-    weights: the weights of the objective.
-  """
-
-  learning_rate: jax.Array
-  weights: method_terms.Weights
 
 
 TrainStep = Callable[
@@ -118,8 +107,6 @@ def make_train_step(
   """
 
   def train_step(state, batch, key, hyperparameters):
-    weights = hyperparameters.weights
-
     def loss_fn(trained):
       params, adapters = trained
       variables = state._replace(params=params).variables
@@ -133,15 +120,17 @@ def make_train_step(
       )
       # Discriminators learn first; the student then plays against the result.
       update = jax.lax.stop_gradient(
-        _update_discriminators(objective, state, student, batch, weights)
+        _update_discriminators(
+          objective, state, student, batch, hyperparameters
+        )
       )
       terms = objective.terms(
         method_terms.MethodParams(adapters, update.discriminators),
         student,
         batch,
-        weights,
+        hyperparameters,
       )
-      loss, means = objectives.combine(terms, weights, batch.mask)
+      loss, means = objectives.combine(terms, hyperparameters, batch.mask)
       return loss, (means | update.means, logits, batch_stats, update)
 
     trained = (state.params, state.method_params.adapters)
@@ -189,7 +178,7 @@ def _update_discriminators(
   state: TrainState,
   student: method_terms.Student,
   batch: Batch,
-  weights: method_terms.Weights,
+  hyperparameters: Hyperparameters,
 ) -> _DiscriminatorUpdate:
   """Takes a step of the discriminators, before the student learns from them.
 
@@ -205,7 +194,7 @@ def _update_discriminators(
       state.method_params._replace(discriminators=discriminators),
       student,
       batch,
-      weights,
+      hyperparameters,
     )
     means = objectives.mean_terms(terms, batch.mask)
     return sum(means.values(), jnp.float32(0)), means
@@ -217,7 +206,7 @@ def _update_discriminators(
   )
   new = {}
   for name, params in old.items():
-    rate = weights.discriminator_rate(name)
+    rate = hyperparameters.discriminator_rate(name)
     move = lambda p, d, rate=rate: p - rate * d
     new[name] = jax.tree.map(move, params, direction[name])
   named = {

@@ -52,7 +52,7 @@ def trace_scalings(config: ConfigDict, problem: Problem) -> None:
         scaling in fitting,
         field,
         scaling,
-        f'of images {list(problem.image_shape)} one of {", ".join(fitting)}',
+        f'one of {", ".join(fitting)} for images {list(problem.image_shape)}',
       )
 
 
@@ -130,7 +130,7 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
       for rounded in (False, True)
     },
   )
-  weights = factory.hyperparameters(config.optim, config.distill, 0).weights
+  hyperparameters = factory.hyperparameters(config.optim, config.distill, 0)
   for name, options in config_lib.method_options(config.distill).items():
 
     def terms(key, logits, features, batch, name=name, options=options):
@@ -139,7 +139,7 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
       )
       forward = lambda images: logits + 0 * jnp.sum(images)
       student = method_terms.Student(logits, features, forward, key)
-      arguments = (objective.init(key), student, batch, weights)
+      arguments = (objective.init(key), student, batch, hyperparameters)
       return (
         objective.terms(*arguments),
         objective.discriminator_terms(*arguments),

@@ -13,7 +13,7 @@ from kd_jax import data
 from kd_jax.runtime import errors
 from kd_jax.training import factory, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews
+from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
 from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
@@ -64,7 +64,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
   )
   timetable = plan.timetable(phases, config.train.batch_size, False)
   compiled = factory.compile_training(
-    factory.compile_spec(
+    factory.make_spec(
       config,
       config_lib.student_sections(config),
       data.Problem(10, (28, 28, 1)),
@@ -84,9 +84,9 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
       examples=examples,
       views=EpochViews(),
       order=compiled.epoch.shuffle(jnp.ones(100, bool), key),
-      num_examples=100,
-      key=key,
-      hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
+      each_step=StepInputs(
+        100, key, factory.hyperparameters(config.optim, config.distill, 0)
+      ),
     )
     return compiled.epoch.run_steps(
       state, compiled.epoch.zero_sums(), inputs, 0, 1

@@ -12,13 +12,13 @@ from kd_jax.theory import run_theory
 from kd_jax.validation import field_checks
 
 
-def test_every_recipe_is_an_experiment_or_trains_students():
+def test_every_recipe_is_computed_or_trains_students():
   for recipe in recipes.RECIPES:
     for argument in ('', ',smoke'):
       config = recipes.get_config(recipe + argument)
       json.dumps(config.to_dict())
-      if 'experiment' in config:
-        assert config.experiment in run_theory.EXPERIMENTS
+      if 'theory' in config:
+        assert config.theory in run_theory.COMPUTATIONS
         continue
       for row in config.rows:
         field_checks.check_fields(config_lib.close_row(config, row))

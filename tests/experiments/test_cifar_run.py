@@ -248,7 +248,7 @@ def test_predictions_do_not_depend_on_where_a_batch_ends():
   variables = apply.init_variables(module, (32, 32, 3), jax.random.key(0))
   images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
   logits = [
-    networks.predict_fn(config.student, 10, 'symmetric', size)(
+    networks.make_predict(config.student, 10, 'symmetric', size)(
       variables, images
     )
     for size in (7, 3)

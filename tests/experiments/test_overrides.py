@@ -66,7 +66,7 @@ def _why_not(argv):
   """Returns the error line of a command line; '' if it can be run."""
   try:
     config = _config(argv)
-    if config is None or 'experiment' in config:
+    if config is None or 'theory' in config:
       return ''
     config = config_lib.with_user_teacher(config)
     for row in [config_lib.close_row(config, row) for row in config.rows]:
@@ -104,7 +104,7 @@ def test_any_override(field, value, recipe):
 
 
 # With these fields a run could take long, or write to any folder.
-_UNTRIED = ('config.seeds', 'config.name', 'config.experiment')
+_UNTRIED = ('config.seeds', 'config.name', 'config.theory')
 # Overrides for 64 images, on which small networks train in a second.
 _SMALL = (
   *('--config.data.train_examples=64', '--config.data.test_examples=32'),

@@ -14,9 +14,10 @@ from kd_jax import losses, models
 from kd_jax.data import Problem
 from kd_jax.methods import adversarial
 from kd_jax.models import apply
-from kd_jax.training import factory, method_terms, networks, optimizers, step
+from kd_jax.training import factory, networks, optimizers, step
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 
 
 def _step(method, options=None):
@@ -55,9 +56,7 @@ def _step(method, options=None):
 
 
 def _hyperparameters(rate, **options):
-  return step.Hyperparameters(
-    rate, method_terms.Weights(0.0, 1.0, 2.0, options)
-  )
+  return Hyperparameters(rate, 0.0, 1.0, 2.0, options)
 
 
 def _run(train_step, state, batch, hyperparameters, count=60):
@@ -82,10 +81,9 @@ def test_the_discriminator_and_the_student_both_learn(method, options):
   assert sums[f'{method}_discriminator'] < 0.5 * 2 * np.log(2)
   jax.tree.map(np.testing.assert_array_equal, state.params, still.params)
   # With a constant discriminator, the student learns to pass for the teacher.
-  frozen = method_terms.Weights(
-    0.0, 1.0, 2.0, {method: {'weight': 1.0, 'discriminator_rate': 0.0}}
+  frozen = _hyperparameters(
+    0.05, **{method: {'weight': 1.0, 'discriminator_rate': 0.0}}
   )
-  frozen = step.Hyperparameters(0.05, frozen)
   after, sums = run(still, hyperparameters=frozen, count=30)
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -102,11 +100,8 @@ def test_the_discriminator_and_the_student_both_learn(method, options):
 def test_a_step_updates_the_discriminator_before_the_student(method):
   train_step, state, batch = _step(method)
   run = functools.partial(_run, train_step, batch=batch, count=1)
-  rates = lambda student, discriminator: step.Hyperparameters(
-    student,
-    method_terms.Weights(
-      0.0, 1.0, 2.0, {method: {'discriminator_rate': discriminator}}
-    ),
+  rates = lambda student, discriminator: _hyperparameters(
+    student, **{method: {'discriminator_rate': discriminator}}
   )
   both, _ = run(state, hyperparameters=rates(0.1, 0.05))
   first, _ = run(state, hyperparameters=rates(0.0, 0.05))
@@ -149,9 +144,7 @@ def test_a_peer_learns_beside_the_student_and_is_another_network():
   assert jax.tree.structure(peer) == jax.tree.structure(state.params)
   different = jax.tree.map(lambda a, b: (a != b).any(), peer, state.params)
   assert any(jax.tree.leaves(different))
-  hyperparameters = step.Hyperparameters(
-    0.2, method_terms.Weights(1.0, 1.0, 1.0)
-  )
+  hyperparameters = Hyperparameters(0.2, 1.0, 1.0, 1.0)
   first = None
   for _ in range(80):
     state, sums = train_step(state, batch, jax.random.key(0), hyperparameters)
@@ -163,9 +156,8 @@ def test_a_peer_learns_beside_the_student_and_is_another_network():
 def test_a_peer_learns_from_labels_like_the_student_for_any_method_weight():
   train_step, state, batch = _step('mutual')
   for kd_weight in (0.0, 1e-6):
-    hyperparameters = step.Hyperparameters(
-      0.2,
-      method_terms.Weights(1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}}),
+    hyperparameters = Hyperparameters(
+      0.2, 1.0, kd_weight, 1.0, {'mutual': {'weight': 0.3}}
     )
     # With the student's initialization, the peer takes the student's steps.
     twins = state._replace(

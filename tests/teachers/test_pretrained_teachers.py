@@ -80,7 +80,7 @@ def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
     folder, manifest, networks.variables_like(model, dataset.problem)
   )
   for scaling, stated in manifest['accuracy'].items():
-    predict = networks.predict_fn(model, dataset.num_classes, scaling, 1000)
+    predict = networks.make_predict(model, dataset.num_classes, scaling, 1000)
     logits = predict(variables, jnp.asarray(dataset.test.images))
     _check_accuracy(logits, dataset.test.labels, stated['test'])
 

@@ -1,4 +1,4 @@
-"""Results of the experiments in smoke mode, computed once for all tests."""
+"""Results of theory in smoke mode, computed once for all tests."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reads tables of an experiment's results."""
+"""Reads the tables of results of theory."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Runs of the experiments: their JSON values, report, plots and folder."""
+"""Runs of theory: their JSON values, report, plots and folder."""
 
 import json
 
@@ -10,9 +10,9 @@ from kd_jax.runtime import errors, files
 from kd_jax.theory import run_theory
 
 
-@pytest.mark.parametrize('experiment', run_theory.EXPERIMENTS)
-def test_results_are_json_and_the_report_shows_all_tables(experiment, request):
-  results = request.getfixturevalue(f'{experiment}_results')
+@pytest.mark.parametrize('theory', run_theory.COMPUTATIONS)
+def test_results_are_json_and_the_report_shows_all_tables(theory, request):
+  results = request.getfixturevalue(f'{theory}_results')
   json.dumps(results)
   text = tables.theory_tables({'results': results})
   for title in results['tables']:
@@ -28,8 +28,25 @@ def test_a_second_run_reads_the_results_of_the_first(tmp_path, monkeypatch):
   assert record == files.read_json(tmp_path / 'run.json')
   assert (tmp_path / 'mixture_random.png').stat().st_size > 10_000
   assert '| mixture, bayes ' in (tmp_path / 'report.md').read_text()
-  monkeypatch.setitem(run_theory.EXPERIMENTS, 'lemma1', None)
+  monkeypatch.setitem(run_theory.COMPUTATIONS, 'lemma1', None)
   assert run_theory.run_theory(config, workdir=tmp_path) == record
   config.seed = 1
   with pytest.raises(errors.UserError, match='config.seed'):
     run_theory.run_theory(config, workdir=tmp_path)
+
+
+def test_a_folder_with_the_old_name_of_the_field_is_read(tmp_path, monkeypatch):
+  config = recipes.get_config('lemma1,smoke')
+  record = run_theory.run_theory(config, workdir=tmp_path)
+  record['config']['experiment'] = record['config'].pop('theory')
+  files.write_json(tmp_path / 'run.json', record)
+  monkeypatch.setitem(run_theory.COMPUTATIONS, 'lemma1', None)
+  assert run_theory.run_theory(config, workdir=tmp_path) == record
+
+
+def test_a_mistake_in_the_config_leaves_no_folder(tmp_path):
+  config = recipes.get_config('lemma1,smoke')
+  config.num_samples = 0
+  with pytest.raises(errors.UserError, match='config.num_samples=0'):
+    run_theory.run_theory(config, workdir=tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

@@ -18,7 +18,7 @@ def _closed(**fields):
 
 def _key(total_steps=100, **fields):
   config = _closed(**fields)
-  return factory.compile_spec(
+  return factory.make_spec(
     config,
     config_lib.student_sections(config),
     PROBLEM,
@@ -82,9 +82,9 @@ def test_hyperparameters_of_an_epoch():
   )
   rates = factory.hyperparameters(config.optim, config.distill, 1)
   assert rates.learning_rate == pytest.approx(1e-3)
-  assert rates.weights.kd_weight == pytest.approx(0.8 / 4)
-  assert rates.weights.methods['hint']['weight'] == 3.0
-  assert rates.weights.weight_of('hint') == pytest.approx(0.2 * 3.0)
-  assert rates.weights.weight_of('ce') == config.distill.ce_weight
+  assert rates.kd_weight == pytest.approx(0.8 / 4)
+  assert rates.methods['hint']['weight'] == 3.0
+  assert rates.weight_of('hint') == pytest.approx(0.2 * 3.0)
+  assert rates.weight_of('ce') == config.distill.ce_weight
   later = factory.hyperparameters(config.optim, config.distill, 9)
-  assert later.weights.kd_weight == pytest.approx(0.8)
+  assert later.kd_weight == pytest.approx(0.8)

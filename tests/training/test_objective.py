@@ -9,6 +9,7 @@ from kd_jax import losses, methods
 from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch, Mixture, Targets
+from kd_jax.training.hyperparameters import Hyperparameters
 
 LOGITS = jnp.array([[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 0.0, 1.0]])
 BATCH = Batch(
@@ -21,7 +22,7 @@ ONES = jnp.ones(3)
 
 
 def _weights(ce_weight, kd_weight, temperature=2.0):
-  return method_terms.Weights(ce_weight, kd_weight, temperature)
+  return Hyperparameters(0.1, ce_weight, kd_weight, temperature)
 
 
 def _terms(objective, logits, batch, weights):

@@ -7,9 +7,10 @@ import pytest
 
 from kd_jax import models
 from kd_jax.models import apply
-from kd_jax.training import method_terms, optimizers, step
 from kd_jax.training import objective as objectives
+from kd_jax.training import optimizers, step
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 
 
 @pytest.fixture(name='pieces')
@@ -36,8 +37,7 @@ def _pieces():
 
 
 def _hyperparameters(learning_rate=1e-2, ce_weight=0.5, kd_weight=0.5):
-  weights = method_terms.Weights(ce_weight, kd_weight, 2.0)
-  return step.Hyperparameters(learning_rate, weights)
+  return Hyperparameters(learning_rate, ce_weight, kd_weight, 2.0)
 
 
 def test_same_key_same_result(pieces):

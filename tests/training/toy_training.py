@@ -6,13 +6,16 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import epoch, fit, method_terms, objective, plan, step
+from kd_jax.training import epoch, fit, objective, plan, step
 from kd_jax.training.batch import Examples
+from kd_jax.training.hyperparameters import Hyperparameters
 
 NUM_EXAMPLES, BATCH_SIZE, NUM_CLASSES = 50, 8, 3
-HYPERPARAMETERS = step.Hyperparameters(
-  jnp.float32(0.1),
-  method_terms.Weights(jnp.float32(0), jnp.float32(1), jnp.float32(2)),
+HYPERPARAMETERS = Hyperparameters(
+  learning_rate=jnp.float32(0.1),
+  ce_weight=jnp.float32(0),
+  kd_weight=jnp.float32(1),
+  temperature=jnp.float32(2),
 )
 OBJECTIVE = objective.make_objective({'kl': {}})
 OPTIMIZER = optax.trace(0.9)
@@ -82,9 +85,7 @@ def epoch_inputs(
     examples=examples(),
     views=fit.epoch_views(compiled, key, NUM_EXAMPLES),
     order=compiled.shuffle(jnp.ones(NUM_EXAMPLES, bool), key),
-    num_examples=NUM_EXAMPLES,
-    key=key,
-    hyperparameters=HYPERPARAMETERS,
+    each_step=epoch.StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 
 

@@ -1,0 +1,248 @@
+"""The teacher that a config asks for: a file, a network, one trained here."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from kd_jax.runtime import errors, files
+from kd_jax.teachers import pretrained, provider, stored_outputs
+from kd_jax.training import context, job
+from tests import helpers
+
+_FIELDS = {
+  'data.train_examples': 60,
+  'data.test_examples': 20,
+  'teacher.model.hidden': (6,),
+  'teacher.train.holdout_fraction': 0.0,
+  'teacher.train.batch_size': 20,
+  'eval.batch_size': 20,
+}
+
+
+def _config(**fields):
+  return helpers.tiny_mnist(fields=_FIELDS | fields)
+
+
+@pytest.fixture(name='get', scope='module')
+def _get(generated):
+  """Returns a function from (config, folder) to the config's teacher."""
+
+  def get(config, folder):
+    run_context = context.make_context(config, lambda name: generated)
+    return provider.get_teacher(config, run_context, folder / 'teachers')
+
+  return get
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('trained')
+
+
+@pytest.fixture(name='trained', scope='module')
+def _trained(get, folder):
+  """Returns a teacher that was trained in the module's folder."""
+  return get(_config(), folder)
+
+
+# --- Which teacher a config asks for. ---
+
+_LOGITS = {'logits': 'teacher.npz'}
+_MODULE = {'module': 'tests.user_networks:linear_teacher'}
+
+
+@pytest.mark.parametrize(
+  'fields, trained_here, only_logits',
+  [
+    ({}, True, False),
+    (_LOGITS, False, True),
+    (_MODULE, False, False),
+    ({'pretrained': 'teachers/mnist-mlp1200'}, False, False),
+    ({'pretrained': 'teachers/cifar10-resnet50'}, False, True),
+    (
+      {'pretrained': 'teachers/cifar10-resnet50', 'retrain': True},
+      True,
+      False,
+    ),
+    # The user's files and networks come before everything else.
+    (_LOGITS | {'retrain': True}, False, True),
+    (_MODULE | {'pretrained': 'teachers/cifar10-resnet50'}, False, False),
+  ],
+)
+def test_the_kind_of_teacher(fields, trained_here, only_logits):
+  section = _config().teacher
+  section.update(fields)
+  assert provider.is_trained_here(section) == trained_here
+  assert provider.has_only_logits(section) == only_logits
+
+
+# --- The user's teachers. ---
+
+
+def _save(path, seed):
+  rng = np.random.default_rng(seed)
+  logits = {
+    name: rng.normal(size=(count, 10)).astype('f')
+    for name, count in (('train', 60), ('test', 20))
+  }
+  np.savez(path, **logits)
+  return logits
+
+
+def test_a_file_of_logits_teaches_without_a_network(get, tmp_path):
+  logits = _save(tmp_path / 'a.npz', 0)
+  path = str(tmp_path / 'a.npz')
+  teacher = get(_config(**{'teacher.logits': path}), tmp_path)
+  assert teacher.network is None
+  assert teacher.record['source'] == path
+  assert 0 <= teacher.record['test']['accuracy'] <= 1
+  for split, array in logits.items():
+    np.testing.assert_array_equal(teacher.logits[split], array)
+  assert not (tmp_path / 'teachers').exists()
+
+
+def test_several_files_teach_their_average(get, tmp_path):
+  first, second = (_save(tmp_path / f'{i}.npz', i) for i in (0, 1))
+  paths = ','.join(str(tmp_path / f'{i}.npz') for i in (0, 1))
+  teacher = get(_config(**{'teacher.logits': paths}), tmp_path)
+  np.testing.assert_allclose(
+    teacher.logits['test'], (first['test'] + second['test']) / 2, rtol=1e-5
+  )
+
+
+# --- A teacher that is trained here. ---
+
+
+class _Asked(Exception):
+  """Something was asked to be computed."""
+
+
+def _refuse(*args):
+  raise _Asked
+
+
+def test_a_teacher_is_trained_in_a_folder_named_by_data_and_network(
+  trained, folder
+):
+  (path,) = filter(pathlib.Path.is_dir, (folder / 'teachers').iterdir())
+  assert path.name.startswith('generated-conv_net-')
+  assert trained.network.folder == path
+  assert trained.record['steps'] == 3
+  lines = provider.training_log(path).read()
+  assert [line['epoch'] for line in lines] == [0]
+  assert trained.record['train']['errors'] == np.sum(
+    np.argmax(trained.logits['train'], axis=-1)
+    != trained.network.dataset.train.labels
+  )
+
+
+def test_a_trained_teacher_is_restored(trained, get, folder, monkeypatch):
+  monkeypatch.setattr(job, 'run_job', _refuse)
+  again = get(_config(), folder)
+  np.testing.assert_array_equal(again.logits['test'], trained.logits['test'])
+  assert again.record == trained.record
+
+
+def test_a_teacher_of_another_config_is_trained_beside_it(
+  trained, get, folder, monkeypatch
+):
+  monkeypatch.setattr(job, 'run_job', _refuse)
+  with pytest.raises(_Asked):
+    get(_config(**{'teacher.seed': 1}), folder)
+
+
+def test_further_scalings_are_stored_with_the_outputs(trained, get, folder):
+  teacher = get(_config(**{'teacher.also_outputs': ('symmetric',)}), folder)
+  assert (teacher.network.folder / 'outputs-unit').is_dir()
+  assert (teacher.network.folder / 'outputs-symmetric').is_dir()
+  np.testing.assert_array_equal(teacher.logits['test'], trained.logits['test'])
+
+
+def test_attacks_are_in_the_record_if_they_are_asked_for(trained, get, folder):
+  teacher = get(_config(**{'eval.attacked_examples': 5}), folder)
+  assert teacher.record['robust']['examples'] == 5
+  assert 'robust' not in trained.record
+
+
+# --- Teachers that come with the project. ---
+
+
+@pytest.fixture(name='published', scope='module')
+def _published(trained, tmp_path_factory):
+  """Returns the folder of the trained teacher's published outputs."""
+  workdir = tmp_path_factory.mktemp('published')
+  config = _config()
+  with config.unlocked():
+    config.rows = {}
+  provider.publish(config, trained.network.dataset, trained, workdir)
+  return workdir
+
+
+def test_published_outputs_teach_what_the_network_does(
+  published, trained, get, tmp_path
+):
+  # An absolute path names a folder outside the project, too.
+  fields = {'teacher.pretrained': str(published / 'outputs')}
+  teacher = get(_config(**fields), tmp_path)
+  assert teacher.network is None
+  for split in ('train', 'test'):
+    np.testing.assert_array_equal(
+      teacher.logits[split],
+      np.asarray(trained.logits[split], np.float16).astype('f'),
+    )
+  assert teacher.record['steps'] == trained.record['steps']
+  manifest = files.read_json(published / 'outputs/manifest.json')
+  accuracy = manifest['accuracy']['unit']['test']['accuracy']
+  assert accuracy == trained.record['test']['accuracy']
+  assert len(provider.training_log(published).read()) == 1
+
+
+def test_published_weights_are_a_network(published, trained, get, tmp_path):
+  outputs = published / 'outputs'
+  manifest = files.read_json(outputs / 'manifest.json')
+  pretrained.write(tmp_path / 'weights', manifest, weights=trained.variables)
+  fields = {'teacher.pretrained': str(tmp_path / 'weights')}
+  teacher = get(_config(**fields), tmp_path)
+  np.testing.assert_allclose(
+    teacher.logits['test'], trained.logits['test'], atol=1e-2
+  )
+  assert teacher.network.folder.parent == tmp_path / 'teachers'
+
+
+def test_students_of_held_out_images_get_their_outputs(
+  published, trained, get, tmp_path
+):
+  fields = {
+    'teacher.pretrained': str(published / 'outputs'),
+    'data.train_examples': 10,
+    'data.test_examples': 5,
+    'data.holdout_examples': 20,
+  }
+  # The published outputs are of 60 training examples; 20 of them are held out.
+  teacher = get(_config(**fields), tmp_path)
+  published_logits = np.asarray(trained.logits['train'], np.float16).astype('f')
+  np.testing.assert_array_equal(teacher.logits['train'], published_logits[:10])
+  np.testing.assert_array_equal(teacher.logits['test'], published_logits[40:45])
+
+
+def test_outputs_of_another_network_are_refused(published, get, tmp_path):
+  fields = {
+    'teacher.pretrained': str(published / 'outputs'),
+    'teacher.model.hidden': (7,),
+  }
+  with pytest.raises(errors.UserError, match='teacher.model is not that of'):
+    get(_config(**fields), tmp_path)
+
+
+def test_outputs_are_computed_once_for_all_runs(
+  trained, get, folder, monkeypatch
+):
+  load = stored_outputs.load_or_compute
+  monkeypatch.setattr(
+    stored_outputs,
+    'load_or_compute',
+    lambda store, identity, compute: load(store, identity, _refuse),
+  )
+  again = get(_config(), folder)
+  np.testing.assert_array_equal(again.logits['test'], trained.logits['test'])
