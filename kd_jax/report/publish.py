@@ -25,6 +25,7 @@ from kd_jax.report import (
   study_tables,
   table2_plot,
   tables,
+  teacher_quality_plot,
   theory_plots,
 )
 from kd_jax.report.fields import Record
@@ -67,6 +68,7 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
       files.write_text(results_dir / f'{name}.md', report)
     _write_plots(results_dir, name, record)
   table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
+  teacher_quality_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')

@@ -1,0 +1,152 @@
+"""The plot of a teacher's accuracy against the gain of the paper's student."""
+
+import os
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from kd_jax.report import fields, figures
+from kd_jax.report.fields import Record
+from kd_jax.report.figures import Axes
+from kd_jax.runtime import run_records
+
+# The rows of one training set: those with a KD loss, which are one training,
+# and the one on labels alone.
+_ROWS = {
+  'the full set': (('ideal', 'blocks_1111'), 'ideal_no_kd'),
+  'the reduced set': (('ideal_reduced',), 'ideal_reduced_no_kd'),
+}
+# The fields of Table 2's trainings, as coded.
+_AS_CODED = {
+  'train': {'epochs': 10, 'batch_size': 100, 'augmentation': 'none'},
+  'optim': {'learning_rate': 0.1, 'schedule': 'constant'},
+  'distill': {'method': 'kl', 'temperature': 4.0, 'kd_warmup_epochs': 10},
+  'student': {'stem_stride': 1, 'strides': [1, 2, 2, 2]},
+  'data': {'holdout_examples': 0, 'scaling': 'symmetric'},
+}
+
+
+class Interval(NamedTuple):
+  """A mean with its 95 % confidence interval, mean - half to mean + half."""
+
+  mean: float
+  half: float
+
+
+def write(folder: os.PathLike, results: dict[str, Record]) -> None:
+  """Writes teacher_quality.png: students of teachers of several accuracies.
+
+  Args:
+    folder: the folder for the file.
+    results: the records by name. If no student has an identified teacher,
+      nothing is written.
+  """
+  runs = [record for record in results.values() if _is_as_coded(record)]
+  if not any(map(students_by_teacher, [runs] * len(_ROWS), _ROWS)):
+    return
+  with figures.figure(pathlib.Path(folder) / 'teacher_quality.png') as axes:
+    for i, examples in enumerate(_ROWS):
+      _draw(axes, runs, examples, color=figures.color(2 * i))
+    axes.set_xlabel("teacher's test accuracy on the inputs that it is fed, %")
+    axes.set_ylabel("student's test accuracy, % (mean, 95 % interval)")
+    axes.legend(fontsize='small')
+    axes.grid(alpha=0.3)
+
+
+def students_by_teacher(
+  runs: Iterable[Record], examples: str
+) -> dict[float, list[float]]:
+  """Returns the students' accuracies (%) by their teacher's accuracy (%).
+
+  Runs of one teacher share their seeds, so that their students are no
+  independent draws: the run with the most students counts.
+
+  Args:
+    runs: records of Table 2's trainings.
+    examples: the training set, a key of _ROWS.
+  """
+  rows, _ = _ROWS[examples]
+  found: dict[float, list[float]] = {}
+  for record in runs:
+    accuracy = round(100 * record['teacher']['test']['accuracy'], 2)
+    sample = _accuracies(record, rows)
+    if len(sample) > len(found.get(accuracy, ())):
+      found[accuracy] = sample
+  return dict(sorted(found.items()))
+
+
+def _accuracies(record: Record, rows: Iterable[str]) -> list[float]:
+  """Returns the accuracies (%) of the first of some rows that a run has."""
+  students = run_records.by_row(record)
+  for row in rows:
+    if row in students:
+      return fields.accuracies_percent(students[row])
+  return []
+
+
+def interval(sample: Sequence[float]) -> Interval:
+  """Returns the mean of a sample and Student's 95 % interval of the mean.
+
+  A sample of one has no interval: `half` is then nan.
+  """
+  from scipy import stats
+
+  if len(sample) < 2:
+    return Interval(sample[0], float('nan'))
+  error = statistics.stdev(sample) / len(sample) ** 0.5
+  return Interval(
+    statistics.fmean(sample), error * float(stats.t.ppf(0.975, len(sample) - 1))
+  )
+
+
+def _is_as_coded(record: Record) -> bool:
+  """Returns whether a record is of Table 2's trainings of a ResNet-50."""
+  if 'students' not in record or 'test' not in record.get('teacher', {}):
+    return False
+  config = record['config']
+  if config['data']['name'] != 'cifar10':
+    return False
+  if config['teacher']['model'].get('block') != 'bottleneck':
+    return False
+  return all(
+    config.get(section, {}).get(field) in (value, None)
+    for section, expected in _AS_CODED.items()
+    for field, value in expected.items()
+  )
+
+
+def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
+  """Draws the students of one training set, and their control on labels."""
+  by_teacher = students_by_teacher(runs, examples)
+  if not by_teacher:
+    return
+  means = [interval(sample) for sample in by_teacher.values()]
+  axes.errorbar(
+    [*by_teacher],
+    [mean.mean for mean in means],
+    [mean.half for mean in means],
+    fmt='o',
+    capsize=3,
+    color=color,
+    label=f'taught, {examples}',
+  )
+  for accuracy, mean in zip(by_teacher, means, strict=True):
+    axes.annotate(
+      f'n = {len(by_teacher[accuracy])}',
+      (accuracy, mean.mean),
+      xytext=(6, 6),
+      textcoords='offset points',
+      fontsize='x-small',
+    )
+  _, labels_row = _ROWS[examples]
+  labels = max((_accuracies(record, [labels_row]) for record in runs), key=len)
+  if len(labels) > 1:
+    mean = interval(labels)
+    axes.axhspan(
+      mean.mean - mean.half,
+      mean.mean + mean.half,
+      alpha=0.25,
+      color=color,
+      label=f'labels alone, {examples} (n = {len(labels)})',
+    )
