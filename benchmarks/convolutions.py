@@ -76,7 +76,7 @@ def _time(
   """Returns quartiles of seconds, by the name of the call."""
   for call in calls.values():
     jax.block_until_ready(call())
-  seconds = {name: [] for name in calls}
+  seconds: dict[str, list[float]] = {name: [] for name in calls}
   for done in range(rounds):
     best = min((min(s) for s in seconds.values() if s), default=np.inf)
     for name in random.Random(done).sample(list(calls), len(calls)):

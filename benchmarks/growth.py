@@ -15,16 +15,17 @@ import argparse
 import json
 import random
 import resource
+from typing import Any
 
 import harness
 
 # The values of the numbers that stay, by network.
-USUAL = {
+USUAL: dict[str, dict[str, int]] = {
   'h300': {'examples': 60_000, 'size': 300, 'batch': 32, 'seeds': 1},
   'ideal_stem_2': {'examples': 4_000, 'size': 64, 'batch': 100, 'seeds': 1},
 }
 # The values of the number that grows, by network and number.
-AXES = {
+AXES: dict[str, dict[str, tuple[int, ...]]] = {
   'h300': {
     'examples': (15_000, 60_000, 240_000),
     'size': (75, 300, 1200),
@@ -143,7 +144,7 @@ def main() -> None:
   if args.worker:
     print(json.dumps(measure(args.worker, json.loads(args.case))))
     return
-  runs = {
+  runs: dict[tuple[str, str, int], list[Any]] = {
     (network, axis, value): []
     for network in args.networks
     for axis, values in AXES[network].items()
@@ -157,7 +158,7 @@ def main() -> None:
       measured = harness.run_in_process(__file__, f'--worker={network}', case)
       runs[network, axis, value].append(measured)
       print(network, axis, value, measured, flush=True)
-  growth = {}
+  growth: dict[str, dict[str, dict[str, Any]]] = {}
   for (network, axis, value), measured in runs.items():
     by_value = growth.setdefault(network, {}).setdefault(axis, {})
     by_value[str(value)] = harness.quartiles_by_key(measured)

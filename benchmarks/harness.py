@@ -142,7 +142,10 @@ def serve(
   print(json.dumps(ready), flush=True)
   for line in sys.stdin:
     request = line.strip()
-    answer = measure_limits() if request == 'limits' else system.turn(request)
+    if request == 'limits' and measure_limits is not None:
+      answer: Any = measure_limits()
+    else:
+      answer = system.turn(request)
     print(json.dumps(answer), flush=True)
 
 
@@ -185,6 +188,9 @@ class Worker:
       text=True,
       env=os.environ | _KEPT_MEMORY | dict(environment or {}),
     )
+    assert self._process.stdin is not None  # Both are pipes.
+    assert self._process.stdout is not None
+    self._requests, self._answers = self._process.stdin, self._process.stdout
 
   def answer(self) -> Any:
     """Returns the next answer, and skips output that is not JSON.
@@ -192,22 +198,22 @@ class Worker:
     Raises:
       RuntimeError: If the process ended.
     """
-    for line in self._process.stdout:
+    for line in self._answers:
       try:
         return json.loads(line)
       except json.JSONDecodeError:
         continue
-    raise RuntimeError(f'a worker ended early: {self._process.args}')
+    raise RuntimeError(f'a worker ended early: {self._process.args!r}')
 
   def ask(self, request: str) -> Any:
     """Sends a request and returns its answer."""
-    self._process.stdin.write(f'{request}\n')
-    self._process.stdin.flush()
+    self._requests.write(f'{request}\n')
+    self._requests.flush()
     return self.answer()
 
   def close(self) -> None:
     """Ends the process and waits for its end."""
-    self._process.stdin.close()
+    self._requests.close()
     self._process.wait()
 
 
@@ -236,8 +242,10 @@ def compare(
     measured in the same rounds. 'checks': the checks by system.
   """
   workers, checks = _start(starters, rtol=rtol, atol=atol)
-  rates = {case: {name: [] for name in workers} for case in cases}
-  limits = {name: [] for name in limit_systems}
+  rates: dict[str, dict[str, list[float]]] = {
+    case: {name: [] for name in workers} for case in cases
+  }
+  limits: dict[str, list[Any]] = {name: [] for name in limit_systems}
   for done in range(rounds):
     # Each round has a different order, so no system always follows the same.
     order = random.Random(done).sample(list(workers), len(workers))
@@ -271,15 +279,17 @@ def _start(
   Raises:
     AssertionError: If a check differs from the first check of its group.
   """
-  workers, checks, first_of_group = {}, {}, {}
+  workers: dict[str, Worker] = {}
+  checks: dict[str, list[float] | None] = {}
+  first_of_group: dict[str, list[float]] = {}
   for name, start in starters.items():
     workers[name] = start()
     ready = workers[name].answer()
-    checks[name] = ready['check']
-    if checks[name] is not None:
-      first = first_of_group.setdefault(ready['group'], checks[name])
+    check = checks[name] = ready['check']
+    if check is not None:
+      first = first_of_group.setdefault(ready['group'], check)
       np.testing.assert_allclose(
-        checks[name], first, rtol=rtol, atol=atol, err_msg=name
+        check, first, rtol=rtol, atol=atol, err_msg=name
       )
     print(f'{name}: ready', flush=True)
   return workers, checks

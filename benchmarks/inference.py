@@ -160,7 +160,10 @@ def exported_over_live(name: str) -> dict[str, dict[str, float]]:
 
   from kd_jax.benchmark import timing
 
-  calls = {'live': jax.jit(deployed(name)), 'exported': _loaded(name)}
+  calls: dict[str, Callable] = {
+    'live': jax.jit(deployed(name)),
+    'exported': _loaded(name),
+  }
   ratios = {}
   for size in BATCHES:
     images = jax.device_put(make_images(name, size))
@@ -266,8 +269,8 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
   """
   from kd_jax.export import onnx
 
-  with tempfile.TemporaryDirectory() as folder:
-    folder = pathlib.Path(folder)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
     write(name, folder)
     return make_system(
       name, onnx.make_predict((folder / onnx.NETWORK).read_bytes())

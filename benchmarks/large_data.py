@@ -21,6 +21,7 @@ import json
 import pathlib
 import resource
 import tempfile
+from typing import Any
 
 import harness
 import large_images
@@ -140,7 +141,7 @@ def _compare(
     *(('memory', count) for count in args.in_memory),
     *(('disk', count) for count in args.on_disk),
   ]
-  runs = {case: [] for case in cases}
+  runs: dict[tuple[str, int], list[Any]] = {case: [] for case in cases}
   for _ in range(args.rounds):
     for place, count in cases:
       if (place, count) == reference:
@@ -196,7 +197,7 @@ def main() -> None:
       large_images.write(folders[count], count)
       print(f'{count:,} images are written', flush=True)
     runs = _compare(args, folders)
-  places = {}
+  places: dict[str, dict[str, Any]] = {}
   for (place, count), measured in runs.items():
     places.setdefault(place, {})[str(count)] = harness.quartiles_by_key(
       measured, ('examples_per_s', 'over_memory', 'memory_mib')

@@ -1,5 +1,6 @@
 """The machine's limits: its fastest matrix product and its fastest copy."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -64,10 +65,11 @@ def measure_with_jax() -> dict[str, float]:
   }
   vector = jnp.ones(_COPIED)
   product, scale = jax.jit(jnp.matmul), jax.jit(lambda x: 2 * x)
+  multiply = lambda a: product(a, a).block_until_ready()
   return _to_rates(
     size,
     {
-      suffix: _median_seconds(lambda a=a: product(a, a).block_until_ready())
+      suffix: _median_seconds(functools.partial(multiply, a))
       for suffix, a in matrices.items()
     },
     _median_seconds(lambda: scale(vector).block_until_ready()),
@@ -100,7 +102,7 @@ def measure_with_torch() -> dict[str, float]:
   for suffix, dtype in _dtypes().items():
     a = matrix.to(getattr(torch, dtype))
     out = torch.empty_like(a)
-    products_s[suffix] = _median_seconds(lambda a=a, out=out: multiply(a, out))
+    products_s[suffix] = _median_seconds(functools.partial(multiply, a, out))
   return _to_rates(size, products_s, _median_seconds(scale))
 
 
@@ -131,7 +133,7 @@ def add_shares(
       rate = best(
         'product_bfloat16_gflops' if 'bfloat16' in name else 'product_gflops'
       )
-      if rate is not None:
+      if rate is not None and bandwidth is not None:
         operations, num_bytes = work(case, name)
         least_s = max(operations / rate, num_bytes / bandwidth)
         result['share_of_limit'] = result['examples_per_s']['median'] * least_s

@@ -18,6 +18,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import harness
 import inference
@@ -120,11 +121,11 @@ def _compare(name: str, rounds: int) -> dict[str, dict]:
   """Returns file sizes, and quartiles of each stage's seconds, by system."""
   from kd_jax.export import artifact
 
-  with tempfile.TemporaryDirectory() as folder:
-    folder = pathlib.Path(folder)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
     write(name, folder)
     _run(name, 'ours-cached', folder)  # Fills the cache of compiled programs.
-    runs = {system: [] for system in SYSTEMS}
+    runs: dict[str, list[Any]] = {system: [] for system in SYSTEMS}
     for done in range(rounds):
       for system in random.Random(done).sample(list(runs), len(runs)):
         runs[system].append(_run(name, system, folder))

@@ -4,17 +4,18 @@ Every system gets the same random weights; times do not depend on the values.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import harness  # noqa: F401  (adds the project to the import path)
 import numpy as np
 
-RESNETS = {
+RESNETS: dict[str, dict[str, Any]] = {
   'baseline': dict(blocks=(2, 2, 2, 2)),
   'ideal': dict(blocks=(1, 1, 1, 1)),
   'ideal_stem_2': dict(blocks=(1, 1, 1, 1), stem_stride=2),
   'teacher': dict(block='bottleneck', blocks=(3, 4, 6, 3)),
 }
-MLPS = {'h300': dict(hidden=(300,))}
+MLPS: dict[str, dict[str, Any]] = {'h300': dict(hidden=(300,))}
 
 
 def image_shape(name: str) -> tuple[int, int, int]:

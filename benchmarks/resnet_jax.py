@@ -77,7 +77,7 @@ def _make_train_step(
     apply.make_apply(module),
     objectives.make_objective({'kl': {}}),
     optimizer,
-    lambda step: 1.0,
+    lambda step: jnp.float32(1),
   )
   teacher = networks.make_module('teacher', dtype=dtype)
 
@@ -127,7 +127,7 @@ def _by_calls(train_step: Callable) -> Callable:
 
 def make_plain_flax(network: str) -> harness.System:
   """Returns our training with Flax' standard layers instead of ours."""
-  resnet.layers = types.SimpleNamespace(
+  resnet.layers = types.SimpleNamespace(  # type: ignore[assignment]
     BatchNorm=_FlaxBatchNorm,
     max_pool=_flax_max_pool,
     plain_max_pool=_flax_max_pool,

@@ -37,7 +37,7 @@ def make(network: str, system: str) -> harness.System:
   variables = list(student.state_dict().values())
   initial = [variable.detach().clone() for variable in variables]
   if 'compiled' in system:
-    options = {'dynamic': False}
+    options: dict[str, bool | str] = {'dynamic': False}
     if device == 'cuda':
       options['mode'] = 'max-autotune'
     student = torch.compile(student, **options)

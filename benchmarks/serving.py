@@ -129,8 +129,8 @@ def _make_onnxruntime(write: Callable) -> harness.System:
   """Returns ONNX Runtime on the file that `write` writes into a folder."""
   from kd_jax.export import onnx
 
-  with tempfile.TemporaryDirectory() as folder:
-    folder = pathlib.Path(folder)
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
     write(_NETWORK, folder)
     return _make_system(onnx.make_predict((folder / onnx.NETWORK).read_bytes()))
 

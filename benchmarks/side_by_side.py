@@ -85,7 +85,7 @@ def main() -> None:
   from kd_jax.runtime import environment
 
   seeds = environment.describe()['cores']
-  seconds = {
+  seconds: dict[str, dict[str, list[float]]] = {
     student: {'one_by_one': [], 'side_by_side': []} for student in args.students
   }
   with tempfile.TemporaryDirectory() as folder:

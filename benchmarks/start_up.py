@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import harness
 import numpy as np
@@ -84,7 +85,9 @@ def main() -> None:
   parser = harness.make_parser(__doc__, rounds=5)
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   args = parser.parse_args()
-  runs = {network: {'cold': [], 'warm': []} for network in args.networks}
+  runs: dict[str, dict[str, list[Any]]] = {
+    network: {'cold': [], 'warm': []} for network in args.networks
+  }
   with tempfile.TemporaryDirectory() as warm:
     for network in args.networks:
       measure(network, warm)

@@ -98,6 +98,7 @@ def _first_losses(
   hyperparameters,
 ) -> list[float]:
   """Returns the losses of the first steps, on examples in their order."""
+  assert isinstance(source.examples, Examples)  # In memory, not on disk.
   count = len(source.examples.labels)
   inputs = EpochInputs(
     examples=source.examples,

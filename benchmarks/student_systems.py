@@ -95,9 +95,10 @@ def load_arrays() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   from kd_jax import data
 
   train = data.load('mnist').train
+  assert isinstance(train, data.Split)  # In memory, not on disk.
   noise = np.random.default_rng(1).normal(size=(len(train.labels), 10))
   logits = (4 * np.eye(10)[train.labels] + noise).astype(np.float32)
-  return train.images, train.labels, logits
+  return np.asarray(train.images), np.asarray(train.labels), logits
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
