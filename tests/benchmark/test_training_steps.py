@@ -1,8 +1,13 @@
 """Timing of training steps; the tests assert no times."""
 
+import jax
+
 from configs import mnist
 from kd_jax import config as config_lib
-from kd_jax.benchmark import training_steps
+from kd_jax.benchmark import timing, training_steps
+from kd_jax.models import apply
+from kd_jax.training import networks
+from tests import helpers
 
 
 def test_steps_of_rows_are_compared_with_those_of_a_reference(generated):
@@ -19,3 +24,29 @@ def test_steps_of_rows_are_compared_with_those_of_a_reference(generated):
   assert results.keys() == {'kl', 'dkd', 'hint'}
   for result in results.values():
     assert result['step_s']['median'] > 0 and result['ratio']['n'] >= 5
+
+
+def test_a_live_step_calls_the_teacher_and_a_stored_step_does_not(
+  generated, monkeypatch
+):
+  config = config_lib.close_row(helpers.tiny_mnist(), 'h50')
+  module = networks.make_module(config.teacher.model, 10)
+
+  def losses(seed):
+    """Returns the loss of each kind of step, for a teacher of a seed."""
+    teacher = apply.init_variables(module, (28, 28, 1), jax.random.key(seed))
+    results = training_steps.measure_stored_and_live(
+      {'h50': config}, teacher, generated, budget_s=0.01
+    )
+    return {name: loss['median'] for name, loss in results['h50'].items()}
+
+  # Instead of a step's seconds, the results hold its loss.
+  loss_of_a_call = lambda call: [float(call()[1]['loss'])]
+  monkeypatch.setattr(
+    timing,
+    'interleave',
+    lambda calls, budget_s: {k: loss_of_a_call(c) for k, c in calls.items()},
+  )
+  first, second = losses(0), losses(1)
+  assert first['stored_step_s'] == second['stored_step_s']
+  assert first['live_step_s'] != second['live_step_s']
