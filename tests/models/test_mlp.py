@@ -1,5 +1,7 @@
 """MLP and ConvNet: shapes, parameter counts, dropout and temperature."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,14 @@ from kd_jax.models import costs
 
 
 def _init(module, shape=(2, 28, 28, 1)):
-  return module.init(jax.random.key(0), jnp.zeros(shape), train=False)
+  init = jax.jit(lambda key, x: module.init(key, x, train=False))
+  return init(jax.random.key(0), jnp.zeros(shape))
+
+
+def _apply(module, variables, images, **kwargs):
+  """Compiles and calls `module.apply`; eagerly, each operation is compiled."""
+  apply = jax.jit(lambda v, images: module.apply(v, images, **kwargs))
+  return apply(variables, images)
 
 
 @pytest.mark.parametrize('hidden', [(), (7,), (50,), (300,), (600,), (30, 20)])
@@ -22,8 +31,8 @@ def test_mlp_parameters_and_features(hidden):
   assert costs.count_parameters(variables) == expected
   if len(hidden) == 1:
     assert expected == 795 * hidden[0] + 10
-  logits, features = module.apply(
-    variables, jnp.ones((2, 28, 28, 1)), train=False
+  logits, features = _apply(
+    module, variables, jnp.ones((2, 28, 28, 1)), train=False
   )
   assert logits.shape == (2, 10)
   assert [f.shape for f in features.values()] == [(2, w) for w in hidden]
@@ -57,11 +66,14 @@ def test_kernels_are_glorot_uniform_and_biases_are_zero():
 def test_temperature_divides_the_logits():
   variables = _init(models.MLP(hidden=(5,), num_classes=3))
   images = jax.random.normal(jax.random.key(1), (2, 28, 28, 1))
-  plain, _ = models.MLP(hidden=(5,), num_classes=3).apply(
-    variables, images, train=False
-  )
-  cooled, _ = models.MLP(hidden=(5,), num_classes=3, temperature=3.5).apply(
-    variables, images, train=False
+  plain, cooled = (
+    _apply(
+      models.MLP(hidden=(5,), num_classes=3, temperature=t),
+      variables,
+      images,
+      train=False,
+    )[0]
+    for t in (1.0, 3.5)
   )
   np.testing.assert_allclose(cooled * 3.5, plain, rtol=1e-6)
 
@@ -71,6 +83,7 @@ def test_dropout_is_on_in_training_only_and_depends_on_the_key():
   variables = _init(module)
   images = jnp.ones((2, 28, 28, 1))
 
+  @functools.partial(jax.jit, static_argnums=0)
   def logits(train, seed):
     rngs = {'dropout': jax.random.key(seed)}
     return module.apply(variables, images, train=train, rngs=rngs)[0]
@@ -84,8 +97,8 @@ def test_a_bfloat16_network_has_float32_parameters_and_logits():
   module = models.MLP(hidden=(5,), num_classes=3, dtype='bfloat16')
   variables = _init(module)
   assert variables['params']['hidden0']['kernel'].dtype == jnp.float32
-  logits, features = module.apply(
-    variables, jnp.ones((2, 28, 28, 1)), train=False
+  logits, features = _apply(
+    module, variables, jnp.ones((2, 28, 28, 1)), train=False
   )
   assert logits.dtype == jnp.float32
   assert features['hidden0'].dtype == jnp.bfloat16

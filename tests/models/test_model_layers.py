@@ -17,7 +17,8 @@ def _images(seed=0, shape=SHAPE):
 
 def _variables():
   norm = layers.BatchNorm()
-  variables = norm.init(jax.random.key(0), _images(), train=False)
+  init = jax.jit(lambda key, x: norm.init(key, x, train=False))
+  variables = init(jax.random.key(0), _images())
   params = {
     'scale': jnp.linspace(0.5, 2, 5),
     'bias': jnp.linspace(-1, 1, 5),
@@ -41,7 +42,8 @@ def _apply_flax(variables, x, train):
 def test_batch_norm_equals_flax_except_the_unbiased_variance(train):
   x = _images()
   (ours, updates), (flax, expected) = (
-    apply(_variables(), x, train) for apply in (_apply_ours, _apply_flax)
+    jax.jit(apply, static_argnums=2)(_variables(), x, train)
+    for apply in (_apply_ours, _apply_flax)
   )
   np.testing.assert_allclose(ours, flax, atol=1e-5)
   ours, flax = updates['batch_stats'], expected['batch_stats']
@@ -58,10 +60,11 @@ def test_gradients_of_batch_norm_equal_flax(train):
   x, cotangent = _images(), _images(1)
 
   def gradients(apply):
+    variables = _variables()
     loss = lambda params, x: jnp.sum(
-      apply(_variables() | {'params': params}, x, train)[0] * cotangent
+      apply(variables | {'params': params}, x, train)[0] * cotangent
     )
-    return jax.grad(loss, argnums=(0, 1))(_variables()['params'], x)
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(variables['params'], x)
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
@@ -72,8 +75,11 @@ def test_gradients_of_batch_norm_equal_flax(train):
 
 def test_gradients_of_batch_norm_equal_finite_differences():
   x, cotangent = _images(shape=(2, 2, 2, 5)), _images(1, (2, 2, 2, 5))
-  loss = lambda x: jnp.sum(_apply_ours(_variables(), x, True)[0] * cotangent)
-  gradient = jax.grad(loss)(x)
+  variables = _variables()
+  loss = jax.jit(
+    lambda x: jnp.sum(_apply_ours(variables, x, True)[0] * cotangent)
+  )
+  gradient = jax.jit(jax.grad(loss))(x)
   for index in ((0, 0, 0, 0), (1, 1, 0, 3)):
     step = jnp.zeros_like(x).at[index].set(1e-2)
     slope = (loss(x + step) - loss(x - step)) / 2e-2
@@ -82,12 +88,12 @@ def test_gradients_of_batch_norm_equal_finite_differences():
 
 def test_the_gradient_of_a_constant_channel_is_finite():
   x = jnp.full(SHAPE, 7.0)
-  loss = lambda x: jnp.sum(_apply_ours(_variables(), x, True)[0] ** 2)
-  assert np.isfinite(jax.grad(loss)(x)).all()
+  variables = _variables()
+  apply = jax.jit(lambda x: _apply_ours(variables, x, True)[0])
+  gradient = jax.jit(jax.grad(lambda x: jnp.sum(apply(x) ** 2)))(x)
+  assert np.isfinite(gradient).all()
   np.testing.assert_allclose(
-    _apply_ours(_variables(), x, True)[0][0, 0, 0],
-    _variables()['params']['bias'],
-    atol=1e-3,
+    apply(x)[0, 0, 0], variables['params']['bias'], atol=1e-3
   )
 
 
@@ -100,10 +106,17 @@ def test_max_pool_and_its_gradient_equal_xlas(size, ties):
   x = _images(shape=(2, *size, 3))
   if ties:
     x = jnp.round(x / 3)
-  y, ours = jax.vjp(layers.max_pool, x)
-  expected_y, xla = jax.vjp(
-    lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x
-  )
+  of_xla = lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+  @jax.jit
+  def both(x):
+    """Returns (output, gradient) of our pool and of XLA's."""
+    outputs = []
+    for pool in (layers.max_pool, of_xla):
+      y, backward = jax.vjp(pool, x)
+      outputs.append((y, backward(_images(1, y.shape))[0]))
+    return outputs
+
+  (y, ours), (expected_y, xla) = both(x)
   np.testing.assert_array_equal(y, expected_y)
-  cotangent = _images(1, y.shape)
-  np.testing.assert_allclose(ours(cotangent)[0], xla(cotangent)[0], atol=1e-5)
+  np.testing.assert_allclose(ours, xla, atol=1e-5)

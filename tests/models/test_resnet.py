@@ -41,6 +41,12 @@ def _init(module, image_shape=(32, 32, 3)):
   return init(jax.random.key(0), jnp.zeros((1, *image_shape)))
 
 
+def _apply(module, variables, images, **kwargs):
+  """Compiles and calls `module.apply`; eagerly, each operation is compiled."""
+  apply = jax.jit(lambda v, images: module.apply(v, images, **kwargs))
+  return apply(variables, images)
+
+
 @pytest.mark.parametrize('name', COSTS)
 def test_parameters_and_multiply_accumulates(name):
   fields, parameters, mega_macs = COSTS[name]
@@ -124,23 +130,23 @@ def test_zero_init_starts_each_block_as_its_shortcut():
     assert (block['norm1']['scale'] == 0).all()
     assert (block['norm0']['scale'] == 1).all()
   # Stage 1 has no convolution in its shortcut: its output is its input.
-  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-  _, features = module.apply(variables, images, train=False)
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  _, features = _apply(module, variables, images, train=False)
   np.testing.assert_array_equal(features['stage1'], features['stem'])
 
 
 def test_only_training_updates_statistics():
   module = models.ResNet(**SMALL)
   variables = _init(module)
-  images = 3 + jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
-  (_, _), updates = module.apply(
-    variables, images, train=True, mutable=['batch_stats']
+  images = 3 + jax.random.normal(jax.random.key(1), (8, 8, 8, 3))
+  (_, _), updates = _apply(
+    module, variables, images, train=True, mutable=['batch_stats']
   )
   before = variables['batch_stats']['stem_norm']
   after = updates['batch_stats']['stem_norm']
   assert (after['mean'] != before['mean']).all()
-  (_, _), unchanged = module.apply(
-    variables, images, train=False, mutable=['batch_stats']
+  (_, _), unchanged = _apply(
+    module, variables, images, train=False, mutable=['batch_stats']
   )
   jax.tree.map(
     np.testing.assert_array_equal,
@@ -153,26 +159,30 @@ def test_a_bfloat16_network_has_float32_statistics_and_logits():
   variables = _init(models.ResNet(**SMALL))
   half = models.ResNet(**SMALL, dtype='bfloat16')
   images = jax.random.normal(jax.random.key(1), (16, 32, 32, 3))
-  (logits, features), updates = half.apply(
-    variables, images, train=True, mutable=['batch_stats']
+  (logits, features), updates = _apply(
+    half, variables, images, train=True, mutable=['batch_stats']
   )
   assert logits.dtype == jnp.float32
   assert features['stage2'].dtype == jnp.bfloat16
   leaves = jax.tree.leaves((variables, updates))
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('float32')}
-  expected, _ = models.ResNet(**SMALL).apply(
-    variables, images, train=True, mutable=['batch_stats']
+  expected, _ = _apply(
+    models.ResNet(**SMALL),
+    variables,
+    images,
+    train=True,
+    mutable=['batch_stats'],
   )[0]
   np.testing.assert_allclose(logits, expected, atol=0.05)
 
 
 def test_temperature_divides_the_logits():
   variables = _init(models.ResNet(**SMALL))
-  images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  images = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
   plain, cooled = (
-    models.ResNet(**SMALL, temperature=t).apply(variables, images, train=False)[
-      0
-    ]
+    _apply(
+      models.ResNet(**SMALL, temperature=t), variables, images, train=False
+    )[0]
     for t in (1.0, 4.0)
   )
   np.testing.assert_allclose(4 * cooled, plain, rtol=1e-6)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kd_jax.theory import risk
 from tests.theory import random_populations
 
-SETTINGS = settings(max_examples=1000, deadline=None)
+SETTINGS = settings(max_examples=200, deadline=None)
 POPULATIONS = st.builds(
   random_populations.draw,
   st.integers(0, 2**32 - 1),
