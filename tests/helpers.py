@@ -2,16 +2,19 @@
 
 import contextlib
 import io
+import itertools
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import jax.monitoring
 from absl import logging
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
@@ -22,6 +25,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import rows
 from kd_jax.experiments import run as experiments_run
+from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context, factory
@@ -85,9 +89,9 @@ def tiny_cifar(
   config.data.update(
     name='generated_rgb', train_examples=1000, test_examples=200
   )
-  config.teacher.model.update(block='basic', **TINY_RESNET)
+  # Beside compilation, the feature maps of the stem take most of the time.
+  config.teacher.model.update(block='basic', stem_stride=2, **TINY_RESNET)
   if len(config.rows) == 1:
-    # Beside compilation, the feature maps of the stem take most of the time.
     config.student.update(TINY_RESNET, stem_stride=2)
   else:
     config.student.widths = (8, 16, 16, 16)
@@ -200,13 +204,17 @@ def run_python(
 
 
 @contextlib.contextmanager
-def _log_settings_restored() -> Iterator[None]:
-  """Restores the level and the filters of absl's logger."""
+def _logged_to(stream: io.StringIO) -> Iterator[None]:
+  """Sends absl's log lines to a stream, and restores the logger's settings."""
   logger, handler = logging.get_absl_logger(), logging.get_absl_handler()
   level, filters = logger.level, list(handler.filters)
+  logger.addHandler(handler)
+  stderr = handler.python_handler.setStream(stream)
   try:
     yield
   finally:
+    handler.python_handler.setStream(stderr)
+    logger.removeHandler(handler)
     # Not `set_verbosity`, which would give the logger a level it has not had.
     logger.setLevel(level)
     handler.filters[:] = filters
@@ -217,13 +225,13 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
 
   Use it for mistakes in the command line, but not where the process matters.
   Flags and log settings are restored. An error that launch.py does not turn
-  into an error line is raised here. Log lines do not appear in the result.
+  into an error line is raised here.
   """
   argv = ['launch.py', *map(str, args)]
   stdout, stderr = io.StringIO(), io.StringIO()
   code = None
   with (
-    _log_settings_restored(),
+    _logged_to(stderr),
     contextlib.chdir(ROOT),
     warnings.catch_warnings(),
     mock.patch.object(sys, 'argv', argv),
@@ -245,6 +253,11 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
   )
 
 
+def timed_briefly() -> contextlib.AbstractContextManager:
+  """Lets exports time each network for 10 ms instead of a second."""
+  return mock.patch.object(measurement, 'BUDGET_S', 0.01)
+
+
 def wait_until(
   condition: Callable[[], Any], timeout_s: float = 300, poll_s: float = 0.02
 ) -> None:
@@ -253,6 +266,31 @@ def wait_until(
   while not condition():
     assert time.monotonic() < deadline, 'the condition did not become true'
     time.sleep(poll_s)
+
+
+@contextlib.contextmanager
+def compilations_as_seconds(*modules: types.ModuleType) -> Iterator[None]:
+  """Gives modules a clock that shows the number of compilations so far.
+
+  Each reading is a microsecond later, since the modules divide by seconds.
+  """
+  compilations, readings = [], itertools.count()
+
+  def listen(event, duration, **_):
+    if event == '/jax/core/compile/backend_compile_duration':
+      compilations.append(duration)
+
+  clock = types.SimpleNamespace(
+    perf_counter=lambda: len(compilations) + 1e-6 * next(readings)
+  )
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    with contextlib.ExitStack() as stack:
+      for module in modules:
+        stack.enter_context(mock.patch.object(module, 'time', clock))
+      yield
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 # --- Damage, as a crash or a bad disk does it. ---

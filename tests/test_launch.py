@@ -40,7 +40,7 @@ def _launch_here(*args):
   return result.returncode, result.stdout, result.stderr
 
 
-def _run(workdir, *args, recipe='h300', launch=_launch):
+def _run(workdir, *args, recipe='h300', launch=_launch_here):
   """Runs a recipe without an error; returns stdout and stderr."""
   code, output, error = launch(
     f'--config=configs/mnist.py:{recipe}',
@@ -55,7 +55,7 @@ def _run(workdir, *args, recipe='h300', launch=_launch):
 
 def test_a_network_too_large_for_memory_ends_in_one_line(tmp_path):
   np.save(tmp_path / 'logits.npy', np.zeros((64, 10), np.float32))
-  code, _, error = _launch(
+  code, _, error = _launch_here(
     '--config=configs/mnist.py:h300',
     *QUICK,
     f'--workdir={tmp_path / "run"}',
@@ -230,7 +230,7 @@ def test_freed_memory_is_kept_before_threads_start():
 
 def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   workdir = tmp_path / 'run'
-  output, error = _run(workdir, '--config.train.epochs=1')
+  output, error = _run(workdir, '--config.train.epochs=1', launch=_launch)
   assert 'teacher: training it' in error and 'outputs: computed' in error
   assert '97.26' in output  # the accuracy of this row in the paper
   for name in ('run.json', 'metrics.jsonl', 'report.md', 'reliability.png'):
@@ -245,6 +245,7 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
 
   # The same command again trains, computes and times nothing.
   _, error = _run(workdir, '--config.train.epochs=1')
+  assert 'outputs: read from' in error
   for word in ('training it', 'computed', 'trained in', 'benchmark'):
     assert word not in error
   assert _weights(workdir) == first
@@ -280,7 +281,7 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
     f'--config.teacher.logits={tmp_path / "mine.npz"}',
     '--config.train.epochs=1',
   )
-  assert 'teacher: training' not in error
+  assert 'h300 seed 0' in error and 'teacher: training' not in error
   record = _record(workdir)
   assert record['teacher']['test']['accuracy'] == 1
   (student,) = record['students']

@@ -19,7 +19,7 @@ NetworkFn = Callable[[Any], jax.Array | np.ndarray]
 # Latency is measured for a single image and for a large batch.
 _LATENCY_BATCH_SIZES = (1, 100)
 # Timed seconds for each network at each batch size.
-_BUDGET_S = 1.0
+BUDGET_S = 1.0
 
 
 def measure(
@@ -93,7 +93,7 @@ def _measure_latency(
       name: functools.partial(predict, images)
       for name, predict in networks.items()
     },
-    budget_s=_BUDGET_S,
+    budget_s=BUDGET_S,
   )
   reference = next(iter(networks))
   return {

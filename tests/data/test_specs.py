@@ -114,9 +114,8 @@ def test_debian_has_the_files_of_the_authors(tmp_path):
     assert hashlib.md5(content).hexdigest() == md5
 
 
-@pytest.mark.parametrize(
-  'name', ['mnist', pytest.param('cifar10', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['mnist', 'cifar10'])
 def test_load(name, tmp_path):
   """Loads a data set from a package, through array_record files."""
   spec = specs.SPECS[name]

@@ -15,6 +15,12 @@ from tests import helpers
 ROOT = pathlib.Path(artifact.__file__).parents[2]
 
 
+@pytest.fixture(scope='package', autouse=True)
+def _timed_briefly():
+  with helpers.timed_briefly():
+    yield
+
+
 @pytest.fixture(name='run', scope='session')
 def _run(tmp_path_factory):
   """The folder of a run of three rows with one seed each."""

@@ -82,12 +82,13 @@ def split_static(inputs):
 
 
 @functools.cache
-def _compiled(name, static, count):
+def _compiled(name, static):
   """Returns losses, and the gradient of the sum of the first `count`."""
 
-  def total(learned, arrays):
+  def total(learned, arrays, count):
     values = FUNCTIONS[name][1](**arrays | learned, **dict(static))
-    return jnp.sum(values[:count]), values
+    is_counted = jnp.arange(values.size) < count
+    return jnp.sum(jnp.where(is_counted, values, 0)), values
 
   return jax.jit(jax.grad(total, has_aux=True))
 
@@ -96,8 +97,9 @@ def loss_and_gradient(name, inputs, count=None):
   """Returns losses [B], and the gradient of the sum of the first `count`."""
   arrays, static = split_static(inputs)
   learned = {k: v for k, v in arrays.items() if is_learned(name, k)}
-  compiled = _compiled(name, tuple(static.items()), count)
-  gradient, values = compiled(learned, arrays)
+  compiled = _compiled(name, tuple(static.items()))
+  # The count is traced, so that all counts share a compilation.
+  gradient, values = compiled(learned, arrays, count or BATCH)
   return values, gradient
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from unittest import mock
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.runtime import errors, files, mesh, run_records
-from kd_jax.training import job_folder, networks
+from kd_jax.training import job, job_folder, networks
 from tests import helpers, mesh_runs
 
 
@@ -63,7 +64,9 @@ def one_device(request, tmp_path_factory):
   other runs.
   """
   folder = tmp_path_factory.mktemp('one')
-  _wait([_start(folder, '1', request.param)])
+  # A run can set the interval of checkpoints.
+  with mock.patch.object(job, 'PARTIAL_EVERY_S', job.PARTIAL_EVERY_S):
+    mesh_runs.run(folder, 1, request.param)
   return request.param, folder
 
 

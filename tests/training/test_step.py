@@ -42,6 +42,7 @@ def _hyperparameters(learning_rate=1e-2, ce_weight=0.5, kd_weight=0.5):
 
 def test_same_key_same_result(pieces):
   train_step, state, batch = pieces
+  train_step = jax.jit(train_step)
   run = lambda seed: train_step(
     state, batch, jax.random.key(seed), _hyperparameters()
   )
