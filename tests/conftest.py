@@ -47,9 +47,9 @@ hypothesis.settings.load_profile('same')
 # The files that take longest, longest first. They start first: a long file that
 # starts last would leave the other processes idle.
 _LONG = (
-  *('test_cifar_run', 'test_launch', 'test_exporter', 'test_transfer_runs'),
-  *('test_mesh', 'test_quantization', 'test_large_data', 'test_specs'),
-  *('test_bayes_teacher', 'test_examples', 'test_workers', 'test_user'),
+  *('test_launch', 'test_cifar_run', 'test_methods', 'test_exporter'),
+  *('test_transfer_runs', 'test_mesh', 'test_quantization', 'test_large_data'),
+  *('test_resnet', 'test_dispatch', 'test_cifar_config', 'test_user'),
 )
 
 
