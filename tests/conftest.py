@@ -73,7 +73,7 @@ def _forget_compiled():
     caches = []
     for module, name in (
       (factory, 'compile_training'),
-      (networks, 'predict_fn'),
+      (networks, 'make_predict'),
       (networks, 'feature_shapes'),
     ):
       cache = functools.lru_cache(maxsize=16)(getattr(module, name))
