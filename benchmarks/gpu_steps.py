@@ -59,7 +59,7 @@ _WIDE = {
   'model.strides': (2, 2, 2),
 }
 _CUTOUT = {'train.augmentation': 'crop_flip_cutout'}
-_STRONG = {
+_STRONG: dict[str, dict[str, Any]] = {
   'wide': _WIDE,
   'wide_cutout': _WIDE | _CUTOUT,
   'wide_cutout_smoothed': _WIDE | _CUTOUT | {'distill.label_smoothing': 0.1},
