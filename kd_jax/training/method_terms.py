@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import methods
+from kd_jax.methods import vectors
 from kd_jax.training.batch import Batch
 
 PyTree = Any
@@ -169,6 +170,9 @@ def _call_method(
   """
   params, student, batch, hyperparameters = arguments
   options = {**options, **hyperparameters.methods.get(name, {})}
+  parameters = inspect.signature(fn).parameters
+  if 'mask' not in parameters:
+    student, batch, peer_logits = _without_padding(student, batch, peer_logits)
   # Functions, so that a method's missing input costs and breaks nothing.
   inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
@@ -191,12 +195,32 @@ def _call_method(
     'discriminator': lambda: params.discriminators.get(name),
   }
   chosen = {}
-  for parameter in inspect.signature(fn).parameters:
+  for parameter in parameters:
     if parameter in inputs:
       chosen[parameter] = inputs[parameter]()
     elif parameter in options:
       chosen[parameter] = options[parameter]
   return fn(**chosen)
+
+
+def _without_padding(
+  student: Student, batch: Batch, peer_logits: jax.Array | None
+) -> tuple[Student, Batch, jax.Array | None]:
+  """Sets the logits and features of padding to 0, in case they are not finite.
+
+  Otherwise the gradient of padding would be 0 times NaN.
+  """
+  clear = functools.partial(
+    jax.tree.map, lambda x: vectors.without_padding(x, batch.mask)
+  )
+  student = student._replace(
+    logits=clear(student.logits), features=clear(student.features)
+  )
+  batch = batch._replace(
+    teacher_logits=clear(batch.teacher_logits),
+    teacher_features=clear(batch.teacher_features),
+  )
+  return student, batch, clear(peer_logits)
 
 
 def _student_features(
