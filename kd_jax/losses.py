@@ -88,9 +88,9 @@ def log_relative(
     [..., K], 0 where an entry is not used, and [..., 1].
 
   Example:
-    >>> x = jnp.array([[0.0, 1e-6]])
-    >>> print(1e7 * log_relative(x)[0])
-    [[-5...  5...]]
+    >>> log_p, log_mean = log_relative(jnp.log(jnp.array([[1.0, 3.0]])))
+    >>> print(jnp.exp(log_p).round(3), jnp.exp(log_mean).round(3))
+    [[0.5 1.5]] [[2.]]
   """
   peak = jnp.max(
     jax.lax.stop_gradient(x),

@@ -24,8 +24,8 @@ INPUTS = (
   # [B] int in [0, K).
   'labels',
   # [B], 0 for padding. For methods that compare examples with each other: they
-  # leave padding out themselves, finite or not. Methods without this input get
-  # padding whose logits and features are 0.
+  # leave padding out themselves, finite or not. For other methods, the outputs
+  # of the teacher are 0 at padding.
   'mask',
   # Scalar, `config.distill.temperature`.
   'temperature',

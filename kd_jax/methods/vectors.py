@@ -91,9 +91,10 @@ def unit_deviation(
     where: [..., D] bool, the entries to use; None for all. The others are 0.
 
   Example:
-    >>> print(unit_deviation(jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])))
-    [[-0.707...  0.  0.707...]
-     [ 0.  0.  0. ]]
+    >>> vectors = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    >>> print(unit_deviation(vectors).round(3))
+    [[-0.707  0.     0.707]
+     [ 0.     0.     0.   ]]
   """
   where = jnp.ones_like(vectors, bool) if where is None else where
   vectors = jnp.where(where, vectors, 0)

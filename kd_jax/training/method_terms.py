@@ -172,7 +172,7 @@ def _call_method(
   options = {**options, **hyperparameters.methods.get(name, {})}
   parameters = inspect.signature(fn).parameters
   if 'mask' not in parameters:
-    student, batch, peer_logits = _without_padding(student, batch, peer_logits)
+    batch = _without_padding(batch)
   # Functions, so that a method's missing input costs and breaks nothing.
   inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
@@ -203,24 +203,16 @@ def _call_method(
   return fn(**chosen)
 
 
-def _without_padding(
-  student: Student, batch: Batch, peer_logits: jax.Array | None
-) -> tuple[Student, Batch, jax.Array | None]:
-  """Sets the logits and features of padding to 0, in case they are not finite.
+def _without_padding(batch: Batch) -> Batch:
+  """Sets the teacher's outputs for padding to 0, in case they are not finite.
 
-  Otherwise the gradient of padding would be 0 times NaN.
+  Otherwise the student's gradient at padding would be 0 times NaN.
   """
-  clear = functools.partial(
-    jax.tree.map, lambda x: vectors.without_padding(x, batch.mask)
+  logits, features = jax.tree.map(
+    lambda x: vectors.without_padding(x, batch.mask),
+    (batch.teacher_logits, batch.teacher_features),
   )
-  student = student._replace(
-    logits=clear(student.logits), features=clear(student.features)
-  )
-  batch = batch._replace(
-    teacher_logits=clear(batch.teacher_logits),
-    teacher_features=clear(batch.teacher_features),
-  )
-  return student, batch, clear(peer_logits)
+  return batch._replace(teacher_logits=logits, teacher_features=features)
 
 
 def _student_features(

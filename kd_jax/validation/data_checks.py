@@ -56,7 +56,12 @@ def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
 
 
 def _check_labels(dataset: data.Dataset) -> None:
-  """Refuses labels outside the classes, whose loss would be NaN."""
+  """Refuses a single class, and labels whose loss would be NaN."""
+  if dataset.num_classes < 2:
+    raise data.DataError(
+      f'{dataset.name}: {dataset.num_classes} class; expected 2 or more, '
+      'because there is nothing to learn'
+    )
   for name, split in (('train', dataset.train), ('test', dataset.test)):
     labels = np.asarray(split.labels)
     wrong = (labels < 0) | (labels >= dataset.num_classes)
@@ -72,8 +77,8 @@ def _check_least_examples(
   sections: TrainingSections, training_plan: plan.Plan
 ) -> None:
   """Refuses batches in which a method has nothing to compare."""
-  most = max(int(phase.subset.sum()) for phase in training_plan.phases)
-  size = min(sections.train.batch_size, most)
+  fewest = min(int(phase.subset.sum()) for phase in training_plan.phases)
+  size = min(sections.train.batch_size, fewest)
   for name in config_lib.method_options(sections.distill):
     least = methods.METHODS[name].least_examples
     if size < least:
