@@ -78,8 +78,8 @@ def log_relative(
   """Returns log(e^x / mean e^x) and log(mean e^x), over the last axis.
 
   For logits x the first result is log(K p), p = softmax(x). At a high
-  temperature log(K p) is near 0 and keeps its relative precision, where
-  log p = log(K p) - log K loses most of its digits to rounding.
+  temperature log(K p) is near 0 and keeps the differences of the classes, where
+  log p = log(K p) - log K loses most of their digits to rounding.
 
   Args:
     x: [..., K] float.
@@ -90,7 +90,7 @@ def log_relative(
   Example:
     >>> log_p, log_mean = log_relative(jnp.log(jnp.array([[1.0, 3.0]])))
     >>> print(jnp.exp(log_p).round(3), jnp.exp(log_mean).round(3))
-    [[0.5 1.5]] [[2.]]
+    [[0.5 ... 1.5...]] [[2.]]
   """
   peak = jnp.max(
     jax.lax.stop_gradient(x),
@@ -102,10 +102,8 @@ def log_relative(
   # The `where` is inside: an entry that is not used may be above the peak, and
   # its exponential infinite.
   shifted = x - peak if where is None else jnp.where(where, x - peak, 0)
-  mean = lambda values: jnp.mean(values, axis=-1, keepdims=True, where=where)
-  excess = mean(jnp.expm1(shifted))
-  log_mean = jnp.where(
-    excess > -0.5, jnp.log1p(excess), jnp.log(mean(jnp.exp(shifted)))
+  log_mean = jnp.log(
+    jnp.mean(jnp.exp(shifted), axis=-1, keepdims=True, where=where)
   )
   relative = shifted - log_mean
   if where is not None:
@@ -113,10 +111,22 @@ def log_relative(
   return relative, peak + log_mean
 
 
+# Below this size of x, e^x - 1 - x is a polynomial: its three terms cancel.
+_NEAR = 0.5
+
+
+def _exp_residual(x: jax.Array) -> jax.Array:
+  """Returns e^x - 1 - x = x^2 (1/2! + x/3! + ... + x^7/9!), for small x."""
+  series = 1.0
+  for n in range(9, 2, -1):
+    series = 1 + series * x * (1 / n)
+  return 0.5 * jnp.square(x) * series
+
+
 def kl_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
   """Returns terms whose sum is KL(p || q) if p and q have the same sum.
 
-  p log(p / q) - p + q = p (r + expm1(-r)),  r = log(p / q)
+  p log(p / q) - p + q = p (e^-r - 1 + r),  r = log(p / q)
 
   The terms p log(p / q) cancel in a sum, and these do not: none is negative.
 
@@ -130,10 +140,10 @@ def kl_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     0.143...
   """
   ratio = log_p - log_q
-  is_near = jnp.abs(ratio) < 1
-  near = jnp.where(is_near, ratio, 0)  # `expm1` could overflow elsewhere.
+  is_near = jnp.abs(ratio) < _NEAR
+  near = jnp.where(is_near, ratio, 0)
   p, q = jnp.exp(log_p), jnp.exp(log_q)
-  return jnp.where(is_near, p * (near + jnp.expm1(-near)), p * ratio - p + q)
+  return jnp.where(is_near, p * _exp_residual(-near), p * ratio - p + q)
 
 
 def _divergence(relative_p: jax.Array, relative_q: jax.Array) -> jax.Array:
@@ -343,16 +353,8 @@ def jensen_shannon(
     [0.693...]
   """
   log_s, log_t = _relative_pair(student_logits, teacher_logits, temperature)
-  # In log space, because m underflows if both logits are low. If both are
-  # close, log m = log s + log1p(beta (t / s - 1)) keeps their difference.
-  ratio = log_t - log_s
-  is_near = jnp.abs(ratio) < 1
-  near = jnp.where(is_near, ratio, 0)
-  log_m = jnp.where(
-    is_near,
-    log_s + jnp.log1p(beta * jnp.expm1(near)),
-    jnp.logaddexp(log_t + jnp.log(beta), log_s + jnp.log1p(-beta)),
-  )
+  # In log space, because m underflows if both logits are low.
+  log_m = jnp.logaddexp(log_t + jnp.log(beta), log_s + jnp.log1p(-beta))
   divergence = beta * _divergence(log_t, log_m)
   divergence += (1 - beta) * _divergence(log_s, log_m)
   return temperature**2 * divergence
