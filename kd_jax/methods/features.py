@@ -173,8 +173,11 @@ def attention(
     raise ValueError(f'power={power}: expected a number of at least 1')
 
   def attention_vector(features):
-    sizes = jnp.abs(rescale(features, (1, 2, 3)))
-    return unit(flatten(jnp.mean(sizes**power, axis=-1)))
+    if power > 2:  # Squares stay in the range of float32; see `unit`, too.
+      features = rescale(features, (1, 2, 3))
+    if power % 2:
+      features = jnp.abs(features)
+    return unit(flatten(jnp.mean(features**power, axis=-1)))
 
   loss: Any = 0.0
   for s, t in zip(student_features, teacher_features, strict=True):
