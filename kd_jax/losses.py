@@ -117,8 +117,8 @@ _NEAR = 0.5
 
 def _exp_residual(x: jax.Array) -> jax.Array:
   """Returns e^x - 1 - x = x^2 (1/2! + x/3! + ... + x^7/9!), for small x."""
-  series = 1.0
-  for n in range(9, 2, -1):
+  series = 1 + x * (1 / 9)
+  for n in range(8, 2, -1):
     series = 1 + series * x * (1 / n)
   return 0.5 * jnp.square(x) * series
 

@@ -97,8 +97,7 @@ def hint(
 ) -> jax.Array:
   """FitNets' hints: the student's features predict the teacher's.
 
-  L = sum over layers of the mean of (relu(n(W s + b)) - t)^2 over positions,
-      channels
+  L = sum over layers of mean_{positions, channels} (relu(n(W s + b)) - t)^2
 
   W is a matrix of channels, and n is a batch norm. Without the batch norm,
   training with the usual weight of this loss and a usual learning rate is
@@ -110,8 +109,7 @@ def hint(
     teacher_features: for each layer [B, H', W', C'] or [B, C']; constant.
     mask: [B], 0 for padding.
     adapters: the map and the norm of each layer, from `init_hint`.
-    relu: whether the prediction ends in a ReLU, as the teacher's features do.
-      False is for a teacher whose features can be negative.
+    relu: whether to have the ReLU; False if the teacher can be negative.
   Returns:
     [B] float32.
   Raises:
