@@ -2,22 +2,28 @@
 
 Every loss maps logits [B, K] to [B] float32, in nats. Losses sum over classes
 and are never reduced over the batch, so that the caller weighs the examples.
-Losses compute in float32 for any input type, through log-softmax, and stay
-finite for logits of +-1e4. The teacher's outputs are constants: no gradient
-flows into them.
+Losses compute in float32 for shorter inputs, and in float64 for float64 inputs,
+through log-probabilities. They stay finite for logits of +-1e4. The divergences
+are accurate at any temperature. The teacher's outputs are constants: no
+gradient flows into them.
+
+A label outside [0, K) cannot raise an error in a compiled loss. Its loss is
+NaN, which stops the training; see also `validation/data_checks.py`.
 """
 
 import jax
 import jax.numpy as jnp
 
 
-def check_logits(**arrays: jax.Array) -> None:
+def check_logits(*, least_classes: int = 1, **arrays: jax.Array) -> None:
   """Checks at trace time that all arrays have one shape [B, K].
 
   Args:
+    least_classes: the least K for which the loss depends on the logits.
     **arrays: arrays by the names that the error message uses.
   Raises:
-    ValueError: if an array is not of rank 2, or if shapes differ.
+    ValueError: if an array is not of rank 2, if shapes differ, or if K is less
+      than `least_classes`.
 
   Example:
     >>> check_logits(student=jnp.zeros((2, 3)), teacher=jnp.zeros((2, 4)))
@@ -29,6 +35,22 @@ def check_logits(**arrays: jax.Array) -> None:
     raise ValueError(f'expected arrays of shape [B, K], got {shapes}')
   if len(set(shapes.values())) > 1:
     raise ValueError(f'shapes differ: {shapes}')
+  num_classes = next(iter(shapes.values()))[1]
+  if num_classes < least_classes:
+    raise ValueError(
+      f'{num_classes} classes are too few: this loss needs {least_classes} or '
+      'more, because with fewer its gradient is 0 for all logits'
+    )
+
+
+def as_float(array: jax.Array) -> jax.Array:
+  """Returns an array as float32, or as float64 if the array is float64.
+
+  Example:
+    >>> print(as_float(jnp.zeros(2, jnp.bfloat16)).dtype)
+    float32
+  """
+  return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def log_softmax(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
@@ -47,12 +69,97 @@ def log_softmax(logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     >>> print(jnp.exp(log_p))
     [0.333... 0.666...]
   """
-  return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+  return jax.nn.log_softmax(as_float(logits) / temperature)
 
 
-def _expected_log_ratio(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-  """Returns KL(p || q) from log-probabilities: [B, K], [B, K] -> [B]."""
-  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+def log_relative(
+  x: jax.Array, where: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Returns log(e^x / mean e^x) and log(mean e^x), over the last axis.
+
+  For logits x the first result is log(K p), p = softmax(x). At a high
+  temperature log(K p) is near 0 and keeps the differences of the classes, where
+  log p = log(K p) - log K loses most of their digits to rounding.
+
+  Args:
+    x: [..., K] float.
+    where: [..., K] bool, the entries to use; None for all.
+  Returns:
+    [..., K], 0 where an entry is not used, and [..., 1].
+
+  Example:
+    >>> log_p, log_mean = log_relative(jnp.log(jnp.array([[1.0, 3.0]])))
+    >>> print(jnp.exp(log_p).round(3), jnp.exp(log_mean).round(3))
+    [[0.5 ... 1.5...]] [[2.]]
+  """
+  peak = jnp.max(
+    jax.lax.stop_gradient(x),
+    axis=-1,
+    keepdims=True,
+    initial=-jnp.inf,
+    where=where,
+  )
+  # The `where` is inside: an entry that is not used may be above the peak, and
+  # its exponential infinite.
+  shifted = x - peak if where is None else jnp.where(where, x - peak, 0)
+  log_mean = jnp.log(
+    jnp.mean(jnp.exp(shifted), axis=-1, keepdims=True, where=where)
+  )
+  relative = shifted - log_mean
+  if where is not None:
+    relative = jnp.where(where, relative, 0)
+  return relative, peak + log_mean
+
+
+# Below this size of x, e^x - 1 - x is a polynomial: its three terms cancel.
+_NEAR = 0.5
+
+
+def _exp_residual(x: jax.Array) -> jax.Array:
+  """Returns e^x - 1 - x = x^2 (1/2! + x/3! + ... + x^7/9!), for small x."""
+  series = 1 + x * (1 / 9)
+  for n in range(8, 2, -1):
+    series = 1 + series * x * (1 / n)
+  return 0.5 * jnp.square(x) * series
+
+
+def kl_terms(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+  """Returns terms whose sum is KL(p || q) if p and q have the same sum.
+
+  p log(p / q) - p + q = p (e^-r - 1 + r),  r = log(p / q)
+
+  The terms p log(p / q) cancel in a sum, and these do not: none is negative.
+
+  Args:
+    log_p: float, any shape.
+    log_q: float, the same shape.
+
+  Example:
+    >>> p, q = jnp.array([0.5, 0.5]), jnp.array([0.25, 0.75])
+    >>> print(kl_terms(jnp.log(p), jnp.log(q)).sum())  # log(4 / 3) / 2
+    0.143...
+  """
+  ratio = log_p - log_q
+  is_near = jnp.abs(ratio) < _NEAR
+  near = jnp.where(is_near, ratio, 0)
+  p, q = jnp.exp(log_p), jnp.exp(log_q)
+  return jnp.where(is_near, p * _exp_residual(-near), p * ratio - p + q)
+
+
+def _divergence(relative_p: jax.Array, relative_q: jax.Array) -> jax.Array:
+  """Returns KL(p || q) from log(K p) and log(K q): [B, K], [B, K] -> [B]."""
+  return jnp.mean(kl_terms(relative_p, relative_q), axis=-1)
+
+
+def _relative_pair(
+  student_logits: jax.Array, teacher_logits: jax.Array, temperature: float
+) -> tuple[jax.Array, jax.Array]:
+  """Returns log(K s) and log(K t), [B, K]; no gradient flows into t."""
+  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
+  teacher_logits = jax.lax.stop_gradient(teacher_logits)
+  student, _ = log_relative(as_float(student_logits) / temperature)
+  teacher, _ = log_relative(as_float(teacher_logits) / temperature)
+  return student, teacher
 
 
 def cross_entropy(
@@ -68,7 +175,7 @@ def cross_entropy(
     labels: [B] int in [0, K).
     label_smoothing: share of the uniform distribution, in [0, 1].
   Returns:
-    [B] float32, nats. Not reduced.
+    [B] float32, nats. Not reduced. NaN for a label outside [0, K).
   Raises:
     ValueError: at trace time, if the shapes do not fit.
   Reference: Szegedy et al. 2016, arXiv:1512.00567, section 7 (smoothing).
@@ -88,12 +195,25 @@ def cross_entropy(
   # slow on every backend.
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
   nll = -jnp.sum(jnp.where(is_label, log_p, 0), axis=-1)
+  nll = nan_outside(nll, labels, logits.shape[-1])
   # This test is static if label_smoothing is a Python number, so the common
   # case of no smoothing compiles to no extra work.
   if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
     return nll
   uniform = -jnp.mean(log_p, axis=-1)
   return (1 - label_smoothing) * nll + label_smoothing * uniform
+
+
+def nan_outside(
+  loss: jax.Array, labels: jax.Array, num_classes: int
+) -> jax.Array:
+  """Returns a loss [B] that is NaN where a label is outside [0, K).
+
+  Example:
+    >>> print(nan_outside(jnp.ones(3), jnp.array([0, -1, 2]), 2))
+    [ 1. nan nan]
+  """
+  return jnp.where((labels >= 0) & (labels < num_classes), loss, jnp.nan)
 
 
 def cross_entropy_with_probs(
@@ -127,7 +247,7 @@ def cross_entropy_with_probs(
     [0.287...]
   """
   check_logits(student_logits=student_logits, teacher_probs=teacher_probs)
-  teacher_probs = jax.lax.stop_gradient(teacher_probs).astype(jnp.float32)
+  teacher_probs = as_float(jax.lax.stop_gradient(teacher_probs))
   return -jnp.sum(
     teacher_probs * log_softmax(student_logits, temperature), axis=-1
   )
@@ -144,7 +264,8 @@ def kl(
   L = T^2 sum_k t_k log(t_k / s_k),  t, s = softmax(logits / T)
 
   dL/dstudent_logits = T (s - t): the factor T^2 makes the size of the gradient
-  almost independent of T.
+  almost independent of T. The sum over classes is the 'batchmean' of PyTorch's
+  KLDivLoss; that class's default divides by K as well.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -162,10 +283,8 @@ def kl(
     >>> print(kl(student, teacher))  # log(3) / 3
     [0.366...]
   """
-  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = log_softmax(student_logits, temperature)
-  return temperature**2 * _expected_log_ratio(log_t, log_s)
+  log_s, log_t = _relative_pair(student_logits, teacher_logits, temperature)
+  return temperature**2 * _divergence(log_t, log_s)
 
 
 def reverse_kl(
@@ -178,7 +297,8 @@ def reverse_kl(
 
   L = T^2 sum_k s_k log(s_k / t_k),  t, s = softmax(logits / T)
 
-  Reverse KL is mode-seeking; `kl` is mean-seeking.
+  Reverse KL is mode-seeking; `kl` is mean-seeking. The factor T^2 is that of
+  `kl`; the reference has T = 1.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -196,10 +316,8 @@ def reverse_kl(
     >>> print(reverse_kl(student, teacher))  # log(4 / 3) / 2
     [0.143...]
   """
-  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = log_softmax(student_logits, temperature)
-  return temperature**2 * _expected_log_ratio(log_s, log_t)
+  log_s, log_t = _relative_pair(student_logits, teacher_logits, temperature)
+  return temperature**2 * _divergence(log_s, log_t)
 
 
 def jensen_shannon(
@@ -215,7 +333,8 @@ def jensen_shannon(
   m = beta t + (1 - beta) s,  t, s = softmax(logits / T)
 
   L is symmetric at beta = 1/2. L / beta tends to `kl` as beta -> 0, and
-  L / (1 - beta) tends to `reverse_kl` as beta -> 1.
+  L / (1 - beta) tends to `reverse_kl` as beta -> 1. The factor T^2 is that of
+  `kl`; the reference has none.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -233,13 +352,11 @@ def jensen_shannon(
     >>> print(jensen_shannon(student, teacher))  # log(2)
     [0.693...]
   """
-  check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  log_t = log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
-  log_s = log_softmax(student_logits, temperature)
+  log_s, log_t = _relative_pair(student_logits, teacher_logits, temperature)
   # In log space, because m underflows if both logits are low.
   log_m = jnp.logaddexp(log_t + jnp.log(beta), log_s + jnp.log1p(-beta))
-  divergence = beta * _expected_log_ratio(log_t, log_m)
-  divergence += (1 - beta) * _expected_log_ratio(log_s, log_m)
+  divergence = beta * _divergence(log_t, log_m)
+  divergence += (1 - beta) * _divergence(log_s, log_m)
   return temperature**2 * divergence
 
 
@@ -270,8 +387,8 @@ def squared_error(
     [0.333...]
   """
   check_logits(student_logits=student_logits, teacher_logits=teacher_logits)
-  difference = student_logits.astype(jnp.float32) - jax.lax.stop_gradient(
-    teacher_logits
-  ).astype(jnp.float32)
+  difference = as_float(student_logits) - as_float(
+    jax.lax.stop_gradient(teacher_logits)
+  )
   difference -= jnp.mean(difference, axis=-1, keepdims=True)
   return 0.5 * jnp.mean(jnp.square(difference), axis=-1)

@@ -265,13 +265,21 @@ def test_a_teachers_identity_is_that_of_the_first_version():
   [
     ({}, '3c4e65b5394ae461ebf7668152d0ac2f326960561036af4414e0605405afb802'),
     (
-      {'distill.method': 'hint', 'eval.bias_classes': (3,)},
-      '05f6e010249cdca635487e10aaa0641038291723d6d0d07dc0d2e64550e9ce79',
+      {'distill.method': 'similarity', 'eval.bias_classes': (3,)},
+      '09b524268ba9ef1e12339c655491a5cb9228c258ed130d76e0a4f8e1c44e866e',
     ),
   ],
 )
 def test_digests_of_identities_are_those_of_the_first_version(fields, digest):
   assert files.digest(_identity(_closed(**fields))) == digest
+
+
+def test_runs_of_hint_without_its_relu_are_not_taken_for_todays():
+  fields = {'distill.method': 'hint', 'eval.bias_classes': (3,)}
+  of_the_first_version = (
+    '05f6e010249cdca635487e10aaa0641038291723d6d0d07dc0d2e64550e9ce79'
+  )
+  assert files.digest(_identity(_closed(**fields))) != of_the_first_version
 
 
 def test_the_identity_of_outputs_keeps_the_old_names_of_fields():

@@ -81,7 +81,7 @@ def init_logits_discriminator(
 
 def _centered(logits: jax.Array) -> jax.Array:
   """Subtracts the mean of the logits, which does not change their softmax."""
-  logits = logits.astype(jnp.float32)
+  logits = losses.as_float(logits)
   return logits - jnp.mean(logits, axis=-1, keepdims=True)
 
 
@@ -273,6 +273,9 @@ def ard(
   where x' are the images that `attacks.pgd` finds against the student. On x',
   batch norm takes the statistics of the attacked images. The running
   statistics, which inference uses, are those of the original images alone.
+
+  L is K times the loss of the authors' code, whose KLDivLoss divides by the
+  number of classes, too.
 
   Args:
     student_fn: images -> logits [B, K]; differentiated.

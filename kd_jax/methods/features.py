@@ -14,12 +14,13 @@ import numpy as np
 
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import (
-  TINY,
   Features,
   flatten,
   match_sizes,
   pool,
+  rescale,
   unit,
+  without_padding,
 )
 from kd_jax.models import convolution
 
@@ -64,14 +65,18 @@ def _normalize(x: jax.Array, norm, mask: jax.Array) -> jax.Array:
   return y * norm['scale'].reshape(shape) + norm['bias'].reshape(shape)
 
 
-def init_hint(key: jax.Array, student_shapes, teacher_shapes):
+def init_hint(
+  key: jax.Array, student_shapes, teacher_shapes, *, relu: bool = True
+):
   """Returns the adapters of `hint`: a map of channels and a norm per layer.
 
   Args:
     key: random key.
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
+    relu: ignored.
   """
+  del relu
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
     {
@@ -87,27 +92,32 @@ def hint(
   teacher_features: Features,
   mask: jax.Array,
   adapters,
+  *,
+  relu: bool = True,
 ) -> jax.Array:
   """FitNets' hints: the student's features predict the teacher's.
 
-  L = sum over layers of the mean of (n(W s + b) - t)^2 over positions, channels
+  L = sum over layers of mean_{positions, channels} (relu(n(W s + b)) - t)^2
 
   W is a matrix of channels, and n is a batch norm. Without the batch norm,
   training with the usual weight of this loss and a usual learning rate is
-  unstable.
+  unstable. The norm adds 1e-5 to the variance of W s, so the loss does not
+  depend on the student's scale only where this variance is much larger.
 
   Args:
     student_features: for each layer [B, H, W, C] or [B, C]; differentiated.
     teacher_features: for each layer [B, H', W', C'] or [B, C']; constant.
     mask: [B], 0 for padding.
     adapters: the map and the norm of each layer, from `init_hint`.
+    relu: whether to have the ReLU; False if the teacher can be negative.
   Returns:
     [B] float32.
   Raises:
     ValueError: at trace time, if features do not fit; see `match_sizes`.
   Reference: Romero et al. 2015, arXiv:1412.6550, equation 3, here trained
-    together with the cross-entropy rather than before. The norm and the weight
-    are those of Tian et al. 2020, arXiv:1910.10699, and their code.
+    together with the cross-entropy rather than before. The paper has half the
+    sum of the squares; the mean, the norm and the weight are those of Tian et
+    al. 2020, arXiv:1910.10699, and their code.
 
   Example:
     >>> adapters = init_hint(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
@@ -119,9 +129,9 @@ def hint(
   for s, t, adapter in zip(
     student_features, teacher_features, adapters, strict=True
   ):
-    s, t = match_sizes(s, t)
+    s, t = (without_padding(x, mask) for x in match_sizes(s, t))
     y = _normalize(_linear(s, adapter['map']), adapter['norm'], mask)
-    loss += _mean(jnp.square(y - t))
+    loss += _mean(jnp.square((jax.nn.relu(y) if relu else y) - t))
   return loss
 
 
@@ -133,19 +143,22 @@ def attention(
   L = sum over layers of the mean of (a(s) - a(t))^2 over positions
 
   a(f) is the mean of |f|^power over channels, as a vector over positions that
-  is divided by its length.
+  is divided by its length. L does not depend on the scale of either network's
+  features. The vector of a map of zeros is 0, with a gradient of 0.
 
   Args:
     student_features: for each layer [B, H, W, C]; differentiated.
     teacher_features: for each layer [B, H', W', C']; constant.
-    power: exponent above 1; static, because a traced exponent costs a logarithm
-      and an exponential of every element.
+    power: exponent of at least 1; static, because a traced exponent costs a
+      logarithm and an exponential of every element.
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if features are not maps.
+    ValueError: at trace time, if features are not maps or power is below 1.
   Reference: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equations 1 and 2.
-    The mean and the weight are those of Tian et al. 2020, arXiv:1910.10699.
+    The paper has the norm of a(s) - a(t), with a weight of beta / 2. The mean
+    of the square is that of the authors' code, and the weight is that of Tian
+    et al. 2020, arXiv:1910.10699.
 
   Example:
     >>> student = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
@@ -154,10 +167,15 @@ def attention(
     >>> print(attention((student,), (-7 * student,)).round(3))
     [0. 0.]
   """
+  if power < 1:
+    raise ValueError(f'power={power}: expected a number of at least 1')
 
   def attention_vector(features):
-    activity = jnp.mean((jnp.square(features) + TINY) ** (power / 2), axis=-1)
-    return unit(flatten(activity))
+    if power > 2:  # Squares stay in the range of float32; see `unit`, too.
+      features = rescale(features, (1, 2, 3))
+    if power % 2:
+      features = jnp.abs(features)
+    return unit(flatten(jnp.mean(features**power, axis=-1)))
 
   loss: Any = 0.0
   for s, t in zip(student_features, teacher_features, strict=True):
@@ -210,7 +228,8 @@ def vid(
   L = sum over layers of 1/2 mean_{positions, c} [log v_c + (t - m(s))^2 / v_c],
   v_c = softplus(rho_c) + 1e-5
 
-  L is the negative log-likelihood of a Gaussian without its constant. Each
+  L is the negative log-likelihood of a Gaussian without its constant, averaged
+  as in the authors' code; the paper has the sum. Each
   channel c of the teacher has its variance v_c. The mean m consists of three
   layers of 1x1 convolutions with ReLU in between.
 
@@ -323,6 +342,7 @@ def review(
         'review needs maps [B, H, W, C]; the student has shape '
         f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
+    s, t = without_padding(s, mask), without_padding(t, mask)
     x = _normalize(_linear(s, adapter['in']), adapter['in_norm'], mask)
     if deeper is not None:
       y = _enlarge(deeper, x.shape)
@@ -370,7 +390,10 @@ def _pyramid(student: jax.Array, teacher: jax.Array) -> jax.Array:
 
 
 METHODS = {
-  'hint': Method(hint, weight=100.0, layers='middle', init=init_hint),
+  # With two vectors, a batch norm gives +-1 whatever they are.
+  'hint': Method(
+    hint, weight=100.0, least_examples=3, layers='middle', init=init_hint
+  ),
   'attention': Method(attention, weight=1000.0, layers='maps'),
   'vid': Method(vid, layers='maps', init=init_vid),
   'review': Method(review, weight=5.0, layers='maps', init=init_review),

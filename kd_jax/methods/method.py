@@ -23,7 +23,9 @@ INPUTS = (
   'teacher_logits',
   # [B] int in [0, K).
   'labels',
-  # [B], 0 for padding. For methods that compare examples with each other.
+  # [B], 0 for padding. For methods that compare examples with each other: they
+  # leave padding out themselves, finite or not. For other methods, the outputs
+  # of the teacher are 0 at padding.
   'mask',
   # Scalar, `config.distill.temperature`.
   'temperature',
@@ -61,6 +63,10 @@ class Method(NamedTuple):
     fn: returns the loss of each example; see the docstring of this module.
     weight: weight of the loss, unless `config.distill.NAME.weight` is set. It
       is the weight of the method's paper or code, or ours if neither has one.
+    least_examples: the number of examples in a batch below which the loss does
+      not depend on the student; above 1 for methods that compare examples. A
+      config with smaller batches is refused. For a least number of classes,
+      `fn` raises a ValueError at trace time: see `losses.check_logits`.
     layers: pairs of layers whose features `fn` compares, unless
       `config.distill.NAME.layers` is set; see `match_layers`. A method without
       features ignores it.
@@ -86,6 +92,7 @@ class Method(NamedTuple):
 
   fn: Callable[..., jax.Array]
   weight: float = 1.0
+  least_examples: int = 1
   layers: str = 'last'
   init: Callable[..., PyTree] | None = None
   discriminator_loss: Callable[..., jax.Array] | None = None

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import TINY, Features, flatten, unit
+from kd_jax.methods.vectors import Features, flatten, unit, without_padding
 
 
 def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
@@ -30,7 +30,8 @@ def similarity(
   L = sum over layers of 1/B^2 ||n(S S^T) - n(T T^T)||_F^2
 
   S and T [B, D] are the flattened features, and n divides each row by its
-  length. Row i of the sum, times B, is the loss of example i.
+  length. Row i of the sum, times B, is the loss of example i. L does not depend
+  on the scale of either network's features. A row of zeros stays 0.
 
   Args:
     student_features: for each layer [B, ...]; differentiated.
@@ -49,9 +50,8 @@ def similarity(
   """
 
   def similarities(features):
-    vectors = flatten(features)
-    gram = jnp.matmul(vectors, vectors.T, precision='highest')
-    return unit(jnp.where(mask[None] > 0, gram, 0))
+    vectors = without_padding(flatten(features), mask)
+    return unit(jnp.matmul(vectors, vectors.T, precision='highest'))
 
   loss: Any = sum(
     _mean(jnp.square(similarities(s) - similarities(t)), mask)
@@ -76,8 +76,8 @@ def rkd(
   h is the Huber loss, with threshold 1, of the difference of the student's and
   the teacher's values. The mean d is over pairs of different examples. L is
   invariant to translation, rotation and scale of the features of either
-  network. Two examples count as equal if their distance is less than a
-  thousandth of their distance from the mean.
+  network. Two examples count as equal if their distance is less than 1e-5 of
+  their distance from the mean.
 
   Args:
     student_features: for each layer [B, ...]; differentiated.
@@ -108,16 +108,41 @@ def rkd(
   return loss
 
 
-# Squared distances below this share of the squared lengths are rounding errors
-# of the products that the distances are computed from.
-_SAME = 1e-6
+# Distances below this share of the lengths of the vectors are rounding errors
+# of the vectors themselves.
+_SAME = 1e-5
+
+
+@jax.custom_vjp
+def _square_distances(vectors: jax.Array) -> jax.Array:
+  """Returns |x_j - x_i|^2: [B, D] -> [B, B].
+
+  From differences, because |x_i|^2 + |x_j|^2 - 2 x_i . x_j loses twice as many
+  digits as the differences do if examples lie close together.
+  """
+  return jnp.sum(jnp.square(vectors[:, None] - vectors[None]), axis=-1)
+
+
+def _square_distances_forward(vectors: jax.Array):
+  return _square_distances(vectors), vectors
+
+
+def _square_distances_backward(vectors: jax.Array, slopes: jax.Array):
+  """Sums 2 slope_ij (x_i - x_j) by a matrix product, which is fast."""
+  slopes = slopes + slopes.T
+  sums = jnp.sum(slopes, axis=1, keepdims=True)
+  products = jnp.matmul(slopes, vectors, precision='highest')
+  return (2 * (sums * vectors - products),)
+
+
+_square_distances.defvjp(_square_distances_forward, _square_distances_backward)
 
 
 def _distances_and_angles(vectors: jax.Array, mask: jax.Array):
   """Returns the distances of all pairs and the cosines of all triplets.
 
-  Computed from the products of the vectors, G_ij = x_i . x_j:
-  (x_j - x_i) . (x_k - x_i) = G_jk - G_ij - G_ik + G_ii.
+  The cosines are computed from the squares of the distances:
+  2 (x_j - x_i) . (x_k - x_i) = d_ij^2 + d_ik^2 - d_jk^2.
   This takes B^2 D + B^3 operations. Products of the differences would take
   B^3 D operations.
 
@@ -128,25 +153,24 @@ def _distances_and_angles(vectors: jax.Array, mask: jax.Array):
     Distances [B, B] in units of their mean, and cosines [B, B, B] with the
     vertex first.
   """
+  vectors = without_padding(vectors, mask)
   # Centering does not change distances, and rounding errors are proportional
   # to the lengths of the vectors.
   vectors -= _mean(vectors.T, mask)[None]
-  gram = jnp.matmul(vectors, vectors.T, precision='highest')
-  square = jnp.diagonal(gram)
-  both = square[:, None] + square[None]
-  is_pair = both - 2 * gram > _SAME * both
+  square = _square_distances(vectors)
+  length = jnp.sum(jnp.square(vectors), axis=-1)
+  is_pair = square > _SAME**2 * (length[:, None] + length[None])
   is_pair &= mask[:, None] * mask[None] > 0
   # The inner `where` keeps the infinite gradient of a root at 0 out of the
   # gradient of the outer `where`.
-  distance = jnp.sqrt(jnp.where(is_pair, both - 2 * gram, 1))
+  distance = jnp.sqrt(jnp.where(is_pair, square, 1))
   inverse = jnp.where(is_pair, 1 / distance, 0)
   distance = jnp.where(is_pair, distance, 0)
-  mean = jnp.sum(distance) / jnp.maximum(jnp.sum(is_pair), 1)
-  products = (
-    gram[None] - gram[:, :, None] - gram[:, None] + square[:, None, None]
-  )
+  count = jnp.sum(is_pair)
+  mean = jnp.sum(distance) / jnp.maximum(count, 1)
+  products = (square[:, :, None] + square[:, None] - square[None]) / 2
   cosine = products * inverse[:, :, None] * inverse[:, None]
-  return distance / (mean + TINY), cosine
+  return distance / jnp.where(count > 0, mean, 1), cosine
 
 
 def _huber(x: jax.Array) -> jax.Array:
@@ -167,7 +191,8 @@ def correlation(
   L = sum over layers of 1/B^2 ||k(S) - k(T)||_F^2,
   k_ij = sum_{p <= order} exp(-2 gamma) (2 gamma)^p / p! (x_i . x_j)^p
 
-  k_ij is the Taylor series of exp(-gamma |x_i - x_j|^2) for x of length 1.
+  k_ij is the Taylor series of exp(-gamma |x_i - x_j|^2), with each x divided by
+  its length. An x of zeros stays 0.
 
   Args:
     student_features: for each layer [B, ...]; differentiated.
@@ -187,7 +212,7 @@ def correlation(
   """
 
   def kernel(features):
-    vectors = unit(flatten(features))
+    vectors = unit(without_padding(flatten(features), mask))
     cosine = jnp.matmul(vectors, vectors.T, precision='highest')
     return jnp.exp(-2 * gamma) * sum(
       (2 * gamma) ** p / math.factorial(p) * cosine**p for p in range(order + 1)
@@ -243,9 +268,10 @@ def crd(
   h = r / (r + N),  r = exp(a . b / tau) / Z
 
   a and b are the features, mapped linearly to 128 dimensions and divided by
-  their lengths. N is the number of the examples j. Z is the mean of
-  exp(a . b / tau) over all such pairs of the batch, a constant. This is
-  noise-contrastive estimation with the batch as the noise. The paper draws
+  their lengths. A vector of zeros stays 0, with a gradient of 0. N is the
+  number of the examples j. Z is the mean of exp(a . b / tau) over all such
+  pairs of the batch, a constant. This is noise-contrastive estimation with the
+  batch as the noise. The paper draws
   16,384 noise examples from a memory of the whole training set, whose features
   are from earlier steps.
 
@@ -276,7 +302,9 @@ def crd(
   ):
     student, teacher = (
       unit(
-        jnp.matmul(flatten(x), m['kernel'], precision='highest')
+        jnp.matmul(
+          without_padding(flatten(x), mask), m['kernel'], precision='highest'
+        )
         + m['bias'][None]
       )
       for x, m in zip((s, t), maps, strict=True)
@@ -310,15 +338,17 @@ def _contrast(score: jax.Array, is_noise: jax.Array, mask: jax.Array):
   )
   log_r = score - jax.lax.stop_gradient(log_z)
   log_n = jnp.log(jnp.maximum(count, 1).astype(score.dtype))[:, None]
-  log_sum = jnp.logaddexp(log_r, log_n)
-  positive = jnp.diagonal(log_sum - log_r)
-  negative = jnp.sum(jnp.where(is_noise, log_sum - log_n, 0), axis=-1)
+  log_odds = log_r - log_n  # Of h.
+  positive = jnp.diagonal(jax.nn.softplus(-log_odds))
+  negative = jnp.sum(jnp.where(is_noise, jax.nn.softplus(log_odds), 0), axis=-1)
   return jnp.where(count > 0, positive + negative, 0)
 
 
 METHODS = {
-  'similarity': Method(similarity, weight=3000.0, layers='map'),
-  'rkd': Method(rkd),
-  'correlation': Method(correlation, weight=100.0),
-  'crd': Method(crd, weight=0.8, init=init_crd),
+  'similarity': Method(
+    similarity, weight=3000.0, least_examples=2, layers='map'
+  ),
+  'rkd': Method(rkd, least_examples=3),
+  'correlation': Method(correlation, weight=100.0, least_examples=2),
+  'crd': Method(crd, weight=0.8, least_examples=2, init=init_crd),
 }

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kd_jax import losses
 from kd_jax.methods.method import Method
-from kd_jax.methods.vectors import TINY
+from kd_jax.methods.vectors import unit_deviation, without_padding
 
 
 def soft_cross_entropy(
@@ -36,9 +36,7 @@ def soft_cross_entropy(
     >>> print(loss)  # log(4)
     [1.386...]
   """
-  teacher_probs = jax.nn.softmax(
-    teacher_logits.astype(jnp.float32) / temperature
-  )
+  teacher_probs = jax.nn.softmax(losses.as_float(teacher_logits) / temperature)
   return losses.cross_entropy_with_probs(
     student_logits, teacher_probs, temperature=temperature
   )
@@ -59,7 +57,7 @@ def dkd(
   b = (p_y, 1 - p_y),  o = p without class y, normalized,  p = softmax(logits/T)
 
   With alpha = 1 and beta = 1 - t_y, L is `losses.kl`: there, the teacher's
-  confidence t_y weighs the second term.
+  confidence t_y weighs the second term. With two classes the second term is 0.
 
   Args:
     student_logits: [B, K] float; differentiated. K >= 2.
@@ -69,9 +67,10 @@ def dkd(
     alpha: weight of the target class's term; scalar or [B].
     beta: weight of the other classes' term; scalar or [B].
   Returns:
-    [B] float32, nats, scaled by T^2. Not reduced.
+    [B] float32, nats, scaled by T^2. Not reduced. NaN for a label outside
+    [0, K).
   Raises:
-    ValueError: at trace time, if shapes differ or the rank is not 2.
+    ValueError: at trace time, if shapes differ, the rank is not 2 or K < 2.
   Reference: Zhao et al. 2022, arXiv:2203.08679, equation 7; the default beta is
     theirs for a ResNet on CIFAR-100.
 
@@ -83,25 +82,30 @@ def dkd(
     [0.308...] [0.308...]
   """
   losses.check_logits(
-    student_logits=student_logits, teacher_logits=teacher_logits
+    least_classes=2,
+    student_logits=student_logits,
+    teacher_logits=teacher_logits,
   )
-  is_target = labels[:, None] == jnp.arange(student_logits.shape[-1])[None]
+  num_classes = student_logits.shape[-1]
+  is_target = labels[:, None] == jnp.arange(num_classes)[None]
 
   def split(logits):
-    """Returns log p_y and log(1 - p_y), [B], and log o, [B, K], 0 at y."""
-    log_p = losses.log_softmax(logits, temperature)
+    """Returns log(K p_y), [B], log of (1 - p_y) K / (K - 1), [B], and log o.
+
+    The last is relative to the mean of o, [B, K], 0 at y.
+    """
+    log_p, _ = losses.log_relative(losses.as_float(logits) / temperature)
     target = jnp.sum(jnp.where(is_target, log_p, 0), axis=-1)
-    rest = jax.nn.logsumexp(jnp.where(is_target, -jnp.inf, log_p), axis=-1)
-    return target, rest, jnp.where(is_target, 0, log_p - rest[:, None])
+    others, rest = losses.log_relative(log_p, where=~is_target)
+    return target, rest[:, 0], others
 
   target_t, rest_t, others_t = split(jax.lax.stop_gradient(teacher_logits))
   target_s, rest_s, others_s = split(student_logits)
-  target_kl = jnp.exp(target_t) * (target_t - target_s)
-  target_kl += jnp.exp(rest_t) * (rest_t - rest_s)
-  others_kl = jnp.sum(
-    jnp.where(is_target, 0, jnp.exp(others_t)) * (others_t - others_s), axis=-1
-  )
-  return temperature**2 * (alpha * target_kl + beta * others_kl)
+  target_kl = losses.kl_terms(target_t, target_s)
+  target_kl += (num_classes - 1) * losses.kl_terms(rest_t, rest_s)
+  others_kl = jnp.sum(losses.kl_terms(others_t, others_s), axis=-1)
+  loss = alpha * target_kl / num_classes + beta * others_kl / (num_classes - 1)
+  return losses.nan_outside(temperature**2 * loss, labels, num_classes)
 
 
 def dist(
@@ -119,7 +123,8 @@ def dist(
 
   r is Pearson's correlation. t_i and s_i are the probabilities softmax(logits
   / T) of example i over the classes. t^k and s^k are the probabilities of class
-  k over the batch. All examples of a batch have the same second term.
+  k over the batch. All examples of a batch have the same second term. With two
+  classes the first term has no gradient, and with two examples the second.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -145,29 +150,23 @@ def dist(
   losses.check_logits(
     student_logits=student_logits, teacher_logits=teacher_logits
   )
-  teacher = jnp.exp(
-    losses.log_softmax(jax.lax.stop_gradient(teacher_logits), temperature)
+
+  def predictions(logits):
+    """Returns K p, whose correlations are those of p."""
+    logits = losses.as_float(without_padding(logits, mask))
+    return jnp.exp(losses.log_relative(logits / temperature)[0])
+
+  teacher = predictions(jax.lax.stop_gradient(teacher_logits))
+  student = predictions(student_logits)
+  is_used = jnp.broadcast_to(mask[None] > 0, student.T.shape)
+  correlate = lambda x, y, where=None: jnp.sum(
+    unit_deviation(x, where) * unit_deviation(y, where), axis=-1
   )
-  student = jnp.exp(losses.log_softmax(student_logits, temperature))
-  everything = jnp.ones(student.shape[-1])
-  examples_r = jax.vmap(_correlation, (0, 0, None))(
-    student, teacher, everything
-  )
-  classes_r = jax.vmap(_correlation, (1, 1, None))(student, teacher, mask)
+  examples_r = correlate(student, teacher)
+  classes_r = correlate(student.T, teacher.T, is_used)
   return temperature**2 * (
     inter * (1 - examples_r) + intra * jnp.mean(1 - classes_r)
   )
-
-
-def _correlation(x: jax.Array, y: jax.Array, weights: jax.Array) -> jax.Array:
-  """Returns the weighted Pearson correlation of x and y [N], a scalar."""
-  count = jnp.maximum(jnp.sum(weights), 1)
-
-  def normalize(values):
-    values = values - jnp.sum(weights * values) / count
-    return values * jax.lax.rsqrt(jnp.sum(weights * values**2) + TINY)
-
-  return jnp.sum(weights * normalize(x) * normalize(y))
 
 
 def logit_standardization(
@@ -182,16 +181,17 @@ def logit_standardization(
 
   The mean and the standard deviation (with K - 1) are over an example's
   classes, so the student does not have to match the scale of the teacher's
-  logits. T is `base_temperature`.
+  logits. T is `base_temperature`. Equal logits have z = 0. Of two logits, z is
+  always +-0.71, so the method needs three classes.
 
   Args:
-    student_logits: [B, K] float; differentiated.
+    student_logits: [B, K] float; differentiated. K >= 3.
     teacher_logits: [B, K] float; constant (stop_gradient).
     base_temperature: T > 0, in standard deviations.
   Returns:
     [B] float32, nats, scaled by T^2. Not reduced.
   Raises:
-    ValueError: at trace time, if shapes differ or the rank is not 2.
+    ValueError: at trace time, if shapes differ, the rank is not 2 or K < 3.
   Reference: Sun et al. 2024, arXiv:2403.01427, algorithm 1. Their weight is 9,
     and the weight of the cross-entropy is 0.1.
 
@@ -200,6 +200,11 @@ def logit_standardization(
     >>> print(abs(logit_standardization(5 * logits - 3, logits).round(3)))
     [0.]
   """
+  losses.check_logits(
+    least_classes=3,
+    student_logits=student_logits,
+    teacher_logits=teacher_logits,
+  )
   return losses.kl(
     _standardize(student_logits),
     _standardize(teacher_logits),
@@ -208,10 +213,8 @@ def logit_standardization(
 
 
 def _standardize(logits: jax.Array) -> jax.Array:
-  logits = logits.astype(jnp.float32)
-  logits -= jnp.mean(logits, axis=-1, keepdims=True)
-  variance = jnp.var(logits, axis=-1, keepdims=True, ddof=1)
-  return logits * jax.lax.rsqrt(variance + TINY)
+  num_classes = logits.shape[-1]
+  return unit_deviation(losses.as_float(logits)) * (num_classes - 1) ** 0.5
 
 
 def mutual(
@@ -256,7 +259,7 @@ METHODS = {
   'jensen_shannon': Method(losses.jensen_shannon),
   'squared_error': Method(losses.squared_error),
   'dkd': Method(dkd),
-  'dist': Method(dist),
+  'dist': Method(dist, least_examples=3),
   'logit_standardization': Method(logit_standardization, weight=9.0),
   'mutual': Method(mutual),
 }

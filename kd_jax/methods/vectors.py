@@ -7,10 +7,12 @@ import numpy as np
 # The features of a network: one array [B, ...] for each compared layer.
 Features = tuple[jax.Array, ...]
 
-# Added under a square root, this constant keeps the gradient of a norm or of a
-# standard deviation finite at 0. It is far below the float32 resolution of the
-# sums that it is added to.
-TINY = 1e-12
+# Vectors without an entry of at least this size count as 0. Squares of larger
+# entries do not vanish in float32 once the largest entry is 1.
+_ZERO = 1e-30
+# Numbers count as equal if they differ by at most this share of the largest
+# one: such a difference may be the rounding error of equal numbers.
+_EQUAL = 1e-6
 
 
 def flatten(features: jax.Array) -> jax.Array:
@@ -18,16 +20,90 @@ def flatten(features: jax.Array) -> jax.Array:
   return features.reshape(features.shape[0], -1)
 
 
-def unit(vectors: jax.Array) -> jax.Array:
-  """Divides vectors [..., D] by their lengths; a zero vector stays zero.
+def without_padding(array: jax.Array, mask: jax.Array) -> jax.Array:
+  """Sets the rows of padding to 0, in case they are not finite.
+
+  A product with the mask would keep NaN, and so would the gradient of a `where`
+  that comes after other operations.
+
+  Args:
+    array: [B, ...].
+    mask: [B], 0 for padding.
 
   Example:
-    >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(3))
+    >>> print(without_padding(jnp.array([1.0, jnp.nan]), jnp.array([1, 0])))
+    [1. 0.]
+  """
+  return jnp.where(mask.reshape(-1, *(1,) * (array.ndim - 1)) > 0, array, 0)
+
+
+def rescale(array: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
+  """Divides by the largest magnitude along an axis, a constant.
+
+  This comes before squares and powers of the entries, which could underflow or
+  overflow, if a function of them does not depend on the scale. The gradient of
+  such a function is then right although the divisor is a constant.
+
+  Args:
+    array: float, any shape.
+    axis: the axis, or axes, of one vector.
+  Returns:
+    The array with entries in [-1, 1]. A vector of zeros stays zero, with a
+    gradient of 0.
+
+  Example:
+    >>> print(rescale(jnp.array([[3e-9, -6e-9], [0.0, 0.0]]), -1))
+    [[ 0.5 -1. ]
+     [ 0.   0. ]]
+  """
+  largest = jnp.max(
+    jnp.abs(jax.lax.stop_gradient(array)), axis=axis, keepdims=True
+  )
+  is_zero = largest < _ZERO
+  return jnp.where(is_zero, 0, array * (1 / jnp.where(is_zero, 1, largest)))
+
+
+def unit(vectors: jax.Array) -> jax.Array:
+  """Divides vectors [..., D] by their lengths, whatever their scale.
+
+  A zero vector stays zero, with a gradient of 0.
+
+  Example:
+    >>> print(unit(jnp.array([[3e-9, 4e-9], [0.0, 0.0]])).round(3))
     [[0.6 0.8]
      [0.  0. ]]
   """
+  vectors = rescale(vectors, -1)
   square = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
-  return vectors * jax.lax.rsqrt(square + TINY)
+  return vectors * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
+
+
+def unit_deviation(
+  vectors: jax.Array, where: jax.Array | None = None
+) -> jax.Array:
+  """Subtracts the mean of vectors [..., D] and divides by the new length.
+
+  If the entries of a vector are equal to rounding, the result and its gradient
+  are 0.
+
+  Args:
+    vectors: [..., D] float.
+    where: [..., D] bool, the entries to use; None for all. The others are 0.
+
+  Example:
+    >>> vectors = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    >>> print(unit_deviation(vectors).round(3))
+    [[-0.707  0.     0.707]
+     [ 0.     0.     0.   ]]
+  """
+  where = jnp.ones_like(vectors, bool) if where is None else where
+  vectors = jnp.where(where, vectors, 0)
+  count = jnp.maximum(jnp.sum(where, axis=-1, keepdims=True), 1)
+  mean = jnp.sum(vectors, axis=-1, keepdims=True) / count
+  deviation = jnp.where(where, vectors - mean, 0)
+  largest = lambda x: jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+  is_constant = largest(deviation) <= _EQUAL * largest(vectors)
+  return unit(jnp.where(is_constant, 0, deviation))
 
 
 def match_sizes(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import methods
+from kd_jax.methods import vectors
 from kd_jax.training.batch import Batch
 
 PyTree = Any
@@ -169,6 +170,9 @@ def _call_method(
   """
   params, student, batch, hyperparameters = arguments
   options = {**options, **hyperparameters.methods.get(name, {})}
+  parameters = inspect.signature(fn).parameters
+  if 'mask' not in parameters:
+    batch = _without_padding(batch)
   # Functions, so that a method's missing input costs and breaks nothing.
   inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
@@ -191,12 +195,24 @@ def _call_method(
     'discriminator': lambda: params.discriminators.get(name),
   }
   chosen = {}
-  for parameter in inspect.signature(fn).parameters:
+  for parameter in parameters:
     if parameter in inputs:
       chosen[parameter] = inputs[parameter]()
     elif parameter in options:
       chosen[parameter] = options[parameter]
   return fn(**chosen)
+
+
+def _without_padding(batch: Batch) -> Batch:
+  """Sets the teacher's outputs for padding to 0, in case they are not finite.
+
+  Otherwise the student's gradient at padding would be 0 times NaN.
+  """
+  logits, features = jax.tree.map(
+    lambda x: vectors.without_padding(x, batch.mask),
+    (batch.teacher_logits, batch.teacher_features),
+  )
+  return batch._replace(teacher_logits=logits, teacher_features=features)
 
 
 def _student_features(

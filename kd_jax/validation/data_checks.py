@@ -1,8 +1,10 @@
 """Checks how a network trains against the data that it learns."""
 
 import jax
+import numpy as np
 
-from kd_jax import data
+from kd_jax import config as config_lib
+from kd_jax import data, methods
 from kd_jax.config import TrainingSections
 from kd_jax.runtime import errors, processes
 from kd_jax.training import networks, plan
@@ -18,11 +20,14 @@ def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
     sections: the sections of the network that trains.
     dataset: the data set that the network learns.
   Raises:
-    DataError: if the subset of the examples is not known.
+    DataError: if the subset of the examples is not known, or a label is not a
+      class.
     UserError: names the field that does not go with the data.
   """
+  _check_labels(dataset)
   training_plan = plan.make_plan(sections.train, dataset)
   _check_steps(sections, training_plan)
+  _check_least_examples(sections, training_plan)
   if not sections.train.drop_remainder and networks.has_batch_norm(
     sections.model, dataset.problem
   ):
@@ -48,6 +53,41 @@ def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
       f'config.{field}: {training_plan.num_steps:,} steps are more than an '
       f'optimizer counts ({_TOO_MANY_STEPS - 1:,})'
     )
+
+
+def _check_labels(dataset: data.Dataset) -> None:
+  """Refuses a single class, and labels whose loss would be NaN."""
+  if dataset.num_classes < 2:
+    raise data.DataError(
+      f'{dataset.name}: {dataset.num_classes} class; expected 2 or more, '
+      'because there is nothing to learn'
+    )
+  for name, split in (('train', dataset.train), ('test', dataset.test)):
+    labels = np.asarray(split.labels)
+    wrong = (labels < 0) | (labels >= dataset.num_classes)
+    if wrong.any():
+      first = int(np.argmax(wrong))
+      raise data.DataError(
+        f'{dataset.name}: {name}_labels[{first}] is {labels[first]}; expected '
+        f'integers from 0 to {dataset.num_classes - 1}'
+      )
+
+
+def _check_least_examples(
+  sections: TrainingSections, training_plan: plan.Plan
+) -> None:
+  """Refuses batches in which a method has nothing to compare."""
+  fewest = min(int(phase.subset.sum()) for phase in training_plan.phases)
+  size = min(sections.train.batch_size, fewest)
+  for name in config_lib.method_options(sections.distill):
+    least = methods.METHODS[name].least_examples
+    if size < least:
+      raise errors.UserError(
+        f'config.{sections.field}.batch_size={sections.train.batch_size}: '
+        f'batches of {size} examples are too few for the method {name}, which '
+        f'compares examples; expected {least} or more, because with fewer its '
+        'gradient is 0'
+      )
 
 
 def _check_whole_batches(

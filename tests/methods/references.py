@@ -151,10 +151,11 @@ def _normalize(x, norm):
 
 
 @_by_layer
-def hint(s, t, adapter):
+def hint(s, t, adapter, relu):
   s, t = _smaller(s, t)
   y = s @ adapter['map']['kernel'] + adapter['map']['bias']
-  difference = _normalize(y, adapter['norm']) - t
+  y = _normalize(y, adapter['norm'])
+  difference = (np.maximum(y, 0) if relu else y) - t
   return np.array([np.mean(row**2) for row in difference])
 
 

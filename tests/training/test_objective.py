@@ -63,6 +63,58 @@ def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
   np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
+  """Padding may have labels that are no classes, too."""
+  shapes = {'map': (2, 2, 4)}
+  names = ('squared_error', 'vid', 'quantized', 'adversarial_features')
+  context = method_terms.MethodContext(
+    num_classes=3,
+    student_shapes=shapes,
+    teacher_shapes=shapes,
+    feature_levels=15,
+    image_range=(jnp.zeros(()), jnp.ones(())),
+    init_peer=lambda key: {},
+    peer_fn=lambda params, images, key: images,
+    unroll=False,
+  )
+  objective = objectives.make_objective(
+    {
+      name: methods.split_options(methods.METHODS[name].options)[1]
+      for name in names
+    },
+    context=context,
+  )
+  maps = jax.random.normal(jax.random.key(0), (3, 2, 2, 4))
+  mask = jnp.array([1.0, 1.0, 0.0])
+  weights = _weights(1.0, 1.0)
+
+  @jax.jit
+  def gradients(padding):
+    spoil = lambda x: x.at[2].set(padding)
+    batch = BATCH._replace(
+      labels=BATCH.labels.at[2].set(-1),
+      mask=mask,
+      teacher_logits=spoil(BATCH.teacher_logits),
+      teacher_features={'map': spoil(maps), 'map_rounded': spoil(7 * maps)},
+    )
+
+    def loss(logits, features, params, terms_fn):
+      student = method_terms.Student(logits, {'map': features})
+      terms = terms_fn(params, student, batch, weights)
+      return sum(objectives.mean_terms(terms, mask).values())
+
+    arguments = LOGITS, maps + 1, objective.init(jax.random.key(1))
+    return [
+      jax.grad(loss, argnums=(0, 1, 2))(*arguments, terms_fn)
+      for terms_fn in (objective.terms, objective.discriminator_terms)
+    ]
+
+  spoiled, clean = gradients(jnp.nan), gradients(0.0)
+  jax.tree.map(np.testing.assert_array_equal, spoiled, clean)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(spoiled))
+  assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(spoiled))
+
+
 def test_an_objective_without_a_teacher_is_cross_entropy():
   objective = objectives.make_objective({})
   weights = _weights(1.0, 5.0)
