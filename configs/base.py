@@ -293,10 +293,14 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # data/preprocessing.py.
     scaling=scaling,
     # How many examples of each split are used, counted from the first; 0: all.
+    # The built-in data sets have the order of their files; the user's data is
+    # put into an order in which every part has its share of each class.
     train_examples=0,
     test_examples=0,
+    # Whether a split that has fewer examples is used whole, and no error.
+    at_most=False,
     # Above 0: this number of examples at the end of the training split replaces
-    # the test split.
+    # the test split, which may then be missing.
     holdout_examples=0,
   )
 

@@ -12,6 +12,7 @@ import pathlib
 
 from kd_jax.data import generated, prepared_store
 from kd_jax.data.dataset import (
+  SPLITS,
   DataError,
   Dataset,
   Problem,
@@ -24,6 +25,7 @@ from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
 
 __all__ = [
   'PATTERNS',
+  'SPLITS',
   'SUBSETS',
   'TRANSFER_SETS',
   'DataError',
@@ -62,6 +64,7 @@ def load(
   source_dir: str | os.PathLike | None = None,
   image_size: int = 0,
   memory_gib: float = 4.0,
+  needs_test: bool = True,
 ) -> Dataset:
   """Loads a data set. The first load also fetches and prepares it.
 
@@ -75,9 +78,11 @@ def load(
       holds the original files (loose, gzipped or in a known archive), or is a
       TFDS data folder.
     image_size: side in pixels to which the user's image files are cropped and
-      resized; 0 keeps their size. See `user_datasets.load`.
+      resized; 0 keeps their size. See `user_datasets.Options`.
     memory_gib: limit in GiB; TFDS training images that would take more memory
-      stay on disk. See `user_datasets.load`.
+      stay on disk. See `user_datasets.Options`.
+    needs_test: whether the user's data must have a test split; if not, an empty
+      one replaces it.
   Returns:
     The data set, in canonical order; its arrays are read-only.
   Raises:
@@ -102,7 +107,8 @@ def load(
     # Imported here, as it imports TFDS and Pillow.
     from kd_jax.data import user_datasets
 
-    return user_datasets.load(name, data_dir, image_size, memory_gib)
+    options = user_datasets.Options(image_size, memory_gib, needs_test)
+    return user_datasets.load(name, data_dir, options)
   return prepared_store.load(SPECS[name], data_dir, _absolute(source_dir))
 
 

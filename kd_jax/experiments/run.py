@@ -12,11 +12,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import run_timing, students
+from kd_jax.experiments import run_data, run_timing, students
 from kd_jax.experiments.rows import (
   check_named_rows,
   make_run,
@@ -33,7 +34,12 @@ from kd_jax.runtime import (
 )
 from kd_jax.teachers import provider
 from kd_jax.training import context
-from kd_jax.validation import data_checks, field_checks, traced_checks
+from kd_jax.validation import (
+  class_checks,
+  data_checks,
+  field_checks,
+  traced_checks,
+)
 
 Record = dict[str, Any]
 
@@ -76,6 +82,7 @@ def run_experiment(
     source_dir=source_dir,
     image_size=config.data.image_size,
     memory_gib=config.data.memory_gib,
+    needs_test=not config.data.holdout_examples,
   )
   environment.log_device()
   is_worker = workers.is_worker()
@@ -103,12 +110,17 @@ def _run_in_locked_folder(
     functools.partial(context.on_transfer_set, run_context)
   )
   _check_against_data(config, configs, context_for)
+  run_data.check_same(record, workdir, run_context.dataset)
+  record['data'] = run_data.describe(run_context.dataset)
+  record['warnings'] = []
+  _warn(record, class_checks.find_lacking(config, configs, context_for))
   live_teacher = {
     row: needs_live_teacher(row_config, run_context.dataset)
     for row, row_config in configs.items()
   }
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record
+  _warn(record, teacher.warnings)
   if not workers.is_worker():
     # Only now the folder belongs to this config: a mistake in the data or in
     # the teacher's outputs leaves it free for the corrected command.
@@ -130,6 +142,14 @@ def _run_in_locked_folder(
   _write(workdir, record)
   processes.from_first(lambda: run_report.write(workdir, record))
   return record
+
+
+def _warn(record: Record, warnings: list[str]) -> None:
+  """Adds warnings to a run's record, and shows them before hours are spent."""
+  record['warnings'] += warnings
+  if not workers.is_worker():  # The process that prepares a run shows them.
+    for warning in warnings:
+      logging.warning('%s', warning)
 
 
 def _write(workdir: pathlib.Path, record: Record) -> None:

@@ -69,14 +69,8 @@ def get_teacher(
 
 def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   """Returns the teacher of a user's files of logits."""
-  lengths = {
-    'train': len(dataset.train.labels),
-    'test': len(dataset.test.labels),
-  }
-  loaded = [
-    user_logits.load_outputs(path, lengths, dataset.num_classes)
-    for path in section.logits.split(',')
-  ]
+  paths = section.logits.split(',')
+  loaded = [user_logits.load_outputs(path, dataset) for path in paths]
   logits = loaded[0]
   if len(loaded) > 1:
     logits = user_logits.average(loaded, section.average or 'logits')
@@ -84,6 +78,12 @@ def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   return Teacher(
     teacher_lib.on_device(logits),
     teacher_lib.make_record(record, logits, dataset),
+    # The mean of several teachers would hide one that does not fit the data.
+    warnings=[
+      warning
+      for path, outputs in zip(paths, loaded, strict=True)
+      for warning in teacher_lib.find_mismatches(outputs, dataset, path)
+    ],
   )
 
 
@@ -173,8 +173,8 @@ def _load_pretrained(
   logging.info('teacher: the outputs in %s', folder)
   logits = _select_examples(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
-    config,
     dataset,
+    folder,
   )
   return Teacher(
     teacher_lib.on_device(logits),
@@ -183,17 +183,30 @@ def _load_pretrained(
 
 
 def _select_examples(
-  logits: pretrained.Logits, config: ConfigDict, dataset: data.Dataset
+  logits: pretrained.Logits, dataset: data.Dataset, folder: pathlib.Path
 ) -> pretrained.Logits:
-  """Returns the logits of the examples that a config uses."""
-  train, test = logits['train'], logits['test']
-  held_out = config.data.holdout_examples
-  if held_out:
-    train, test = train[:-held_out], train[-held_out:]
-  return {
-    'train': train[: len(dataset.train.labels)],
-    'test': test[: len(dataset.test.labels)],
-  }
+  """Returns the logits of the examples that a config uses.
+
+  Args:
+    logits: [N, K] by split of the files, of all examples.
+    dataset: the part of the data set that the config uses.
+    folder: the folder of the logits, for error messages.
+  Raises:
+    UserError: if the logits are those of a part of the data set.
+  """
+  selected = {}
+  for split in data.SPLITS:
+    origin = getattr(dataset, split).origin
+    stored = logits[origin.split]
+    if len(stored) != origin.size:
+      raise errors.UserError(
+        f'config.teacher.pretrained: {folder} holds outputs for {len(stored)} '
+        f'of the {origin.size} {origin.split} examples of {dataset.name}: '
+        'publish a teacher without data.holdout_examples, train_examples and '
+        'test_examples, or set config.teacher.retrain=true'
+      )
+    selected[split] = stored[origin.rows]
+  return selected
 
 
 def _make_network_teacher(
