@@ -36,6 +36,7 @@ from kd_jax.teachers import provider
 from kd_jax.training import context
 from kd_jax.validation import (
   class_checks,
+  computed_checks,
   data_checks,
   field_checks,
   traced_checks,
@@ -167,6 +168,7 @@ def _check_against_data(
     traced_checks.trace_scalings(row_config, dataset.problem)
     traced_checks.trace_networks(row_config, dataset.problem)
     traced_checks.trace_methods(row_config, dataset.problem)
+    computed_checks.check_student_outputs(row_config, dataset.problem)
     data_checks.check_training(
       config_lib.student_sections(row_config),
       context_for(row_config.train.transfer_set).dataset,

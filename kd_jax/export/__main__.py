@@ -68,10 +68,13 @@ def _format_network(
     f'{1e3 * networks[name]["call_s"]["median"]:.3f} ms for {size}'
     for size, networks in manifest['latency'].items()
   )
+  accuracy = 'not measured'
+  if 'test' in measured:
+    accuracy = f'{100 * measured["test"]["accuracy"]:.2f} %'
   return (
     f'{folder / file_name}: {manifest["bytes"][file_name] / 1e6:.1f} MB, '
-    f'loaded in {measured["load_s"]:.2f} s; test accuracy '
-    f'{100 * measured["test"]["accuracy"]:.2f} %; {latency}'
+    f'loaded in {measured["load_s"]:.2f} s; test accuracy {accuracy}; '
+    f'{latency}'
   )
 
 

@@ -15,7 +15,7 @@ def npy_content(array: np.ndarray) -> bytes:
   Raises:
     TypeError: if the file could not hold the type, as for bfloat16.
   """
-  if array.dtype.kind == 'V':
+  if array.dtype.kind == 'V' and array.dtype.names is None:
     raise TypeError(f'.npy files cannot hold {array.dtype}: convert it before')
   content = io.BytesIO()
   np.save(content, array)

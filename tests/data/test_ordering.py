@@ -56,7 +56,9 @@ class SortedToy(tfds.core.GeneratorBasedBuilder):
 
   def _split_generators(self, dl_manager):
     del dl_manager
-    return {split: self._generate_examples(split) for split in ('train', 'test')}
+    return {
+      split: self._generate_examples(split) for split in ('train', 'test')
+    }
 
   def _generate_examples(self, split):
     arrays = _sorted_arrays()
