@@ -22,6 +22,7 @@ from kd_jax.data.dataset import (
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
+from kd_jax.runtime import local_paths
 
 __all__ = [
   'PATTERNS',
@@ -89,6 +90,7 @@ def load(
     DataError: if the name is unknown, no location has the data, or the data
       folder cannot be used; the message says what to do.
   """
+  local_paths.expand(name, 'config.data.name')
   is_user_dataset = _is_user_dataset(name)
   if image_size and not is_user_dataset:
     raise DataError(
@@ -102,24 +104,26 @@ def load(
       f'unknown data set {name!r}; known: {", ".join(names())}; for your data, '
       'give FILE.npz, a folder of images, or tfds:NAME'
     )
-  data_dir = _absolute(data_dir) or default_data_dir()
+  data_dir = _absolute(data_dir, 'data_dir') or default_data_dir()
   if is_user_dataset:
     # Imported here, as it imports TFDS and Pillow.
     from kd_jax.data import user_datasets
 
     options = user_datasets.Options(image_size, memory_gib, needs_test)
     return user_datasets.load(name, data_dir, options)
-  return prepared_store.load(SPECS[name], data_dir, _absolute(source_dir))
+  return prepared_store.load(
+    SPECS[name], data_dir, _absolute(source_dir, 'source_dir')
+  )
 
 
 def _is_user_dataset(name: str) -> bool:
   return name not in names() and (
     name.startswith('tfds:')
     or name.endswith('.npz')
-    or pathlib.Path(name).expanduser().is_dir()
+    or local_paths.expand(name, 'config.data.name').is_dir()
   )
 
 
-def _absolute(path: str | os.PathLike | None) -> pathlib.Path | None:
+def _absolute(path: str | os.PathLike | None, name: str) -> pathlib.Path | None:
   # pip and npm run in other folders, where a relative path would be wrong.
-  return pathlib.Path(path).expanduser().absolute() if path else None
+  return local_paths.expand(path, name).absolute() if path else None

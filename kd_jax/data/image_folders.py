@@ -1,5 +1,6 @@
 """Reads a data set from folders of image files, one folder for each class."""
 
+import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,12 +115,14 @@ def _class_folders(
   """Returns the folders of each class in a split's folder.
 
   Names that differ only in Unicode normalization are one class: macOS writes
-  other bytes for an accented name than other systems.
+  other bytes for an accented name than other systems. Bytes that are no UTF-8
+  are escaped.
   """
   folders: dict[str, list[pathlib.Path]] = {}
   for path in sorted(_visible(split_folder.iterdir())):
     if path.is_dir():
-      name = unicodedata.normalize('NFC', path.name)
+      name = os.fsencode(path.name).decode('utf-8', 'backslashreplace')
+      name = unicodedata.normalize('NFC', name)
       folders.setdefault(name, []).append(path)
   return folders
 

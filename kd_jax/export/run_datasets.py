@@ -65,12 +65,12 @@ def find(
       raise
     return _without_images(recorded, f'today it cannot be loaded ({error})')
   digest = (recorded or {}).get('digest') or _trained_on(folder)
-  known = {None, dataset.digest}
+  known = {dataset.digest}
   if not config.data.get('holdout_examples', 0):
     # Versions that took parts by position had the digest of the files. What
     # they held out was another part.
     known.add(dataset.files_digest)
-  if digest in known:
+  if digest is None or digest in known:
     # A class may have another name today, although its images are the same.
     names = (recorded or {}).get('class_names')
     return _with_images(dataset, names)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kd_jax.data.dataset import SPLITS, Dataset, Origin
-from kd_jax.runtime import errors
+from kd_jax.runtime import errors, local_paths
 from kd_jax.teachers import logit_checks
 
 # Logits [N, K] by split.
@@ -30,7 +30,7 @@ def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
   Raises:
     UserError: if the file cannot be read or does not fit the data.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local_paths.expand(path, 'config.teacher.logits')
   arrays = _load(path)
   if 'train' not in arrays or not arrays.keys() <= {'train', 'test'}:
     raise errors.UserError(

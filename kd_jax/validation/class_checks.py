@@ -74,7 +74,10 @@ def _in_training(
   parts = [(f'holdout_fraction={train.holdout_fraction:g}', kept, labels)]
   if not train.subset.startswith(_NAME_CLASSES):
     parts.append((f'subset={train.subset!r}', fit, kept))
-  parts += [(f'folds={train.folds}', fold, fit) for fold in folds]
+  parts += [
+    (f'folds={train.folds} (fold {i})', fold, fit)
+    for i, fold in enumerate(folds)
+  ]
   for field, part, whole in parts:
     lacking = _classes(whole) - _classes(part)
     if lacking:
