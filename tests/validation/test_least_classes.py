@@ -21,7 +21,7 @@ def _largest_slope(name, num_classes):
   logits = inputs.pop('student_logits')
   _, fn = method_calls.FUNCTIONS[name]
   total = lambda logits: jnp.sum(fn(student_logits=logits, **inputs))
-  return float(np.abs(jax.grad(total)(logits)).max())
+  return float(np.abs(jax.jit(jax.grad(total))(logits)).max())
 
 
 @pytest.mark.parametrize('name', LEARNED_FROM_LOGITS)
