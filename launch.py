@@ -24,6 +24,12 @@ _CONFIG = config_flags.DEFINE_config_file(
   'Override a field with --config.FIELD=VALUE.',
 )
 _LIST = flags.DEFINE_bool('list', False, 'Lists the recipes and stops.')
+_DESCRIBE = flags.DEFINE_bool(
+  'describe',
+  False,
+  'Describes the data, the teacher and the students, and trains nothing. Also '
+  "writes a picture of the data and the order of its rows to the run's folder.",
+)
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
@@ -222,6 +228,28 @@ def _check_paths(config: ConfigDict) -> None:
       local_paths.expand(part, name)
 
 
+def _describe(config: ConfigDict) -> str:
+  """Returns a description of what a config trains on what."""
+  if 'experiment' in config:
+    sys.exit(f'error: --describe: {config.name} has no data to describe')
+  from kd_jax.experiments import description
+  from kd_jax.runtime import compilation_cache, environment, logs
+
+  environment.check_device()
+  logs.show_project_lines()
+  compilation_cache.enable()
+  workdir = _workdir(config)
+  with errors.explain_out_of_memory():
+    text = description.describe_run(
+      config,
+      workdir=workdir,
+      teachers_dir=_runs_dir() / 'teachers',
+      data_dir=_DATA_DIR.value,
+      source_dir=_SOURCE_DIR.value,
+    )
+  return f'{text}\n{workdir}/data has this, a picture, and the order of rows.'
+
+
 def _run(config: ConfigDict) -> str | None:
   """Runs a config.
 
@@ -229,6 +257,8 @@ def _run(config: ConfigDict) -> str | None:
     The report's summary; None if another process prints the summary.
   """
   _check_paths(config)
+  if _DESCRIBE.value:
+    return _describe(config)
   # Workers and processes must be set up before JAX computes anything.
   is_part = _share_machine(config)
   _join_processes()

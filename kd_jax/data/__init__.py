@@ -36,6 +36,7 @@ __all__ = [
   'default_data_dir',
   'find_subset',
   'is_on_disk',
+  'list_image_files',
   'load',
   'names',
   'transfer_set',
@@ -114,6 +115,23 @@ def load(
   return prepared_store.load(
     SPECS[name], data_dir, _absolute(source_dir, 'source_dir')
   )
+
+
+def list_image_files(name: str) -> dict[str, list[pathlib.Path]]:
+  """Returns the image files of a user's folder by split, in their order.
+
+  Args:
+    name: the name of a data set, see `load`.
+  Returns:
+    The files; {} for a data set that is no folder of images.
+  """
+  folder = local_paths.expand(name, 'config.data.name')
+  is_prepared = (folder / 'dataset_info.json').is_file()
+  if name in names() or not folder.is_dir() or is_prepared:
+    return {}
+  from kd_jax.data import image_folders
+
+  return image_folders.list_files(folder)
 
 
 def _is_user_dataset(name: str) -> bool:

@@ -17,9 +17,8 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import run_data, run_timing, students
+from kd_jax.experiments import preparation, run_data, run_timing, students
 from kd_jax.experiments.rows import (
-  check_named_rows,
   make_run,
   needs_live_teacher,
 )
@@ -36,10 +35,6 @@ from kd_jax.teachers import provider
 from kd_jax.training import context
 from kd_jax.validation import (
   class_checks,
-  computed_checks,
-  data_checks,
-  field_checks,
-  traced_checks,
 )
 
 Record = dict[str, Any]
@@ -70,21 +65,9 @@ def run_experiment(
     UserError: for a mistake in the config, the data or the command, or if a
       training diverges.
   """
-  config = config_lib.with_user_teacher(config)
-  configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  # The config of a teacher trained alone has no rows, and no open fields.
-  for closed_config in configs.values() or (config,):
-    field_checks.check_fields(closed_config)
-  check_named_rows(config, configs)
+  config, configs = preparation.check_config(config)
   workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
-  load = functools.partial(
-    data.load,
-    data_dir=data_dir,
-    source_dir=source_dir,
-    image_size=config.data.image_size,
-    memory_gib=config.data.memory_gib,
-    needs_test=not config.data.holdout_examples,
-  )
+  load = preparation.make_loader(config, data_dir, source_dir)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
@@ -110,7 +93,7 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  _check_against_data(config, configs, context_for)
+  preparation.check_against_data(config, configs, context_for)
   run_data.check_same(record, workdir, run_context.dataset)
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
@@ -155,26 +138,6 @@ def _warn(record: Record, warnings: list[str]) -> None:
 
 def _write(workdir: pathlib.Path, record: Record) -> None:
   files.write_json(workdir / 'run.json', record)
-
-
-def _check_against_data(
-  config: ConfigDict,
-  configs: dict[str, ConfigDict],
-  context_for: Callable[[str], context.Context],
-) -> None:
-  """Checks what the config asks for against the data, before any training."""
-  dataset = context_for('').dataset
-  for row_config in configs.values():
-    traced_checks.trace_scalings(row_config, dataset.problem)
-    traced_checks.trace_networks(row_config, dataset.problem)
-    traced_checks.trace_methods(row_config, dataset.problem)
-    computed_checks.check_student_outputs(row_config, dataset.problem)
-    data_checks.check_training(
-      config_lib.student_sections(row_config),
-      context_for(row_config.train.transfer_set).dataset,
-    )
-  if provider.is_trained_here(config.teacher):
-    data_checks.check_training(config_lib.teacher_sections(config), dataset)
 
 
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
