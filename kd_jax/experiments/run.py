@@ -131,7 +131,8 @@ def _run_in_locked_folder(
 def _warn(record: Record, warnings: list[str]) -> None:
   """Adds warnings to a run's record, and shows them before hours are spent."""
   record['warnings'] += warnings
-  if not workers.is_worker():  # The process that prepares a run shows them.
+  # The process that prepares a run for workers shows them.
+  if processes.is_first() and not workers.is_worker():
     for warning in warnings:
       logging.warning('%s', warning)
 

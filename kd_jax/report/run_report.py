@@ -100,6 +100,8 @@ def _evaluated_on(record: Record) -> str:
   held_out = record['config']['data'].get('holdout_examples', 0)
   if held_out:
     return f'{held_out:,} held-out training images'
+  if record['config']['data'].get('test_examples', 0):
+    return 'a part of the test split'
   return 'the whole test split'
 
 

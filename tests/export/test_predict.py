@@ -91,13 +91,18 @@ def test_the_orientation_of_a_photo_is_applied(tmp_path):
   assert np.abs(image - turned).max() < 8  # JPEG is lossy.
 
 
-@pytest.mark.parametrize('mode', ['LA', 'RGBA', 'P'])
+@pytest.mark.parametrize('mode', ['LA', 'RGBA', 'P', 'L', 'RGB'])
 def test_transparent_images_are_shown_on_white(tmp_path, mode):
   """An icon that is drawn in black on nothing is not black everywhere."""
   image = Image.new('RGBA', (4, 4), (0, 0, 0, 0))
   image.paste((0, 0, 0, 255), (0, 0, 2, 4))
   path = tmp_path / 'icon.png'
-  if mode == 'P':
+  if mode in ('L', 'RGB'):  # One value counts as transparent.
+    color = (9, 9, 9) if mode == 'RGB' else 9
+    opaque = Image.new(mode, (4, 4), color)
+    opaque.paste('black', (0, 0, 2, 4))
+    opaque.save(path, transparency=color)
+  elif mode == 'P':
     palette = Image.new('P', (4, 4), 1)
     palette.putpalette([0, 0, 0, 9, 9, 9])
     palette.paste(0, (0, 0, 2, 4))
