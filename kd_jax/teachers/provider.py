@@ -173,6 +173,7 @@ def _load_pretrained(
   logging.info('teacher: the outputs in %s', folder)
   logits = _select_examples(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
+    config,
     dataset,
     folder,
   )
@@ -183,30 +184,36 @@ def _load_pretrained(
 
 
 def _select_examples(
-  logits: pretrained.Logits, dataset: data.Dataset, folder: pathlib.Path
+  logits: pretrained.Logits,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
 ) -> pretrained.Logits:
   """Returns the logits of the examples that a config uses.
 
   Args:
-    logits: [N, K] by split of the files, of all examples.
+    logits: [N, K] by split, in the order of the data set.
+    config: the run's config.
     dataset: the part of the data set that the config uses.
     folder: the folder of the logits, for error messages.
   Raises:
-    UserError: if the logits are those of a part of the data set.
+    UserError: if the logits are those of a smaller part of the data set.
   """
-  selected = {}
-  for split in data.SPLITS:
-    origin = getattr(dataset, split).origin
-    stored = logits[origin.split]
-    if len(stored) != origin.size:
-      raise errors.UserError(
-        f'config.teacher.pretrained: {folder} holds outputs for {len(stored)} '
-        f'of the {origin.size} {origin.split} examples of {dataset.name}: '
-        'publish a teacher without data.holdout_examples, train_examples and '
-        'test_examples, or set config.teacher.retrain=true'
-      )
-    selected[split] = stored[origin.rows]
-  return selected
+  train, test = logits['train'], logits['test']
+  needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
+  held_out = config.data.holdout_examples
+  # The examples at the end of the training split are those of the whole split.
+  origin = dataset.train.origin
+  whole = not held_out or (origin is not None and len(train) == origin.size)
+  if held_out:
+    train, test = train[:-held_out], train[-held_out:]
+  if not whole or len(train) < needed['train'] or len(test) < needed['test']:
+    raise errors.UserError(
+      f'config.teacher.pretrained: {folder} holds outputs for a part of '
+      f'{dataset.name}: publish them without data.holdout_examples, '
+      'train_examples and test_examples, or set config.teacher.retrain=true'
+    )
+  return {'train': train[: needed['train']], 'test': test[: needed['test']]}
 
 
 def _make_network_teacher(

@@ -16,7 +16,7 @@ from kd_jax.experiments import run_data
 from kd_jax.export import exporter, measurement
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
-from kd_jax.teachers import provider
+from kd_jax.teachers import pretrained, provider
 from kd_jax.training import context, outcome, plan
 from tests import helpers
 
@@ -170,6 +170,34 @@ def test_one_of_several_teachers_that_does_not_fit_is_named(tmp_path):
   assert teacher.record['test']['accuracy'] == 1  # The mean hides it.
   assert len(teacher.warnings) == 2
   assert all('logits2.npz has 0.0% accuracy' in w for w in teacher.warnings)
+
+
+def test_published_outputs_have_the_order_of_the_data_set(tmp_path):
+  """They are those of a teacher of this project, not of the user's files."""
+  config = _config(_save_npz(tmp_path))
+  config.teacher.pretrained = str(tmp_path / 'published')
+  dataset = data.load(config.data.name)
+  onehot = 5 * np.eye(NUM_CLASSES, dtype=np.float32)
+  logits = {
+    split: onehot[getattr(dataset, split).labels] for split in data.SPLITS
+  }
+  manifest = {
+    'data_digest': dataset.digest,
+    'teacher': config_lib.recorded(config)['teacher'],
+    'training': {},
+  }
+  pretrained.write(tmp_path / 'published', manifest, outputs={'unit': logits})
+  config.data.holdout_examples = 12
+  record = _get_teacher(config, tmp_path).record
+  assert record['train']['accuracy'] == record['test']['accuracy'] == 1
+  # Outputs for a part do not say which part is held out.
+  logits['train'] = logits['train'][:60]
+  pretrained.write(tmp_path / 'published', manifest, outputs={'unit': logits})
+  with pytest.raises(errors.UserError, match='outputs for a part of own'):
+    _get_teacher(config, tmp_path)
+  config.data.update(holdout_examples=0, train_examples=60)
+  record = _get_teacher(config, tmp_path).record
+  assert record['train']['accuracy'] == record['test']['accuracy'] == 1
 
 
 # --- Refusals before any training. ---
