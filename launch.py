@@ -218,7 +218,7 @@ def _check_paths(config: ConfigDict) -> None:
     '--data_dir': _DATA_DIR.value,
     '--source_dir': _SOURCE_DIR.value,
   }
-  if 'experiment' not in config:  # Theory has no data.
+  if 'data' in config:  # Theory has none.
     paths |= {
       'config.data.name': config.data.name,
       'config.teacher.logits': config.teacher.logits,
@@ -230,7 +230,7 @@ def _check_paths(config: ConfigDict) -> None:
 
 def _describe(config: ConfigDict) -> str:
   """Returns a description of what a config trains on what."""
-  if 'experiment' in config:
+  if 'data' not in config:
     sys.exit(f'error: --describe: {config.name} has no data to describe')
   from kd_jax.experiments import description
   from kd_jax.runtime import compilation_cache, environment, logs

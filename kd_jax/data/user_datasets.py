@@ -109,8 +109,8 @@ def _check_labels(content: UserArrays, name: str, needs_test: bool) -> None:
     name: the data set, for error messages.
     needs_test: whether the test split must have examples.
   Raises:
-    DataError: if a split is empty, there is one class alone, a label is outside
-      the classes, or a class without a name has no training example.
+    DataError: if a split is empty, a label is outside the classes, or a class
+      without a name has no training example.
   """
   arrays = content.arrays
   for split in SPLITS if needs_test else SPLITS[:1]:
@@ -126,11 +126,6 @@ def _check_labels(content: UserArrays, name: str, needs_test: bool) -> None:
         f'{name}: {split}_labels[{row}] is {label}; expected integers from 0 '
         f'to {num_classes - 1}, the largest class to train on'
       )
-  if num_classes < 2:
-    raise DataError(
-      f'{name} has one class; expected at least two, as there is nothing to '
-      'learn from one'
-    )
   if content.class_names:
     return
   found = np.unique(arrays['train_labels'])

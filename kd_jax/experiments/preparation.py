@@ -33,9 +33,9 @@ def check_config(
   """
   config = config_lib.with_user_teacher(config)
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  # A recipe of a teacher has no rows.
-  for row_config in configs.values() or (config,):
-    field_checks.check_fields(row_config)
+  # The config of a teacher trained alone has no rows, and no open fields.
+  for closed_config in configs.values() or (config,):
+    field_checks.check_fields(closed_config)
   check_named_rows(config, configs)
   return config, configs
 

@@ -21,12 +21,6 @@ from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 from kd_jax.validation.checking import check
 
-# The least number of classes of each method that has no gradient below it.
-LEAST_CLASSES = {
-  # Two standardized logits are 1 and -1, whatever the network says.
-  'logit_standardization': 3,
-}
-
 
 def trace_scalings(config: ConfigDict, problem: Problem) -> None:
   """Checks that a closed config's scalings fit the channels of its images.
@@ -109,17 +103,8 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
   """Traces each method of a closed config once.
 
   Raises:
-    UserError: if a layer does not exist, layers cannot be compared, or a method
-      has no gradient for so few classes.
+    UserError: if a layer does not exist, or layers cannot be compared.
   """
-  for name in config_lib.method_options(config.distill):
-    check(
-      problem.num_classes >= LEAST_CLASSES.get(name, 2),
-      'distill.method',
-      config.distill.method,
-      f'another method than {name}, which learns nothing from fewer than '
-      f'{LEAST_CLASSES.get(name)} classes: the data has {problem.num_classes}',
-    )
   context = factory.method_context(
     config.student,
     config.teacher.model,

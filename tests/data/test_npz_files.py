@@ -100,11 +100,6 @@ def _examples_last(arrays):
   arrays['train_images'] = arrays['train_images'].transpose(1, 2, 3, 0)
 
 
-def _one_class(arrays):
-  arrays['train_labels'] *= 0
-  arrays['test_labels'] *= 0
-
-
 def _without_test(arrays):
   del arrays['test_images'], arrays['test_labels']
 
@@ -116,7 +111,6 @@ def _without_test(arrays):
     (_channels_first, r'\[N, C, H, W\].*images.transpose\(0, 2, 3, 1\)'),
     (_gray_channels_first, r'images.transpose\(0, 2, 3, 1\)'),
     (_examples_last, r'\[H, W, C, N\].*images.transpose\(3, 0, 1, 2\)'),
-    (_one_class, 'has one class; expected at least two'),
     (_without_test, 'no test split: .*test_images.*config.data.holdout_exam'),
     (_without_labels, 'lacks train_labels; it holds train_images'),
     (_float_images, r'test_images are float64 \[3, 4, 5, 3\]; expected uint8'),
