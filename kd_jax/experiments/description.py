@@ -191,7 +191,7 @@ def _describe_teacher(
   config: ConfigDict, run_context: context.Context, teachers_dir: pathlib.Path
 ) -> tuple[str, list[str]]:
   """Returns a sentence about the teacher, and what speaks against it."""
-  if provider.is_trained_here(config.teacher):
+  if not provider.is_ready(config, run_context.dataset, teachers_dir):
     return 'The teacher is trained by this run.', []
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   accuracies = [
@@ -199,7 +199,11 @@ def _describe_teacher(
     for split in data.SPLITS
     if split in teacher.record
   ]
-  source = teacher.record.get('source') or config.teacher.pretrained
+  source = (
+    teacher.record.get('source')
+    or config.teacher.pretrained
+    or 'already trained'
+  )
   sentence = f'The teacher, {source}, has an accuracy of '
   return f'{sentence}{", ".join(accuracies)}.', teacher.warnings
 

@@ -100,6 +100,24 @@ def _load_user_teacher(
     return _make_network_teacher(config, dataset, folder, variables, record)
 
 
+def is_ready(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> bool:
+  """Returns whether a config's teacher needs no training any more."""
+  if not is_trained_here(config.teacher):
+    return True
+  return job_folder.is_done(*_training(config, dataset, teachers_dir))
+
+
+def _training(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Returns the folder and the identity of a teacher that runs train."""
+  identity = config_lib.teacher_identity(config, dataset)
+  kind = config.teacher.model.kind
+  return teachers_dir / _folder_name(dataset, kind, identity), identity
+
+
 def _train_or_restore(
   config: ConfigDict,
   run_context: context.Context,
@@ -107,8 +125,7 @@ def _train_or_restore(
 ) -> Teacher:
   """Returns the teacher that the config trains; trains it if need be."""
   dataset, section = run_context.dataset, config.teacher
-  identity = config_lib.teacher_identity(config, dataset)
-  folder = teachers_dir / _folder_name(dataset, section.model.kind, identity)
+  folder, identity = _training(config, dataset, teachers_dir)
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd_jax.teachers import provider, teacher
 from tests import helpers
 
 NAMES = ('1', '10', '2')  # In the order of their labels.
@@ -53,8 +54,8 @@ def test_the_data_and_the_trainings_are_described(folder, tmp_path):
     assert [name, str(label), '8', '4', '2'] in cells
   assert ['all', '', '24', '12', '6'] in cells
   # A fifth of the examples is held out from the teacher.
-  (teacher,) = (row for row in cells if row and row[0] == 'teacher')
-  assert teacher[1] == 'conv_net' and teacher[4:6] == ['19', '5']
+  (trained,) = (row for row in cells if row and row[0] == 'teacher')
+  assert trained[1] == 'conv_net' and trained[4:6] == ['19', '5']
   (student,) = (row for row in cells if row and row[0] == 'h50')
   # 36 pixels, 50 units, 3 classes; four phases of three epochs.
   assert student[2:4] == ['2,003', '1,950'] and student[6] == '12'
@@ -98,6 +99,19 @@ def test_examples_that_are_held_out_say_so(folder, tmp_path):
   used = [row['used_as'] for row in _rows(tmp_path, 'train')]
   assert used.count('train') == 24 and used.count('test') == 6
   assert {row['used_as'] for row in _rows(tmp_path, 'test')} == {''}
+
+
+def test_a_teacher_that_is_trained_already_is_described(
+  folder, tmp_path, monkeypatch
+):
+  assert 'The teacher is trained by this run.' in _describe(folder, tmp_path)
+  record = {'train': {'accuracy': 0.75}, 'test': {'accuracy': 0.5}}
+  ready = teacher.Teacher({}, record, warnings=['the teacher overfits'])
+  monkeypatch.setattr(provider, 'is_ready', lambda *_: True)
+  monkeypatch.setattr(provider, 'get_teacher', lambda *_: ready)
+  text = _describe(folder, tmp_path)
+  assert 'already trained, has an accuracy of 75.00 % on train, 50.00 %' in text
+  assert text.index('- the teacher overfits.') > text.index('## Warnings')
 
 
 def test_an_experiment_without_data_has_no_description():
