@@ -104,6 +104,15 @@ def _without_test(arrays):
   del arrays['test_images'], arrays['test_labels']
 
 
+def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
+  _without_test(arrays)
+  path = _save(tmp_path / 'mine.npz', arrays)
+  dataset = data.load(path, needs_test=False)
+  assert dataset.test.images.shape == (0, 4, 5, 3)
+  assert dataset.test.labels.shape == (0,)
+  assert len(dataset.train.labels) == 6
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(
   'spoil, message',
