@@ -18,10 +18,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import preparation, run_data, run_timing, students
-from kd_jax.experiments.rows import (
-  make_run,
-  needs_live_teacher,
-)
+from kd_jax.experiments.rows import make_run, needs_live_teacher
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -33,9 +30,7 @@ from kd_jax.runtime import (
 )
 from kd_jax.teachers import provider
 from kd_jax.training import context
-from kd_jax.validation import (
-  class_checks,
-)
+from kd_jax.validation import class_checks
 
 Record = dict[str, Any]
 
