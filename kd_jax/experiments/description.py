@@ -1,6 +1,7 @@
 """A look at what a run will train on what, before it trains."""
 
 import csv
+import functools
 import io
 import os
 import pathlib
@@ -54,11 +55,13 @@ def describe_run(
     UserError: for a mistake in the config, the data or the teacher.
   """
   config, configs = preparation.check_config(config)
-  load = preparation.make_loader(config, data_dir, source_dir)
+  load = functools.cache(preparation.make_loader(config, data_dir, source_dir))
   environment.log_device()
   with mesh.use(config.mesh.data):
     run_context = context.make_context(config, load)
-    context_for = lambda name: context.on_transfer_set(run_context, name)
+    context_for = functools.cache(
+      functools.partial(context.on_transfer_set, run_context)
+    )
     preparation.check_against_data(config, configs, context_for)
     warnings = class_checks.find_lacking(config, configs, context_for)
     teacher, doubts = _describe_teacher(
