@@ -12,7 +12,6 @@ from PIL import Image
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import run_data
 from kd_jax.export import exporter, measurement
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
@@ -93,16 +92,6 @@ def test_what_is_kept_from_the_teacher_has_its_share_of_each_class(tmp_path):
   # Of 24 examples of each class, 72 in all, 58 are trained on.
   trained_on = outcome.examples_by_class(training_plan, dataset)
   assert sum(trained_on) == 58 and min(trained_on) >= 19
-
-
-def test_the_run_describes_its_data(tmp_path):
-  config = _config(_save_folder(tmp_path), **{'data.holdout_examples': 6})
-  dataset = context.make_context(config, data.load).dataset
-  described = run_data.describe(dataset)
-  assert described['class_names'] == list(NAMES)
-  assert described['image_shape'] == [6, 6, 1]
-  assert described['examples'] == {'train': 66, 'test': 6}
-  assert described['examples_by_class']['test'] == [2, 2, 2]
 
 
 def test_a_folder_without_a_test_split_is_tested_on_training_images(tmp_path):
@@ -350,7 +339,7 @@ def test_results_of_another_identity_are_not_gathered(
 
 @pytest.fixture(autouse=True)
 def _measure_quickly(monkeypatch):
-  monkeypatch.setattr(measurement, 'BUDGET_S', 0.01, raising=False)
+  monkeypatch.setattr(measurement, 'BUDGET_S', 0.01)
 
 
 def _export(own_run, output):
