@@ -15,7 +15,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from kd_jax.runtime import errors, host_memory
+from kd_jax.runtime import console, errors, host_memory, local_paths
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -24,6 +24,12 @@ _CONFIG = config_flags.DEFINE_config_file(
   'Override a field with --config.FIELD=VALUE.',
 )
 _LIST = flags.DEFINE_bool('list', False, 'Lists the recipes and stops.')
+_DESCRIBE = flags.DEFINE_bool(
+  'describe',
+  False,
+  'Describes the data, the teacher and the students, and trains nothing. Also '
+  "writes a picture of the data and the order of its rows to the run's folder.",
+)
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
@@ -141,7 +147,7 @@ def _unknown_field(argv: list[str]) -> str | None:
 
 
 def _runs_dir() -> pathlib.Path:
-  return pathlib.Path(_RUNS_DIR.value).expanduser()
+  return local_paths.expand(_RUNS_DIR.value, '--runs_dir')
 
 
 def _workdir(config: ConfigDict) -> pathlib.Path:
@@ -154,7 +160,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
   from kd_jax.runtime import files
 
   if _WORKDIR.value:
-    return pathlib.Path(_WORKDIR.value).expanduser()
+    return local_paths.expand(_WORKDIR.value, '--workdir')
   overrides = {
     field: str(value)
     for field, value in config_flags.get_override_values(
@@ -204,12 +210,55 @@ def _share_machine(config: ConfigDict) -> bool:
   return False
 
 
+def _check_paths(config: ConfigDict) -> None:
+  """Refuses addresses of stores in flags and fields, before any work."""
+  paths = {
+    '--workdir': _WORKDIR.value,
+    '--runs_dir': _RUNS_DIR.value,
+    '--data_dir': _DATA_DIR.value,
+    '--source_dir': _SOURCE_DIR.value,
+  }
+  if 'data' in config:  # Theory has none.
+    paths |= {
+      'config.data.name': config.data.name,
+      'config.teacher.logits': config.teacher.logits,
+    }
+  for name, path in paths.items():
+    for part in (path or '').split(','):
+      local_paths.expand(part, name)
+
+
+def _describe(config: ConfigDict) -> str:
+  """Returns a description of what a config trains on what."""
+  if 'data' not in config:
+    sys.exit(f'error: --describe: {config.name} has no data to describe')
+  from kd_jax.experiments import description
+  from kd_jax.runtime import compilation_cache, environment, logs
+
+  environment.check_device()
+  logs.show_project_lines()
+  compilation_cache.enable()
+  workdir = _workdir(config)
+  with errors.explain_out_of_memory():
+    text = description.describe_run(
+      config,
+      workdir=workdir,
+      teachers_dir=_runs_dir() / 'teachers',
+      data_dir=_DATA_DIR.value,
+      source_dir=_SOURCE_DIR.value,
+    )
+  return f'{text}\n{workdir}/data has this, a picture, and the order of rows.'
+
+
 def _run(config: ConfigDict) -> str | None:
   """Runs a config.
 
   Returns:
     The report's summary; None if another process prints the summary.
   """
+  _check_paths(config)
+  if _DESCRIBE.value:
+    return _describe(config)
   # Workers and processes must be set up before JAX computes anything.
   is_part = _share_machine(config)
   _join_processes()
@@ -242,6 +291,7 @@ def _run(config: ConfigDict) -> str | None:
 
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
+  console.escape_unknown_characters()
   if len(argv) > 1:
     sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
   if _LIST.value:

@@ -171,9 +171,9 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     # Above 0: each image, with its targets, is mixed with another image of the
     # batch. The image's share has the distribution Beta(alpha, alpha).
     mixup_alpha=0.0,
-    # Training examples: all, firstN (the first N of each class), onlyA_B
-    # (classes A and B), withoutA_B (all other classes), or a name in SUBSETS of
-    # data/subsets.py.
+    # Training examples: all, firstN (the first N of each class), uptoN (firstN,
+    # with all of smaller classes), onlyA_B (classes A and B), withoutA_B (all
+    # other classes), or a name in SUBSETS of data/subsets.py.
     subset='all',
     # Images that replace the training split: noise, shuffled_pixels, or the
     # name of a data set of equal image shape. '' keeps the training split.
@@ -293,10 +293,14 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # data/preprocessing.py.
     scaling=scaling,
     # How many examples of each split are used, counted from the first; 0: all.
+    # The built-in data sets have the order of their files; the user's data is
+    # put into an order in which every part has its share of each class.
     train_examples=0,
     test_examples=0,
+    # Whether a split that has fewer examples is used whole, and no error.
+    at_most=False,
     # Above 0: this number of examples at the end of the training split replaces
-    # the test split.
+    # the test split, which may then be missing.
     holdout_examples=0,
   )
 
@@ -305,7 +309,8 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
   """Returns the section of the teacher."""
   return config_dict.create(
     # Files of the user's teacher outputs, separated by commas: FILE.npy holds
-    # logits of the training split, FILE.npz those of train and test.
+    # logits of the training split, FILE.npz those of train and test. There is a
+    # row for each example, in the order of the data's files.
     logits='',
     # A network of the user's: PACKAGE.MODULE:FUNCTION returns (apply,
     # variables), and apply(variables, images) returns the logits of images that

@@ -325,12 +325,13 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   """Shrinks a run so that it finishes in a minute."""
   config.data.train_examples = 1024
   config.data.test_examples = 256
+  config.data.at_most = True
   config.train.epochs = 1
   for section in (config, *config.rows.values()):
     subset = section.get('train', {}).get('subset') or ''
     if subset.startswith('first'):
       # A smoke run has too few images for a larger subset.
-      section.train.subset = 'first50'
+      section.train.subset = 'upto50'
   config.teacher.train.epochs = 1
   config.benchmark.batch_sizes = (1, 32)
   config.benchmark.budget_s = 0.05

@@ -236,6 +236,7 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   """Shrinks a run so that it finishes in seconds."""
   config.data.train_examples = 1024
   config.data.test_examples = 512
+  config.data.at_most = True
   config.teacher.model.hidden = (64, 64)
   config.train.epochs = 1
   for row in config.rows.values():

@@ -173,6 +173,7 @@ def _mnist(
   if args.smoke:
     config.data.train_examples = 1024
     config.data.test_examples = 512
+    config.data.at_most = True
     config.teacher.model.hidden = (64, 64)
   return config
 

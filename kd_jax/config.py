@@ -254,12 +254,14 @@ def recorded(config: ConfigDict) -> dict[str, Any]:
 
 
 def fixed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a recorded config without the FREE_FIELDS."""
+  """Returns a recorded config without the fields that change no student."""
   drop = lambda fields: {
     key: value for key, value in fields.items() if key not in FREE_FIELDS
   }
   rows = {name: drop(fields) for name, fields in record['rows'].items()}
-  return drop(record) | {'rows': rows}
+  # A field that is younger than a record must not set the record apart.
+  section = {k: v for k, v in record['data'].items() if k != 'at_most'}
+  return drop(record) | {'rows': rows, 'data': section}
 
 
 # --- Identities. ---
@@ -273,8 +275,9 @@ def _identity(
   Identities keep the field names of the first version, so that older
   results remain valid.
   """
-  # A scaling is among the fields where it matters; where images lie never does.
-  other = ('scaling', 'memory_gib')
+  # A scaling is among the fields where it matters; where images lie never does,
+  # nor does `at_most`, as the digest of the data says how many there are.
+  other = ('scaling', 'memory_gib', 'at_most')
   section = {k: v for k, v in config.data.items() if k not in other}
   identity = to_json(
     ConfigDict({'data': section, 'data_digest': dataset.digest, **fields})

@@ -3,11 +3,12 @@
   python -m kd_jax.predict ARTIFACT IMAGE...
 
 Prints a line for each image: the file, and the most likely classes with their
-probabilities. The images are PNG or JPEG files of the size that the student was
-trained on. If the training images were cropped and resized, images may have any
-size, and are cropped and resized in the same way. Color images become gray for
-a student of gray images, and gray images become color for a student of color
-images.
+probabilities. A file that cannot be used is named, and does not stop the
+others; the exit status is then 1. The images are PNG or JPEG files of the size
+that the student was trained on. If the training images were cropped and
+resized, images may have any size, and are cropped and resized in the same way.
+Color images become gray for a student of gray images, and gray images become
+color for a student of color images. Transparent images are shown on white.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 
 from kd_jax.data import image_files
 from kd_jax.export import artifact
-from kd_jax.runtime import compilation_cache, errors
+from kd_jax.runtime import compilation_cache, console, errors, local_paths
 
 
 def read_image(
@@ -58,21 +59,55 @@ def predict(
   """Classifies image files.
 
   Args:
-    folder: the folder of an exported student.
-    paths: the image files.
+    folder: folder of an exported student.
+    paths: image files.
   Returns:
-    For each image, the probabilities by class name.
+    The probabilities of each file by class name, in the order of the student's
+    classes.
   Raises:
-    UserError: if a file is not an image that the student takes.
-    ArtifactError: if the folder holds no intact artifact.
+    ArtifactError: if the folder holds no intact student.
+    UserError: if a file is not an image for the student.
+  """
+  answers = []
+  for answer in predict_each(folder, paths):
+    if isinstance(answer, errors.UserError):
+      raise answer
+    answers.append(answer)
+  return answers
+
+
+def predict_each(
+  folder: pathlib.Path, paths: Sequence[pathlib.Path]
+) -> list[dict[str, float] | errors.UserError]:
+  """Classifies image files; an unusable file does not stop the others.
+
+  Args:
+    folder: folder of an exported student.
+    paths: image files.
+  Returns:
+    For each file its probabilities by class name, or why it cannot be used.
+  Raises:
+    ArtifactError: if the folder holds no intact student.
   """
   student = artifact.load(folder)
   shape = student.manifest['image_shape']
   resize = student.manifest.get('resized', False)
-  images = np.stack([read_image(path, shape, resize=resize) for path in paths])
-  probabilities = np.asarray(student.predict(images), np.float64)
-  classes = student.manifest['classes']
-  return [dict(zip(classes, row, strict=True)) for row in probabilities]
+  answers: list[dict[str, float] | errors.UserError] = []
+  images, used = [], []
+  for path in paths:
+    try:
+      images.append(read_image(path, shape, resize=resize))
+    except errors.UserError as error:
+      answers.append(error)
+    else:
+      used.append(len(answers))
+      answers.append({})
+  if images:
+    probabilities = np.asarray(student.predict(np.stack(images)), np.float64)
+    classes = student.manifest['classes']
+    for index, row in zip(used, probabilities, strict=True):
+      answers[index] = dict(zip(classes, row.tolist(), strict=True))
+  return answers
 
 
 def _format_line(
@@ -80,8 +115,9 @@ def _format_line(
 ) -> str:
   """Returns an output line with the most likely classes of an image."""
   best = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-  return f'{path}\t' + '\t'.join(
-    f'{name} {probabilities[name]:.4f}' for name in best[:num_classes]
+  return f'{console.printable(path)}\t' + '\t'.join(
+    f'{console.printable(name)} {probabilities[name]:.4f}'
+    for name in best[:num_classes]
   )
 
 
@@ -92,9 +128,7 @@ def main() -> None:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument(
-    'artifact', type=pathlib.Path, help='folder of an exported student'
-  )
+  parser.add_argument('artifact', help='folder of an exported student')
   parser.add_argument('images', nargs='+', help='image files')
   parser.add_argument(
     '--top',
@@ -103,13 +137,23 @@ def main() -> None:
     help='number of classes to print for each image; 3 by default',
   )
   args = parser.parse_args()
+  console.escape_unknown_characters()
   compilation_cache.enable()
   try:
-    results = predict(args.artifact, [pathlib.Path(p) for p in args.images])
+    paths = [local_paths.expand(path, 'image') for path in args.images]
+    folder = local_paths.expand(args.artifact, 'artifact')
+    answers = predict_each(folder, paths)
   except (errors.UserError, artifact.ArtifactError) as error:
     sys.exit(f'error: {error}')
-  for path, probabilities in zip(args.images, results, strict=True):
-    print(_format_line(path, probabilities, args.top))
+  failed = 0
+  for path, answer in zip(args.images, answers, strict=True):
+    if isinstance(answer, errors.UserError):
+      print(f'error: {console.printable(str(answer))}', file=sys.stderr)
+      failed += 1
+    else:
+      print(_format_line(path, answer, args.top))
+  if failed:
+    sys.exit(f'error: {failed} of {len(answers)} images were not classified')
 
 
 if __name__ == '__main__':

@@ -157,6 +157,9 @@ def test_commands_may_differ_in_fields_that_change_no_student():
   assert config_lib.fixed_fields(record) == fixed
   record['rows']['h50']['seeds'] = 3
   assert config_lib.fixed_fields(record) == fixed
+  # Runs of versions without this field are continued.
+  del record['data']['at_most']
+  assert config_lib.fixed_fields(record) == fixed
   config.train.epochs += 1
   assert config_lib.fixed_fields(config_lib.recorded(config)) != fixed
 
@@ -297,6 +300,7 @@ def test_the_identity_of_outputs_keeps_the_old_names_of_fields():
     ('seeds', 9),
     ('loop', 'host'),
     ('data.memory_gib', 1.0),
+    ('data.at_most', True),
     ('distill.hint.weight', 9.0),
     ('teacher.feature_bits', 4),
   ],

@@ -18,7 +18,7 @@ from kd_jax import data
 from kd_jax.benchmark import latency
 from kd_jax.models import apply
 from kd_jax.report import tables
-from kd_jax.runtime import compilation_cache, environment, files
+from kd_jax.runtime import compilation_cache, console, environment, files
 from kd_jax.training import networks
 from kd_jax.validation import field_checks
 
@@ -65,12 +65,18 @@ def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
+  console.escape_unknown_characters()
   compilation_cache.enable()
   config = _CONFIG.value
   rows = {name: config_lib.close_row(config, name) for name in config.rows}
   for row in rows.values():
     field_checks.check_fields(row)
-  dataset = data.load(config.data.name, data_dir=_DATA_DIR.value)
+  dataset = data.load(
+    config.data.name,
+    data_dir=_DATA_DIR.value,
+    image_size=config.data.image_size,
+    memory_gib=config.data.memory_gib,
+  )
   record = _benchmark(rows, dataset)
   if _OUT.value:
     files.write_json(pathlib.Path(_OUT.value), record)

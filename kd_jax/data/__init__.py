@@ -12,6 +12,7 @@ import pathlib
 
 from kd_jax.data import generated, prepared_store
 from kd_jax.data.dataset import (
+  SPLITS,
   DataError,
   Dataset,
   Problem,
@@ -21,9 +22,11 @@ from kd_jax.data.dataset import (
 from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
+from kd_jax.runtime import local_paths
 
 __all__ = [
   'PATTERNS',
+  'SPLITS',
   'SUBSETS',
   'TRANSFER_SETS',
   'DataError',
@@ -33,6 +36,7 @@ __all__ = [
   'default_data_dir',
   'find_subset',
   'is_on_disk',
+  'list_image_files',
   'load',
   'names',
   'transfer_set',
@@ -62,6 +66,7 @@ def load(
   source_dir: str | os.PathLike | None = None,
   image_size: int = 0,
   memory_gib: float = 4.0,
+  needs_test: bool = True,
 ) -> Dataset:
   """Loads a data set. The first load also fetches and prepares it.
 
@@ -75,15 +80,18 @@ def load(
       holds the original files (loose, gzipped or in a known archive), or is a
       TFDS data folder.
     image_size: side in pixels to which the user's image files are cropped and
-      resized; 0 keeps their size. See `user_datasets.load`.
+      resized; 0 keeps their size. See `user_datasets.Options`.
     memory_gib: limit in GiB; TFDS training images that would take more memory
-      stay on disk. See `user_datasets.load`.
+      stay on disk. See `user_datasets.Options`.
+    needs_test: whether the user's data must have a test split; if not, an empty
+      one replaces it.
   Returns:
     The data set, in canonical order; its arrays are read-only.
   Raises:
     DataError: if the name is unknown, no location has the data, or the data
       folder cannot be used; the message says what to do.
   """
+  local_paths.expand(name, 'config.data.name')
   is_user_dataset = _is_user_dataset(name)
   if image_size and not is_user_dataset:
     raise DataError(
@@ -97,23 +105,43 @@ def load(
       f'unknown data set {name!r}; known: {", ".join(names())}; for your data, '
       'give FILE.npz, a folder of images, or tfds:NAME'
     )
-  data_dir = _absolute(data_dir) or default_data_dir()
+  data_dir = _absolute(data_dir, 'data_dir') or default_data_dir()
   if is_user_dataset:
     # Imported here, as it imports TFDS and Pillow.
     from kd_jax.data import user_datasets
 
-    return user_datasets.load(name, data_dir, image_size, memory_gib)
-  return prepared_store.load(SPECS[name], data_dir, _absolute(source_dir))
+    options = user_datasets.Options(image_size, memory_gib, needs_test)
+    return user_datasets.load(name, data_dir, options)
+  return prepared_store.load(
+    SPECS[name], data_dir, _absolute(source_dir, 'source_dir')
+  )
+
+
+def list_image_files(name: str) -> dict[str, list[pathlib.Path]]:
+  """Returns the image files of a user's folder by split, in their order.
+
+  Args:
+    name: the name of a data set, see `load`.
+  Returns:
+    The files; {} for a data set that is no folder of images.
+  """
+  folder = local_paths.expand(name, 'config.data.name')
+  is_prepared = (folder / 'dataset_info.json').is_file()
+  if name in names() or not folder.is_dir() or is_prepared:
+    return {}
+  from kd_jax.data import image_folders
+
+  return image_folders.list_files(folder)
 
 
 def _is_user_dataset(name: str) -> bool:
   return name not in names() and (
     name.startswith('tfds:')
     or name.endswith('.npz')
-    or pathlib.Path(name).expanduser().is_dir()
+    or local_paths.expand(name, 'config.data.name').is_dir()
   )
 
 
-def _absolute(path: str | os.PathLike | None) -> pathlib.Path | None:
+def _absolute(path: str | os.PathLike | None, name: str) -> pathlib.Path | None:
   # pip and npm run in other folders, where a relative path would be wrong.
-  return pathlib.Path(path).expanduser().absolute() if path else None
+  return local_paths.expand(path, name).absolute() if path else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kd_jax.data import ordering
 from kd_jax.runtime import errors
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ SPLITS = ('train', 'test')
 # Names that other data sets give to the test split. The first that exists is
 # used.
 TEST_SPLIT_NAMES = ('test', 'val', 'validation')
+_HASHED_AT_ONCE = 1024  # Examples.
 # The arrays of a data set, by the names train_images, train_labels,
 # test_images and test_labels, in this order.
 Arrays = Mapping[str, np.ndarray]
@@ -30,18 +32,38 @@ def error_text(error: Exception) -> str:
   return str(error) or type(error).__name__
 
 
+class Origin(NamedTuple):
+  """Where the examples of a split lie in the files of the data set.
+
+  Attributes:
+    split: the split of the files: train or test.
+    rows: int [N], the position of each example in that split of the files.
+    size: the number of examples in that split of the files.
+  """
+
+  split: str
+  rows: np.ndarray
+  size: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """Examples in canonical order: the order of the original files.
+  """Examples in canonical order.
+
+  The order is that of the original files, or `ordering.stratified` for the
+  user's data.
 
   Attributes:
     images: uint8 [N, H, W, C], a NumPy or JAX array; an `images_on_disk.Images`
       if the training images are larger than memory.
     labels: int32 [N].
+    origin: where the examples lie in the files; None for images that are in no
+      file of the data set, such as noise.
   """
 
   images: Any
   labels: 'jax.Array | np.ndarray'
+  origin: Origin | None = None
 
 
 def is_on_disk(split: Split) -> bool:
@@ -73,6 +95,8 @@ class Dataset:
     digest: SHA-256 (hex) of all arrays in canonical order. Results that depend
       on the data, such as a teacher's outputs, record the digest.
     class_names: the name of each label, in order; () if classes have no names.
+    files_digest: the digest of the user's arrays or records in the order of the
+      files, which older versions called `digest`; '' for built-in data sets.
   """
 
   name: str
@@ -81,11 +105,66 @@ class Dataset:
   num_classes: int
   digest: str
   class_names: tuple[str, ...] = ()
+  files_digest: str = ''
+
+  @property
+  def is_users(self) -> bool:
+    """Whether the data set is the user's, and no built-in one."""
+    return bool(self.files_digest)
+
+  def names_of(self, classes: Iterable[int]) -> list[str]:
+    """Returns the names of some classes, or their numbers without names."""
+    names = self.class_names or range(self.num_classes)
+    return [str(names[label]) for label in classes]
 
   @property
   def problem(self) -> Problem:
     """The shapes that a network has to fit."""
     return Problem(self.num_classes, tuple(self.train.images.shape[1:]))
+
+
+class UserArrays(NamedTuple):
+  """What a reader of the user's files returns.
+
+  Attributes:
+    arrays: the arrays of both splits; each split is in `ordering.stratified`.
+      The test split is empty if the files have none.
+    orders: the position in the files of each example, int [N] by split.
+    digest: the digest of the data in the order of the files.
+    class_names: the name of each label, in order; () if classes have no names.
+  """
+
+  arrays: Arrays
+  orders: Mapping[str, np.ndarray]
+  digest: str
+  class_names: tuple[str, ...] = ()
+
+
+def files_digest(arrays: Arrays, orders: Mapping[str, np.ndarray]) -> str:
+  """Returns the `dataset_digest` of arrays in the order of the files.
+
+  Args:
+    arrays: the four arrays.
+    orders: the position in the files of each example, int [N] by split.
+  """
+  return dataset_digest(
+    array_digest(array, orders[name.partition('_')[0]])
+    for name, array in arrays.items()
+  )
+
+
+def no_test_split(place: object, expected: str) -> DataError:
+  """Returns the error for data without a test split.
+
+  Args:
+    place: the folder or file of the data.
+    expected: what holds a test split there.
+  """
+  return DataError(
+    f'{place} has no test split: expected {expected}, or '
+    '--config.data.holdout_examples=N, which holds N training images out to '
+    'test on'
+  )
 
 
 def named_arrays(train: Split, test: Split) -> Arrays:
@@ -98,13 +177,24 @@ def named_arrays(train: Split, test: Split) -> Arrays:
   }
 
 
-def array_digest(array: np.ndarray) -> str:
+def array_digest(array: np.ndarray, order: np.ndarray | None = None) -> str:
   """Returns the SHA-256 (hex) of an array's dtype, shape and values.
 
   The values are hashed as bytes in C order.
+
+  Args:
+    array: the array.
+    order: int [N], the position in the file of each entry of the array. The
+      digest is then that of the array in the order of the file.
   """
   sha = hashlib.sha256(f'{array.dtype.str}{array.shape}'.encode())
-  sha.update(np.ascontiguousarray(array).data)
+  if order is None:
+    sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+  in_file = np.argsort(order)
+  for start in range(0, len(array), _HASHED_AT_ONCE):  # To limit memory.
+    part = array[in_file[start : start + _HASHED_AT_ONCE]]
+    sha.update(np.ascontiguousarray(part).data)
   return sha.hexdigest()
 
 
@@ -124,6 +214,7 @@ def make_dataset(
   num_classes: int,
   digest: str,
   class_names: tuple[str, ...] = (),
+  orders: Mapping[str, np.ndarray] | None = None,
 ) -> Dataset:
   """Builds a `Dataset` and makes its arrays read-only.
 
@@ -133,17 +224,30 @@ def make_dataset(
     num_classes: the number of classes.
     digest: the `dataset_digest`.
     class_names: the name of each label, in order; () if classes have no names.
+    orders: for the user's data, the position in the files of each example, by
+      split; None if the arrays have the order of the files.
   Returns:
     The data set.
   """
   for array in arrays.values():
     if isinstance(array, np.ndarray):  # Images on disk are read-only anyway.
       array.setflags(write=False)
+  splits = {}
+  for split in SPLITS:
+    labels = arrays[f'{split}_labels']
+    rows = np.arange(len(labels)) if orders is None else orders[split]
+    origin = Origin(split, rows, len(labels))
+    splits[split] = Split(arrays[f'{split}_images'], labels, origin)
+  files_digest = ''
+  if orders is not None:
+    files_digest = digest
+    digest = dataset_digest([files_digest, ordering.VERSION])
   return Dataset(
     name=name,
-    train=Split(arrays['train_images'], arrays['train_labels']),
-    test=Split(arrays['test_images'], arrays['test_labels']),
+    train=splits['train'],
+    test=splits['test'],
     num_classes=num_classes,
     digest=digest,
     class_names=class_names,
+    files_digest=files_digest,
   )

@@ -35,7 +35,7 @@ def open_image(name: str, file: File) -> Image.Image:
       limit = Image.MAX_IMAGE_PIXELS
       if limit is not None and image.width * image.height > limit:
         raise DataError(f'is too large: {image.width} x {image.height} pixels')
-      if image.mode.startswith(('I', 'F')):
+      if image.mode.startswith(('I', 'F')) or _has_16_bits(image):
         raise DataError('has more than 8 bits per channel: convert it to 8')
       image.load()
       ImageOps.exif_transpose(image, in_place=True)
@@ -44,8 +44,28 @@ def open_image(name: str, file: File) -> Image.Image:
     raise DataError(f'{name}: {error_text(error)}') from None
 
 
+def _has_16_bits(image: Image.Image) -> bool:
+  """Returns whether the file has 16 bits per channel, in any mode.
+
+  Pillow opens 16-bit PNG files with colors in an 8-bit mode, and drops bits.
+  """
+  return any(';16' in str(tile.args) for tile in getattr(image, 'tile', ()))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+  """Returns an image with transparency as it looks on a white background.
+
+  Without this, the result would show the colors of invisible pixels: an icon
+  drawn in black on nothing is often black everywhere.
+  """
+  image = image.convert('RGBA')
+  return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+
+
 def as_array(image: Image.Image, image_size: int, is_gray: bool) -> np.ndarray:
   """Converts an image to an array, cropped and resized on request.
+
+  Transparent images are shown on a white background.
 
   Args:
     image: an image of any mode.
@@ -56,6 +76,8 @@ def as_array(image: Image.Image, image_size: int, is_gray: bool) -> np.ndarray:
     uint8 [H, W, 1 or 3].
   """
   mode = 'L' if is_gray else 'RGB'
+  if image.has_transparency_data:
+    image = _over_white(image)
   if image.mode != mode:  # `convert` copies an image even if the modes agree.
     image = image.convert(mode)
   if image_size:
@@ -71,6 +93,7 @@ def decode(
   image_size: int,
   is_gray: bool,
   shape: Sequence[int] | None = None,
+  like: str = 'an image of train',
 ) -> np.ndarray:
   """Decodes an image.
 
@@ -80,6 +103,7 @@ def decode(
     image_size: side in pixels of the result; see `as_array`.
     is_gray: whether the image must be gray; the result then has one channel.
     shape: the expected (H, W, C); None accepts any size.
+    like: what has this shape, for error messages.
   Returns:
     uint8 [H, W, C].
   Raises:
@@ -92,7 +116,7 @@ def decode(
   array = as_array(image, image_size, is_gray)
   if shape is not None and array.shape != tuple(shape):
     raise DataError(
-      f'{name} is {_width_by_height(array.shape)}, but the first image is '
+      f'{name} is {_width_by_height(array.shape)}, but {like} is '
       f'{_width_by_height(shape)}: --config.data.image_size=N crops and '
       'resizes all images to N x N'
     )
@@ -124,7 +148,9 @@ def decode_all(
   Raises:
     DataError: as in `decode`.
   """
+  like = 'an image of train'
   if shape is None:
+    like = names[0]
     first = decode(names[0], files[0], image_size=image_size, is_gray=is_gray)
     shape = first.shape
   images = np.empty((len(files), *shape), np.uint8)
@@ -136,6 +162,7 @@ def decode_all(
       image_size=image_size,
       is_gray=is_gray,
       shape=shape,
+      like=like,
     )
 
   with futures.ThreadPoolExecutor() as pool:

@@ -21,7 +21,7 @@ _GROUPS_AHEAD = 2  # Groups that are read while another group is in use.
 
 
 class Images:
-  """Images uint8 [N, H, W, C] in files, in the order of the files."""
+  """Images uint8 [N, H, W, C] in files, in any order."""
 
   dtype = np.dtype(np.uint8)
   ndim = 4
@@ -31,8 +31,7 @@ class Images:
     paths: Sequence[str | os.PathLike],
     decode: Callable[[bytes, str], np.ndarray],
     image_shape: Sequence[int],
-    start: int = 0,
-    count: int | None = None,
+    records: np.ndarray,
   ):
     """Opens files.
 
@@ -40,21 +39,19 @@ class Images:
       paths: array_record files.
       decode: (record, name of the record for errors) -> uint8 [H, W, C].
       image_shape: (H, W, C).
-      start: the index of the first image.
-      count: N, the number of images; None for all images from `start` on.
+      records: int [N], the number of each image's record in the files.
     """
     import grain
 
     self._paths, self._decode = tuple(map(str, paths)), decode
     self._source = grain.sources.ArrayRecordDataSource(self._paths)
     self._image_shape = tuple(image_shape)
-    self._start = start
-    self._count = len(self._source) - start if count is None else count
+    self._records = np.asarray(records)
 
   @property
   def shape(self) -> tuple[int, ...]:
     """The shape (N, H, W, C)."""
-    return (self._count, *self._image_shape)
+    return (len(self), *self._image_shape)
 
   @property
   def nbytes(self) -> int:
@@ -62,7 +59,7 @@ class Images:
     return int(np.prod(self.shape))
 
   def __len__(self) -> int:
-    return self._count
+    return len(self._records)
 
   def part(self, start: int, stop: int) -> 'Images':
     """Returns the images from index `start` up to `stop`, still on disk."""
@@ -70,13 +67,12 @@ class Images:
       self._paths,
       self._decode,
       self._image_shape,
-      self._start + start,
-      stop - start,
+      self._records[start:stop],
     )
 
   def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     """Reads images [M, H, W, C] into memory, with several threads."""
-    indices = np.arange(self._count)[index]
+    indices = np.arange(len(self))[index]
     parts = np.split(
       indices, range(_IMAGES_PER_READ, len(indices), _IMAGES_PER_READ)
     )
@@ -91,7 +87,7 @@ class Images:
     Returns:
       uint8 [M, H, W, C].
     """
-    records = (self._start + indices).tolist()
+    records = self._records[indices].tolist()
     images = [
       self._decode(content, f'record {record}')
       for record, content in zip(

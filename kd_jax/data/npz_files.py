@@ -4,30 +4,46 @@ import pathlib
 
 import numpy as np
 
-from kd_jax.data.dataset import SPLITS, Arrays, DataError, error_text
+from kd_jax.data import ordering
+from kd_jax.data.dataset import (
+  SPLITS,
+  DataError,
+  UserArrays,
+  error_text,
+  files_digest,
+  no_test_split,
+)
 
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
+# The channels of images; an axis of so many beside two longer axes is no side.
+_CHANNELS = (1, 3, 4)
 
 
-def read(path: pathlib.Path) -> Arrays:
+def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
   """Reads and checks the four arrays of a data set.
 
   Args:
     path: a file with train_images and test_images, uint8 [N, H, W, C] or
       [N, H, W], and with train_labels and test_labels, integers [N] or [N, 1].
+    needs_test: whether a file without a test split is refused.
   Returns:
     The arrays: images uint8 [N, H, W, C], labels int32 [N].
   Raises:
     DataError: if the file is missing or damaged, or an array is missing or has
       another type or shape.
   """
-  arrays = _load(path)
+  arrays, orders = _load(path, needs_test), {}
   for split in SPLITS:
     images, labels = f'{split}_images', f'{split}_labels'
-    arrays[images] = _as_images(arrays[images], f'{path}: {images}')
+    arrays[images] = _as_images(
+      arrays[images], len(arrays[labels]), f'{path}: {images}'
+    )
     arrays[labels] = _as_labels(
       arrays[labels], len(arrays[images]), f'{path}: {labels}'
     )
+    orders[split] = ordering.stratified(arrays[labels])
+    for name in (images, labels):
+      arrays[name] = arrays[name][orders[split]]
   train_shape, test_shape = (
     arrays[f'{split}_images'].shape[1:] for split in SPLITS
   )
@@ -36,13 +52,20 @@ def read(path: pathlib.Path) -> Arrays:
       f'{path}: train_images are {train_shape}, but test_images are '
       f'{test_shape}; expected one shape'
     )
-  return arrays
+  return UserArrays(arrays, orders, files_digest(arrays, orders))
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
+  """Returns the four arrays of a file; without a test split, two are empty."""
   try:
     with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
       missing = [name for name in _NAMES if name not in content.files]
+      if missing == ['test_images', 'test_labels']:
+        if needs_test:
+          raise no_test_split(path, ' and '.join(missing))
+        arrays = {name: content[name] for name in _NAMES[:2]}
+        empty = {f'test{n[5:]}': array[:0] for n, array in arrays.items()}
+        return arrays | empty
       if missing:
         raise DataError(
           f'{path} lacks {", ".join(missing)}; it holds '
@@ -59,21 +82,46 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
     ) from None
 
 
-def _as_images(array: np.ndarray, name: str) -> np.ndarray:
+def _as_images(array: np.ndarray, count: int, name: str) -> np.ndarray:
   """Returns images with a channel axis.
 
   Args:
     array: the array in the file.
+    count: the number of labels.
     name: the file and the array, for error messages.
   Returns:
     uint8 [N, H, W, C].
   """
+  axes = _order_of_axes(array.shape, count)
+  if axes:
+    raise DataError(
+      f'{name} have shape {list(array.shape)}, which looks like {axes[0]}; '
+      f'expected [N, H, W, C]: store images.transpose{axes[1]}'
+    )
   if array.dtype != np.uint8 or array.ndim not in (3, 4):
     raise DataError(
       f'{name} are {array.dtype} {list(array.shape)}; expected uint8 '
       '[N, H, W, C] or [N, H, W], with values from 0 to 255'
     )
   return array if array.ndim == 4 else array[..., None]
+
+
+def _order_of_axes(
+  shape: tuple[int, ...], count: int
+) -> tuple[str, tuple[int, ...]] | None:
+  """Returns another order of axes that a shape has, and how to transpose it.
+
+  Args:
+    shape: the shape of an array of images.
+    count: the number of labels.
+  """
+  if len(shape) != 4:
+    return None
+  if shape[-1] == count != shape[0]:
+    return '[H, W, C, N]', (3, 0, 1, 2)
+  if shape[1] in _CHANNELS and min(shape[2:]) > max(_CHANNELS):
+    return '[N, C, H, W]', (0, 2, 3, 1)
+  return None
 
 
 def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:

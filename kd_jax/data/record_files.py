@@ -63,6 +63,13 @@ def read_chunks(path: pathlib.Path) -> Iterator[list[bytes]]:
     reader.close()
 
 
+def first_records(path: pathlib.Path) -> Sequence[bytes]:
+  """Returns some records from the start of a file; () of an empty file."""
+  if not is_array_record(path):
+    return read(path)
+  return next(read_chunks(path), [])
+
+
 def _read_tfrecords(path: pathlib.Path) -> Iterator[bytes]:
   """Yields the records of a tfrecord file.
 

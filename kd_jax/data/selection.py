@@ -18,20 +18,24 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
 
   Args:
     dataset: as it is loaded.
-    section: with `holdout_examples`, `train_examples` and `test_examples`.
+    section: with `holdout_examples`, `train_examples`, `test_examples` and
+      `at_most`.
   Raises:
     UserError: if the data set has fewer examples.
   """
   train, test = dataset.train, dataset.test
   if section.holdout_examples:
-    kept = len(train.labels) - section.holdout_examples
+    size = len(train.labels)
+    kept = size - section.holdout_examples
     if kept <= 0:
       raise errors.UserError(
         f'config.data.holdout_examples={section.holdout_examples}: '
-        f'{dataset.name} has {len(train.labels)} training examples in all'
+        f'{dataset.name} has {size} training examples in all'
       )
-    test = Split(train.images[kept:], train.labels[kept:])
-    train = _first(train, kept)
+    test = _stretch(train, kept, size)
+    if is_on_disk(test):
+      test = dataclasses.replace(test, images=test.images[:])
+    train = _stretch(train, 0, kept)
   return dataclasses.replace(
     dataset,
     train=_part(dataset.name, train, section, 'train_examples'),
@@ -41,20 +45,24 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
 
 def _part(name: str, split: Split, section: ConfigDict, field: str) -> Split:
   """Returns the first examples of a split, as many as a field says."""
-  count = section[field] or len(split.labels)
-  if count > len(split.labels):
-    raise errors.UserError(
-      f'config.data.{field}={count}: {name} has {len(split.labels)}'
-    )
-  split = _first(split, count)
+  size = len(split.labels)
+  count = section[field] or size
+  if count > size and not section.get('at_most'):
+    raise errors.UserError(f'config.data.{field}={count}: {name} has {size}')
+  split = _stretch(split, 0, min(count, size))
   return split if is_on_disk(split) else put(split)
 
 
-def _first(split: Split, count: int) -> Split:
-  images = (
-    split.images.part(0, count) if is_on_disk(split) else split.images[:count]
+def _stretch(split: Split, start: int, stop: int) -> Split:
+  """Returns the examples of a split from index `start` up to `stop`."""
+  stretch = slice(start, stop)
+  return Split(
+    split.images.part(start, stop)
+    if is_on_disk(split)
+    else split.images[stretch],
+    split.labels[stretch],
+    split.origin and split.origin._replace(rows=split.origin.rows[stretch]),
   )
-  return Split(images, split.labels[:count])
 
 
 def put(split: Split) -> Split:
@@ -64,4 +72,6 @@ def put(split: Split) -> Split:
   when it is due.
   """
   put_array = np.asarray if mesh.is_used() else jnp.asarray
-  return Split(put_array(split.images), put_array(split.labels))
+  return dataclasses.replace(
+    split, images=put_array(split.images), labels=put_array(split.labels)
+  )

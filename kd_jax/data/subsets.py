@@ -31,8 +31,20 @@ def first_per_class(labels: np.ndarray, *, per_class: int) -> np.ndarray:
       f'first{per_class} needs {per_class} examples of each class, but class '
       f'{classes[counts.argmin()]} has {counts.min()}: choose a smaller number'
     )
+  return up_to_per_class(labels, per_class=per_class)
+
+
+def up_to_per_class(labels: np.ndarray, *, per_class: int) -> np.ndarray:
+  """Returns `first_per_class`, with all examples of smaller classes.
+
+  Args:
+    labels: int [N].
+    per_class: the largest number of examples of each class.
+  Returns:
+    Indices int [M], class by class.
+  """
   return np.concatenate(
-    [np.flatnonzero(labels == label)[:per_class] for label in classes]
+    [np.flatnonzero(labels == k)[:per_class] for k in np.unique(labels)]
   )
 
 
@@ -98,6 +110,7 @@ SUBSETS: dict[str, Subset] = {
 # The names that `find_subset` knows in addition to SUBSETS, for messages.
 PATTERNS = (
   'firstN (the first N examples of each class)',
+  'uptoN (the first N of each class, or all of a smaller class)',
   'onlyA_B (classes A and B)',
   'withoutA_B (all classes except A and B)',
 )
@@ -111,8 +124,9 @@ def find_subset(name: str) -> Subset | None:
   Returns:
     The subset; None if the name is unknown.
   """
-  if match := re.fullmatch(r'first([1-9][0-9]*)', name):
-    return functools.partial(first_per_class, per_class=int(match[1]))
+  if match := re.fullmatch(r'(first|upto)([1-9][0-9]*)', name):
+    select = {'first': first_per_class, 'upto': up_to_per_class}[match[1]]
+    return functools.partial(select, per_class=int(match[2]))
   if match := re.fullmatch(r'(only|without)([0-9]+(?:_[0-9]+)*)', name):
     return functools.partial(
       select_classes,

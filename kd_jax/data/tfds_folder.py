@@ -14,7 +14,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from kd_jax.data import preparation_lock, progress, record_files
-from kd_jax.data.dataset import TEST_SPLIT_NAMES, DataError, error_text
+from kd_jax.data.dataset import (
+  TEST_SPLIT_NAMES,
+  DataError,
+  error_text,
+  no_test_split,
+)
 
 
 class SplitFiles(NamedTuple):
@@ -38,7 +43,7 @@ class PreparedFolder(NamedTuple):
     name: the name of the data set.
     folder: the folder of a version.
     train: the training split.
-    test: the test split.
+    test: the test split; None if the folder has none.
     image_feature: the name of the feature that holds the image.
     label_feature: the name of the feature that holds the label.
     class_names: the name of each label, in order.
@@ -48,7 +53,7 @@ class PreparedFolder(NamedTuple):
   name: str
   folder: pathlib.Path
   train: SplitFiles
-  test: SplitFiles
+  test: SplitFiles | None
   image_feature: str
   label_feature: str
   class_names: tuple[str, ...]
@@ -116,11 +121,14 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
   return pathlib.Path(builder.data_dir)
 
 
-def open_folder(folder: pathlib.Path) -> PreparedFolder:
+def open_folder(
+  folder: pathlib.Path, *, needs_test: bool = True
+) -> PreparedFolder:
   """Reads the description of a prepared folder.
 
   Args:
     folder: the folder of a version; it holds dataset_info.json.
+    needs_test: whether a folder without a test split is refused.
   Returns:
     The description.
   Raises:
@@ -134,16 +142,21 @@ def open_folder(folder: pathlib.Path) -> PreparedFolder:
     raise DataError(f'{folder}: {error_text(error)}') from error
   image_feature, label_feature = _find_features(folder, info)
   test = next((name for name in TEST_SPLIT_NAMES if name in info.splits), None)
-  if 'train' not in info.splits or test is None:
+  names = ', '.join(info.splits)
+  if 'train' not in info.splits:
     raise DataError(
-      f'{folder} has the splits {", ".join(info.splits)}; expected train and '
-      f'one of {", ".join(TEST_SPLIT_NAMES)}'
+      f'{folder} has the splits {names}; expected train and one of '
+      f'{", ".join(TEST_SPLIT_NAMES)}'
+    )
+  if test is None and needs_test:
+    raise no_test_split(
+      f'{folder} (splits: {names})', f'one of {", ".join(TEST_SPLIT_NAMES)}'
     )
   return PreparedFolder(
     name=info.name,
     folder=folder,
     train=_split_files(info.splits['train']),
-    test=_split_files(info.splits[test]),
+    test=None if test is None else _split_files(info.splits[test]),
     image_feature=image_feature,
     label_feature=label_feature,
     class_names=tuple(info.features[label_feature].names),
@@ -187,6 +200,35 @@ def encoded_image(record: bytes, folder: PreparedFolder) -> bytes:
   return features[folder.image_feature].bytes_list.value[0]
 
 
+def first_record(split: SplitFiles) -> tuple[str, bytes]:
+  """Returns the name and the content of the first record of a split.
+
+  Raises:
+    DataError: if a file is damaged, or the split has no record.
+  """
+  for path in split.paths:
+    try:
+      for record in record_files.first_records(path):
+        return f'{path}, record 0', record
+    except Exception as error:  # Damaged files raise many types of errors.
+      raise DataError(f'{path}: {error_text(error)}') from error
+  raise DataError(f'{split.paths[0].parent}: {split.name} has no examples')
+
+
+def _check_count(split: SplitFiles, num_read: int) -> None:
+  """Checks that files hold as many examples as their metadata says.
+
+  Raises:
+    DataError: if they hold fewer, as after an incomplete copy, or more.
+  """
+  if num_read != split.num_examples:
+    raise DataError(
+      f'{split.paths[0].parent}: dataset_info.json says {split.num_examples} '
+      f'examples of {split.name}, but its files hold {num_read}: copy or '
+      'prepare the data set again'
+    )
+
+
 def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
   """Reads all records of a split without decoding the images.
 
@@ -211,6 +253,7 @@ def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
         digest.update(record)
     except Exception as error:  # Damaged files raise many types of errors.
       raise DataError(f'{path}: {error_text(error)}') from error
+  _check_count(split, len(encoded.labels))
   return encoded._replace(digest=digest.hex())
 
 
@@ -266,8 +309,8 @@ def _scan_labels(
   split: SplitFiles, folder: PreparedFolder
 ) -> tuple[np.ndarray, str]:
   """Reads the labels and the digest from the records; see `read_labels`."""
-  labels, digest = np.empty(split.num_examples, np.int32), _RecordsDigest()
-  num_read = 0
+  labels: list[np.ndarray] = []
+  digest = _RecordsDigest()
   for path in progress.bar(split.paths, desc='Reading labels', unit='file'):
     if not record_files.is_array_record(path):
       raise DataError(
@@ -277,15 +320,16 @@ def _scan_labels(
       )
     try:
       for records in record_files.read_chunks(path):
-        for record in records:
+        found = np.empty(len(records), np.int32)
+        for i, record in enumerate(records):
           features = record_files.features(record)
-          label = features[folder.label_feature].int64_list.value[0]
-          labels[num_read] = label
+          found[i] = features[folder.label_feature].int64_list.value[0]
           digest.update(record)
-          num_read += 1
+        labels.append(found)
     except Exception as error:  # Damaged files raise many types of errors.
       raise DataError(f'{path}: {error_text(error)}') from error
-  return labels, digest.hex()
+  _check_count(split, sum(map(len, labels)))
+  return np.concatenate(labels), digest.hex()
 
 
 def _store_labels(path: pathlib.Path, labels: np.ndarray, digest: str) -> None:

@@ -12,16 +12,13 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import run_timing, students
-from kd_jax.experiments.rows import (
-  check_named_rows,
-  make_run,
-  needs_live_teacher,
-)
+from kd_jax.experiments import preparation, run_data, run_timing, students
+from kd_jax.experiments.rows import make_run, needs_live_teacher
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -33,7 +30,7 @@ from kd_jax.runtime import (
 )
 from kd_jax.teachers import provider
 from kd_jax.training import context
-from kd_jax.validation import data_checks, field_checks, traced_checks
+from kd_jax.validation import class_checks
 
 Record = dict[str, Any]
 
@@ -63,20 +60,9 @@ def run_experiment(
     UserError: for a mistake in the config, the data or the command, or if a
       training diverges.
   """
-  config = config_lib.with_user_teacher(config)
-  configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  # The config of a teacher trained alone has no rows, and no open fields.
-  for closed_config in configs.values() or (config,):
-    field_checks.check_fields(closed_config)
-  check_named_rows(config, configs)
+  config, configs = preparation.check_config(config)
   workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
-  load = functools.partial(
-    data.load,
-    data_dir=data_dir,
-    source_dir=source_dir,
-    image_size=config.data.image_size,
-    memory_gib=config.data.memory_gib,
-  )
+  load = preparation.make_loader(config, data_dir, source_dir)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
@@ -102,13 +88,18 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  _check_against_data(config, configs, context_for)
+  preparation.check_against_data(config, configs, context_for)
+  run_data.check_same(record, workdir, run_context.dataset)
+  record['data'] = run_data.describe(run_context.dataset)
+  record['warnings'] = []
+  _warn(record, class_checks.find_lacking(config, configs, context_for))
   live_teacher = {
     row: needs_live_teacher(row_config, run_context.dataset)
     for row, row_config in configs.items()
   }
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record
+  _warn(record, teacher.warnings)
   if not workers.is_worker():
     # Only now the folder belongs to this config: a mistake in the data or in
     # the teacher's outputs leaves it free for the corrected command.
@@ -132,27 +123,17 @@ def _run_in_locked_folder(
   return record
 
 
+def _warn(record: Record, warnings: list[str]) -> None:
+  """Adds warnings to a run's record, and shows them before hours are spent."""
+  record['warnings'] += warnings
+  # The process that prepares a run for workers shows them.
+  if processes.is_first() and not workers.is_worker():
+    for warning in warnings:
+      logging.warning('%s', warning)
+
+
 def _write(workdir: pathlib.Path, record: Record) -> None:
   files.write_json(workdir / 'run.json', record)
-
-
-def _check_against_data(
-  config: ConfigDict,
-  configs: dict[str, ConfigDict],
-  context_for: Callable[[str], context.Context],
-) -> None:
-  """Checks what the config asks for against the data, before any training."""
-  dataset = context_for('').dataset
-  for row_config in configs.values():
-    traced_checks.trace_scalings(row_config, dataset.problem)
-    traced_checks.trace_networks(row_config, dataset.problem)
-    traced_checks.trace_methods(row_config, dataset.problem)
-    data_checks.check_training(
-      config_lib.student_sections(row_config),
-      context_for(row_config.train.transfer_set).dataset,
-    )
-  if provider.is_trained_here(config.teacher):
-    data_checks.check_training(config_lib.teacher_sections(config), dataset)
 
 
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:

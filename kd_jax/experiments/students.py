@@ -55,11 +55,19 @@ def collect_results(run: Run) -> list[dict[str, Any]]:
   """
   results = []
   for row in run.rows.values():
-    found = [
-      result
-      for folder in run.folder(row).glob('seed-*')
-      if (result := job_folder.read_result(folder)) is not None
-    ]
+    found = []
+    for folder in run.folder(row).glob('seed-*'):
+      result = job_folder.read_result(folder)
+      if result is None:
+        continue
+      if job_folder.is_done(folder, row.identity):
+        found.append(result)
+      else:
+        logging.warning(
+          '%s is left out: it was trained on other data, by another teacher or '
+          'with other settings; add its seed to config.seeds to train it again',
+          folder,
+        )
     if row.trained_as != row.name:
       renamed = {'row': row.name, 'same_as': row.trained_as}
       found = [{**result, **renamed} for result in found]

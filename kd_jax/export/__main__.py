@@ -22,7 +22,7 @@ import sys
 from typing import Any
 
 from kd_jax.export import exporter
-from kd_jax.runtime import compilation_cache, errors
+from kd_jax.runtime import compilation_cache, console, errors, local_paths
 
 
 def _parse_args() -> dict[str, Any]:
@@ -31,7 +31,7 @@ def _parse_args() -> dict[str, Any]:
     description=__doc__,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  parser.add_argument('run_dir', type=pathlib.Path, help='folder of a run')
+  parser.add_argument('run_dir', help='folder of a run')
   parser.add_argument(
     '--row', help='row of the student; by default the first row of the run'
   )
@@ -42,7 +42,6 @@ def _parse_args() -> dict[str, Any]:
   )
   parser.add_argument(
     '--output',
-    type=pathlib.Path,
     help='folder to write; by default RUN_DIR/export/ROW-seed-SEED',
   )
   parser.add_argument(
@@ -68,18 +67,25 @@ def _format_network(
     f'{1e3 * networks[name]["call_s"]["median"]:.3f} ms for {size}'
     for size, networks in manifest['latency'].items()
   )
+  accuracy = 'not measured'
+  if 'test' in measured:
+    accuracy = f'{100 * measured["test"]["accuracy"]:.2f} %'
   return (
     f'{folder / file_name}: {manifest["bytes"][file_name] / 1e6:.1f} MB, '
-    f'loaded in {measured["load_s"]:.2f} s; test accuracy '
-    f'{100 * measured["test"]["accuracy"]:.2f} %; {latency}'
+    f'loaded in {measured["load_s"]:.2f} s; test accuracy {accuracy}; '
+    f'{latency}'
   )
 
 
 def main() -> None:
   """Runs the command line; see the module's docstring."""
   args = _parse_args()
+  console.escape_unknown_characters()
   compilation_cache.enable()
   try:
+    for name in ('run_dir', 'output', 'data_dir'):
+      if args[name] is not None:
+        args[name] = local_paths.expand(args[name], name)
     folder, manifest = exporter.export(args.pop('run_dir'), **args)
   except (errors.UserError, OSError) as error:
     sys.exit(f'error: {error}')

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data, models
-from kd_jax.data import preprocessing, selection
-from kd_jax.export import artifact, forward, measurement, onnx
+from kd_jax.data import preprocessing
+from kd_jax.export import artifact, forward, measurement, onnx, run_datasets
 from kd_jax.runtime import environment, errors, files
 from kd_jax.training import job_folder, networks
 
@@ -54,14 +54,15 @@ def export(
     UserError: if no student of the run matches, the student cannot be written,
       or a loaded network computes something else than the student.
   """
-  config, student = _find_student(run_dir, row, seed)
+  record, student = _find_student(run_dir, row, seed)
+  config = config_lib.from_json(record['config'])
+  config = config_lib.close_row(config, student['row'])
   if with_onnx:
     onnx.check_supported(config.student.quantization)
-  dataset = _load_data(config, data_dir)
-  image_shape = dataset.train.images.shape[1:]
-  network, variables = _restore(
-    config, _student_folder(run_dir, student), dataset
-  )
+  folder = _student_folder(run_dir, student)
+  run_data = run_datasets.find(config, folder, record.get('data'), data_dir)
+  image_shape = run_data.problem.image_shape
+  network, variables = _restore(config, folder, run_data.problem)
   forward_fn = forward.make_forward(
     network, variables, preprocessing.apart(config.data.scaling)
   )
@@ -71,7 +72,7 @@ def export(
   output = output or (
     run_dir / 'export' / f'{student["row"]}-seed-{student["seed"]}'
   )
-  manifest = _describe(config, student, dataset, contents)
+  manifest = _describe(config, student, run_data, contents)
   _write(output, contents, manifest)
   loaders: dict[str, Callable[[], measurement.NetworkFn]] = {
     'live': lambda: jax.jit(forward_fn),
@@ -79,7 +80,9 @@ def export(
   }
   if with_onnx:
     loaders['onnx'] = lambda: onnx.load(output)
-  manifest |= measurement.measure(loaders, dataset, config.eval.batch_size)
+  manifest |= measurement.measure(
+    loaders, run_data.images, run_data.labels, config.eval.batch_size
+  )
   _check_agreement(output, manifest['measured'])
   manifest['environment'] = environment.describe()
   files.write_json(output / artifact.MANIFEST, manifest)
@@ -91,8 +94,8 @@ def export(
 
 def _find_student(
   run_dir: pathlib.Path, row: str | None, seed: int | None
-) -> tuple[ConfigDict, dict[str, Any]]:
-  """Returns the closed config of a row, and a student's entry in run.json."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns the content of run.json, and a student's entry in it."""
   record = files.read_json(run_dir / 'run.json')
   if record is None or not record.get('students'):
     raise errors.UserError(
@@ -101,8 +104,7 @@ def _find_student(
     )
   for student in record['students']:
     if row in (None, student['row']) and seed in (None, student['seed']):
-      config = config_lib.from_json(record['config'])
-      return config_lib.close_row(config, student['row']), student
+      return record, student
   students = ', '.join(
     f'{student["row"]} {student["seed"]}' for student in record['students']
   )
@@ -121,26 +123,12 @@ def _student_folder(
   return run_dir / 'students' / trained_row / f'seed-{student["seed"]}'
 
 
-def _load_data(config: ConfigDict, data_dir: str | None) -> data.Dataset:
-  dataset = data.load(
-    config.data.name, data_dir=data_dir, image_size=_image_size(config)
-  )
-  return selection.select(dataset, config.data)
-
-
-def _image_size(config: ConfigDict) -> int:
-  """Returns the side in pixels of resized images; 0 if none are resized."""
-  return config.data.get('image_size', 0)  # Older runs lack the field.
-
-
 def _restore(
-  config: ConfigDict, folder: pathlib.Path, dataset: data.Dataset
+  config: ConfigDict, folder: pathlib.Path, problem: data.Problem
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
-  variables = job_folder.restore_deployed(
-    folder, config.student, dataset.problem
-  )
-  return networks.deploy(config.student, dataset.problem, variables)
+  variables = job_folder.restore_deployed(folder, config.student, problem)
+  return networks.deploy(config.student, problem, variables)
 
 
 # --- The files of the folder. ---
@@ -202,7 +190,7 @@ def _explain_user_network_errors(
 def _describe(
   config: ConfigDict,
   student: Mapping[str, Any],
-  dataset: data.Dataset,
+  run_data: run_datasets.RunData,
   contents: Mapping[str, bytes],
 ) -> dict[str, Any]:
   """Returns the manifest of a student, without measurements.
@@ -210,7 +198,7 @@ def _describe(
   Args:
     config: the closed config of the student's row.
     student: the student's entry in run.json.
-    dataset: the data set of the run.
+    run_data: the data of the run.
     contents: the files' contents by name.
   """
   return {
@@ -218,12 +206,11 @@ def _describe(
     'seed': student['seed'],
     'student': config_lib.to_json(config.student),
     'weights': student['weights'],
-    'image_shape': list(dataset.train.images.shape[1:]),
-    'resized': _image_size(config) > 0,
-    'classes': list(
-      dataset.class_names or map(str, range(dataset.num_classes))
-    ),
-    'data': dataset.name,
+    'image_shape': list(run_data.problem.image_shape),
+    'resized': run_datasets.image_size(config) > 0,
+    'classes': list(run_data.classes),
+    'data': run_data.name,
+    'data_digest': run_data.digest,
     'scaling': config.data.scaling,
     'platforms': list(forward.PLATFORMS),
     'bytes': {name: len(content) for name, content in contents.items()},

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax import data
 from kd_jax.benchmark import timing
 from kd_jax.evaluation import evaluate
 
@@ -24,7 +23,8 @@ BUDGET_S = 1.0
 
 def measure(
   loaders: Mapping[str, Callable[[], NetworkFn]],
-  dataset: data.Dataset,
+  images: Any,
+  labels: Any,
   batch_size: int,
 ) -> dict[str, Any]:
   """Loads networks and compares all of them with the first one.
@@ -32,15 +32,15 @@ def measure(
   Args:
     loaders: for each network, a function that loads it and returns its
       prediction function. The first network is the reference.
-    dataset: the data set whose test split the networks predict.
-    batch_size: images per call on the test split.
+    images: uint8 [N, H, W, C] that the networks predict, the test split.
+    labels: int [N]; None for images without labels.
+    batch_size: images per call.
   Returns:
     JSON values. 'measured': for each network except the reference, the seconds
-    of loading, the test metrics, and the mean and the largest absolute
-    difference from the probabilities of the reference. 'latency': for each
-    batch size and network, see `_measure_latency`.
+    of loading, the test metrics if there are labels, and the mean and the
+    largest absolute difference from the probabilities of the reference.
+    'latency': for each batch size and network, see `_measure_latency`.
   """
-  images, labels = dataset.test.images, dataset.test.labels
   networks: dict[str, NetworkFn] = {}
   load_s = {}
   for name, load in loaders.items():
@@ -57,7 +57,9 @@ def measure(
     differences = jnp.abs(probabilities[name] - probabilities[reference])
     measured[name] = {
       'load_s': load_s[name],
-      'test': evaluate.evaluate(jnp.log(probabilities[name]), labels),
+      **(
+        {} if labels is None else {'test': _test(probabilities[name], labels)}
+      ),
       'mean_difference': float(differences.mean()),
       'largest_difference': float(differences.max()),
     }
@@ -67,6 +69,11 @@ def measure(
     str(size): _measure_latency(networks, images[:size]) for size in sizes
   }
   return {'measured': measured, 'latency': latency}
+
+
+def _test(probabilities: jax.Array, labels: Any) -> dict[str, float | int]:
+  """Returns the metrics of probabilities [N, K]."""
+  return evaluate.evaluate(jnp.log(probabilities), labels)
 
 
 def _predict_split(

@@ -17,6 +17,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 Features = dict[str, jax.Array]
@@ -76,7 +77,14 @@ def source_digest(name: str) -> str:
 
 
 def _with_features(output: Any) -> tuple[jax.Array, Features]:
-  return output if isinstance(output, tuple) else (output, {})
+  """Returns logits as float32, and features by name.
+
+  Losses and files take float32; .npy files cannot hold bfloat16.
+  """
+  logits, features = output if isinstance(output, tuple) else (output, {})
+  if isinstance(logits, jax.Array):  # The user's code may return anything.
+    logits = logits.astype(jnp.float32)
+  return logits, features
 
 
 class UserModule(nn.Module):
@@ -154,7 +162,7 @@ class TrainedNetwork:
   ) -> tuple[jax.Array, Features]:
     """Returns logits [B, K], and {} for the features."""
     del train, rngs
-    return self._apply(variables['params'], images), {}
+    return _with_features(self._apply(variables['params'], images))[0], {}
 
   def init_with_output(self, key, images, *, train: bool):
     """Returns the network's output and its variables, as Flax modules do."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from kd_jax.report import publish, run_report
-from kd_jax.runtime import files
+from kd_jax.runtime import console, errors, files, local_paths
 
 _ADD = flags.DEFINE_multi_string(
   'add',
@@ -27,7 +27,11 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(
       f'{len(argv) - 1} folders: expected one, a run folder or results/'
     )
-  folder = pathlib.Path(argv[1])
+  console.escape_unknown_characters()
+  try:
+    folder = local_paths.expand(argv[1], 'folder')
+  except errors.UserError as error:
+    raise app.UsageError(str(error)) from None
   if (folder / 'run.json').exists():
     run_report.write(folder)
     return

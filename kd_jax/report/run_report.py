@@ -44,7 +44,9 @@ def summary(record: Record) -> str:
   """Returns the tables that launch.py prints at the end of a run."""
   if 'results' in record:
     return tables.theory_tables(record)
-  return f'{tables.accuracy_table(record)}\n{tables.cost_table(record)}'
+  lines = [tables.accuracy_table(record), tables.cost_table(record)]
+  lines += [f'warning: {warning}' for warning in record.get('warnings', [])]
+  return '\n'.join(lines)
 
 
 def render(record: Record) -> str:
@@ -53,7 +55,7 @@ def render(record: Record) -> str:
   Args:
     record: a run, a teacher trained alone, or results of theory.
   """
-  head = [f'# {record["name"]}', provenance(record)]
+  head = [f'# {record["name"]}', provenance(record), *warnings_section(record)]
   if 'results' in record:
     duration = f'Computed in {record["seconds"]:.1f} s.'
     parts = [*head, tables.theory_tables(record), duration]
@@ -70,6 +72,14 @@ def render(record: Record) -> str:
       tables.latency_table(record),
     ]
   return '\n\n'.join(parts) + '\n'
+
+
+def warnings_section(record: Record) -> list[str]:
+  """Returns what speaks against a run's numbers, before all numbers."""
+  warnings = record.get('warnings')  # Older records have none.
+  if not warnings:
+    return []
+  return ['## Warnings', '\n'.join(f'- {warning}.' for warning in warnings)]
 
 
 def _accuracy_section(record: Record) -> list[str]:
@@ -90,6 +100,8 @@ def _evaluated_on(record: Record) -> str:
   held_out = record['config']['data'].get('holdout_examples', 0)
   if held_out:
     return f'{held_out:,} held-out training images'
+  if record['config']['data'].get('test_examples', 0):
+    return 'a part of the test split'
   return 'the whole test split'
 
 

@@ -10,7 +10,13 @@ from kd_jax.runtime import errors
 
 
 def npy_content(array: np.ndarray) -> bytes:
-  """Returns an array as the content of a .npy file."""
+  """Returns an array as the content of a .npy file.
+
+  Raises:
+    TypeError: if the file could not hold the type, as for bfloat16.
+  """
+  if array.dtype.kind == 'V' and array.dtype.names is None:
+    raise TypeError(f'.npy files cannot hold {array.dtype}: convert it before')
   content = io.BytesIO()
   np.save(content, array)
   return content.getvalue()

@@ -69,14 +69,8 @@ def get_teacher(
 
 def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   """Returns the teacher of a user's files of logits."""
-  lengths = {
-    'train': len(dataset.train.labels),
-    'test': len(dataset.test.labels),
-  }
-  loaded = [
-    user_logits.load_outputs(path, lengths, dataset.num_classes)
-    for path in section.logits.split(',')
-  ]
+  paths = section.logits.split(',')
+  loaded = [user_logits.load_outputs(path, dataset) for path in paths]
   logits = loaded[0]
   if len(loaded) > 1:
     logits = user_logits.average(loaded, section.average or 'logits')
@@ -84,6 +78,12 @@ def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   return Teacher(
     teacher_lib.on_device(logits),
     teacher_lib.make_record(record, logits, dataset),
+    # The mean of several teachers would hide one that does not fit the data.
+    warnings=[
+      warning
+      for path, outputs in zip(paths, loaded, strict=True)
+      for warning in teacher_lib.find_mismatches(outputs, dataset, path)
+    ],
   )
 
 
@@ -100,6 +100,24 @@ def _load_user_teacher(
     return _make_network_teacher(config, dataset, folder, variables, record)
 
 
+def is_ready(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> bool:
+  """Returns whether a config's teacher needs no training any more."""
+  if not is_trained_here(config.teacher):
+    return True
+  return job_folder.is_done(*_training(config, dataset, teachers_dir))
+
+
+def _training(
+  config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
+) -> tuple[pathlib.Path, dict[str, Any]]:
+  """Returns the folder and the identity of a teacher that runs train."""
+  identity = config_lib.teacher_identity(config, dataset)
+  kind = config.teacher.model.kind
+  return teachers_dir / _folder_name(dataset, kind, identity), identity
+
+
 def _train_or_restore(
   config: ConfigDict,
   run_context: context.Context,
@@ -107,8 +125,7 @@ def _train_or_restore(
 ) -> Teacher:
   """Returns the teacher that the config trains; trains it if need be."""
   dataset, section = run_context.dataset, config.teacher
-  identity = config_lib.teacher_identity(config, dataset)
-  folder = teachers_dir / _folder_name(dataset, section.model.kind, identity)
+  folder, identity = _training(config, dataset, teachers_dir)
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}
@@ -175,6 +192,7 @@ def _load_pretrained(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
     config,
     dataset,
+    folder,
   )
   return Teacher(
     teacher_lib.on_device(logits),
@@ -183,17 +201,36 @@ def _load_pretrained(
 
 
 def _select_examples(
-  logits: pretrained.Logits, config: ConfigDict, dataset: data.Dataset
+  logits: pretrained.Logits,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
 ) -> pretrained.Logits:
-  """Returns the logits of the examples that a config uses."""
+  """Returns the logits of the examples that a config uses.
+
+  Args:
+    logits: [N, K] by split, in the order of the data set.
+    config: the run's config.
+    dataset: the part of the data set that the config uses.
+    folder: the folder of the logits, for error messages.
+  Raises:
+    UserError: if the logits are those of a smaller part of the data set.
+  """
   train, test = logits['train'], logits['test']
+  needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
   held_out = config.data.holdout_examples
+  # The examples at the end of the training split are those of the whole split.
+  origin = dataset.train.origin
+  whole = not held_out or (origin is not None and len(train) == origin.size)
   if held_out:
     train, test = train[:-held_out], train[-held_out:]
-  return {
-    'train': train[: len(dataset.train.labels)],
-    'test': test[: len(dataset.test.labels)],
-  }
+  if not whole or len(train) < needed['train'] or len(test) < needed['test']:
+    raise errors.UserError(
+      f'config.teacher.pretrained: {folder} holds outputs for a part of '
+      f'{dataset.name}: publish them without data.holdout_examples, '
+      'train_examples and test_examples, or set config.teacher.retrain=true'
+    )
+  return {'train': train[: needed['train']], 'test': test[: needed['test']]}
 
 
 def _make_network_teacher(

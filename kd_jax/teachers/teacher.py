@@ -14,9 +14,14 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import augmentation as augment
-from kd_jax.evaluation import evaluate, inference
+from kd_jax.evaluation import alignment, evaluate, inference
 from kd_jax.runtime import files
-from kd_jax.teachers import compact_arrays, sharded_logits, stored_outputs
+from kd_jax.teachers import (
+  compact_arrays,
+  logit_checks,
+  sharded_logits,
+  stored_outputs,
+)
 from kd_jax.training import checkpoint, networks
 
 PyTree = Any
@@ -154,20 +159,27 @@ class TeacherNetwork:
       on_disk['train'] = sharded_logits.ShardedLogits(
         self._store('outputs', scaling, 'train'),
         identity,
-        lambda start, stop: np.asarray(predict(images.part(start, stop))),
+        lambda start, stop: logit_checks.as_logits(
+          np.asarray(predict(images.part(start, stop))),
+          f"the teacher's outputs for training examples {start} to {stop - 1}",
+        ),
         shape=(len(images), dataset.num_classes),
       )
 
     def compute():
       predict = self._predict(scaling)
       return {
-        name: np.asarray(predict(split.images))
+        name: logit_checks.as_logits(
+          np.asarray(predict(split.images)),
+          f"the teacher's outputs for the {name} split",
+        )
         for name, split in splits.items()
       }
 
-    return on_disk | stored_outputs.load_or_compute(
+    stored = stored_outputs.load_or_compute(
       self._store('outputs', scaling), identity, compute
     )
+    return on_disk | stored
 
   def _open_view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
     scaling = self.config.teacher.outputs_scaling
@@ -225,11 +237,13 @@ class Teacher:
       user's file.
     record: JSON values for run.json.
     network: the network behind the logits; None if there are logits alone.
+    warnings: what speaks against the logits being those of the examples.
   """
 
   logits: Logits
   record: dict[str, Any]
   network: TeacherNetwork | None = None
+  warnings: list[str] = dataclasses.field(default_factory=list)
 
   @property
   def variables(self) -> PyTree | None:
@@ -250,8 +264,9 @@ class Teacher:
 
 def network_teacher(network: TeacherNetwork, record: dict[str, Any]) -> Teacher:
   """Returns a teacher of a network's outputs in the scaling of the config."""
-  scaling = network.config.teacher.outputs_scaling
-  return Teacher(on_device(network.logits(scaling)), record, network)
+  logits = network.logits(network.config.teacher.outputs_scaling)
+  warnings = find_mismatches(logits, network.dataset, 'the teacher')
+  return Teacher(on_device(logits), record, network, warnings)
 
 
 def on_device(logits: Logits) -> Logits:
@@ -262,6 +277,29 @@ def on_device(logits: Logits) -> Logits:
     else jnp.asarray(array)
     for split, array in logits.items()
   }
+
+
+def find_mismatches(
+  logits: Logits, dataset: data.Dataset, name: str
+) -> list[str]:
+  """Returns what speaks against logits being those of the examples.
+
+  Args:
+    logits: [N, K] by split.
+    dataset: the data set that the students learn.
+    name: the teacher, for messages.
+  """
+  if isinstance(logits['train'], sharded_logits.ShardedLogits):
+    logits = logits | {'train': logits['train'][:_EVALUATED_ON_DISK]}
+  labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
+  return alignment.find_mismatches(
+    {
+      split: (np.asarray(array), np.asarray(labels[split])[: len(array)])
+      for split, array in logits.items()
+    },
+    dataset.names_of(range(dataset.num_classes)),
+    name,
+  )
 
 
 def make_record(

@@ -6,51 +6,83 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from kd_jax.runtime import errors
+from kd_jax.data.dataset import SPLITS, Dataset, Origin
+from kd_jax.runtime import errors, local_paths
+from kd_jax.teachers import logit_checks
 
 # Logits [N, K] by split.
 Logits = dict[str, np.ndarray]
 
 
-def load_outputs(
-  path: os.PathLike, lengths: Mapping[str, int], num_classes: int
-) -> Logits:
+def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
   """Returns logits that any other program has made.
+
+  A file holds a row for each example of a split, in the order of the data's
+  files; the function picks the rows of the examples that are in use. For
+  built-in data, the file may also hold the rows of those examples alone.
 
   Args:
     path: a .npy file of the training split's logits, or a .npz file with
       arrays 'train' and, for metrics that compare with the teacher, 'test'.
-    lengths: the number of examples of each split, by name.
-    num_classes: K.
+    dataset: the part of a data set that the config uses.
   Returns:
     float32 logits [N, K] by split: 'train', and 'test' if the file has it.
   Raises:
     UserError: if the file cannot be read or does not fit the data.
   """
-  path = pathlib.Path(path).expanduser()
+  path = local_paths.expand(path, 'config.teacher.logits')
   arrays = _load(path)
-  if 'train' not in arrays or not arrays.keys() <= lengths.keys():
+  if 'train' not in arrays or not arrays.keys() <= {'train', 'test'}:
     raise errors.UserError(
       f'config.teacher.logits: {path} holds {sorted(arrays)}; expected '
       "'train' and perhaps 'test'"
     )
-  for split, array in arrays.items():
-    expected = (lengths[split], num_classes)
-    if array.shape != expected:
-      raise errors.UserError(
-        f'config.teacher.logits: {split} logits of {path} have shape '
-        f'{array.shape}; the {split} split needs {expected}'
-      )
-    if not np.issubdtype(array.dtype, np.floating):
-      raise errors.UserError(
-        f'config.teacher.logits: {split} logits of {path} are '
-        f'{array.dtype}; expected floating-point logits'
-      )
-    if not np.isfinite(array).all():
-      raise errors.UserError(
-        f'config.teacher.logits: {split} logits of {path} are not all finite'
-      )
-  return {split: array.astype(np.float32) for split, array in arrays.items()}
+  logits = {}
+  for split in SPLITS:
+    array = _choose_rows(arrays, split, dataset, path)
+    if array is not None:
+      name = f'config.teacher.logits: {split} logits of {path}'
+      logits[split] = logit_checks.as_logits(array, name)
+  return logits
+
+
+def _choose_rows(
+  arrays: Mapping[str, np.ndarray],
+  split: str,
+  dataset: Dataset,
+  path: pathlib.Path,
+) -> np.ndarray | None:
+  """Returns the logits of a split's examples, or None if there are none.
+
+  Args:
+    arrays: the arrays of the file by split.
+    split: the name of the split.
+    dataset: the part of a data set that the config uses.
+    path: the file, for error messages.
+  Raises:
+    UserError: if an array does not have a row for each example.
+  """
+  part = getattr(dataset, split)
+  count = len(part.labels)
+  origin = part.origin or Origin(split, np.arange(count), count)
+  # Examples that are held out to test on come from the training split.
+  whole = arrays.get(origin.split)
+  if whole is not None and whole.shape == (origin.size, dataset.num_classes):
+    return whole[origin.rows]
+  needed, size, order = split, count, ''
+  if dataset.is_users:
+    needed, size = origin.split, origin.size
+    order = ', a row for each example in the order of the files'
+  given = arrays.get(needed)
+  if given is None:
+    return None
+  if given.shape != (size, dataset.num_classes):
+    raise errors.UserError(
+      f'config.teacher.logits: {needed} logits of {path} have shape '
+      f'{given.shape}; the {needed} split needs '
+      f'{(size, dataset.num_classes)}{order}'
+    )
+  return given
 
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:

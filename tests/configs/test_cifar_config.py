@@ -166,7 +166,7 @@ def test_sizes_are_the_ideal_student_on_parts_of_each_class():
   subsets = {
     c.train.subset for c in recipe_rows.close(cifar, 'sizes,smoke').values()
   }
-  assert subsets == {'first50', 'all'}
+  assert subsets == {'upto50', 'all'}
 
 
 def test_methods_of_features_learn_from_a_teacher_with_weights():

@@ -1,5 +1,7 @@
 """Data sets in folders of image files, and the mistakes in them."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,11 +31,16 @@ def test_a_folder_of_images_is_the_data_set(arrays, tmp_path):
   dataset = data.load(_save_folder(tmp_path / 'insects', arrays))
   assert dataset.name == 'insects'
   assert dataset.class_names == ('ant', 'bee', 'cat')
-  order = np.argsort(arrays['train_labels'], kind='stable')
+  # The order of the files is by class and name; the data set has another one.
+  by_class = np.argsort(arrays['train_labels'], kind='stable')
+  order = by_class[dataset.train.origin.rows]
   np.testing.assert_array_equal(
     dataset.train.images, arrays['train_images'][order]
   )
-  np.testing.assert_array_equal(dataset.train.labels, [0, 0, 1, 1, 2, 2])
+  np.testing.assert_array_equal(
+    dataset.train.labels, arrays['train_labels'][order]
+  )
+  assert sorted(dataset.train.origin.rows) == [*range(6)]
   assert len(dataset.test.labels) == 3
 
 
@@ -66,7 +73,8 @@ def test_one_image_with_colors_gives_all_images_three_channels(tmp_path, split):
   Image.new('RGB', (5, 4), (9, 8, 7)).save(path)
   dataset = data.load(folder)
   assert dataset.train.images.shape == (6, 4, 5, 3)
-  gray = dataset.train.images[2]  # The first image of class bee.
+  # In the files, the first image of class bee is the third.
+  (gray,) = dataset.train.images[dataset.train.origin.rows == 2]
   np.testing.assert_array_equal(
     gray, np.repeat(arrays['train_images'][1], 3, -1)
   )
@@ -82,13 +90,33 @@ def test_images_are_cropped_and_resized_on_request(arrays, tmp_path):
   folder = _save_folder(tmp_path / 'insects', arrays, suffix='jpg')
   odd = tmp_path / 'insects' / 'train' / 'ant' / '999.png'
   Image.new('RGB', (30, 10), (255, 0, 0)).save(odd)
-  with pytest.raises(data.DataError, match='999.png is 30 x 10.*5 x 4.*image_'):
+  # Both files are named, because either may be the odd one.
+  message = (
+    r'/001.jpg is 5 x 4, but .*/999.png is 30 x 10: .*image_size=N crops'
+  )
+  with pytest.raises(data.DataError, match=message):
     data.load(folder)
   dataset = data.load(folder, image_size=8)
   assert dataset.train.images.shape == (7, 8, 8, 3)
-  np.testing.assert_array_equal(
-    dataset.train.images[2], np.full((8, 8, 3), (255, 0, 0), np.uint8)
+  (red,) = dataset.train.images[dataset.train.origin.rows == 2]
+  np.testing.assert_array_equal(red, np.full((8, 8, 3), (255, 0, 0), np.uint8))
+
+
+def test_names_that_differ_in_unicode_normalization_are_one_class(
+  arrays, tmp_path
+):
+  folder = _save_folder(
+    tmp_path / 'insects', arrays, names=('fourmi', 'gu\u00eape', 'z')
   )
+  wasp = tmp_path / 'insects' / 'test' / 'gu\u00eape'
+  wasp.rename(wasp.with_name(unicodedata.normalize('NFD', wasp.name)))
+  dataset = data.load(folder)
+  assert dataset.class_names == ('fourmi', 'gu\u00eape', 'z')
+  assert sorted(dataset.test.labels) == [0, 1, 2]
+
+
+def _without_train(folder):
+  (folder / 'train').rename(folder / 'exercise')
 
 
 def _without_test(folder):
@@ -119,6 +147,11 @@ def _16_bit_image(folder):
   Image.fromarray(pixels).save(folder / 'train' / 'cat' / '000.png')
 
 
+def _16_bit_colors(folder):
+  path = folder / 'train' / 'cat' / '000.png'
+  path.write_bytes(toys.png_of_16_bits(width=5, height=4))
+
+
 def _decompression_bomb(folder):
   Image.new('1', (20_000, 10_000)).save(folder / 'train' / 'cat' / '999.png')
 
@@ -127,12 +160,17 @@ def _decompression_bomb(folder):
 @pytest.mark.parametrize(
   'spoil, message',
   [
-    (_without_test, r'insects lacks train/ or test/ \(or val/\)'),
+    (_without_train, 'insects lacks train/: expected train/ and test/'),
+    (
+      _without_test,
+      r'no test split: expected test/ \(or val/\).*config.data.holdout_exam',
+    ),
     (_without_test_images, 'test holds no images'),
     (_unknown_test_class, 'test has classes that train/ lacks: dog'),
     (_damaged_image, 'bee/001.png: '),
     (_empty_train_class, r'train/bee holds no images: add \*.png'),
     (_16_bit_image, 'cat/000.png: has more than 8 bits'),
+    (_16_bit_colors, 'cat/000.png: has more than 8 bits'),
     (_decompression_bomb, 'cat/999.png: .*decompression bomb'),
   ],
 )

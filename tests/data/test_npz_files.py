@@ -22,8 +22,12 @@ def arrays():
 def test_the_arrays_of_a_file_are_the_data_set(arrays, tmp_path):
   dataset = data.load(_save(tmp_path / 'mine.npz', arrays))
   assert (dataset.name, dataset.num_classes) == ('mine', 3)
-  np.testing.assert_array_equal(dataset.test.images, arrays['test_images'])
-  np.testing.assert_array_equal(dataset.train.labels, arrays['train_labels'])
+  for split in ('train', 'test'):
+    part = getattr(dataset, split)
+    rows = part.origin.rows
+    for found, name in ((part.images, 'images'), (part.labels, 'labels')):
+      expected = arrays[f'{split}_{name}'][rows]
+      np.testing.assert_array_equal(found, expected)
   assert dataset.train.labels.dtype == np.int32
   arrays['train_images'][0, 0, 0, 0] ^= 1
   changed = data.load(_save(tmp_path / 'mine.npz', arrays))
@@ -80,10 +84,43 @@ def _no_test_examples(arrays):
   arrays['test_labels'] = arrays['test_labels'][:0]
 
 
+def _channels_first(arrays):
+  for split in ('train', 'test'):
+    images = np.repeat(arrays[f'{split}_images'], 8, axis=1)
+    arrays[f'{split}_images'] = images.transpose(0, 3, 1, 2)
+
+
+def _gray_channels_first(arrays):
+  for split in ('train', 'test'):
+    count = len(arrays[f'{split}_images'])
+    arrays[f'{split}_images'] = np.zeros((count, 1, 28, 28), np.uint8)
+
+
+def _examples_last(arrays):
+  arrays['train_images'] = arrays['train_images'].transpose(1, 2, 3, 0)
+
+
+def _without_test(arrays):
+  del arrays['test_images'], arrays['test_labels']
+
+
+def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
+  _without_test(arrays)
+  path = _save(tmp_path / 'mine.npz', arrays)
+  dataset = data.load(path, needs_test=False)
+  assert dataset.test.images.shape == (0, 4, 5, 3)
+  assert dataset.test.labels.shape == (0,)
+  assert len(dataset.train.labels) == 6
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(
   'spoil, message',
   [
+    (_channels_first, r'\[N, C, H, W\].*images.transpose\(0, 2, 3, 1\)'),
+    (_gray_channels_first, r'images.transpose\(0, 2, 3, 1\)'),
+    (_examples_last, r'\[H, W, C, N\].*images.transpose\(3, 0, 1, 2\)'),
+    (_without_test, 'no test split: .*test_images.*config.data.holdout_exam'),
     (_without_labels, 'lacks train_labels; it holds train_images'),
     (_float_images, r'test_images are float64 \[3, 4, 5, 3\]; expected uint8'),
     (_negative_label, r'train_labels\[4\] is -1'),

@@ -1,13 +1,15 @@
 """Data sets that TFDS prepares: in memory, on disk, and refused."""
 
+import json
 import os
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from kd_jax import data
-from kd_jax.data import preparation_lock
+from kd_jax.data import preparation_lock, selection
 from tests.data import tfds_toys, toys
 
 
@@ -93,8 +95,14 @@ def test_images_on_disk_equal_images_in_memory(tmp_path):
 
 
 def test_labels_of_images_on_disk_are_stored(tmp_path):
-  labels = _load(tmp_path).train.labels
-  load_labels = lambda: _load(tmp_path, memory_gib=0.0).train.labels
+
+  def load_labels():
+    """Returns the labels in the order of the files."""
+    train = _load(tmp_path, memory_gib=0.0).train
+    return train.labels[np.argsort(train.origin.rows)]
+
+  memory = _load(tmp_path).train
+  labels = memory.labels[np.argsort(memory.origin.rows)]
   load_labels()
   # Stored labels are used: they are not read from the records again.
   (stored_path,) = (tmp_path / '.kd_jax').glob('train-labels-*.npz')
@@ -122,6 +130,42 @@ def test_a_prepared_data_set_is_read_without_a_lock(tmp_path, monkeypatch):
 
   monkeypatch.setattr(preparation_lock, 'hold', refuse)
   assert len(_load(tmp_path).test.labels) == 3
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('memory_gib', [4.0, 0.0])
+@pytest.mark.parametrize('count', ['5', '7'])
+def test_files_without_all_examples_are_refused(tmp_path, memory_gib, count):
+  _load(tmp_path)
+  path = tmp_path / 'toy_insects' / '1.0.0' / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  (train,) = (split for split in info['splits'] if split['name'] == 'train')
+  train['shardLengths'] = [count]
+  path.write_text(json.dumps(info))
+  message = f'says {count} examples of train, but its files hold 6'
+  with pytest.raises(data.DataError, match=message):
+    _load(tmp_path, memory_gib=memory_gib)
+
+
+@pytest.mark.parametrize('memory_gib', [4.0, 0.0])
+def test_training_images_replace_a_missing_test_split(tmp_path, memory_gib):
+  _load(tmp_path)
+  folder = tmp_path / 'toy_insects' / '1.0.0'
+  info = json.loads((folder / 'dataset_info.json').read_text())
+  info['splits'] = [s for s in info['splits'] if s['name'] == 'train']
+  (folder / 'dataset_info.json').write_text(json.dumps(info))
+  with pytest.raises(data.DataError, match='no test split.*holdout_examples=N'):
+    data.load(str(folder))
+  dataset = data.load(
+    str(folder), data_dir=tmp_path, needs_test=False, memory_gib=memory_gib
+  )
+  assert dataset.test.images.shape == (0, 4, 5, 3)
+  section = dict(holdout_examples=3, train_examples=0, test_examples=0)
+  selected = selection.select(dataset, ConfigDict(section))
+  # Three examples of three classes: one of each.
+  assert sorted(selected.test.labels) == [0, 1, 2]
+  assert selected.test.images.shape == (3, 4, 5, 3)
+  assert len(selected.train.labels) == 3
 
 
 def test_an_unknown_tfds_name_is_refused(tmp_path):

@@ -54,7 +54,7 @@ def test_transfer_sets_are_deterministic_and_leave_the_data_unchanged(name):
 
 
 def test_another_data_set_is_cut_to_the_number_of_examples():
-  train = data.Split(*(a[:700] for a in dataclasses.astuple(DATASET.train)))
+  train = data.Split(DATASET.train.images[:700], DATASET.train.labels[:700])
   split = _transfer('generated', dataclasses.replace(DATASET, train=train))
   np.testing.assert_array_equal(split.images, DATASET.train.images[:700])
 

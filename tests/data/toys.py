@@ -13,6 +13,7 @@ import pathlib
 import struct
 import tarfile
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,29 @@ def class_arrays(
     'test_images': rng.integers(256, size=(3, *shape), dtype=np.uint8),
     'test_labels': np.arange(3) % 3,
   }
+
+
+def png_of_16_bits(width: int, height: int) -> bytes:
+  """Returns a PNG file of black RGB pixels with 16 bits per channel."""
+
+  def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return (
+      struct.pack('>I', len(content))
+      + kind
+      + content
+      + struct.pack('>I', checksum)
+    )
+
+  header = struct.pack('>IIBBBBB', width, height, 16, 2, 0, 0, 0)
+  rows = bytes(height * (1 + 6 * width))
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    [
+      chunk(b'IHDR', header),
+      chunk(b'IDAT', zlib.compress(rows)),
+      chunk(b'IEND', b''),
+    ]
+  )
 
 
 def serialize_idx(split: Split) -> list[bytes]:

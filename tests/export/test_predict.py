@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -90,9 +91,72 @@ def test_the_orientation_of_a_photo_is_applied(tmp_path):
   assert np.abs(image - turned).max() < 8  # JPEG is lossy.
 
 
-def test_transparent_pixels_keep_their_color(tmp_path):
-  image = Image.fromarray(np.full((4, 4), 200, np.uint8)).convert('LA')
-  image.putalpha(9)
-  image.save(tmp_path / 'transparent.png')
-  pixels = predict.read_image(tmp_path / 'transparent.png', (4, 4, 1))
-  np.testing.assert_array_equal(pixels, 200)
+@pytest.mark.parametrize('mode', ['LA', 'RGBA', 'P', 'L', 'RGB'])
+def test_transparent_images_are_shown_on_white(tmp_path, mode):
+  """An icon that is drawn in black on nothing is not black everywhere."""
+  image = Image.new('RGBA', (4, 4), (0, 0, 0, 0))
+  image.paste((0, 0, 0, 255), (0, 0, 2, 4))
+  path = tmp_path / 'icon.png'
+  if mode in ('L', 'RGB'):  # One value counts as transparent.
+    color = (9, 9, 9) if mode == 'RGB' else 9
+    opaque = Image.new(mode, (4, 4), color)
+    opaque.paste('black', (0, 0, 2, 4))
+    opaque.save(path, transparency=color)
+  elif mode == 'P':
+    palette = Image.new('P', (4, 4), 1)
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.paste(0, (0, 0, 2, 4))
+    palette.save(path, transparency=1)
+  else:
+    image.convert(mode).save(path)
+  expected = np.repeat([[0, 0, 255, 255]], 4, axis=0)
+  for channels in (1, 3):
+    pixels = predict.read_image(path, (4, 4, channels))
+    for channel in range(channels):
+      np.testing.assert_array_equal(pixels[..., channel], expected)
+
+
+def test_opaque_images_keep_their_pixels(tmp_path):
+  colors = np.random.default_rng(0).integers(256, size=(4, 4, 3), dtype='u1')
+  image = Image.fromarray(colors)
+  image.putalpha(255)
+  image.save(tmp_path / 'opaque.png')
+  pixels = predict.read_image(tmp_path / 'opaque.png', (4, 4, 3))
+  np.testing.assert_array_equal(pixels, colors)
+
+
+def _main(capsys, *args):
+  """Runs the command in this process; returns its status and its output."""
+  with mock.patch.object(sys, 'argv', ['predict', *map(str, args)]):
+    try:
+      predict.main()
+      code = 0
+    except SystemExit as error:
+      code = error.code
+  captured = capsys.readouterr()
+  return code, captured.out, captured.err
+
+
+@pytest.mark.faults
+def test_good_files_are_answered_beside_bad_ones(exported, tmp_path, capsys):
+  paths = [tmp_path / f'{i}.png' for i in range(3)]
+  for i in (0, 2):
+    _write_png(paths[i], IMAGES[i, ..., 0])
+  paths[1].write_text('no image')
+  code, output, error = _main(capsys, exported, *paths)
+  assert code == 'error: 1 of 3 images were not classified'
+  names = [line.split('\t')[0] for line in output.splitlines()]
+  assert names == [str(paths[0]), str(paths[2])]
+  assert f'error: {paths[1]}: cannot identify' in error
+  expected = predict.predict(exported, [paths[2]])[0]
+  best = max(expected, key=expected.get)
+  assert f'{best} {expected[best]:.4f}' in output.splitlines()[1]
+
+
+@pytest.mark.faults
+def test_names_cannot_break_lines(exported, tmp_path, capsys):
+  path = _write_png(tmp_path / 'a\nb\x1b[2J.png', IMAGES[0, ..., 0])
+  code, output, _ = _main(capsys, exported, path)
+  assert code == 0
+  assert len(output.splitlines()) == 1
+  assert 'a\\nb\\x1b[2J.png' in output

@@ -34,15 +34,27 @@ def test_a_teacher_alone_is_reported_without_empty_tables(record):
 
 
 @pytest.mark.parametrize(
-  'held_out, expected',
+  'fields, expected',
   [
-    (0, 'on the whole test split.'),
-    (5000, 'on 5,000 held-out training images.'),
+    ({}, 'on the whole test split.'),
+    ({'test_examples': 256}, 'on a part of the test split.'),
+    ({'holdout_examples': 5000}, 'on 5,000 held-out training images.'),
   ],
 )
-def test_the_report_names_the_evaluated_images(record, held_out, expected):
-  record['config']['data']['holdout_examples'] = held_out
+def test_the_report_names_the_evaluated_images(record, fields, expected):
+  record['config']['data'].update(fields)
   assert expected in run_report.render(record)
+
+
+def test_warnings_come_before_all_numbers(record):
+  assert '## Warnings' not in run_report.render(record)
+  record['warnings'] = ['the teacher is at chance']
+  text = run_report.render(record)
+  assert '## Warnings\n\n- the teacher is at chance.\n' in text
+  assert text.index('## Warnings') < text.index('## Accuracy')
+  assert run_report.summary(record).endswith(
+    '\nwarning: the teacher is at chance'
+  )
 
 
 def test_a_run_folder_gets_a_report_and_plots(record, tmp_path):

@@ -1,8 +1,13 @@
 """Logits from the user's files, and the mean of several teachers."""
 
+import ml_dtypes
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from kd_jax import data
+from kd_jax.data import dataset as dataset_lib
+from kd_jax.data import selection
 from kd_jax.runtime import errors
 from kd_jax.teachers import user_logits
 
@@ -10,11 +15,23 @@ LOGITS = {
   'train': np.arange(6, dtype=np.float32).reshape(3, 2),
   'test': np.ones((1, 2), np.float32),
 }
-LENGTHS = {'train': 3, 'test': 1}
 
 
-def _load(path):
-  return user_logits.load_outputs(path, LENGTHS, 2)
+def _dataset(*, orders=None, count=3) -> data.Dataset:
+  """Returns a data set of two classes with one test example."""
+  arrays = {
+    'train_images': np.zeros((count, 2, 2, 1), np.uint8),
+    'train_labels': np.arange(count) % 2,
+    'test_images': np.zeros((1, 2, 2, 1), np.uint8),
+    'test_labels': np.zeros(1, int),
+  }
+  return dataset_lib.make_dataset(
+    'toy', arrays, num_classes=2, digest='digest', orders=orders
+  )
+
+
+def _load(path, dataset=None):
+  return user_logits.load_outputs(path, dataset or _dataset())
 
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
@@ -52,6 +69,14 @@ def _write(path, content):
     (np.zeros(3), r'shape \(3,\)'),
     (np.zeros((3, 2), int), 'int64; expected floating-point'),
     (np.full((3, 2), np.nan), 'not all finite'),
+    (np.full((3, 2), np.finfo(np.float64).min), 'beyond the range of float32'),
+    (np.zeros((3, 2), ml_dtypes.bfloat16), 'V2, perhaps bfloat16.*as float32'),
+    (np.full((3, 2), 0.5), 'are probabilities: give their logarithms'),
+    (np.eye(3, 2)[[0, 1, 0]], 'are probabilities: give their logarithms'),
+    (
+      {'train': np.zeros((3, 2)), 'test': np.array([[0.3, 0.7]], np.float16)},
+      'test logits .* are probabilities',
+    ),
     ({'test': np.zeros((1, 2))}, "expected 'train'"),
     ({'train': np.zeros((3, 2)), 'val': np.zeros((1, 2))}, "expected 'train'"),
     (
@@ -65,6 +90,40 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, content, message):
   _write(path, content)
   with pytest.raises(errors.UserError, match=message):
     _load(path)
+
+
+def test_rows_of_a_file_are_in_the_order_of_the_users_files(tmp_path):
+  """The user's data has another order, and parts are taken from that order."""
+  rows = np.array([3, 0, 4, 1, 2])
+  dataset = _dataset(orders={'train': rows, 'test': np.zeros(1, int)}, count=5)
+  train = np.arange(10.0).reshape(5, 2)
+  np.savez(tmp_path / 'a.npz', train=train, test=-np.ones((1, 2)))
+  outputs = _load(tmp_path / 'a.npz', dataset)
+  np.testing.assert_array_equal(outputs['train'], train[rows])
+  np.testing.assert_array_equal(outputs['test'], [[-1, -1]])
+  section = dict(holdout_examples=2, train_examples=2, test_examples=0)
+  selected = selection.select(dataset, ConfigDict(section))
+  outputs = _load(tmp_path / 'a.npz', selected)
+  np.testing.assert_array_equal(outputs['train'], train[[3, 0]])
+  np.testing.assert_array_equal(outputs['test'], train[[1, 2]])
+  # Logits of a part have an order that only this project knows.
+  np.save(tmp_path / 'part.npy', train[:2])
+  with pytest.raises(errors.UserError, match=r'needs \(5, 2\), a row for each'):
+    _load(tmp_path / 'part.npy', selected)
+
+
+def test_rows_of_a_part_of_built_in_data(tmp_path):
+  section = dict(holdout_examples=1, train_examples=0, test_examples=0)
+  selected = selection.select(_dataset(), ConfigDict(section))
+  whole = np.arange(6.0).reshape(3, 2)
+  np.save(tmp_path / 'whole.npy', whole)
+  outputs = _load(tmp_path / 'whole.npy', selected)
+  np.testing.assert_array_equal(outputs['train'], whole[:2])
+  np.testing.assert_array_equal(outputs['test'], whole[2:])
+  np.savez(tmp_path / 'parts.npz', train=whole[:2], test=whole[2:])
+  outputs = _load(tmp_path / 'parts.npz', selected)
+  np.testing.assert_array_equal(outputs['train'], whole[:2])
+  np.testing.assert_array_equal(outputs['test'], whole[2:])
 
 
 def test_a_file_that_is_not_there(tmp_path):

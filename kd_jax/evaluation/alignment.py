@@ -1,0 +1,135 @@
+"""Signs that a teacher's logits belong to other examples or classes.
+
+Logits that were computed elsewhere can have their rows in another order, or
+their classes: "10" comes before "2" in one program and after it in another.
+Students of such logits learn nothing, without an error.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# Accuracies are compared within this many standard deviations.
+_DEVIATIONS = 3
+# A limit of chance beyond this accuracy says nothing about a teacher.
+_CERTAIN = 0.9
+_ROUNDING = 1e-9
+# A class counts as renamed if most, and at least so many, of its examples are
+# given one other class.
+_LEAST_RENAMED = 5
+# Two splits are far apart if their accuracies differ by more than this.
+_FAR_APART = 0.2
+# Beyond so many classes, no other order of classes is looked for.
+_MOST_CLASSES = 2000
+_MOST_NAMED = 5
+
+
+def find_mismatches(
+  splits: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  class_names: Sequence[str],
+  name: str,
+) -> list[str]:
+  """Returns a sentence for each sign that logits do not fit the labels.
+
+  Args:
+    splits: logits [N, K] and labels [N] by split.
+    class_names: the names of the K classes.
+    name: the teacher, for the sentences.
+  """
+  sentences, accuracy = [], {}
+  for split, (logits, labels) in splits.items():
+    if not len(labels):
+      continue
+    decisions = np.argmax(logits, axis=-1)
+    accuracy[split] = np.mean(decisions == labels)
+    renamed = _find_renamed(labels, decisions, len(class_names))
+    start = f'{name} has {accuracy[split]:.1%} accuracy on the {split} split'
+    if renamed:
+      pairs = [f'{class_names[k]} as {class_names[j]}' for k, j in renamed]
+      sentences.append(
+        f'{start}, as it takes {", ".join(pairs[:_MOST_NAMED])}'
+        f'{", ..." if len(pairs) > _MOST_NAMED else ""}: its classes seem to '
+        f'be in another order; expected {_shortened(class_names)}'
+      )
+    elif _is_chance(labels, decisions, len(class_names)):
+      sentences.append(
+        f'{start}, no more than by chance: its rows seem to belong to other '
+        'examples or classes, or it has learned nothing'
+      )
+  if accuracy and max(accuracy.values()) - min(accuracy.values()) > _FAR_APART:
+    figures = ', '.join(f'{s} {value:.1%}' for s, value in accuracy.items())
+    sentences.append(
+      f'{name} has accuracies that are far apart ({figures}): it overfits, or '
+      'the logits of a split belong to other examples'
+    )
+  return sentences
+
+
+def _shortened(class_names: Sequence[str]) -> str:
+  """Returns the first names, for a sentence."""
+  shown = ', '.join(class_names[:_MOST_NAMED])
+  return shown + (', ...' if len(class_names) > _MOST_NAMED else '')
+
+
+def _is_chance(
+  labels: np.ndarray, decisions: np.ndarray, num_classes: int
+) -> bool:
+  """Returns whether decisions agree with labels as independent ones would.
+
+  Args:
+    labels: int [N].
+    decisions: int [N].
+    num_classes: K.
+  """
+  shares = [
+    np.bincount(values, minlength=num_classes) / len(labels)
+    for values in (labels, decisions)
+  ]
+  if np.max(shares[0]) == 1:
+    return False  # Any decisions agree with a single class as chance would.
+  expected = shares[0] @ shares[1]
+  deviation = np.sqrt(expected * (1 - expected) / len(labels))
+  limit = expected + _DEVIATIONS * deviation
+  if limit >= _CERTAIN:  # Nearly all examples are of one class, or few exist.
+    limit = expected + _ROUNDING
+  return bool(np.mean(decisions == labels) <= limit)
+
+
+def _find_renamed(
+  labels: np.ndarray, decisions: np.ndarray, num_classes: int
+) -> list[tuple[int, int]]:
+  """Returns pairs of a class and the class that it seems to be given instead.
+
+  There are none unless other names would correct half of the errors.
+
+  Args:
+    labels: int [N].
+    decisions: int [N].
+    num_classes: K.
+  """
+  if num_classes > _MOST_CLASSES:
+    return []
+  pairs = labels.astype(np.int64) * num_classes + decisions
+  counts = np.bincount(pairs, minlength=num_classes**2).reshape(
+    num_classes, num_classes
+  )
+  most_given = np.argmax(counts, axis=1)
+  if (most_given == np.arange(num_classes))[counts.any(axis=1)].all():
+    return []  # The usual case, which need not wait for an import.
+  from scipy import optimize
+
+  classes, given = optimize.linear_sum_assignment(counts, maximize=True)
+  found = counts[classes, given]
+  is_renamed = (
+    (classes != given)
+    & (found >= _LEAST_RENAMED)
+    & (2 * found > counts.sum(axis=1))
+  )
+  errors = counts.sum() - np.trace(counts)
+  gain = (found - counts[classes, classes])[is_renamed].sum()
+  if 2 * gain <= errors:
+    return []
+  return [
+    (int(k), int(j))
+    for k, j in zip(classes[is_renamed], given[is_renamed], strict=True)
+  ]

@@ -1,0 +1,76 @@
+"""What precedes the work of a run: its config and its data, checked."""
+
+import functools
+import os
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.experiments.rows import check_named_rows
+from kd_jax.teachers import provider
+from kd_jax.training import context
+from kd_jax.validation import (
+  computed_checks,
+  data_checks,
+  field_checks,
+  traced_checks,
+)
+
+
+def check_config(
+  config: ConfigDict,
+) -> tuple[ConfigDict, dict[str, ConfigDict]]:
+  """Checks a config without looking at data.
+
+  Args:
+    config: a config from configs/.
+  Returns:
+    The config with the user's teacher, and the config of each row.
+  Raises:
+    UserError: names the field of a mistake.
+  """
+  config = config_lib.with_user_teacher(config)
+  configs = {row: config_lib.close_row(config, row) for row in config.rows}
+  # The config of a teacher trained alone has no rows, and no open fields.
+  for closed_config in configs.values() or (config,):
+    field_checks.check_fields(closed_config)
+  check_named_rows(config, configs)
+  return config, configs
+
+
+def make_loader(
+  config: ConfigDict,
+  data_dir: str | os.PathLike | None,
+  source_dir: str | os.PathLike | None,
+) -> Callable[[str], data.Dataset]:
+  """Returns a function that loads a data set by its name, see `data.load`."""
+  return functools.partial(
+    data.load,
+    data_dir=data_dir,
+    source_dir=source_dir,
+    image_size=config.data.image_size,
+    memory_gib=config.data.memory_gib,
+    needs_test=not config.data.holdout_examples,
+  )
+
+
+def check_against_data(
+  config: ConfigDict,
+  configs: dict[str, ConfigDict],
+  context_for: Callable[[str], context.Context],
+) -> None:
+  """Checks what the config asks for against the data, before any training."""
+  dataset = context_for('').dataset
+  for row_config in configs.values():
+    traced_checks.trace_scalings(row_config, dataset.problem)
+    traced_checks.trace_networks(row_config, dataset.problem)
+    traced_checks.trace_methods(row_config, dataset.problem)
+    computed_checks.check_student_outputs(row_config, dataset.problem)
+    data_checks.check_training(
+      config_lib.student_sections(row_config),
+      context_for(row_config.train.transfer_set).dataset,
+    )
+  if provider.is_trained_here(config.teacher):
+    data_checks.check_training(config_lib.teacher_sections(config), dataset)

@@ -1,0 +1,53 @@
+"""Checks that a teacher's outputs are logits that can be stored and learned."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from kd_jax.runtime import errors
+
+# The largest distance from 1 of a sum of probabilities, in any float type.
+_SUM_TOLERANCE = 5e-3
+
+
+def as_logits(array: np.ndarray, name: str) -> np.ndarray:
+  """Returns logits as float32.
+
+  Args:
+    array: [N, K] of any float type.
+    name: the array, for error messages.
+  Returns:
+    float32 [N, K].
+  Raises:
+    UserError: if the values are no floats, not finite in float32, or
+      probabilities.
+  """
+  if array.dtype.kind == 'V':  # NumPy reads types that it does not know so.
+    raise errors.UserError(
+      f'{name} are {array.dtype}, perhaps bfloat16 or float8, which .npy files '
+      'cannot hold: store them as float32'
+    )
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise errors.UserError(
+      f'{name} are {array.dtype}; expected floating-point logits'
+    )
+  with np.errstate(over='ignore'):
+    logits = np.asarray(array, np.float32)
+  if not np.isfinite(logits).all():
+    reason = 'are not all finite'
+    if np.isfinite(np.asarray(array, np.float64)).all():
+      reason = 'are beyond the range of float32: mask classes with -1e9'
+    raise errors.UserError(f'{name} {reason}')
+  if are_probabilities(logits):
+    raise errors.UserError(
+      f'{name} are probabilities: give their logarithms, such as '
+      'np.log(np.maximum(p, 1e-12))'
+    )
+  return logits
+
+
+def are_probabilities(array: np.ndarray) -> bool:
+  """Returns whether each row of [N, K] is at least 0 and has the sum 1."""
+  if not len(array) or array.min() < 0:
+    return False
+  sums = array.sum(axis=-1, dtype=np.float64)
+  return bool(np.abs(sums - 1).max() < _SUM_TOLERANCE)

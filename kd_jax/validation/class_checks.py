@@ -1,0 +1,112 @@
+"""Parts of the data that lack classes: a sentence for each names its field."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.config import TrainingSections
+from kd_jax.teachers import provider
+from kd_jax.training import context, plan
+
+# Subsets that start so leave out classes on purpose.
+_NAME_CLASSES = ('only', 'without')
+_MOST_NAMED = 10
+
+
+def find_lacking(
+  config: ConfigDict,
+  configs: dict[str, ConfigDict],
+  context_for: Callable[[str], context.Context],
+) -> list[str]:
+  """Returns a sentence for each part of the data that lacks classes.
+
+  Subsets that name their classes are not mentioned.
+
+  Args:
+    config: the run's config.
+    configs: the config of each row, with every field set.
+    context_for: maps a transfer set's name to its context.
+  """
+  dataset = context_for('').dataset
+  sentences = [*_in_splits(config.data, dataset)]
+  if provider.is_trained_here(config.teacher):
+    sections = config_lib.teacher_sections(config)
+    sentences += _in_training(sections, dataset)
+  for row_config in configs.values():
+    sections = config_lib.student_sections(row_config)
+    shown = context_for(row_config.train.transfer_set).dataset
+    sentences += _in_training(sections, shown)
+    sentences += _in_attack(row_config.eval.attacked_examples, dataset)
+  return list(dict.fromkeys(sentences))
+
+
+def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
+  """Yields what the `data` section has left out of the splits."""
+  for split, fields in (
+    ('train', ('train_examples', 'holdout_examples')),
+    ('test', ('test_examples', 'holdout_examples')),
+  ):
+    labels = getattr(dataset, split).labels
+    lacking = set(range(dataset.num_classes)) - _classes(labels)
+    used = [f'config.data.{f}={section[f]}' for f in fields if section[f]]
+    if used:
+      start = f'{" with ".join(used)} leaves'
+    else:
+      start = f'the {split} split of {dataset.name} has'
+    if lacking:
+      yield f'{start} no {split} example of {_named(lacking, dataset)}'
+
+
+def _in_training(
+  sections: TrainingSections, dataset: data.Dataset
+) -> Iterator[str]:
+  """Yields what a network's training leaves out of the training split."""
+  train, labels = sections.train, np.asarray(dataset.train.labels)
+  training_plan = plan.make_plan(train, dataset)
+  kept = labels[: len(labels) - training_plan.num_held_out]
+  listed = labels
+  if training_plan.examples is not None:
+    listed = labels[training_plan.examples]
+  *folds, fit = [listed[phase.subset] for phase in training_plan.phases]
+  parts = [(f'holdout_fraction={train.holdout_fraction:g}', kept, labels)]
+  if not train.subset.startswith(_NAME_CLASSES):
+    parts.append((f'subset={train.subset!r}', fit, kept))
+  parts += [
+    (f'folds={train.folds} (fold {i})', fold, fit)
+    for i, fold in enumerate(folds)
+  ]
+  for field, part, whole in parts:
+    lacking = _classes(whole) - _classes(part)
+    if lacking:
+      yield (
+        f'config.{sections.field}.{field} leaves no training example of '
+        f'{_named(lacking, dataset)}'
+      )
+
+
+def _in_attack(num_examples: int, dataset: data.Dataset) -> Iterator[str]:
+  """Yields what the attacked part of the test split leaves out."""
+  labels = np.asarray(dataset.test.labels)
+  lacking = _classes(labels) - _classes(labels[:num_examples])
+  if num_examples and lacking:
+    yield (
+      f'config.eval.attacked_examples={num_examples} leaves no attacked '
+      f'example of {_named(lacking, dataset)}'
+    )
+
+
+def _classes(labels: np.ndarray) -> set[int]:
+  return set(np.unique(labels).tolist())
+
+
+def _named(classes: set[int], dataset: data.Dataset) -> str:
+  """Returns how many classes there are of all, and the first names."""
+  names = dataset.names_of(sorted(classes))
+  more = ', ...' if len(names) > _MOST_NAMED else ''
+  return (
+    f'{len(names)} of {dataset.num_classes} classes: '
+    f'{", ".join(names[:_MOST_NAMED])}{more}'
+  )

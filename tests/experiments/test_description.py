@@ -1,0 +1,122 @@
+"""A look at a run's data before training: tables, a picture, row order."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_jax.teachers import provider, teacher
+from tests import helpers
+
+NAMES = ('1', '10', '2')  # In the order of their labels.
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  """A folder of three classes, with names that sort as text."""
+  folder = tmp_path_factory.mktemp('own')
+  rng = np.random.default_rng(0)
+  for split, count in (('train', 10), ('test', 4)):
+    for name in NAMES:
+      (folder / split / name).mkdir(parents=True)
+      for i in range(count):
+        image = rng.integers(256, size=(6, 6), dtype=np.uint8)
+        Image.fromarray(image).save(folder / split / name / f'{i}.png')
+  return folder
+
+
+def _describe(folder, runs, *args):
+  result = helpers.launch_here(
+    '--config=configs/mnist.py:h50',
+    '--describe',
+    f'--config.data.name={folder}',
+    f'--workdir={runs / "run"}',
+    f'--runs_dir={runs}',
+    *args,
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+def _rows(runs, split):
+  with open(runs / 'run' / 'data' / f'{split}-rows.csv') as file:
+    return list(csv.DictReader(file))
+
+
+def test_the_data_and_the_trainings_are_described(folder, tmp_path):
+  text = _describe(folder, tmp_path, '--config.data.train_examples=24')
+  cells = [
+    [cell.strip() for cell in line.split('|')[1:-1]]
+    for line in text.splitlines()
+  ]
+  for label, name in enumerate(NAMES):
+    assert [name, str(label), '8', '4', '2'] in cells
+  assert ['all', '', '24', '12', '6'] in cells
+  # A fifth of the examples is held out from the teacher.
+  (trained,) = (row for row in cells if row and row[0] == 'teacher')
+  assert trained[1] == 'conv_net' and trained[4:6] == ['19', '5']
+  (student,) = (row for row in cells if row and row[0] == 'h50')
+  # 36 pixels, 50 units, 3 classes; four phases of three epochs.
+  assert student[2:4] == ['2,003', '1,950'] and student[6] == '12'
+  assert 'Images of 6 x 6 pixels x 1 channels' in text
+  description = tmp_path / 'run' / 'data' / 'description.md'
+  assert description.read_text() in text
+  with Image.open(tmp_path / 'run' / 'data' / 'examples.png') as picture:
+    assert picture.width > 100
+  # Nothing is trained, and the folder is free for the run.
+  assert {path.name for path in (tmp_path / 'run').iterdir()} == {'data'}
+  assert not (tmp_path / 'teachers').exists()
+
+
+def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
+  _describe(folder, tmp_path, '--config.data.train_examples=24')
+  logits = {}
+  for split in ('train', 'test'):
+    rows = _rows(tmp_path, split)
+    assert [int(row['row']) for row in rows] == [*range(len(rows))]
+    for row in rows:
+      assert row['file'].startswith(f'{folder}/{split}/{row["class"]}/')
+      assert NAMES[int(row['label'])] == row['class']
+    logits[split] = 5.0 * np.eye(3)[[int(row['label']) for row in rows]]
+  used = [row['used_as'] for row in _rows(tmp_path, 'train')]
+  assert used.count('train') == 24 and used.count('') == 6
+  np.savez(tmp_path / 'logits.npz', **logits)
+  flag = f'--config.teacher.logits={tmp_path / "logits.npz"}'
+  text = _describe(folder, tmp_path, flag)
+  assert 'accuracy of 100.00 % on train, 100.00 % on test' in text
+  assert '## Warnings' not in text
+  # Classes in the order of their numbers, as another program may have them.
+  other = {split: array[:, [0, 2, 1]] for split, array in logits.items()}
+  np.savez(tmp_path / 'logits.npz', **other)
+  warnings = _describe(folder, tmp_path, flag).partition('## Warnings')[2]
+  assert 'takes 10 as 2, 2 as 10: its classes seem' in warnings
+  assert 'expected 1, 10, 2' in warnings
+
+
+def test_examples_that_are_held_out_say_so(folder, tmp_path):
+  _describe(folder, tmp_path, '--config.data.holdout_examples=6')
+  used = [row['used_as'] for row in _rows(tmp_path, 'train')]
+  assert used.count('train') == 24 and used.count('test') == 6
+  assert {row['used_as'] for row in _rows(tmp_path, 'test')} == {''}
+
+
+def test_a_teacher_that_is_trained_already_is_described(
+  folder, tmp_path, monkeypatch
+):
+  assert 'The teacher is trained by this run.' in _describe(folder, tmp_path)
+  record = {'train': {'accuracy': 0.75}, 'test': {'accuracy': 0.5}}
+  ready = teacher.Teacher({}, record, warnings=['the teacher overfits'])
+  monkeypatch.setattr(provider, 'is_ready', lambda *_: True)
+  monkeypatch.setattr(provider, 'get_teacher', lambda *_: ready)
+  text = _describe(folder, tmp_path)
+  assert 'already trained, has an accuracy of 75.00 % on train, 50.00 %' in text
+  assert text.index('- the teacher overfits.') > text.index('## Warnings')
+
+
+def test_an_experiment_without_data_has_no_description():
+  result = helpers.launch_here(
+    '--config=configs/theory.py:lemma1', '--describe'
+  )
+  assert result.returncode == 1
+  assert 'error: --describe: theory-lemma1 has no data' in result.stderr

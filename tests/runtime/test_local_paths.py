@@ -1,0 +1,55 @@
+"""Paths of the user, and addresses that only look like paths."""
+
+import pathlib
+
+import pytest
+
+from kd_jax import data
+from kd_jax.runtime import errors, local_paths
+from kd_jax.teachers import user_logits
+from tests import helpers
+
+
+def test_a_tilde_is_the_home_folder():
+  assert local_paths.expand('~/x', 'flag') == pathlib.Path.home() / 'x'
+  assert local_paths.expand(pathlib.Path('a/b'), 'f') == pathlib.Path('a/b')
+
+
+@pytest.mark.parametrize('path', ['gs://b/run', 's3://b', 'https://x.y/z.npz'])
+def test_an_address_is_refused(path):
+  with pytest.raises(errors.UserError, match=f'--x={path}: expected a local'):
+    local_paths.expand(path, '--x')
+  with pytest.raises(errors.UserError, match='config.data.name=.*address'):
+    data.load(path)
+  with pytest.raises(errors.UserError, match='data_dir=.*address'):
+    data.load('mnist', data_dir=path)
+  with pytest.raises(errors.UserError, match='teacher.logits=.*address'):
+    user_logits.load_outputs(path, data.load('generated'))
+
+
+def test_the_home_of_an_unknown_user_is_refused():
+  with pytest.raises(errors.UserError, match='--x=~no_such_user_/x: '):
+    local_paths.expand('~no_such_user_/x', '--x')
+
+
+@pytest.mark.parametrize(
+  'flag',
+  [
+    '--workdir',
+    '--runs_dir',
+    '--data_dir',
+    '--source_dir',
+    '--config.data.name',
+    '--config.teacher.logits',
+  ],
+)
+def test_an_address_in_a_command_is_refused_before_any_work(flag, tmp_path):
+  result = helpers.launch_here(
+    '--config=configs/mnist.py:h300,smoke',
+    f'--workdir={tmp_path}',
+    f'{flag}=gs://b/run',
+  )
+  assert result.returncode == 1
+  name = flag.removeprefix('--') if 'config' in flag else flag
+  assert f'error: {name}=gs://b/run: expected a local path' in result.stderr
+  assert not list(tmp_path.iterdir())
