@@ -273,10 +273,11 @@ def _identity(
   """Returns the identity of a result: its data and the fields given.
 
   Identities keep the field names of the first version, so that older
-  results remain valid.
+  results remain valid. `scaling` is left out: callers add the scaling if it
+  changes their result. `memory_gib` is left out, because it decides only
+  whether images are read from memory or from disk. `at_most` is left out,
+  because the digest of the data already depends on the number of examples.
   """
-  # A scaling is among the fields where it matters; where images lie never does,
-  # nor does `at_most`, as the digest of the data says how many there are.
   other = ('scaling', 'memory_gib', 'at_most')
   section = {k: v for k, v in config.data.items() if k not in other}
   identity = to_json(
