@@ -249,7 +249,7 @@ def _use_one_cycle(config, epochs: int) -> None:
 def _learn_from_resnet18(config, epochs: int, teacher: str = '') -> None:
   """Trains students with one cycle, on the outputs of a ResNet-18.
 
-  A teacher whose weights are there can compute outputs for any image.
+  A teacher whose weights are available can compute outputs for any image.
   """
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)

@@ -39,8 +39,7 @@ TABLE1 = {
   'h600': (600, 3.5, 3, 32, 97.21, 103.010, 38.005),
 }
 # Rows that have a control: the same student and schedule, on labels, without a
-# teacher. The template of the paper's program had the control; the paper has
-# not.
+# teacher. The paper omits these controls; the program it builds on has them.
 HARD_LABELS = ('h50', 'h300', 'h600')
 TEACHER_TEMPERATURE = 3.5
 TEACHER_ACCURACY = 97.41  # %, as printed

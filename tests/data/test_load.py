@@ -1,4 +1,4 @@
-"""The face of kd_jax.data: names, folders, and the cost of an import."""
+"""What `kd_jax.data` itself offers: names, folders, an import without cost."""
 
 import pathlib
 import subprocess
@@ -27,7 +27,7 @@ def _imported_after(code: str) -> set[str]:
   return {module.split('.')[0] for module in result.stdout.split()}
 
 
-def test_names():
+def test_names_lists_every_built_in_data_set():
   assert data.names() == (
     *('mnist', 'fashion_mnist', 'cifar10'),
     *('generated', 'generated_rgb'),

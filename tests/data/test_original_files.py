@@ -24,13 +24,13 @@ def _write(folder, files):
 @pytest.mark.parametrize('make', [toys.idx_toy, toys.batches_toy])
 @pytest.mark.parametrize('depth', ['.', 'below'])
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
-def test_loose_files(tmp_path, make, depth, pack):
+def test_loose_files_are_read(tmp_path, make, depth, pack):
   toy = make()
   _write(tmp_path / depth, pack(toy.files))
   assert original_files.read(tmp_path, toy.spec) == toy.files
 
 
-def test_the_other_spelling_of_mnist(tmp_path, idx_toy):
+def test_the_other_spelling_of_mnists_file_names_is_read(tmp_path, idx_toy):
   dotted = {k.replace('-idx', '.idx'): v for k, v in idx_toy.files.items()}
   assert dotted.keys() != idx_toy.files.keys()
   _write(tmp_path, dotted)
@@ -40,7 +40,7 @@ def test_the_other_spelling_of_mnist(tmp_path, idx_toy):
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
-def test_archives(tmp_path, idx_toy, name, pack):
+def test_archives_are_read(tmp_path, idx_toy, name, pack):
   content = pack(idx_toy.files)
   spec = idx_toy.with_archive(content, name)
   _write(tmp_path, {name: content})
@@ -48,7 +48,7 @@ def test_archives(tmp_path, idx_toy, name, pack):
   assert original_files.read(tmp_path / name, spec) == idx_toy.files
 
 
-def test_an_archive_of_sheets(tmp_path, batches_toy):
+def test_an_archive_of_sheets_is_read(tmp_path, batches_toy):
   members = toys.sheets(batches_toy)
   content = toys.tgz(members)
   spec = batches_toy.with_archive(

@@ -131,7 +131,7 @@ def test_outputs_of_each_transfer_set_are_stored_and_reused(folder, caplog):
   assert len(record['students']) == 2 * len(rows)
 
 
-def test_the_report_shows_the_errors_of_unseen_classes(folder):
+def test_the_report_shows_the_errors_of_missing_classes(folder):
   record = files.read_json(folder / 'run' / 'run.json')
   table = study_tables.missing_classes_table(record)
   line = next(x for x in table.splitlines() if x.startswith('| without_3'))
