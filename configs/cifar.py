@@ -78,15 +78,15 @@ RECIPES = {
   'ideal_best': 'the ideal student with the best recipe that we found, with '
   'and without a KD loss',
   'ideal_best_grid': 'candidates for the recipe of ideal_best, on held-out '
-  'images',
+  'test images',
   'methods': 'every distillation method, on 500 images per class',
-  'methods_grid': 'each method at several weights, on held-out images',
+  'methods_grid': 'each method at several weights, on held-out test images',
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
   'resnet18': 'the ResNet-18 that teaches ideal_best, methods and mimic; '
-  'exports its weights',
+  'publishes its weights',
 }
 
 

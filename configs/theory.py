@@ -219,7 +219,7 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
 
   Students learn from labels and soft targets, from soft targets alone, or, as a
   control, from labels alone. A bias on the logits of the missing classes is
-  chosen on held-out images.
+  chosen on the training images that train.holdout_fraction leaves untrained.
   """
   config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6

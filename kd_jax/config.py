@@ -159,12 +159,17 @@ def canonical_model(model: ConfigDict) -> ConfigDict:
 # --- Methods. ---
 
 
+def distills(distill: ConfigDict) -> bool:
+  """Returns whether a `distill` section uses methods, and so a teacher."""
+  return distill.kd_weight != 0
+
+
 def method_options(distill: ConfigDict) -> dict[str, dict[str, Any]]:
   """Returns the options of each method that a `distill` section uses.
 
-  With a `kd_weight` of 0 it uses none, and needs no teacher.
+  If the section does not distill, returns {}.
   """
-  if not distill.kd_weight:
+  if not distills(distill):
     return {}
   return {name: distill[name].to_dict() for name in distill.method.split('+')}
 

@@ -15,7 +15,8 @@ def test_a_new_kernel_has_the_scale_and_the_bias_is_zero():
 
 def test_maps_and_vectors_are_mapped_along_their_last_axis():
   layer = linear_layers.init_linear(jax.random.key(0), 3, 2, scale=1.0)
-  layer['bias'] += np.array([5.0, -1.0])
+  layer = jax.tree.map(np.array, layer)  # NumPy adds a bias of fewer axes.
+  layer['bias'] += [5.0, -1.0]
   maps = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype('float32')
   expected = np.einsum('bhwd,de->bhwe', maps, layer['kernel']) + layer['bias']
   mapped = linear_layers.linear(maps, layer)
