@@ -18,10 +18,8 @@ TIMES = 3
 def describe_faults() -> dict[str, str]:
   """Returns a sentence about each fault, by the name of its test.
 
-  The sentence is the first line of the test's docstring.
-
-  Raises:
-    ValueError: if a test of a fault has no docstring.
+  The sentence is the first line of the test's docstring. If a test has no
+  docstring, the sentence is the test's name.
   """
   sentences = {}
   for path in sorted((ROOT / 'tests').rglob('test_*.py')):
@@ -36,10 +34,9 @@ def describe_faults() -> dict[str, str]:
       is_fault = in_suite or any(map(_is_marked, node.decorator_list))
       if not node.name.startswith('test_') or not is_fault:
         continue
-      docstring = ast.get_docstring(node)
-      if docstring is None:
-        raise ValueError(f'{path}: {node.name} has no docstring: add a line')
-      sentences[f'{module}.{node.name}'] = docstring.splitlines()[0].rstrip('.')
+      name = node.name.removeprefix('test_').replace('_', ' ').capitalize()
+      sentence = (ast.get_docstring(node) or name).splitlines()[0]
+      sentences[f'{module}.{node.name}'] = sentence.rstrip('.')
   return sentences
 
 
