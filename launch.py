@@ -184,17 +184,10 @@ def _join_processes() -> None:
     os.environ['TQDM_DISABLE'] = '1'
 
 
-def _share_machine(config: ConfigDict) -> bool:
-  """Starts the workers of --workers, or takes this process's share.
-
-  Returns:
-    Whether another process started this one as a part of its run: as a worker,
-    or to prepare the run. If not, all parts have ended.
-  """
+def _run_workers(config: ConfigDict) -> None:
+  """Runs the workers that --workers asks for, until they have ended."""
   from kd_jax.runtime import workers
 
-  if workers.begin():
-    return True
   if _WORKERS.value > 1:
     if _DISTRIBUTED.value or _COORDINATOR.value is not None:
       sys.exit(
@@ -207,7 +200,6 @@ def _share_machine(config: ConfigDict) -> bool:
         'share out; leave --workers out'
       )
     workers.run_workers(sys.argv, _WORKERS.value)
-  return False
 
 
 def _check_paths(config: ConfigDict) -> None:
@@ -260,7 +252,11 @@ def _run(config: ConfigDict) -> str | None:
   if _DESCRIBE.value:
     return _describe(config)
   # Workers and processes must be set up before JAX computes anything.
-  is_part = _share_machine(config)
+  from kd_jax.runtime import workers
+
+  is_part = workers.limit_to_share()
+  if not is_part:
+    _run_workers(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
   from kd_jax.experiments import run

@@ -32,11 +32,11 @@ class Shape(NamedTuple):
   """The shape of a convolution.
 
   Attributes:
-    size: Height and width of the images.
-    channels: Channels of the images.
-    kernel_size: Height and width of the kernel.
-    features: Channels of the output.
-    stride: Stride along both axes.
+    size: height and width of the images.
+    channels: channels of the images.
+    kernel_size: height and width of the kernel.
+    features: channels of the output.
+    stride: stride along both axes.
   """
 
   size: int
@@ -92,8 +92,8 @@ def measure(shape: Shape, rounds: int) -> dict[str, Any]:
   """Times all forms of one convolution and of its gradients.
 
   Args:
-    shape: The convolution.
-    rounds: Number of rounds.
+    shape: the convolution.
+    rounds: number of rounds.
   Returns:
     JSON values: the shapes, the forms that `cpu_forms` chooses, and for
     'forward', 'images' and 'kernel' quartiles of seconds by form.

@@ -1,14 +1,16 @@
 """Trains the ResNet-50 teacher and Table 2 on a GPU that is lent for minutes.
 
-  python benchmarks/gpu_session.py pack --to=.gpu      (where the data is)
-  python benchmarks/gpu_session.py part --from=.gpu --home=HOME   (on the GPU)
-  python benchmarks/gpu_session.py run --home=HOME --out=OUT STEP ...
+  # On the machine that has the data:
+  python benchmarks/gpu_session.py pack --to=.gpu
+  # On the GPU's machine:
+  python benchmarks/gpu_session.py part --from=.gpu --work_dir=WORK
+  python benchmarks/gpu_session.py run --work_dir=WORK --out_dir=OUT STEP ...
 
 The lent machine has JAX and PyTorch, and neither network nor git history. The
-data travels packed, in two parts. HOME keeps the data and the runs between
+data travels packed, in two parts. WORK keeps the data and the runs between
 calls. After each step, OUT/session.tar.gz holds all results so far, so that a
-session that is cut off loses the step in progress alone. A step that was cut
-off goes on where it was, if it is named again.
+session that is cut off loses only the step in progress. If a step was cut off,
+the same command resumes the step.
 
 gpu_steps.py describes the steps.
 """
@@ -34,11 +36,11 @@ def run(session: Session, names: Sequence[str], budget_s: float) -> bool:
   """Runs steps one after the other.
 
   Args:
-    session: Where, and how large.
-    names: Names in STEPS.
-    budget_s: Seconds for all steps. A step is stopped when they are over.
+    session: the folders, and whether this is a rehearsal.
+    names: names in STEPS.
+    budget_s: seconds for all steps; a step that runs longer is stopped.
   Returns:
-    Whether every step came to its end.
+    Whether every step succeeded.
   """
   deadline = time.monotonic() + budget_s
   done = []
@@ -60,7 +62,7 @@ def run(session: Session, names: Sequence[str], budget_s: float) -> bool:
       }
     )
     print(done[-1], flush=True)
-    files.write_json(session.out / 'status.json', done)
+    files.write_json(session.out_dir / 'status.json', done)
     _collect(session)
   return not any(entry['problem'] for entry in done)
 
@@ -71,6 +73,7 @@ def _run_step(session: Session, step: Step, limit_s: float) -> str:
     raise TimeoutError('no time was left')
   deadline = time.monotonic() + limit_s
   running = []
+  step.prepare(session)
   for command in step.commands(session):
     with open(session.runs / f'{command.name}.log', 'ab') as log:
       process = subprocess.Popen(
@@ -87,7 +90,7 @@ def _run_step(session: Session, step: Step, limit_s: float) -> str:
   while running:
     for command, process in tuple(running):
       code = process.poll()
-      if code is None and command.enough is not None and command.enough():
+      if code is None and command.may_stop is not None and command.may_stop():
         _stop(process)
         code = 0
       if code is not None:
@@ -113,18 +116,18 @@ def _collect(session: Session) -> None:
   """Packs the records, logs and teacher outputs of all runs into one file."""
   kept = [
     path
-    for path in session.home.rglob('*')
-    if path.is_file() and _goes_home(path.relative_to(session.home))
+    for path in session.work_dir.rglob('*')
+    if path.is_file() and _is_result(path.relative_to(session.work_dir))
   ]
-  packed = session.out / 'session.tar.gz.part'
+  packed = session.out_dir / 'session.tar.gz.part'
   with tarfile.open(packed, 'w:gz') as archive:
     for path in kept:
-      archive.add(path, path.relative_to(session.home))
-  os.replace(packed, session.out / 'session.tar.gz')
+      archive.add(path, path.relative_to(session.work_dir))
+  os.replace(packed, session.out_dir / 'session.tar.gz')
 
 
-def _goes_home(path: pathlib.Path) -> bool:
-  """Returns whether a file of the home folder is part of the results."""
+def _is_result(path: pathlib.Path) -> bool:
+  """Returns whether a file of the work folder is part of the results."""
   if 'data' in path.parts or any(
     part.startswith('warm') for part in path.parts[1:-1]
   ):
@@ -141,12 +144,12 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
   pack = commands.add_parser('pack', help='packs the data')
   pack.add_argument('--to', type=pathlib.Path, required=True)
   pack.add_argument('--data_dir', help='as in launch.py')
-  part = commands.add_parser('part', help='takes a part of the data in')
+  part = commands.add_parser('part', help='stores a part of the data')
   part.add_argument('--from', dest='source', type=pathlib.Path, required=True)
-  part.add_argument('--home', type=pathlib.Path, required=True)
+  part.add_argument('--work_dir', type=pathlib.Path, required=True)
   steps = commands.add_parser('run', help='runs steps')
-  steps.add_argument('--home', type=pathlib.Path, required=True)
-  steps.add_argument('--out', type=pathlib.Path, required=True)
+  steps.add_argument('--work_dir', type=pathlib.Path, required=True)
+  steps.add_argument('--out_dir', type=pathlib.Path, required=True)
   steps.add_argument('--budget_s', type=float, default=560)
   steps.add_argument('--smoke', action='store_true')
   steps.add_argument('steps', nargs='+', choices=STEPS)
@@ -163,10 +166,12 @@ def main(argv: Sequence[str] | None = None) -> None:
       sys.exit(f'error: the tree differs from its commit ({version}): commit')
     (args.to / 'code_version').write_text(version)
   elif args.command == 'part':
-    packed_cifar.take_in(args.source, args.home)
+    packed_cifar.take_in(args.source, args.work_dir)
   else:
-    session = Session(args.home.resolve(), args.out.resolve(), args.smoke)
-    for folder in (session.runs, session.out):
+    session = Session(
+      args.work_dir.resolve(), args.out_dir.resolve(), args.smoke
+    )
+    for folder in (session.runs, session.out_dir):
       folder.mkdir(parents=True, exist_ok=True)
     sys.exit(not run(session, args.steps, args.budget_s))
 

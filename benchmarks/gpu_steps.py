@@ -1,26 +1,26 @@
 """The steps of gpu_session.py: what each trains, by which commands.
 
-In order of worth:
+In order of importance:
   warm: compiles the trainings below on generated images. Needs no data.
   choose: trains a ResNet-18 by each recipe of TRAININGS in
     configs/cifar_teachers.py, on 45,000 images. The recipe with the highest
-    accuracy on the other 5,000 training images is chosen; of equal ones, the
-    first.
+    accuracy on the other 5,000 training images is chosen; if two are equal,
+    the first.
   teacher: trains the ResNet-50 by the chosen recipe on all training images.
   table2: five seeds of Table 2, as coded.
   own_scaling: three seeds of the students whose teacher gets inputs in the
     teacher's scaling.
   labels: three seeds of the baseline without a KD loss.
-  contrast: five seeds of the ideal student, on the full and on the reduced set,
-    of the teacher of ten epochs in both scalings and of the teacher of 100
-    epochs in its own.
-  as_written: three seeds of Table 2 as the paper's text has it.
-  strong: trains networks without a max pool, which may become a strong teacher
-    that two CPU cores can train, on 45,000 images; tests them on the other
+  contrast: trains the ideal student (five seeds, full and reduced set) on three
+    teachers: 10 epochs with either scaling, and 100 epochs with the scaling
+    `cifar10`.
+  as_written: three seeds of Table 2 by the paper's text.
+  strong: looks for a strong teacher that two CPU cores can train: trains
+    networks without a max pool on 45,000 images, and tests them on the other
     5,000 training images.
   inference: times the teacher and the ideal student.
   training: times training steps beside PyTorch's.
-  weights: writes the teacher's weights to OUT in parts.
+  weights: writes the teacher's weights to the results, in parts.
 """
 
 import functools
@@ -71,7 +71,7 @@ _STRONG: dict[str, dict[str, Any]] = {
   },
   'half_18_cutout': _CUTOUT,
 }
-# Students of Table 2 with networks or losses that compile apart.
+# Students of Table 2 whose networks or losses are compiled separately.
 _COMPILED_STUDENTS = ('baseline', 'blocks_2200', 'ideal', 'ideal_no_kd')
 _GENERATED = {'train': 50_000, 'test': 10_000}
 _SMOKE = {'train': 1024, 'test': 256}  # As in the recipes' `smoke`.
@@ -88,22 +88,22 @@ _TEACHER = harness.ROOT / cifar_teachers.TEACHER
 
 
 class Session(NamedTuple):
-  """Where a session works, and how large it is.
+  """The folders of a session, and whether it is a rehearsal.
 
   Attributes:
-    home: Folder of the data and the runs, kept between calls.
-    out: Folder for what goes home.
-    smoke: Whether every training is shrunk to seconds, for a rehearsal.
+    work_dir: folder of the data and the runs, kept between calls.
+    out_dir: folder of the results, which are copied off the lent machine.
+    smoke: whether every training is shrunk to seconds, for a rehearsal.
   """
 
-  home: pathlib.Path
-  out: pathlib.Path
+  work_dir: pathlib.Path
+  out_dir: pathlib.Path
   smoke: bool
 
   @property
   def runs(self) -> pathlib.Path:
     """The folder of all runs."""
-    return self.home / 'runs'
+    return self.work_dir / 'runs'
 
   def launch(
     self, run: str, recipe: str, *overrides: str, workers: int = 1
@@ -111,10 +111,10 @@ class Session(NamedTuple):
     """Returns the command of a run.
 
     Args:
-      run: Name of the run's folder.
-      recipe: What follows `configs/cifar.py:`.
-      *overrides: Fields and their values, FIELD=VALUE.
-      workers: Processes that train students side by side.
+      run: name of the run's folder.
+      recipe: name and arguments of a recipe of configs/cifar.py.
+      *overrides: overrides of the config, FIELD=VALUE.
+      workers: processes that train students side by side.
     """
     smoke = ',smoke' if self.smoke else ''
     return [
@@ -123,7 +123,7 @@ class Session(NamedTuple):
       f'--config=configs/cifar.py:{recipe}{smoke}',
       f'--workdir={self.runs / run}',
       f'--runs_dir={self.runs}',
-      f'--data_dir={self.home / "data"}',
+      f'--data_dir={self.work_dir / "data"}',
       *([f'--workers={workers}'] if workers > 1 else []),
       *(f'--config.{override}' for override in overrides),
     ]
@@ -133,83 +133,91 @@ class Command(NamedTuple):
   """A command of a step.
 
   Attributes:
-    name: Names its log.
-    argv: The command.
-    enough: Says whether the command may be stopped before its end; None: never.
+    name: name of the command's log.
+    argv: the program and its arguments.
+    may_stop: () -> whether the command may be stopped; None if the command must
+      finish.
   """
 
   name: str
   argv: list[str]
-  enough: Callable[[], bool] | None = None
+  may_stop: Callable[[], bool] | None = None
 
 
 class Step(NamedTuple):
   """A step of the session.
 
   Attributes:
-    limit_s: Seconds after which the step is stopped.
-    commands: Returns the commands, which run side by side.
-    finish: Called after the commands.
+    limit_s: seconds after which the step is stopped.
+    commands: session -> commands, which run side by side.
+    finish: a function that is called after the commands.
+    prepare: a function that is called before the commands.
   """
 
   limit_s: float
   commands: Callable[[Session], list[Command]]
   finish: Callable[[Session], None] = lambda session: None
+  prepare: Callable[[Session], None] = lambda session: None
 
 
 # --- What the steps do. ---
 
 
 def _warm_commands(session: Session) -> list[Command]:
-  images = session.home / 'generated.npz'
-  logits = session.home / 'generated-logits.npz'
-  if not images.exists():
-    _generate(images, logits, smoke=session.smoke)
   commands = []
   for training in cifar_teachers.TRAININGS:
     for make in (_teacher_command, _choice_command):
       name = f'warm-{make(session, training).name}-{training}'
-      warm = session._replace(home=session.home / 'warm' / name)
+      warm = session._replace(work_dir=session.work_dir / 'warm' / name)
       argv = [*make(warm, training).argv, *_on_generated(session)]
-      enough = functools.partial(_has_epochs, warm.runs)
-      commands.append(Command(name, argv, enough))
+      may_stop = functools.partial(_has_two_epochs, warm.runs)
+      commands.append(Command(name, argv, may_stop))
   for row in _COMPILED_STUDENTS:
     name = f'warm-{row}'
-    warm = session._replace(home=session.home / 'warm' / name)
+    warm = session._replace(work_dir=session.work_dir / 'warm' / name)
     overrides = (
       'train.epochs=1',
       'benchmark.enabled=false',
-      f'teacher.logits={logits}',
+      f'teacher.logits={_generated_logits(session)}',
     )
     argv = [*warm.launch(row, row, *overrides), *_on_generated(session)]
     commands.append(Command(name, argv))
   return commands
 
 
+def _generated_images(session: Session) -> pathlib.Path:
+  return session.work_dir / 'generated.npz'
+
+
+def _generated_logits(session: Session) -> pathlib.Path:
+  return session.work_dir / 'generated-logits.npz'
+
+
 def _on_generated(session: Session) -> list[str]:
-  return [f'--config.data.name={session.home / "generated.npz"}']
+  return [f'--config.data.name={_generated_images(session)}']
 
 
-def _generate(
-  images: pathlib.Path, logits: pathlib.Path, *, smoke: bool
-) -> None:
+def _generate(session: Session) -> None:
   """Writes random images, labels and logits in the shapes of CIFAR-10."""
+  if _generated_images(session).exists():
+    return
   rng = np.random.default_rng(0)
   arrays: dict[str, Any] = {}
   outputs: dict[str, Any] = {}
   for split, count in _GENERATED.items():
-    if smoke:
+    if session.smoke:
       count = _SMOKE[split]
     arrays[f'{split}_images'] = rng.integers(
       0, 256, (count, 32, 32, 3), np.uint8
     )
     arrays[f'{split}_labels'] = np.arange(count) % 10
     outputs[split] = rng.normal(size=(count, 10)).astype(np.float32)
-  np.savez(images, **arrays)
-  np.savez(logits, **outputs)
+  # The images last: if they exist, the logits are complete.
+  np.savez(_generated_logits(session), **outputs)
+  np.savez(_generated_images(session), **arrays)
 
 
-def _has_epochs(runs: pathlib.Path) -> bool:
+def _has_two_epochs(runs: pathlib.Path) -> bool:
   """Returns whether a teacher that trains below a folder has two epochs."""
   return any(
     path.read_text().count('\n') >= 2 for path in runs.rglob('metrics.jsonl')
@@ -241,10 +249,10 @@ def _write_choice(session: Session) -> None:
     if record and record.get('status') == 'complete':
       accuracies[training] = record['teacher']['test']['accuracy']
   if not accuracies:
-    raise RuntimeError('no recipe was tried to its end')
+    raise RuntimeError('no recipe has finished training')
   chosen = max(accuracies, key=lambda training: accuracies[training])
   files.write_json(
-    session.home / 'choice.json',
+    session.work_dir / 'choice.json',
     {'chosen': chosen, 'held_out_accuracy': accuracies},
   )
 
@@ -257,7 +265,7 @@ def _teacher_command(
 
 
 def _chosen(session: Session) -> str:
-  choice = files.read_json(session.home / 'choice.json')
+  choice = files.read_json(session.work_dir / 'choice.json')
   if choice is None:
     raise RuntimeError('no recipe was chosen: the step `choose` comes first')
   return choice['chosen']
@@ -268,7 +276,7 @@ def _teacher_commands(session: Session) -> list[Command]:
 
 
 def _install_teacher(session: Session) -> None:
-  """Makes the new teacher's outputs those that recipes of Table 2 use."""
+  """Installs the new teacher's outputs for the recipes of Table 2."""
   outputs = session.runs / 'teacher' / 'outputs'
   if (outputs / 'manifest.json').exists() and not session.smoke:
     shutil.rmtree(_TEACHER, ignore_errors=True)
@@ -338,7 +346,7 @@ def _inference_commands(session: Session) -> list[Command]:
   argv = [
     *(sys.executable, '-m', 'kd_jax.benchmark'),
     '--config=configs/cifar.py:ideal',
-    f'--data_dir={session.home / "data"}',
+    f'--data_dir={session.work_dir / "data"}',
     f'--config.benchmark.batch_sizes={_batch_sizes(session)}',
     f'--config.benchmark.cold_calls={0 if session.smoke else 1}',
     f'--out={session.runs / "inference.json"}',
@@ -358,7 +366,7 @@ def _training_commands(session: Session) -> list[Command]:
 
 
 def _weights_commands(session: Session) -> list[Command]:
-  # The finished training is found, and its weights are written.
+  # The training is complete: the command only writes the weights.
   field = 'teacher.publish_weights=true'
   return [_teacher_command(session, _chosen(session), field, run='weights')]
 
@@ -368,13 +376,13 @@ def _split_weights(session: Session) -> None:
   for number in range(-(-len(content) // _WEIGHT_PART_BYTES)):
     first = number * _WEIGHT_PART_BYTES
     files.write_bytes(
-      session.out / f'weights-{number}.bin',
+      session.out_dir / f'weights-{number}.bin',
       content[first : first + _WEIGHT_PART_BYTES],
     )
 
 
 STEPS = {
-  'warm': Step(150, _warm_commands),
+  'warm': Step(150, _warm_commands, prepare=_generate),
   'choose': Step(150, _choose_commands, _write_choice),
   'teacher': Step(420, _teacher_commands, _install_teacher),
   'table2': Step(420, _students('table2', 'table2')),

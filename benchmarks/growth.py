@@ -45,8 +45,8 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   """Trains two epochs in this process, and measures the second.
 
   Args:
-    network: A network of USUAL.
-    case: Values of 'examples', 'size', 'batch' and 'seeds'.
+    network: a network of USUAL.
+    case: values of 'examples', 'size', 'batch' and 'seeds'.
   Returns:
     'epoch_s': seconds of an epoch of all seeds. 'memory_mib': growth of the
     process's peak memory since before the data was made.

@@ -37,8 +37,8 @@ def make_parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
   """Returns a parser with the options that all benchmarks share.
 
   Args:
-    about: The benchmark's docstring.
-    rounds: The default number of rounds.
+    about: the benchmark's docstring.
+    rounds: the default number of rounds.
   """
   parser = argparse.ArgumentParser(description=about.splitlines()[0])
   about_rounds = f'number of rounds; default {rounds}'
@@ -59,8 +59,8 @@ def select_systems(
   """Returns the named systems, or all systems if no name is given.
 
   Args:
-    systems: All systems of a benchmark, by name.
-    names: The chosen names; the first one must be 'ours'.
+    systems: all systems of a benchmark, by name.
+    names: the chosen names; the first one must be 'ours'.
   Raises:
     SystemExit: If a name is unknown, or the first name is not 'ours'.
   """
@@ -110,9 +110,9 @@ class System(NamedTuple):
   Attributes:
     turn: (case) -> (number of examples, seconds); does some of the work of a
       case, for example of a batch size.
-    check: Values that must equal those of the other systems of `group` before
+    check: values that must equal those of the other systems of `group` before
       anything is timed, for example the first losses; None to compare nothing.
-    group: The name of the group of systems whose checks are compared.
+    group: the name of the group of systems whose checks are compared.
   """
 
   turn: Callable[[str], tuple[int, float]]
@@ -131,9 +131,10 @@ def serve(
   is a line of JSON on standard output.
 
   Args:
-    make: Makes the system.
-    cases: The cases to warm up before the first request.
-    measure_limits: Measures the machine's limits with the system's library.
+    make: () -> the system.
+    cases: the cases to warm up before the first request.
+    measure_limits: () -> the machine's limits, measured with the system's
+      library.
   """
   system = make()
   for case in cases:
@@ -154,21 +155,21 @@ def repeat(
   examples: int,
   *,
   seconds: float = 0.2,
-  enough: float = 5.0,
+  max_s: float = 5.0,
 ) -> tuple[int, float]:
   """Repeats a call until it fills a turn of a `System`.
 
   Args:
-    call: Does the work, and returns when the work is done.
-    examples: Number of examples in one call.
-    seconds: Least duration of the turn, which also has three calls or more.
-    enough: Seconds after which fewer than three calls suffice.
+    call: () -> anything; returns when the work is done.
+    examples: number of examples in one call.
+    seconds: least duration of the turn.
+    max_s: duration after which a turn may have fewer than three calls.
   Returns:
     The number of examples, and the seconds taken.
   """
   began = time.perf_counter()
   count, taken = 0, 0.0
-  while taken < seconds or (count < 3 and taken < enough):
+  while taken < seconds or (count < 3 and taken < max_s):
     call()
     count += 1
     taken = time.perf_counter() - began
@@ -229,12 +230,12 @@ def compare(
   """Starts all systems, compares their checks, and times them in turns.
 
   Args:
-    starters: Functions that start a worker, by system; the first is ours.
-    cases: In every round, each system has one turn for each case.
-    rounds: Number of rounds.
-    limit_systems: Systems whose libraries measure the machine's limits.
-    rtol: Relative tolerance of the checks.
-    atol: Absolute tolerance of the checks.
+    starters: functions that start a worker, by system; the first is ours.
+    cases: in every round, each system has one turn for each case.
+    rounds: number of rounds.
+    limit_systems: systems whose libraries measure the machine's limits.
+    rtol: relative tolerance of the checks.
+    atol: absolute tolerance of the checks.
   Returns:
     JSON values. 'cases': for each case and system, quartiles over the rounds
     of 'examples_per_s', 'ours_over_it' and, if there is a system 'ours-live',
@@ -301,8 +302,8 @@ def _summarize(
   """Returns quartiles of each system's rates, and of ours over each rate.
 
   Args:
-    rates: Examples/s of each round, by system.
-    ours: The name of our system.
+    rates: examples/s of each round, by system.
+    ours: the name of our system.
   """
   from kd_jax.benchmark import timing
 
@@ -325,8 +326,8 @@ def quartiles_by_key(
   """Returns quartiles of each number that all measurements have.
 
   Args:
-    measurements: Numbers by key, one mapping a measurement.
-    keys: The keys to summarize; all keys of the first measurement if empty.
+    measurements: numbers by key, one mapping a measurement.
+    keys: the keys to summarize; all keys of the first measurement if empty.
   """
   from kd_jax.benchmark import timing
 
@@ -342,9 +343,9 @@ def run_in_process(
   """Runs a script in a separate process.
 
   Args:
-    script: Path of the script.
-    *args: Arguments of the script.
-    environment: Environment variables to add.
+    script: path of the script.
+    *args: arguments of the script.
+    environment: environment variables to add.
   Returns:
     The JSON value in the last line that the script printed.
   """
@@ -367,9 +368,9 @@ def write_record(
   of different machines cannot be mistaken for each other.
 
   Args:
-    out_dir: Folder for the file.
-    topic: What was measured, the last part of the name.
-    peers: Packages of other systems, whose versions are recorded.
+    out_dir: folder for the file.
+    topic: what was measured, the last part of the name.
+    peers: packages of other systems, whose versions are recorded.
     **fields: JSON values of the record.
   """
   from kd_jax.runtime import files

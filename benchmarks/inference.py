@@ -73,10 +73,10 @@ def make_system(
   """Returns a system that repeats predictions of a batch in each turn.
 
   Args:
-    name: The network.
-    predict: Prepared images -> probabilities as a NumPy array.
-    prepare: Converts NumPy images to the form in which a caller holds them.
-    check: Whether the probabilities must equal those of the other systems.
+    name: the network.
+    predict: prepared images -> probabilities as a NumPy array.
+    prepare: NumPy images -> images in the form in which a caller holds them.
+    check: whether the probabilities must equal those of the other systems.
   """
   batches = {
     str(size): prepare(make_images(name, size)) for size in (_CHECKED, *BATCHES)
@@ -96,9 +96,9 @@ def deployed(name: str, preprocess=None, **fields):
   """Returns our network for use: uint8 images -> probabilities.
 
   Args:
-    name: The network.
-    preprocess: Scales the images; by default by a table, as in an export.
-    **fields: Further fields of the module.
+    name: the network.
+    preprocess: images -> scaled images; by default by a table, as in an export.
+    **fields: further fields of the module.
   """
   from kd_jax import models
   from kd_jax.data import preprocessing
@@ -204,9 +204,9 @@ def torch_eager(
   """Returns the network in PyTorch, channels-last.
 
   Args:
-    name: The network.
-    bfloat16: Whether it computes under bfloat16 autocast.
-    compiled: Whether it is compiled; otherwise eager.
+    name: the network.
+    bfloat16: whether it computes under bfloat16 autocast.
+    compiled: whether it is compiled; otherwise eager.
   """
   import torch
 
@@ -264,8 +264,8 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
   """Returns the network in ONNX Runtime, with default options.
 
   Args:
-    name: The network.
-    write: Writes the ONNX file into a folder.
+    name: the network.
+    write: a function that writes the ONNX file into a folder.
   """
   from kd_jax.export import onnx
 

@@ -35,8 +35,8 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   """Trains in this process, and measures the last epoch.
 
   Args:
-    place: Where the images are, 'disk' or 'memory'.
-    folder: The data set.
+    place: 'disk' or 'memory', from which the images are read.
+    folder: the data set.
   Returns:
     'examples_per_s' and 'loss' of the last epoch, and 'memory_mib', the peak
     memory of the process.
@@ -130,8 +130,8 @@ def _compare(
   """Measures all data sets, each right after the reference.
 
   Args:
-    args: The command line.
-    folders: The data sets, by number of training images.
+    args: the command line.
+    folders: the data sets, by number of training images.
   Returns:
     Measurements by place and number of images. 'over_memory' is the rate over
     that of the reference, the smallest data set in memory.

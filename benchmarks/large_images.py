@@ -17,8 +17,8 @@ def write(folder: pathlib.Path, count: int) -> None:
   """Writes a data set of images [32, 32, 3] in array_record files.
 
   Args:
-    folder: The new folder.
-    count: Number of training images.
+    folder: the new folder.
+    count: number of training images.
   """
   import tensorflow_datasets as tfds
 

@@ -30,9 +30,9 @@ def _to_rates(
   """Converts durations to GFLOP/s and GB/s.
 
   Args:
-    size: Number of rows and columns of the matrices.
-    products_s: Seconds of a product, by the suffix of its type.
-    copy_s: Seconds of a copy, which reads and writes the vector.
+    size: number of rows and columns of the matrices.
+    products_s: seconds of a product, by the suffix of its type.
+    copy_s: seconds of a copy, which reads and writes the vector.
   """
   return {
     f'product{suffix}_gflops': 2 * size**3 / seconds / 1e9
@@ -118,7 +118,7 @@ def add_shares(
   for bfloat16.
 
   Args:
-    results: The results of `harness.compare`; gets 'share_of_limit'.
+    results: the results of `harness.compare`; gets 'share_of_limit'.
     work: (case, system) -> (operations, bytes) of one example.
   """
   limits = results['limits'].values()

@@ -56,9 +56,9 @@ def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
   """Imports, loads and answers in this process.
 
   Args:
-    name: The network.
-    system: A system of SYSTEMS.
-    folder: The folder that `write` wrote.
+    name: the network.
+    system: a system of SYSTEMS.
+    folder: the folder that `write` wrote.
   Returns:
     Seconds of each stage: 'import_s', 'load_s', 'first_1_s', 'first_100_s'.
   """

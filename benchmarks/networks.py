@@ -95,7 +95,7 @@ def training_work(name: str) -> Callable[[str, str], tuple[float, float]]:
   unknown.
 
   Args:
-    name: The student.
+    name: the student.
   Returns:
     (case, system) -> (operations, bytes).
   """

@@ -34,14 +34,14 @@ def pack_prepared(folder: pathlib.Path, data_dir: str | None) -> None:
   pack(arrays, folder)
 
 
-def take_in(source: pathlib.Path, home: pathlib.Path) -> None:
-  """Copies the parts that a folder holds; unpacks them when all are there."""
-  parts = home / 'parts'
+def take_in(source: pathlib.Path, work_dir: pathlib.Path) -> None:
+  """Copies the parts that a folder holds; unpacks them once all are copied."""
+  parts = work_dir / 'parts'
   parts.mkdir(parents=True, exist_ok=True)
   for path in source.glob('part-*.npz'):
     shutil.copy(path, parts)
   if len(list(parts.iterdir())) == PARTS:
-    unpack(parts, home / 'data')
+    unpack(parts, work_dir / 'data')
 
 
 def pack(arrays: dict[str, np.ndarray], folder: pathlib.Path) -> list[int]:
@@ -50,7 +50,7 @@ def pack(arrays: dict[str, np.ndarray], folder: pathlib.Path) -> list[int]:
   Args:
     arrays: images uint8 [N, H, W, C] and labels [N] of both splits, by the
       names of `SPEC.array_digests`.
-    folder: Where the parts go; created if necessary.
+    folder: folder for the parts; created if necessary.
   Returns:
     The bytes of each part.
   """
@@ -75,8 +75,8 @@ def unpack(folder: pathlib.Path, data_dir: pathlib.Path) -> None:
   """Writes the parts of a folder as the arrays of a data folder.
 
   Args:
-    folder: Holds all parts.
-    data_dir: What `--data_dir` of launch.py names.
+    folder: the folder of all parts.
+    data_dir: value of `--data_dir` of launch.py.
   """
   parts = [np.load(folder / f'part-{part}.npz') for part in range(PARTS)]
   arrays = {}
@@ -86,9 +86,9 @@ def unpack(folder: pathlib.Path, data_dir: pathlib.Path) -> None:
     arrays[f'{split}_labels'] = _interleave(
       [part[f'{split}_labels'] for part in parts]
     )
-  home = data_dir / SPEC.name / specs.VERSION
-  home.mkdir(parents=True, exist_ok=True)
-  array_cache.write(home, arrays)
+  folder_of_arrays = data_dir / SPEC.name / specs.VERSION
+  folder_of_arrays.mkdir(parents=True, exist_ok=True)
+  array_cache.write(folder_of_arrays, arrays)
 
 
 def _chosen(count: int, part: int) -> np.ndarray:

@@ -28,9 +28,9 @@ def make(
   over steps is in the compiled program.
 
   Args:
-    network: The student.
-    system: A system of the table; names the type, and a live teacher.
-    quantization: The student's field of this name.
+    network: the student.
+    system: a system of the table; names the type, and a live teacher.
+    quantization: the student's field of this name.
   """
   live = 'live' in system
   dtype = 'bfloat16' if 'bfloat16' in system else 'float32'

@@ -87,9 +87,9 @@ def make_system(
   processor without instructions for bfloat16.
 
   Args:
-    name: The system's name; decides with which others `check` is compared.
+    name: the system's name; decides with which others `check` is compared.
     take: (number of steps) -> any; takes steps, and waits for the last.
-    check: The losses of the first CHECKED_STEPS steps, or None.
+    check: the losses of the first CHECKED_STEPS steps, or None.
   """
   most = count = systems()[name][1]
 

@@ -16,8 +16,8 @@ def make(network: str, system: str) -> harness.System:
   """Returns a plain loop of steps; a system's name says how it computes.
 
   Args:
-    network: The student.
-    system: A system of the table. 'live' calls the teacher in each step,
+    network: the student.
+    system: a system of the table. 'live' calls the teacher in each step,
       'compiled' compiles the networks, 'graph' replays the step as one CUDA
       graph, 'bfloat16' computes in bfloat16.
   """
@@ -78,10 +78,10 @@ def _make_step(
   """Returns a function that takes a training step and returns its loss.
 
   Args:
-    student: The network that learns.
-    teacher: The live teacher; None to use stored logits.
-    optimizer: The student's optimizer.
-    autocast: Makes the context in which the networks compute.
+    student: the network that learns.
+    teacher: the live teacher; None to use stored logits.
+    optimizer: the student's optimizer.
+    autocast: makes the context in which the networks compute.
   """
   images, labels, stored = _make_tensors()
 

@@ -55,9 +55,9 @@ def _make_system(
   """Returns a system that repeats predictions of one image in each turn.
 
   Args:
-    predict: A prepared image -> probabilities as a NumPy array.
-    prepare: Converts a NumPy image to the form in which a caller holds it.
-    check: Whether the probabilities must equal those of the other systems.
+    predict: a prepared image -> probabilities as a NumPy array.
+    prepare: NumPy image -> the image in the form in which a caller holds it.
+    check: whether the probabilities must equal those of the other systems.
   """
   image = prepare(inference.make_images(_NETWORK, 1))
   turn = lambda case: harness.repeat(lambda: predict(image), 1)
@@ -76,11 +76,11 @@ def _make_jax(
   """Returns one of JAX's ways to call a program.
 
   Args:
-    forward: The function to compile; our network by default.
-    ahead: Whether the program is compiled ahead of time.
-    on_device: Whether the image is already on the device.
-    keep: Whether the result stays on the device.
-    check: Whether the result must equal that of the other systems.
+    forward: the function to compile; our network by default.
+    ahead: whether the program is compiled ahead of time.
+    on_device: whether the image is already on the device.
+    keep: whether the result stays on the device.
+    check: whether the result must equal that of the other systems.
   """
   import jax
 

@@ -40,10 +40,10 @@ def measure(
   """Runs launch.py, and returns the seconds of the epochs of each seed.
 
   Args:
-    runs_dir: Folder that keeps the teachers between runs.
-    student: A student of STUDENTS.
-    seeds: Number of seeds.
-    workers: Number of workers.
+    runs_dir: the folder that keeps the teachers between runs.
+    student: a student of STUDENTS.
+    seeds: number of seeds.
+    workers: number of workers.
   """
   recipe, overrides = STUDENTS[student]
   with tempfile.TemporaryDirectory(dir=runs_dir) as workdir:

@@ -38,8 +38,8 @@ def measure(network: str, cache: str) -> dict[str, float]:
   """Times one run of launch.py.
 
   Args:
-    network: A network of RECIPES.
-    cache: Folder of the cache of compiled programs.
+    network: a network of RECIPES.
+    cache: folder of the cache of compiled programs.
   Returns:
     Seconds: 'first_epoch_s' from the command to the end of the epoch,
     'compile_s' of compilation in the epoch, 'run_s' of the whole run.

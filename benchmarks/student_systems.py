@@ -41,7 +41,7 @@ class Trainer(NamedTuple):
   """A system that trains the student.
 
   Attributes:
-    losses: The losses of the first CHECKED_STEPS steps; None if the loss
+    losses: the losses of the first CHECKED_STEPS steps; None if the loss
       cannot be compared with those of other systems.
     train: (number of examples) -> seconds of training on that many examples.
   """

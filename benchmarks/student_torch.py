@@ -17,9 +17,9 @@ def make_loop(
   """Returns a plain loop of steps over batches of a random permutation.
 
   Args:
-    live: Whether each step calls the teacher.
-    compiled: Whether the networks are compiled.
-    bfloat16: Whether the networks compute in bfloat16.
+    live: whether each step calls the teacher.
+    compiled: whether the networks are compiled.
+    bfloat16: whether the networks compute in bfloat16.
   """
   x, _, logits = _load_tensors()
   probs = torch.from_numpy(student_systems.softmax(logits))

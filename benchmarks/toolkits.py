@@ -27,12 +27,12 @@ def torchdistill_step(
   it is for the other systems.
 
   Args:
-    student: The network that learns.
-    teacher: The network that is called in every step.
-    optimizer: Name and arguments of the optimizer.
-    temperature: Temperature of `KDLoss`.
-    ce_weight: Weight of the cross-entropy on labels.
-    kd_weight: Weight of temperature**2 times the divergence from the teacher.
+    student: the network that learns.
+    teacher: the network that is called in every step.
+    optimizer: name and arguments of the optimizer.
+    temperature: temperature of `KDLoss`.
+    ce_weight: weight of the cross-entropy on labels.
+    kd_weight: weight of temperature**2 times the divergence from the teacher.
   Returns:
     (images, labels) -> loss, a tensor of rank 0.
   """

@@ -161,7 +161,8 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     folds=0,
     # Whether a phase continues with the optimizer state of the phase before.
     carry_optimizer=True,
-    # Fraction of the training split, at its end, that is not trained on.
+    # Fraction of the training split, at its end, that is left untrained. These
+    # are not test images: the bias of eval.bias_classes is chosen on them.
     holdout_fraction=0.0,
     # Whether examples that do not fill the last batch of an epoch are skipped.
     drop_remainder=False,
@@ -299,8 +300,8 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     test_examples=0,
     # Whether a split that has fewer examples is used whole, and no error.
     at_most=False,
-    # Above 0: this number of examples at the end of the training split replaces
-    # the test split, which may then be missing.
+    # Held-out test images: if above 0, this number of examples at the end of
+    # the training split replaces the test split, which may then be missing.
     holdout_examples=0,
   )
 
@@ -325,8 +326,8 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     class_shift=0,
     # The folder in teachers/ of a teacher that comes with the project.
     pretrained='',
-    # Whether a recipe that trains the teacher alone exports the weights instead
-    # of the outputs.
+    # Whether a recipe that trains the teacher alone publishes the weights
+    # instead of the outputs.
     publish_weights=False,
     # Whether the teacher is trained although its outputs come with the project.
     retrain=False,

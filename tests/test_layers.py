@@ -1,4 +1,4 @@
-"""Arrows between the folders of kd_jax run down one list, and never back up."""
+"""Imports between the folders of kd_jax follow one list, from the top down."""
 
 import ast
 import pathlib
@@ -94,15 +94,15 @@ def test_every_folder_is_in_the_list():
   assert {_folder(name) for name in NAMES} == set(LAYERS)
 
 
-def test_arrows_between_folders_run_down():
+def test_folders_import_only_what_is_below_them():
   for module, path in _modules():
     for imported in _imported_modules(path):
       above = LAYERS.index(_folder(module)) > LAYERS.index(_folder(imported))
       assert not above, f'{module} imports {imported}, which is above it'
 
 
-def test_there_are_no_circles_inside_a_folder():
-  arrows = {
+def test_there_are_no_import_cycles_inside_a_folder():
+  imports = {
     module: {
       other
       for other in _imported_modules(path)
@@ -110,13 +110,13 @@ def test_there_are_no_circles_inside_a_folder():
     }
     for module, path in _modules()
   }
-  # A folder's face imports its modules; they do not import it.
-  while arrows:
-    leaves = {name for name, others in arrows.items() if not others}
-    assert leaves, f'these import each other in a circle: {sorted(arrows)}'
-    arrows = {
+  # The __init__.py of a folder imports its modules; they do not import it.
+  while imports:
+    leaves = {name for name, others in imports.items() if not others}
+    assert leaves, f'these import each other in a cycle: {sorted(imports)}'
+    imports = {
       name: others - leaves
-      for name, others in arrows.items()
+      for name, others in imports.items()
       if name not in leaves
     }
 

@@ -5,6 +5,19 @@ TensorFlow) from the first location that has the original files. Their images
 are decoded once and checked at every load. `generated` and `generated_rgb` are
 computed at each start, for tests. Paths and names that begin with `tfds:`
 denote the user's data sets.
+
+The modules in reading order:
+  The type: `dataset`, and `images_on_disk` if the images exceed the memory.
+  Built-in data sets: `specs` says what they are and `locations` where they may
+    be. `sources` downloads them. `original_files` finds their files and
+    `file_formats` parses these. `prepared_store` keeps the result, with
+    `array_cache`, `tfds_builder`, `tfds_canonical` and `preparation_lock`.
+    `generated` needs no files.
+  The user's data sets: `user_datasets` chooses among `npz_files`,
+    `image_folders` (with `image_files`) and `tfds_*` (with `record_files`).
+    `ordering` puts their examples into a fixed order. `progress` shows bars.
+  What a run takes of a data set: `selection`, `subsets` and `transfer_sets`.
+  What a step does to images: `preprocessing` and `augmentation`.
 """
 
 import os

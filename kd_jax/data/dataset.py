@@ -162,8 +162,8 @@ def no_test_split(place: object, expected: str) -> DataError:
   """
   return DataError(
     f'{place} has no test split: expected {expected}, or '
-    '--config.data.holdout_examples=N, which holds N training images out to '
-    'test on'
+    '--config.data.holdout_examples=N, which makes the last N training '
+    'images held-out test images'
   )
 
 

@@ -18,8 +18,9 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
 
   Args:
     dataset: as it is loaded.
-    section: with `holdout_examples`, `train_examples`, `test_examples` and
-      `at_most`.
+    section: with `train_examples`, `test_examples`, `at_most` and
+      `holdout_examples`, the number of held-out test images: the last training
+      examples, which replace the test split.
   Raises:
     UserError: if the data set has fewer examples.
   """

@@ -63,11 +63,11 @@ def choose_bias(
 ) -> float:
   """Returns the bias on the logits of some classes that makes fewest errors.
 
-  The number of errors is a step function of the bias, with a step wherever an
-  example goes over to one of the classes. The function returns the middle of
-  the lowest stretch. If several stretches are the lowest, it returns the middle
-  nearest to 0. A stretch with one end has no middle: the point 1 beyond the end
-  counts as its middle.
+  The number of errors is a step function of the bias. A step is at each bias
+  from which on an example is predicted as one of the classes. The function
+  returns the middle of the interval with the fewest errors. If several
+  intervals have the fewest errors, it returns the middle nearest to 0. An
+  interval with one end has no middle: the point 1 beyond the end replaces it.
 
   Args:
     logits: [N, K].
@@ -81,13 +81,13 @@ def choose_bias(
   gain = (np.argmax(within, axis=-1) == labels).astype(int) - (
     np.argmax(without, axis=-1) == labels
   )
-  # The logits are float32: steps that differ in the last bits alone are one.
-  going_over = np.max(without, axis=-1) - np.max(within, axis=-1)
+  # The logits are float32: steps that differ only in the last bits are one.
+  step_biases = np.max(without, axis=-1) - np.max(within, axis=-1)
   steps, step_of_example = np.unique(
-    np.round(going_over, 5), return_inverse=True
+    np.round(step_biases, 5), return_inverse=True
   )
   change = np.bincount(step_of_example, gain)
-  # Correct examples on each stretch, relative to a bias of -infinity.
+  # Correct examples in each interval, relative to a bias of -infinity.
   correct = np.concatenate([[0], np.cumsum(change)])
   middles = (steps[1:] + steps[:-1]) / 2
   candidates = np.concatenate([[steps[0] - 1], middles, [steps[-1] + 1]])

@@ -128,7 +128,7 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   Raises:
     UserError: if a method takes rounded features, which have to be stored.
   """
-  if not config_lib.method_options(config.distill):
+  if not config_lib.distills(config.distill):
     return False
   layers = networks.teacher_layers(config, dataset.problem)
   views = augmentation.AUGMENTATIONS[config.train.augmentation]

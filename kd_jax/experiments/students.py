@@ -233,9 +233,9 @@ def _quantize(
 ) -> outcome.Trained:
   """Adds the deployed network of a quantized student.
 
-  Its metrics go to the record as 'packed'. 'trained_agreement' is the share of
-  the test split on which it decides like the network of floats that was
-  trained.
+  The record gets its metrics under the key `run_records.QUANTIZED`.
+  'trained_agreement': the share of test images on which the integer network and
+  the float network predict the same class.
   """
   images, labels = dataset.test.images, dataset.test.labels
   quantized = networks.quantize_weights(config.student, student.variables)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from kd_jax import losses
 from kd_jax.methods import attacks
+from kd_jax.methods.linear_layers import init_linear, linear
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import Features, flatten
 
@@ -21,23 +22,15 @@ from kd_jax.methods.vectors import Features, flatten
 _HIDDEN = 128
 
 
-def _init_dense(key: jax.Array, in_size: int, out_size: int):
-  kernel = jax.random.normal(key, (in_size, out_size))
-  return {
-    'kernel': kernel * (2 / in_size) ** 0.5,
-    'bias': jnp.zeros(out_size),
-  }
-
-
-def _dense(x: jax.Array, layer) -> jax.Array:
-  return jnp.matmul(x, layer['kernel']) + layer['bias'][None]
+def _init_linear(key: jax.Array, in_size: int, out_size: int):
+  return init_linear(key, in_size, out_size, scale=(2 / in_size) ** 0.5)
 
 
 def _init_layers(key: jax.Array, size: int):
-  """Returns a discriminator of vectors [B, size]: three dense layers."""
+  """Returns a discriminator of vectors [B, size]: three linear layers."""
   sizes = (size, _HIDDEN, _HIDDEN, 1)
   return [
-    _init_dense(k, a, b)
+    _init_linear(k, a, b)
     for k, a, b in zip(
       jax.random.split(key, 3), sizes[:-1], sizes[1:], strict=True
     )
@@ -50,7 +43,7 @@ def _log_odds(x: jax.Array, layers) -> jax.Array:
   D(x) = sigmoid(log-odds) is the probability that x is the teacher's.
   """
   for i, layer in enumerate(layers):
-    x = _dense(x if i == 0 else jax.nn.leaky_relu(x, 0.2), layer)
+    x = linear(x if i == 0 else jax.nn.leaky_relu(x, 0.2), layer)
   return x[:, 0]
 
 
@@ -90,7 +83,7 @@ def adversarial_logits(student_logits: jax.Array, discriminator) -> jax.Array:
 
   L = -log D(s),  and D is trained by  -log D(t) - log(1 - D(s))
 
-  D consists of three dense layers on logits of mean 0. It does not see the
+  D consists of three linear layers on logits of mean 0. It does not see the
   image that a teacher's logits belong to, so this loss needs cross-entropy or
   another method beside it.
 
@@ -149,7 +142,7 @@ def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
   """
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
-    _init_dense(
+    _init_linear(
       jax.random.fold_in(key, i), math.prod(student), math.prod(teacher)
     )
     for i, (student, teacher) in enumerate(shapes)
@@ -182,7 +175,7 @@ def adversarial_features(
   L = sum over layers of -log D(W s + b),
   and D is trained by  -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b)
 
-  D consists of three dense layers on a layer's features. W and b are trained
+  D consists of three linear layers on a layer's features. W and b are trained
   with the student. Without `doubt`, D tells the features apart too well: the
   student's loss and its gradient stay large, and the student learns little
   else.
@@ -208,7 +201,7 @@ def adversarial_features(
   for s, adapter, layers in zip(
     student_features, adapters, discriminator, strict=True
   ):
-    loss += _teacher_nats(_log_odds(_dense(flatten(s), adapter), layers))
+    loss += _teacher_nats(_log_odds(linear(flatten(s), adapter), layers))
   return loss
 
 
@@ -247,7 +240,7 @@ def tell_features(
     student_features, teacher_features, adapters, discriminator, strict=True
   ):
     loss += _teacher_nats(_log_odds(flatten(t), layers))
-    log_odds = _log_odds(_dense(flatten(s), adapter), layers)
+    log_odds = _log_odds(linear(flatten(s), adapter), layers)
     loss += _student_nats(log_odds) + doubt * _teacher_nats(log_odds)
   return loss
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.methods.linear_layers import init_linear, linear
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import (
   Features,
@@ -25,23 +26,13 @@ from kd_jax.methods.vectors import (
 from kd_jax.models import convolution
 
 
-def _mean(values: jax.Array) -> jax.Array:
+def _mean_per_example(values: jax.Array) -> jax.Array:
   """Averages over all axes except the batch: [B, ...] -> [B]."""
   return jnp.mean(flatten(values), axis=-1)
 
 
-def _linear(x: jax.Array, layer) -> jax.Array:
-  """Applies a dense layer to the channels; on maps, a 1x1 convolution."""
-  y = jnp.matmul(x, layer['kernel'])
-  return y + layer['bias'].reshape((1,) * (y.ndim - 1) + (-1,))
-
-
 def _init_linear(key: jax.Array, in_channels: int, out_channels: int):
-  kernel = jax.random.normal(key, (in_channels, out_channels))
-  return {
-    'kernel': kernel * in_channels**-0.5,
-    'bias': jnp.zeros(out_channels),
-  }
+  return init_linear(key, in_channels, out_channels, scale=in_channels**-0.5)
 
 
 def _init_norm(channels: int):
@@ -130,8 +121,8 @@ def hint(
     student_features, teacher_features, adapters, strict=True
   ):
     s, t = (without_padding(x, mask) for x in match_sizes(s, t))
-    y = _normalize(_linear(s, adapter['map']), adapter['norm'], mask)
-    loss += _mean(jnp.square((jax.nn.relu(y) if relu else y) - t))
+    y = _normalize(linear(s, adapter['map']), adapter['norm'], mask)
+    loss += _mean_per_example(jnp.square((jax.nn.relu(y) if relu else y) - t))
   return loss
 
 
@@ -185,7 +176,9 @@ def attention(
         f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
     s, t = match_sizes(s, t)
-    loss += _mean(jnp.square(attention_vector(s) - attention_vector(t)))
+    loss += _mean_per_example(
+      jnp.square(attention_vector(s) - attention_vector(t))
+    )
   return loss
 
 
@@ -255,12 +248,14 @@ def vid(
   ):
     x, t = match_sizes(s, t)
     first, *rest = adapter['layers']
-    x = _linear(x, first)
+    x = linear(x, first)
     for layer in rest:
-      x = _linear(jax.nn.relu(x), layer)
+      x = linear(jax.nn.relu(x), layer)
     variance = jax.nn.softplus(adapter['rho']) + _LEAST_VARIANCE
     variance = variance.reshape((1,) * (t.ndim - 1) + (-1,))
-    loss += 0.5 * _mean(jnp.log(variance) + jnp.square(t - x) / variance)
+    loss += 0.5 * _mean_per_example(
+      jnp.log(variance) + jnp.square(t - x) / variance
+    )
   return loss
 
 
@@ -343,11 +338,11 @@ def review(
         f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
     s, t = without_padding(s, mask), without_padding(t, mask)
-    x = _normalize(_linear(s, adapter['in']), adapter['in_norm'], mask)
+    x = _normalize(linear(s, adapter['in']), adapter['in_norm'], mask)
     if deeper is not None:
       y = _enlarge(deeper, x.shape)
       joined = jnp.concatenate([x, y], -1)
-      share = jax.nn.sigmoid(_linear(joined, adapter['fuse']))
+      share = jax.nn.sigmoid(linear(joined, adapter['fuse']))
       x = x * share[..., :1] + y * share[..., 1:]
     deeper = x
     y = convolution.conv_general_dilated(
@@ -378,13 +373,17 @@ def _enlarge(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _pyramid(student: jax.Array, teacher: jax.Array) -> jax.Array:
   """Returns weighted squared errors at several sizes: [B, H, W, C] -> [B]."""
-  loss, weight, total = _mean(jnp.square(student - teacher)), 1.0, 1.0
+  loss, weight, total = (
+    _mean_per_example(jnp.square(student - teacher)),
+    1.0,
+    1.0,
+  )
   for size in (4, 2, 1):
     if size >= student.shape[1]:
       continue
     coarse = (pool(pool(x, 1, size), 2, size) for x in (student, teacher))
     weight /= 2
-    loss += weight * _mean(jnp.square(next(coarse) - next(coarse)))
+    loss += weight * _mean_per_example(jnp.square(next(coarse) - next(coarse)))
     total += weight
   return loss / total
 

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_jax.methods.linear_layers import init_linear, linear
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import Features, flatten, match_sizes
+from kd_jax.models.quantization import straight_through
 
 
 def round_to(x: jax.Array, levels: int) -> jax.Array:
@@ -27,7 +29,7 @@ def round_to(x: jax.Array, levels: int) -> jax.Array:
     [0.   0.25 0.5  1.  ]
   """
   rounded = jnp.round(jnp.clip(x, 0, 1) * levels) / levels
-  return x + jax.lax.stop_gradient(rounded - x)
+  return straight_through(x, rounded)
 
 
 def init_quantized(
@@ -45,15 +47,11 @@ def init_quantized(
   adapters = []
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   for i, (student, teacher) in enumerate(shapes):
-    size = (student[-1], teacher[-1])
-    kernel = jax.random.normal(jax.random.fold_in(key, i), size)
     # Small, because most of the teacher's features are small in their units.
-    adapters.append(
-      {
-        'kernel': 0.1 * kernel * student[-1] ** -0.5,
-        'bias': jnp.zeros(teacher[-1]),
-      }
+    layer = init_linear(
+      jax.random.fold_in(key, i), student[-1], teacher[-1], scale=0.1
     )
+    adapters.append(layer | {'kernel': layer['kernel'] * student[-1] ** -0.5})
   return adapters
 
 
@@ -102,8 +100,7 @@ def quantized(
   ):
     s, t = match_sizes(s, t)
     t = round_to(t, feature_levels)
-    y = jnp.matmul(s, layer['kernel'])
-    y += layer['bias'].reshape((1,) * (y.ndim - 1) + (-1,))
+    y = linear(s, layer)
     if student_bits:
       y = round_to(y, 2**student_bits - 1)
     square = 0.5 * jnp.sum(jnp.square(y - t), axis=-1, keepdims=True)

@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd_jax.methods.linear_layers import init_linear, linear
 from kd_jax.methods.method import Method
 from kd_jax.methods.vectors import Features, flatten, unit, without_padding
 
 
-def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+def _mean_over_batch(values: jax.Array, mask: jax.Array) -> jax.Array:
   """Averages the last axis over unmasked examples: [..., B] -> [...]."""
   mask = mask.reshape((1,) * (values.ndim - 1) + mask.shape)
   count = jnp.maximum(jnp.sum(mask), 1)
@@ -54,7 +55,7 @@ def similarity(
     return unit(jnp.matmul(vectors, vectors.T, precision='highest'))
 
   loss: Any = sum(
-    _mean(jnp.square(similarities(s) - similarities(t)), mask)
+    _mean_over_batch(jnp.square(similarities(s) - similarities(t)), mask)
     for s, t in zip(student_features, teacher_features, strict=True)
   )
   return loss
@@ -102,8 +103,10 @@ def rkd(
     (s_distance, s_angle), (t_distance, t_angle) = (
       _distances_and_angles(flatten(features), mask) for features in pair
     )
-    pairs_loss = _mean(_huber(s_distance - t_distance), mask)
-    triplets_loss = _mean(_mean(_huber(s_angle - t_angle), mask), mask)
+    pairs_loss = _mean_over_batch(_huber(s_distance - t_distance), mask)
+    triplets_loss = _mean_over_batch(
+      _mean_over_batch(_huber(s_angle - t_angle), mask), mask
+    )
     loss += distance * pairs_loss + angle * triplets_loss
   return loss
 
@@ -156,7 +159,7 @@ def _distances_and_angles(vectors: jax.Array, mask: jax.Array):
   vectors = without_padding(vectors, mask)
   # Centering does not change distances, and rounding errors are proportional
   # to the lengths of the vectors.
-  vectors -= _mean(vectors.T, mask)[None]
+  vectors -= _mean_over_batch(vectors.T, mask)[None]
   square = _square_distances(vectors)
   length = jnp.sum(jnp.square(vectors), axis=-1)
   is_pair = square > _SAME**2 * (length[:, None] + length[None])
@@ -219,7 +222,7 @@ def correlation(
     )
 
   loss: Any = sum(
-    _mean(jnp.square(kernel(s) - kernel(t)), mask)
+    _mean_over_batch(jnp.square(kernel(s) - kernel(t)), mask)
     for s, t in zip(student_features, teacher_features, strict=True)
   )
   return loss
@@ -238,17 +241,14 @@ def init_crd(key: jax.Array, student_shapes, teacher_shapes):
     teacher_shapes: shapes (..., C) of the teacher's features.
   """
 
-  def linear(key, shape):
+  def init(key, shape):
     size = math.prod(shape)
-    return {
-      'kernel': jax.random.normal(key, (size, _DIMENSIONS)) * size**-0.5,
-      'bias': jnp.zeros(_DIMENSIONS),
-    }
+    return init_linear(key, size, _DIMENSIONS, scale=size**-0.5)
 
   adapters = []
   for i, shapes in enumerate(zip(student_shapes, teacher_shapes, strict=True)):
     keys = jax.random.split(jax.random.fold_in(key, i))
-    adapters.append([linear(k, s) for k, s in zip(keys, shapes, strict=True)])
+    adapters.append([init(k, s) for k, s in zip(keys, shapes, strict=True)])
   return adapters
 
 
@@ -301,12 +301,7 @@ def crd(
     student_features, teacher_features, adapters, strict=True
   ):
     student, teacher = (
-      unit(
-        jnp.matmul(
-          without_padding(flatten(x), mask), m['kernel'], precision='highest'
-        )
-        + m['bias'][None]
-      )
+      unit(linear(without_padding(flatten(x), mask), m, precision='highest'))
       for x, m in zip((s, t), maps, strict=True)
     )
     score = jnp.matmul(student, teacher.T, precision='highest') / tau

@@ -50,6 +50,11 @@ class Scheme(NamedTuple):
   conv_general_dilated: Callable[..., jax.Array] | None
   dot_general: Callable[..., jax.Array] | None
 
+  @property
+  def uses_flax_layers(self) -> bool:
+    """Whether convolutions and pools are Flax's, instead of our CPU forms."""
+    return self.conv_general_dilated is None
+
 
 def straight_through(x: jax.Array, rounded: jax.Array) -> jax.Array:
   """Returns `rounded`, with the gradient of `x`."""
@@ -165,7 +170,8 @@ def _integer_scheme(bits: int) -> Scheme:
 
 SCHEMES = {
   'float': Scheme(0, False, convolution.conv_general_dilated, None),
-  # Floats, with Flax's default convolution on every backend.
+  # No quantization: floats in Flax's default layers on every backend. It is a
+  # scheme because a scheme decides which functions compute the layers.
   'flax': Scheme(0, False, None, None),
   'int8': _integer_scheme(8),
   'int4': _integer_scheme(4),

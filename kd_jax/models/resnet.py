@@ -167,7 +167,11 @@ class ResNet(nn.Module):
     With much larger batches, the output of a layer does not fit into the CPU's
     caches.
     """
-    return None if self.quantization == 'flax' else 100
+    return None if self._uses_flax_layers else 100
+
+  @property
+  def _uses_flax_layers(self) -> bool:
+    return quantization.SCHEMES[self.quantization].uses_flax_layers
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -197,8 +201,8 @@ class ResNet(nn.Module):
     stem = _Conv(self.widths[0], 3, self.stem_stride)
     x = nn.relu(_conv_norm(x, stem, net=self, name='stem', train=train))
     if self.stem_pool:
-      is_plain = self.quantization == 'flax'
-      x = (layers.plain_max_pool if is_plain else layers.max_pool)(x)
+      plain = self._uses_flax_layers
+      x = (layers.plain_max_pool if plain else layers.max_pool)(x)
     features['stem'] = x
     stages = zip(self.blocks, self.widths, self.strides, strict=True)
     for i, (count, width, stride) in enumerate(stages):

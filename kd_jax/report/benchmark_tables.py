@@ -334,12 +334,11 @@ def large_data_table(record: Record) -> str:
 def faults_table(record: Record) -> str:
   """Returns how many cases of each injected fault a run handled correctly."""
   lines = []
-  for test, result in record['faults'].items():
-    fault = test.rpartition('.')[2].removeprefix('test_').replace('_', ' ')
+  for result in record['faults'].values():
     rounds = zip(result['passed'], result['cases'], strict=True)
     lines.append(
       (
-        fault,
+        result['fault'],
         ', '.join(f'{passed} of {cases}' for passed, cases in rounds),
         f'{sum(result["seconds"]) / len(result["seconds"]):.1f}',
       )

@@ -15,9 +15,9 @@ from kd_jax.runtime import run_records
 def methods_table(record: Record) -> str:
   """Returns rows that differ in their method, the most accurate row first.
 
-  The column 'than ROW' is the difference in accuracy (percentage points) from
-  the reference row, `config.benchmark.steps_against`. The last column is the
-  time of a training step relative to the reference row.
+  The column 'difference from ROW' is the difference in accuracy (percentage
+  points) from the reference row, `config.benchmark.steps_against`. The last
+  column is the time of a training step relative to the reference row.
   """
   reference = record['config']['benchmark']['steps_against']
   step_times = fields.benchmark(record).get('steps_against', {})
@@ -52,12 +52,12 @@ def methods_table(record: Record) -> str:
     'row',
     'seeds',
     'accuracy %',
-    f'than {reference}',
+    f'difference from {reference}',
     'NLL',
     'ECE',
     'agreement %',
     'attacked %',
-    f'step / that of {reference}',
+    f'step time / {reference}',
   )
   return markdown.table(headers, lines)
 
@@ -137,12 +137,12 @@ def missing_classes_table(record: Record) -> str:
     'row',
     'seeds',
     'training examples',
-    'unseen of test',
-    'errors (on unseen)',
+    'test images of missing classes',
+    'errors (missing classes)',
     'bias by labels',
-    'errors (on unseen)',
+    'errors (missing classes)',
     'bias by teacher',
-    'errors (on unseen)',
+    'errors (missing classes)',
     'Hinton et al.',
   )
   return markdown.table(headers, lines)

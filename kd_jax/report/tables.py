@@ -75,7 +75,7 @@ def _quantized_cells(students: Sequence[Record]) -> dict[str, str]:
   accuracies = fields.values(students, run_records.QUANTIZED, 'accuracy')
   return {
     'stored as integers %': markdown.mean_sd(accuracies, 2, scale=100),
-    'of float size %': markdown.mean_sd(sizes, 1, scale=100),
+    'size, % of float': markdown.mean_sd(sizes, 1, scale=100),
   }
 
 
@@ -264,12 +264,17 @@ def live_steps_table(record: Record) -> str:
   return markdown.table(headers, rows)
 
 
+# Headings of older records, and what they are called today.
+_HEADINGS = {'what is left over': 'residual'}
+
+
 def theory_tables(record: Record) -> str:
   """Returns all tables of a record of theory, each below its title."""
   parts = []
   for title, content in record['results']['tables'].items():
     rows = [[_theory_cell(cell) for cell in row] for row in content['rows']]
-    parts += [f'{title}:', markdown.table(content['columns'], rows)]
+    headers = [_HEADINGS.get(name, name) for name in content['columns']]
+    parts += [f'{title}:', markdown.table(headers, rows)]
   return '\n\n'.join(parts)
 
 

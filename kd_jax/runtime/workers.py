@@ -60,7 +60,7 @@ def is_preparing() -> bool:
   return os.environ.get(_ROLE) == _PREPARING
 
 
-def begin() -> bool:
+def limit_to_share() -> bool:
   """Limits this process to its cores, if a command started it as a part.
 
   Call this function before JAX is used. From then on, the process ends together

@@ -3,10 +3,14 @@
 import hashlib
 import io
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from kd_jax.runtime import errors
+
+# Logits [N, K] by split: arrays, or a `ShardedLogits` if images are on disk.
+Logits = dict[str, Any]
 
 
 def npy_content(array: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Teachers that come with the project: a folder with weights or outputs."""
+"""Pretrained teachers: published folders with weights or with outputs."""
 
 import hashlib
 import io
@@ -14,9 +14,6 @@ from kd_jax.runtime import errors, files
 from kd_jax.teachers import compact_arrays
 
 PyTree = Any
-# Logits [N, K] by split.
-Logits = dict[str, np.ndarray]
-
 # The file of the weights, in a teacher's folder.
 WEIGHTS = 'weights.npz'
 # Fields of a model section that say how a network was trained.
@@ -37,7 +34,7 @@ def write(
   folder: pathlib.Path,
   manifest: Mapping[str, Any],
   *,
-  outputs: Mapping[str, Logits] | None = None,
+  outputs: Mapping[str, compact_arrays.Logits] | None = None,
   weights: PyTree = None,
 ) -> None:
   """Writes a teacher's outputs or weights as float16, small enough to publish.
@@ -121,7 +118,7 @@ def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def read_logits(
   folder: pathlib.Path, manifest: Mapping[str, Any], scaling: str
-) -> Logits:
+) -> compact_arrays.Logits:
   """Returns the float32 logits [N, K] by split for a scaling of the inputs.
 
   Raises:
@@ -162,8 +159,8 @@ def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
   return np.load(folder / name, allow_pickle=False)
 
 
-def rounded(variables: PyTree) -> PyTree:
-  """Returns variables with the values that `write` and `read_weights` give."""
+def as_float16(variables: PyTree) -> PyTree:
+  """Rounds variables to float16 and back, as publishing does."""
   return jax.tree.map(
     lambda leaf: compact_arrays.half_floats(np.asarray(leaf)).astype(
       np.float32

@@ -13,6 +13,7 @@ from kd_jax.models import user
 from kd_jax.runtime import environment, errors, files, run_records
 from kd_jax.teachers import pretrained, user_logits
 from kd_jax.teachers import teacher as teacher_lib
+from kd_jax.teachers.compact_arrays import Logits
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
 from kd_jax.training import (
   checkpoint,
@@ -151,7 +152,7 @@ def _train_or_restore(
     else:
       logging.info('teacher: restored from %s', folder)
     if section.publish_weights:
-      variables = pretrained.rounded(variables)
+      variables = pretrained.as_float16(variables)
     return _make_network_teacher(config, dataset, folder, variables, record)
 
 
@@ -201,11 +202,11 @@ def _load_pretrained(
 
 
 def _select_examples(
-  logits: pretrained.Logits,
+  logits: Logits,
   config: ConfigDict,
   dataset: data.Dataset,
   folder: pathlib.Path,
-) -> pretrained.Logits:
+) -> Logits:
   """Returns the logits of the examples that a config uses.
 
   Args:
@@ -292,13 +293,14 @@ def publish(
   teacher: Teacher,
   workdir: pathlib.Path,
 ) -> None:
-  """Writes a teacher as a folder that `teacher.pretrained` can name.
+  """Publishes a teacher: a folder that `teacher.pretrained` can name.
 
   Args:
     config: the config of a recipe that trains a teacher alone.
     dataset: the data set that the teacher has learned.
     teacher: trained here.
-    workdir: the run's folder; the teacher goes to its `outputs` folder.
+    workdir: the run's folder; its subfolder `outputs` gets the outputs or, if
+      teacher.publish_weights is true, the weights.
   """
   section, network = config.teacher, teacher.network
   assert network is not None  # It was trained here.
@@ -331,4 +333,4 @@ def publish(
     pretrained.write(folder, manifest, weights=teacher.variables)
   else:
     pretrained.write(folder, manifest, outputs=outputs)
-  logging.info('teacher: ready to be published in %s', folder)
+  logging.info('teacher: published in %s', folder)

@@ -22,11 +22,10 @@ from kd_jax.teachers import (
   sharded_logits,
   stored_outputs,
 )
+from kd_jax.teachers.compact_arrays import Logits
 from kd_jax.training import checkpoint, networks
 
 PyTree = Any
-# Logits [N, K] by split: arrays, or a `ShardedLogits` if images are on disk.
-Logits = dict[str, Any]
 
 # The number of examples on which logits on disk are evaluated.
 _EVALUATED_ON_DISK = 50_000

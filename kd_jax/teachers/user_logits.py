@@ -9,9 +9,7 @@ import numpy as np
 from kd_jax.data.dataset import SPLITS, Dataset, Origin
 from kd_jax.runtime import errors, local_paths
 from kd_jax.teachers import logit_checks
-
-# Logits [N, K] by split.
-Logits = dict[str, np.ndarray]
+from kd_jax.teachers.compact_arrays import Logits
 
 
 def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
@@ -65,7 +63,7 @@ def _choose_rows(
   part = getattr(dataset, split)
   count = len(part.labels)
   origin = part.origin or Origin(split, np.arange(count), count)
-  # Examples that are held out to test on come from the training split.
+  # Held-out test images come from the training split.
   whole = arrays.get(origin.split)
   if whole is not None and whole.shape == (origin.size, dataset.num_classes):
     return whole[origin.rows]

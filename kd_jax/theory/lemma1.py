@@ -19,7 +19,7 @@ _EXACT_COLUMNS = [
   'empirical',
   'Bayes-distilled',
   'E_x Var(l given x)',
-  'what is left over',
+  'residual',
   'Bayes / empirical',
 ]
 _SAMPLED_COLUMNS = [

@@ -36,7 +36,7 @@ def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
 
 
 def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
-  """Refuses a fit without a step, and more steps than an optimizer counts."""
+  """Refuses a phase without a step, and more steps than an optimizer counts."""
   field, train = sections.field, sections.train
   for phase in training_plan.phases:
     _, steps = plan.epoch_size(phase, train.batch_size, train.drop_remainder)

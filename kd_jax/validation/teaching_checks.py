@@ -65,7 +65,7 @@ def check_teacher(config: ConfigDict) -> None:
   _check_live(teacher)
   check(
     not is_augmented
-    or config.distill.kd_weight == 0
+    or not config_lib.distills(config.distill)
     or not provider.has_only_logits(teacher),
     'train.augmentation',
     config.train.augmentation,
@@ -119,7 +119,7 @@ def check_methods(config: ConfigDict) -> None:
   used = config_lib.method_options(distill)
   check(
     distill.ce_weight > 0
-    or not used
+    or not config_lib.distills(distill)
     or any(
       methods.METHODS[name].inputs & {'student_logits', 'student_fn'}
       for name in used

@@ -20,9 +20,9 @@ packed_cifar = pytest.importorskip('packed_cifar')
 
 
 def _session(tmp_path: pathlib.Path) -> 'gpu_session.Session':
-  session = gpu_session.Session(tmp_path / 'home', tmp_path / 'out', smoke=True)
+  session = gpu_session.Session(tmp_path / 'work', tmp_path / 'out', smoke=True)
   session.runs.mkdir(parents=True)
-  session.out.mkdir()
+  session.out_dir.mkdir()
   return session
 
 
@@ -34,13 +34,13 @@ def test_parts_give_the_arrays_back(tmp_path):
     arrays[f'{split}_images'] = images
     arrays[f'{split}_labels'] = rng.integers(0, 10, count, np.int32)
   packed_cifar.pack(arrays, tmp_path / 'parts')
-  home = tmp_path / 'home'
+  work_dir = tmp_path / 'work'
   for part in range(packed_cifar.PARTS):
     folder = tmp_path / f'call-{part}'
     folder.mkdir()
     (tmp_path / f'parts/part-{part}.npz').rename(folder / f'part-{part}.npz')
-    packed_cifar.take_in(folder, home)
-  store = home / 'data' / 'cifar10' / specs.VERSION
+    packed_cifar.take_in(folder, work_dir)
+  store = work_dir / 'data' / 'cifar10' / specs.VERSION
   for name, array in arrays.items():
     found = np.load(store / f'{name}.npy')
     np.testing.assert_array_equal(found, array)
@@ -56,7 +56,7 @@ def test_the_recipe_of_highest_held_out_accuracy_is_chosen(tmp_path):
       {'status': 'complete', 'teacher': {'test': {'accuracy': accuracy}}},
     )
   gpu_session.STEPS['choose'].finish(session)
-  choice = files.read_json(session.home / 'choice.json')
+  choice = files.read_json(session.work_dir / 'choice.json')
   assert choice == {'chosen': 'one_cycle', 'held_out_accuracy': accuracies}
   (command,) = gpu_session.STEPS['teacher'].commands(session)
   assert '--config=configs/cifar.py:teacher,training=one_cycle,smoke' in (
@@ -70,7 +70,7 @@ def test_a_recipe_that_was_not_tried_to_its_end_is_not_chosen(tmp_path):
     session.runs / 'choice-cutout' / 'run.json',
     {'status': 'running', 'teacher': {'test': {'accuracy': 0.99}}},
   )
-  with pytest.raises(RuntimeError, match='no recipe was tried'):
+  with pytest.raises(RuntimeError, match='no recipe has finished'):
     gpu_session.STEPS['choose'].finish(session)
 
 
@@ -97,9 +97,9 @@ def test_a_failed_step_leaves_the_next_ones_and_their_results(
   steps = {'bad': _step('raise SystemExit(3)', 'pass'), 'good': _step(good)}
   monkeypatch.setattr(gpu_session, 'STEPS', steps)
   assert not gpu_session.run(session, ['bad', 'good'], budget_s=120)
-  bad, good = json.loads((session.out / 'status.json').read_text())
+  bad, good = json.loads((session.out_dir / 'status.json').read_text())
   assert bad['problem'] == 'program-0 ended with 3' and not good['problem']
-  with tarfile.open(session.out / 'session.tar.gz') as archive:
+  with tarfile.open(session.out_dir / 'session.tar.gz') as archive:
     names = archive.getnames()
   assert 'runs/good/run.json' in names and 'runs/program-0.log' in names
 
@@ -109,21 +109,24 @@ def test_a_step_ends_when_the_budget_is_spent(tmp_path, monkeypatch):
   steps = {'long': _step('import time; time.sleep(600)'), 'late': _step('pass')}
   monkeypatch.setattr(gpu_session, 'STEPS', steps)
   assert not gpu_session.run(session, ['long', 'late'], budget_s=1)
-  long, late = json.loads((session.out / 'status.json').read_text())
+  long, late = json.loads((session.out_dir / 'status.json').read_text())
   assert long['problem'] == 'program-0 was stopped'
   assert 'no time' in late['problem']
 
 
 @pytest.mark.slow
-def test_rehearsal(tmp_path):
-  """Every step runs in smoke size, on the real images."""
-  home = tmp_path / 'home'
-  home.mkdir()
-  (home / 'data').symlink_to(files.cache_dir() / 'data')
+def test_every_step_runs_in_smoke_size(tmp_path):
+  work_dir = tmp_path / 'work'
+  work_dir.mkdir()
+  (work_dir / 'data').symlink_to(files.cache_dir() / 'data')
   steps = [step for step in gpu_session.STEPS if step != 'training']
   command = [
     *(sys.executable, 'benchmarks/gpu_session.py', 'run', '--smoke'),
-    *(f'--home={home}', f'--out={tmp_path / "out"}', '--budget_s=3000'),
+    *(
+      f'--work_dir={work_dir}',
+      f'--out_dir={tmp_path / "out"}',
+      '--budget_s=3000',
+    ),
     *steps,
   ]
   subprocess.run(command, cwd=helpers.ROOT, check=True)

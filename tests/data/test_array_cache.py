@@ -28,6 +28,7 @@ DAMAGES = {
 def test_a_damaged_array_is_decoded_again(
   loaded, data_dir, home, caplog, damage, name
 ):
+  """A damaged array of prepared data: it is decoded again."""
   path = home / f'{name}.npy'
   good = path.read_bytes()
   path.write_bytes(damage(good))
@@ -46,6 +47,7 @@ def test_a_missing_array_is_decoded_again(loaded, data_dir, home, caplog):
 
 @pytest.mark.faults
 def test_arrays_are_never_unpickled(loaded, data_dir, home, tmp_path):
+  """An array with a pickle in it: the pickle is never run."""
   trap = tmp_path / 'ran'
 
   class Trap:

@@ -104,7 +104,7 @@ def test_sheets_are_converted_to_batches(batches_toy):
   assert file_formats.batches_from_sheets(members) == batches_toy.files
 
 
-def test_check_md5():
+def test_check_md5_refuses_content_of_another_digest():
   file_formats.check_md5(b'hello', '5d41402abc4b2a76b9719d911017c592')
   with pytest.raises(DataError, match='corrupt, or not the original'):
     file_formats.check_md5(b'hellO', '5d41402abc4b2a76b9719d911017c592')

@@ -175,6 +175,7 @@ def _decompression_bomb(folder):
   ],
 )
 def test_a_mistake_in_a_folder_is_named(arrays, tmp_path, spoil, message):
+  """A mistake in the user's folder of images: it is named."""
   folder = _save_folder(tmp_path / 'insects', arrays)
   spoil(tmp_path / 'insects')
   with pytest.raises(data.DataError, match=message):

@@ -1,6 +1,8 @@
-"""The face of kd_jax.data: names, folders, and the cost of an import."""
+"""What `kd_jax.data` itself offers: names, folders, an import without cost."""
 
+import fnmatch
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -27,7 +29,7 @@ def _imported_after(code: str) -> set[str]:
   return {module.split('.')[0] for module in result.stdout.split()}
 
 
-def test_names():
+def test_names_lists_every_built_in_data_set():
   assert data.names() == (
     *('mnist', 'fashion_mnist', 'cifar10'),
     *('generated', 'generated_rgb'),
@@ -63,3 +65,9 @@ def test_an_image_size_for_images_of_fixed_size_is_refused(tmp_path):
   for name in ('generated', str(tmp_path / 'mine.npz')):
     with pytest.raises(data.DataError, match='image_size'):
       data.load(name, image_size=16)
+
+
+def test_the_map_of_modules_names_every_module():
+  patterns = re.findall(r'`([a-z0-9_*]+)`', data.__doc__)
+  for path in pathlib.Path(data.__file__).parent.glob('[!_]*.py'):
+    assert any(fnmatch.fnmatch(path.stem, name) for name in patterns), path

@@ -149,6 +149,7 @@ def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
   ],
 )
 def test_a_mistake_in_the_arrays_is_named(arrays, tmp_path, spoil, message):
+  """A mistake in the user's arrays: it is named."""
   spoil(arrays)
   with pytest.raises(data.DataError, match=message):
     data.load(_save(tmp_path / 'mine.npz', arrays))
@@ -156,6 +157,7 @@ def test_a_mistake_in_the_arrays_is_named(arrays, tmp_path, spoil, message):
 
 @pytest.mark.faults
 def test_an_invalid_npz_file_is_refused(arrays, tmp_path):
+  """A file that is not a valid .npz file: it is refused."""
   valid = _save(tmp_path / 'valid.npz', arrays)
   content = bytearray(pathlib.Path(valid).read_bytes())
   content[len(content) // 2] ^= 0xFF

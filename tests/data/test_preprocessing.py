@@ -10,13 +10,13 @@ from kd_jax.data import preprocessing
 PIXELS = jnp.array([0, 51, 255], jnp.uint8).reshape(1, 1, 3, 1)
 
 
-def test_unit():
+def test_unit_scales_pixels_to_0_and_1():
   scaled = preprocessing.unit(PIXELS)
   assert scaled.dtype == jnp.float32
   np.testing.assert_allclose(scaled.ravel(), [0, 0.2, 1], rtol=1e-6)
 
 
-def test_symmetric():
+def test_symmetric_scales_pixels_to_minus_1_and_1():
   scaled = preprocessing.symmetric(PIXELS)
   np.testing.assert_allclose(scaled.ravel(), [-1, -0.6, 1], rtol=1e-6)
 

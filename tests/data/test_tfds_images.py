@@ -136,6 +136,7 @@ def test_a_prepared_data_set_is_read_without_a_lock(tmp_path, monkeypatch):
 @pytest.mark.parametrize('memory_gib', [4.0, 0.0])
 @pytest.mark.parametrize('count', ['5', '7'])
 def test_files_without_all_examples_are_refused(tmp_path, memory_gib, count):
+  """TFDS files that lack examples: they are refused."""
   _load(tmp_path)
   path = tmp_path / 'toy_insects' / '1.0.0' / 'dataset_info.json'
   info = json.loads(path.read_text())

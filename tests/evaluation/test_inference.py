@@ -21,7 +21,7 @@ def _images(count):
 
 
 @pytest.mark.parametrize('count', [1, 5, 8, 9, 23, 24])
-def test_nothing_is_dropped(count):
+def test_predict_returns_the_logits_of_every_example(count):
   predict = inference.make_predict(_apply, preprocessing.unit, batch_size=8)
   params, images = jnp.arange(12.0).reshape(4, 3), _images(count)
   expected = preprocessing.unit(images).reshape(count, 4) @ params

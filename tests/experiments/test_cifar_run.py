@@ -22,15 +22,15 @@ def _config(recipe='ideal', fields=None):
   return config
 
 
-def _config_on_shipped(folder, recipe='ideal', fields=None):
-  """Returns a tiny config whose teacher is the module's shipped outputs."""
-  shipped = {'teacher.pretrained': str(folder / 'teacher' / 'outputs')}
-  return _config(recipe, shipped | (fields or {}))
+def _config_on_published(folder, recipe='ideal', fields=None):
+  """Returns a tiny config whose teacher is the module's published outputs."""
+  published = {'teacher.pretrained': str(folder / 'teacher' / 'outputs')}
+  return _config(recipe, published | (fields or {}))
 
 
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):
-  """Returns a folder with a teacher, and the outputs that a teacher ships."""
+  """Returns a folder with a teacher, and the outputs that the run publishes."""
   folder = tmp_path_factory.mktemp('cifar')
   helpers.run(_config('teacher'), folder, 'teacher')
   return folder
@@ -38,12 +38,12 @@ def _folder(tmp_path_factory):
 
 @pytest.fixture(name='ideal', scope='module')
 def _ideal(folder):
-  """Returns the record of the ideal student on the shipped outputs."""
-  config = _config_on_shipped(folder, fields={'benchmark.enabled': True})
+  """Returns the record of the ideal student on the published outputs."""
+  config = _config_on_published(folder, fields={'benchmark.enabled': True})
   return helpers.run(config, folder, 'ideal', with_plots=True)
 
 
-def test_a_teacher_alone_leaves_outputs_to_ship(folder):
+def test_a_run_of_a_teacher_alone_publishes_its_outputs(folder):
   record = files.read_json(folder / 'teacher' / 'run.json')
   assert record['status'] == 'complete' and record['students'] == []
   manifest = files.read_json(folder / 'teacher' / 'outputs' / 'manifest.json')
@@ -56,11 +56,11 @@ def test_a_teacher_alone_leaves_outputs_to_ship(folder):
   assert (as_trained != logits).any()
 
 
-def test_a_student_trains_on_shipped_outputs(folder, ideal):
+def test_a_student_trains_on_published_outputs(folder, ideal):
   manifest = files.read_json(folder / 'teacher' / 'outputs' / 'manifest.json')
-  shipped = manifest['accuracy']['symmetric']['test']
+  published = manifest['accuracy']['symmetric']['test']
   assert ideal['teacher']['test']['accuracy'] == pytest.approx(
-    shipped['accuracy'], abs=0.01
+    published['accuracy'], abs=0.01
   )
   (student,) = ideal['students']
   assert student['steps'] == 20 and student['epochs'] == 2
@@ -112,7 +112,7 @@ def test_views_are_computed_once_for_all_networks(folder):
 
 
 def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
-  config = _config_on_shipped(folder)
+  config = _config_on_published(folder)
   save, saved = checkpoint.Checkpoints.save, []
 
   def die_after_an_epoch(self, step, state):
@@ -157,7 +157,7 @@ def test_rows_that_are_one_training_train_once(folder):
     'benchmark.enabled': True,
     'benchmark.live_teacher': False,
   }
-  config = _config_on_shipped(folder, 'table2', fields)
+  config = _config_on_published(folder, 'table2', fields)
   helpers.keep_rows(config, 'blocks_1111', 'blocks_1100')
   # Two stages instead of four: the second stage of `blocks_1100` is empty, and
   # the authors' code gives it a block.
@@ -180,7 +180,7 @@ def test_rows_that_are_one_training_train_once(folder):
 
 @pytest.mark.slow
 def test_rows_of_a_table_differ_as_they_say(folder):
-  config = _config_on_shipped(folder, 'table2,reduced=as_published')
+  config = _config_on_published(folder, 'table2,reduced=as_published')
   helpers.keep_rows(config, 'ideal_no_kd', 'ideal_reduced')
   students = run_records.by_row(helpers.run(config, folder, 'table'))
   assert students['ideal_no_kd'][0]['steps'] == 20
@@ -225,12 +225,12 @@ def test_held_out_examples_take_the_place_of_the_test_split():
 def test_fields_that_do_not_fit_together_are_refused(
   folder, tmp_path, fields, message
 ):
-  config = _config_on_shipped(folder, fields=fields)
+  config = _config_on_published(folder, fields=fields)
   with pytest.raises(errors.UserError, match=message):
     helpers.run(config, tmp_path, 'refused')
 
 
-def test_damaged_shipped_outputs_are_noticed(folder, tmp_path):
+def test_damaged_published_outputs_are_refused(folder, tmp_path):
   outputs = tmp_path / 'outputs'
   outputs.mkdir()
   for path in (folder / 'teacher' / 'outputs').iterdir():

@@ -26,7 +26,7 @@ _QUICK = (
 
 
 @pytest.mark.parametrize('name', ['data', 'networks'])
-def test_examples_run(tmp_path, name, monkeypatch):
+def test_every_example_of_the_readme_runs(tmp_path, name, monkeypatch):
   (tmp_path / 'mine.py').write_text(EXAMPLES['mine.py'])
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.delitem(sys.modules, 'mine', raising=False)

@@ -92,7 +92,7 @@ def test_mistakes_are_refused_before_a_teacher_is_trained(
   assert not list(tmp_path.glob('generated-*'))
 
 
-def test_golden_numbers(folder):
+def test_a_run_gives_the_golden_numbers(folder):
   record = files.read_json(folder / 'run' / 'run.json')
   (student,) = record['students']
   values = {

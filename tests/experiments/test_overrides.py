@@ -90,8 +90,8 @@ def _why_not(argv):
     ['mnist.py:h300', 'cifar.py:ideal', 'mnist.py:table1']
   ),
 )
-def test_any_override(field, value, recipe):
-  """Any value of any field."""
+def test_any_override_is_accepted_or_refused_in_one_line(field, value, recipe):
+  """Any value of any field: it is accepted, or refused in one line."""
   why_not = _why_not(
     [
       'launch.py',
@@ -140,7 +140,7 @@ NUMBERS = st.sampled_from(
 @settings(_SETTINGS, max_examples=40)
 @given(data=st.data(), value=NUMBERS | WORDS)
 def test_any_override_runs_or_a_line_says_why_not(recipe, data, value):
-  """A config that passes the checks can be run, or one line says why not."""
+  """Any value of a field: the run succeeds, or one line says why not."""
   fields = sorted(set(_leaves(_config(_small(recipe)))) - set(_UNTRIED))
   field = data.draw(st.sampled_from(fields))
   _run_or_say(_small(recipe, f'--{field}={value}'))
@@ -185,6 +185,7 @@ CHOICES = {
 @pytest.mark.parametrize('recipe', SMALL)
 @pytest.mark.parametrize('field', CHOICES)
 def test_every_choice_of_a_field_runs_or_a_line_says_why_not(recipe, field):
+  """Each choice of a field: the run succeeds, or one line says why not."""
   assert any(
     [
       _run_or_say(_small(recipe, f'--config.{field}={value}'))
@@ -202,8 +203,8 @@ def test_every_choice_of_a_field_runs_or_a_line_says_why_not(recipe, field):
   | st.text(),
   arguments=st.lists(st.tuples(ARGUMENTS, VALUES), max_size=3),
 )
-def test_any_recipe(file, recipe, arguments):
-  """Any recipe with any arguments."""
+def test_any_recipe_is_accepted_or_refused_in_one_line(file, recipe, arguments):
+  """Any recipe and arguments: they are accepted, or refused in one line."""
   given_arguments = ','.join(f'{name}={value}' for name, value in arguments)
   text = f'{recipe},{given_arguments}' if arguments else recipe
   why_not = _why_not(

@@ -131,7 +131,7 @@ def test_outputs_of_each_transfer_set_are_stored_and_reused(folder, caplog):
   assert len(record['students']) == 2 * len(rows)
 
 
-def test_the_report_shows_the_errors_of_unseen_classes(folder):
+def test_the_report_shows_the_errors_of_missing_classes(folder):
   record = files.read_json(folder / 'run' / 'run.json')
   table = study_tables.missing_classes_table(record)
   line = next(x for x in table.splitlines() if x.startswith('| without_3'))
@@ -149,8 +149,10 @@ def test_the_report_shows_the_errors_of_unseen_classes(folder):
   assert (folder / 'run' / 'errors_bias.png').stat().st_size > 5_000
 
 
-def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
-  """Students of a shipped teacher equal those of the trained teacher."""
+def test_a_pretrained_network_computes_outputs_of_other_images(
+  folder, tmp_path
+):
+  """Students of a published teacher equal those of the trained teacher."""
   trained = _config({'row': {}})
   trained.unlock()
   trained.rows = {}
@@ -160,12 +162,12 @@ def test_a_shipped_network_can_be_shown_other_images(folder, tmp_path):
   config = _config(rows)
   config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   assert not config_lib.close_row(config, 'kd').teacher.retrain
-  with_shipped = helpers.run(config, tmp_path)
+  with_pretrained = helpers.run(config, tmp_path)
   for split in ('train', 'test'):
-    assert with_shipped['teacher'][split] == record['teacher'][split]
+    assert with_pretrained['teacher'][split] == record['teacher'][split]
   before = run_records.by_row(files.read_json(folder / 'run' / 'run.json'))
-  for row, (student,) in run_records.by_row(with_shipped).items():
-    # Shipped weights are rounded to half floats.
+  for row, (student,) in run_records.by_row(with_pretrained).items():
+    # Published weights are rounded to half floats.
     assert student['test']['accuracy'] == pytest.approx(
       before[row][0]['test']['accuracy'], abs=0.05
     )

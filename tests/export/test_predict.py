@@ -139,6 +139,7 @@ def _main(capsys, *args):
 
 @pytest.mark.faults
 def test_good_files_are_answered_beside_bad_ones(exported, tmp_path, capsys):
+  """A damaged image among good ones: the good ones are classified."""
   paths = [tmp_path / f'{i}.png' for i in range(3)]
   for i in (0, 2):
     _write_png(paths[i], IMAGES[i, ..., 0])
@@ -155,6 +156,7 @@ def test_good_files_are_answered_beside_bad_ones(exported, tmp_path, capsys):
 
 @pytest.mark.faults
 def test_names_cannot_break_lines(exported, tmp_path, capsys):
+  """A file name with line breaks: it stays on one line of the output."""
   path = _write_png(tmp_path / 'a\nb\x1b[2J.png', IMAGES[0, ..., 0])
   code, output, _ = _main(capsys, exported, path)
   assert code == 0

@@ -124,7 +124,7 @@ def test_a_step_updates_the_discriminator_before_the_student(method):
   assert any(jax.tree.leaves(different))
 
 
-def test_doubt_keeps_the_students_loss_small():
+def test_without_doubt_the_discriminator_wins_and_with_it_guesses():
   student_losses = {}
   for doubt in (0.0, 1.0):
     train_step, state, batch = _step('adversarial_features')

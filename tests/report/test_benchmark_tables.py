@@ -169,6 +169,7 @@ def test_faults_have_the_number_of_passed_cases_in_each_round():
   record = {
     'faults': {
       'tests.test_x.test_a_bomb_is_refused': {
+        'fault': 'A decompression bomb: it is refused',
         'passed': [2, 1],
         'cases': [2, 2],
         'seconds': [1.0, 2.0],
@@ -176,7 +177,7 @@ def test_faults_have_the_number_of_passed_cases_in_each_round():
     }
   }
   assert rows(benchmark_tables.faults_table(record)) == [
-    ['a bomb is refused', '2 of 2, 1 of 2', '1.5']
+    ['A decompression bomb: it is refused', '2 of 2, 1 of 2', '1.5']
   ]
 
 

@@ -119,6 +119,7 @@ def test_two_processes_give_what_one_gives(one_device, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('one_device', ['resnet'], indirect=True)
 def test_a_run_resumes_after_one_process_was_killed(one_device, tmp_path):
+  """One of two processes killed: the run resumes."""
   first, second = _start_two(tmp_path, 'resnet')
   saved = 'resnet/students/ideal/seed-0/checkpoints/1'
   helpers.wait_until((tmp_path / saved).exists)
@@ -135,6 +136,7 @@ def test_a_run_resumes_after_one_process_was_killed(one_device, tmp_path):
 @pytest.mark.faults
 @pytest.mark.slow
 def test_processes_end_at_sigterm(tmp_path):
+  """SIGTERM to two processes: both end."""
   both = _start_two(tmp_path, 'mlp')
   helpers.wait_until((tmp_path / 'mlp/run.json').exists)
   for process in both:

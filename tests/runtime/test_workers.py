@@ -54,7 +54,7 @@ def test_a_tpu_is_not_shared(tmp_path, monkeypatch):
 _SCRIPT = """
 import os, pathlib, signal, sys, time
 from kd_jax.runtime import workers
-assert workers.begin()
+assert workers.limit_to_share()
 folder = pathlib.Path(sys.argv[1])
 share = workers.share()
 if share is None:

@@ -41,7 +41,7 @@ def test_published_weights_are_half_floats_that_come_back(tmp_path):
   manifest = pretrained.read_manifest(tmp_path, 'd')
   found = pretrained.read_weights(tmp_path, manifest, weights)
   jax.tree.map(
-    np.testing.assert_array_equal, found, pretrained.rounded(weights)
+    np.testing.assert_array_equal, found, pretrained.as_float16(weights)
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, 1e-3), found, weights

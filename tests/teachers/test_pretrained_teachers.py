@@ -24,7 +24,7 @@ each = functools.partial(
 )
 
 
-def test_there_are_some():
+def test_the_recipes_teachers_are_in_the_repository():
   assert ROOT / cifar_teachers.TEACHER in OF_OUTPUTS
   assert ROOT / theory.TEACHER in OF_WEIGHTS
   folder, _ = cifar_teachers.BEST_TEACHERS['pool']
@@ -32,7 +32,7 @@ def test_there_are_some():
 
 
 @each(argvalues=OF_OUTPUTS)
-def test_outputs_are_whole(folder):
+def test_published_outputs_have_the_right_shape_digest_and_accuracy(folder):
   """Digests are right, and the outputs are much better than chance."""
   manifest = files.read_json(folder / 'manifest.json')
   assert manifest['accuracy'].keys() >= {'cifar10', 'symmetric'}

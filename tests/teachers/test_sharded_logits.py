@@ -48,6 +48,7 @@ def test_logits_of_another_teacher_are_computed_anew(tmp_path):
 
 @pytest.mark.faults
 def test_a_stopped_store_resumes_with_the_next_shard(tmp_path):
+  """Storing logits is stopped: it resumes with the next shard."""
   calls = []
 
   def stop(start, stop):
@@ -72,6 +73,7 @@ def test_a_stopped_store_resumes_with_the_next_shard(tmp_path):
 def test_logits_that_cannot_be_stored_are_one_clear_error(
   tmp_path, monkeypatch
 ):
+  """No space for the logits: one clear error."""
   # A file replaces the folder. A read-only folder would not stop root.
   _open(tmp_path / 'x', [])
   shutil.rmtree(tmp_path / 'x' / 'logits')
@@ -87,6 +89,7 @@ def test_logits_that_cannot_be_stored_are_one_clear_error(
 @pytest.mark.faults
 @pytest.mark.parametrize('damage', ['cut', 'flipped', 'missing'])
 def test_a_damaged_shard_is_computed_again(tmp_path, damage):
+  """A damaged shard of logits: it is computed again."""
   _open(tmp_path / 'x', [])
   files = sorted(
     path

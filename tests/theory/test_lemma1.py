@@ -8,7 +8,7 @@ from tests.theory import result_tables
 def test_the_difference_of_variances_is_the_label_variance(lemma1_results):
   exact = result_tables.columns(lemma1_results, 'Exact')
   assert len(exact['risk R']) == 12
-  assert max(exact['what is left over']) < 1e-12
+  assert max(exact['residual']) < 1e-12
   by_row = dict(
     zip(exact['population, predictor'], exact['Bayes / empirical'], strict=True)
   )

@@ -53,6 +53,7 @@ def test_nothing_to_restore(checkpoints):
 @pytest.mark.faults
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_a_damaged_checkpoint_is_passed_over(checkpoints, tmp_path, caplog):
+  """A damaged checkpoint: the checkpoint before it is used."""
   for epoch in (1, 2):
     checkpoints.save(epoch, _state(epoch))
   _damage(tmp_path / 'checkpoints' / '2')

@@ -54,7 +54,9 @@ def test_trainings_that_differ_in_traced_numbers_share_functions(field, value):
     ('loop', 'host'),
   ],
 )
-def test_trainings_that_differ_otherwise_do_not(field, value):
+def test_trainings_that_differ_in_a_static_field_compile_separately(
+  field, value
+):
   assert _key(**{field: value}) != _key()
 
 

@@ -35,7 +35,7 @@ def _terms(objective, logits, batch, weights):
   )
 
 
-def test_weights_do_what_their_names_say():
+def test_the_loss_is_the_weighted_sum_of_ce_and_kl():
   ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH.labels))
   kd = jnp.mean(losses.kl(LOGITS, BATCH.teacher_logits, temperature=2.0))
   objective = objectives.make_objective({'kl': {}})

@@ -44,12 +44,12 @@ def test_sgd_is_pytorch_nesterov_with_coupled_weight_decay():
   np.testing.assert_allclose(ours, params, rtol=1e-6)
 
 
-def test_plain_sgd():
+def test_sgd_without_momentum_adds_the_scaled_gradients():
   expected = 1 - 0.1 * GRADS.sum(axis=0)
   np.testing.assert_allclose(_run(_make('sgd'), [1, 1]), expected, rtol=1e-6)
 
 
-def test_schedules():
+def test_schedules_have_their_values_at_given_steps():
   constant = optimizers.make_schedule(
     'constant', total_steps=100, warmup_fraction=0.0
   )

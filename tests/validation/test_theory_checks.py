@@ -12,7 +12,7 @@ from kd_jax.validation import theory_checks
 
 @pytest.mark.parametrize('recipe', run_theory.COMPUTATIONS)
 @pytest.mark.parametrize('argument', ['', ',smoke'])
-def test_the_recipes_pass(recipe, argument):
+def test_every_theory_recipe_passes_check_theory(recipe, argument):
   config = recipes.get_config(recipe + argument)
   theory_checks.check_theory(config, run_theory.COMPUTATIONS)
 
