@@ -105,7 +105,7 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
     if (partial.epoch, partial.step) == (1, 2):
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(job, 'PARTIAL_EVERY_S', 0.0)
+  monkeypatch.setattr(job, 'MID_EPOCH_EVERY_S', 0.0)
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
   monkeypatch.setattr(job_folder, 'save_partial', stop)
   if not epochs_saved:  # As if a save took longer than an epoch.
