@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax.data import Problem
 from kd_jax.training import factory, fit, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:

@@ -15,6 +15,7 @@ from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
 from kd_jax.training import epoch, factory, networks
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch_inputs import StepInputs
 from kd_jax.training.source import TeacherInputs
 
 PyTree = Any
@@ -188,7 +189,7 @@ def make_training_step(
     ),
     np.ones(count, bool),
     epoch.choose_epoch_views(functions.epoch, key, count),
-    epoch.StepInputs(
+    StepInputs(
       num_examples=count,
       key=key,
       hyperparameters=factory.hyperparameters_of_epoch(

@@ -15,15 +15,17 @@ import numpy as np
 from kd_jax.training import plan
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch import (
-  DiskInputs,
   EpochFunctions,
-  EpochInputs,
   EpochTotals,
-  ExampleReader,
-  StepInputs,
   choose_epoch_views,
   fold_in,
   make_inputs,
+)
+from kd_jax.training.epoch_inputs import (
+  DiskInputs,
+  EpochInputs,
+  ExampleReader,
+  StepInputs,
 )
 from kd_jax.training.finite import check_loss, check_state
 from kd_jax.training.hyperparameters import Hyperparameters

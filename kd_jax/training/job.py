@@ -153,7 +153,7 @@ def run_job(
       done_epochs=done_epochs,
       mid_epoch=mid_epoch,
       save_mid_epoch=functools.partial(
-        job_folder.save_partial, job.info.folder
+        job_folder.save_mid_epoch, job.info.folder
       ),
       save_every_s=MID_EPOCH_EVERY_S,
       reset_optimizer=(
@@ -210,7 +210,7 @@ def _resume(
   label = job.info.label
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
-  mid_epoch = job_folder.restore_partial(
+  mid_epoch = job_folder.restore_mid_epoch(
     job.info.folder, state, job.functions.epoch.zero_totals, done_epochs
   )
   if mid_epoch:

@@ -160,7 +160,7 @@ def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   return None if restored is None else restored[1]
 
 
-def save_partial(folder: pathlib.Path, position: fit.EpochPosition) -> None:
+def save_mid_epoch(folder: pathlib.Path, position: fit.EpochPosition) -> None:
   """Saves a mid-epoch checkpoint; it replaces the one before."""
   saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
   saved.save(
@@ -177,7 +177,7 @@ def save_partial(folder: pathlib.Path, position: fit.EpochPosition) -> None:
   saved.close()
 
 
-def restore_partial(
+def restore_mid_epoch(
   folder: pathlib.Path,
   state: TrainState,
   zero_totals: Callable[[], EpochTotals],

@@ -11,7 +11,7 @@ from kd_jax import data
 from kd_jax.runtime import mesh, processes
 from kd_jax.training import fit
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import ExampleReader
+from kd_jax.training.epoch_inputs import ExampleReader
 from kd_jax.training.plan import Plan
 
 PyTree = Any

@@ -13,7 +13,7 @@ from kd_jax import data
 from kd_jax.runtime import errors
 from kd_jax.training import factory, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 

@@ -8,8 +8,9 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import epoch, fit, pace, step
+from kd_jax.training import fit, pace, step
 from kd_jax.training.batch import Pipeline
+from kd_jax.training.epoch_inputs import ExampleReader
 from tests import helpers
 
 
@@ -65,7 +66,7 @@ def _batches(examples, order):
 def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
   functions = toy.make_epoch_functions(loop='host')
   *_, expected = toy.run_fit(functions, toy.init_state())
-  reader = epoch.ExampleReader(lambda order: _batches(toy.examples(), order))
+  reader = ExampleReader(lambda order: _batches(toy.examples(), order))
   epochs = toy.run_fit(
     functions, toy.init_state(), source=fit.ExampleSource(reader)
   )
@@ -93,7 +94,7 @@ def test_each_epoch_opens_its_reader_once():
   results = toy.run_fit(
     toy.make_epoch_functions(),
     toy.init_state(),
-    source=fit.ExampleSource(epoch.ExampleReader(batches)),
+    source=fit.ExampleSource(ExampleReader(batches)),
     phases=toy.make_phases(epochs=2, folds=0),
   )
   assert [int(result.sums['count']) for result in results] == [50, 50]

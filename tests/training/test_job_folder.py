@@ -80,7 +80,7 @@ def test_a_folder_of_another_identity_is_emptied(tmp_path, caplog):
 
 def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
   zero_totals = toy.make_epoch_functions().zero_totals
-  restore = lambda done_epochs: job_folder.restore_partial(
+  restore = lambda done_epochs: job_folder.restore_mid_epoch(
     tmp_path, toy.init_state(seed=1), zero_totals, done_epochs
   )
   assert restore(0) is None
@@ -89,7 +89,7 @@ def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
   position = fit.EpochPosition(
     epoch=2, step=4, state=state, totals=totals, train_s=1.5
   )
-  job_folder.save_partial(tmp_path, position)
+  job_folder.save_mid_epoch(tmp_path, position)
   for done_epochs in (1, 2):
     restored = restore(done_epochs)
     assert (restored.epoch, restored.step, restored.train_s) == (2, 4, 1.5)
@@ -98,5 +98,5 @@ def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
   assert restore(3) is None
   # A later checkpoint replaces the first.
   later = position._replace(step=5, state=state._replace(step=jnp.int32(13)))
-  job_folder.save_partial(tmp_path, later)
+  job_folder.save_mid_epoch(tmp_path, later)
   assert restore(2).step == 5

@@ -8,6 +8,7 @@ import optax
 from kd_jax.data import augmentation, preprocessing
 from kd_jax.training import batch, epoch, fit, objective, plan, step
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, StepInputs
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import MethodSetup
 
@@ -80,14 +81,14 @@ def make_epoch_functions(
 
 def epoch_inputs(
   functions: epoch.EpochFunctions, key: jax.Array
-) -> epoch.EpochInputs | epoch.DiskInputs:
+) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch over all examples."""
   return epoch.make_inputs(
     functions,
     examples(),
     np.ones(NUM_EXAMPLES, bool),
     epoch.choose_epoch_views(functions, key, NUM_EXAMPLES),
-    epoch.StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
+    StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 
 
