@@ -64,14 +64,16 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   before_mib = _peak_mib()
   examples = _make_examples(case['examples'], shape)
   phases = plan.make_phases(np.ones(case['examples'], bool), epochs=2, folds=0)
-  timetable = plan.timetable(phases, case['batch'], config.train.drop_remainder)
+  training_plan = plan.Plan(
+    None, phases, 0, case['batch'], config.train.drop_remainder
+  )
   seeds = case['seeds']
-  compiled = factory.compile_training(
+  functions = factory.make_training_functions(
     factory.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, shape),
-      total_steps=sum(epoch.num_steps for epoch in timetable),
+      total_steps=training_plan.num_steps,
       num_seeds=seeds if seeds > 1 else None,
     )
   )
@@ -79,13 +81,13 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   if seeds > 1:
     key = jax.random.split(key, seeds)
   *_, last = fit.fit(
-    compiled.epoch,
-    compiled.init(key),
+    functions.epoch,
+    functions.init(key),
     fit.ExampleSource(examples),
-    phases,
+    training_plan,
     fit.FitOptions(
       key=key,
-      hyperparameters=lambda epoch: factory.hyperparameters(
+      hyperparameters_of_epoch=lambda epoch: factory.hyperparameters_of_epoch(
         config.optim, config.distill, epoch
       ),
     ),

@@ -59,11 +59,14 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
   teacher = source.TeacherInputs(logits={'train': outputs})
   *_, last = fit.fit(
-    job.compiled.epoch,
-    job.compiled.init(jax.random.key(0)),
+    job.functions.epoch,
+    job.functions.init(jax.random.key(0)),
     source.make_source(job.plan, dataset, teacher),
-    phases,
-    fit.FitOptions(key=jax.random.key(0), hyperparameters=job.hyperparameters),
+    job.plan._replace(phases=phases),
+    fit.FitOptions(
+      key=jax.random.key(0),
+      hyperparameters_of_epoch=job.hyperparameters_of_epoch,
+    ),
   )
   return {
     'examples_per_s': float(last.sums['count']) / last.train_s,

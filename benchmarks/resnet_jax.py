@@ -17,6 +17,7 @@ from kd_jax.training import optimizers
 from kd_jax.training import step as steps
 from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
+from kd_jax.training.method_terms import MethodSetup
 
 
 def make(
@@ -75,7 +76,7 @@ def _make_train_step(
   """
   step = steps.make_train_step(
     apply.make_apply(module),
-    objectives.make_objective({'kl': {}}),
+    objectives.make_objective({'kl': {}}, MethodSetup()),
     optimizer,
     lambda step: jnp.float32(1),
   )

@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax.data import Problem
 from kd_jax.training import factory, fit, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -25,14 +25,14 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   system = 'ours-live' if live else 'ours'
   used = np.arange(len(labels)) < student_systems.SYSTEMS[system][2]
   phases = plan.make_phases(used, epochs=1, folds=0)
-  timetable = plan.timetable(phases, student_systems.BATCH, False)
-  compiled = factory.compile_training(
+  training_plan = plan.Plan(None, phases, 0, student_systems.BATCH, False)
+  functions = factory.make_training_functions(
     factory.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),
-      total_steps=sum(epoch.num_steps for epoch in timetable),
-      live_teacher=live,
+      total_steps=training_plan.num_steps,
+      calls_teacher=live,
     )
   )
   source = fit.ExampleSource(
@@ -43,23 +43,24 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     ),
     _teacher_variables() if live else None,
   )
-  hyperparameters = lambda epoch: factory.hyperparameters(
+  hyperparameters_of_epoch = lambda epoch: factory.hyperparameters_of_epoch(
     config.optim, config.distill, epoch
   )
   key = jax.random.key(0)
-  losses = _first_losses(compiled, source, key, hyperparameters(0))
-  state, epochs = _initial_state(compiled, key), 0
+  losses = _first_losses(functions, source, key, hyperparameters_of_epoch(0))
+  state, epochs = _initial_state(functions, key), 0
 
   def run(examples):
     nonlocal state, epochs
     assert examples == used.sum()
     (result,) = fit.fit(
-      compiled.epoch,
+      functions.epoch,
       state,
       source,
-      phases,
+      training_plan,
       fit.FitOptions(
-        key=jax.random.fold_in(key, epochs), hyperparameters=hyperparameters
+        key=jax.random.fold_in(key, epochs),
+        hyperparameters_of_epoch=hyperparameters_of_epoch,
       ),
     )
     state, epochs = result.state, epochs + 1
@@ -81,18 +82,18 @@ def _teacher_variables() -> dict[str, Any]:
   return {'params': {'conv0': convolution, 'head': head}, 'batch_stats': {}}
 
 
-def _initial_state(compiled: factory.CompiledTraining, key: jax.Array):
+def _initial_state(functions: factory.TrainingFunctions, key: jax.Array):
   """Returns a training state with the shared student weights."""
   w1, b1, w2, b2 = map(jnp.asarray, student_systems.make_weights())
   params = {
     'hidden0': {'kernel': w1, 'bias': b1},
     'logits': {'kernel': w2, 'bias': b2},
   }
-  return compiled.init(key)._replace(params=params)
+  return functions.init(key)._replace(params=params)
 
 
 def _first_losses(
-  compiled: factory.CompiledTraining,
+  functions: factory.TrainingFunctions,
   source: fit.ExampleSource,
   key: jax.Array,
   hyperparameters,
@@ -106,10 +107,10 @@ def _first_losses(
     order=jnp.arange(count, dtype=jnp.int32),
     each_step=StepInputs(count, key, hyperparameters, source.teacher_variables),
   )
-  state, losses = _initial_state(compiled, key), []
+  state, losses = _initial_state(functions, key), []
   for step in range(student_systems.CHECKED_STEPS):
-    state, sums = compiled.epoch.run_steps(
-      state, compiled.epoch.zero_sums(), inputs, step, step + 1
+    state, totals = functions.epoch.take_steps(
+      state, functions.epoch.zero_totals(), inputs, step, step + 1
     )
-    losses.append(float(sums['loss'] / sums['count']))
+    losses.append(float(totals.sums['loss'] / totals.sums['count']))
   return losses

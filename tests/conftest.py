@@ -72,7 +72,7 @@ def _forget_compiled():
   with contextlib.ExitStack() as stack:
     caches = []
     for module, name in (
-      (factory, 'compile_training'),
+      (factory, 'make_training_functions'),
       (networks, 'make_predict'),
       (networks, 'feature_shapes'),
     ):

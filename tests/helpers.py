@@ -112,7 +112,9 @@ def keep_rows(config: ConfigDict, *rows: str) -> None:
 def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.Run:
   """Returns the rows of a config, taught by some teacher; trains nothing."""
   teacher = Teacher({}, {'outputs': 'digest'})
-  run_context = context.Context(dataset, data.load, factory.compile_training)
+  run_context = context.Context(
+    dataset, data.load, factory.make_training_functions
+  )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return rows.make_run(
     configs,

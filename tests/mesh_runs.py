@@ -39,7 +39,7 @@ def resnet():
   # compute the same steps on one device differ by 3e-4 at the end.
   config.optim.learning_rate = 3e-4
   # All processes of a run take part in a save within an epoch.
-  job.PARTIAL_EVERY_S = 0.0
+  job.MID_EPOCH_EVERY_S = 0.0
   return config
 
 

@@ -13,8 +13,9 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
-from kd_jax.training import epoch, factory, fit, networks
+from kd_jax.training import epoch, factory, networks
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch_inputs import StepInputs
 from kd_jax.training.source import TeacherInputs
 
 PyTree = Any
@@ -162,7 +163,7 @@ def make_training_step(
     steps_per_call: training steps per call, at most one epoch. If Python loops
       over the steps (`loop` is 'host'), a call takes a single step.
   Returns:
-    A function without arguments. It returns the new state and the sums, to be
+    A function without arguments. It returns the new state and the totals, to be
     blocked on.
   """
   count = _num_examples(dataset)
@@ -171,37 +172,40 @@ def make_training_step(
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
-    live_teacher=teacher.variables is not None,
+    calls_teacher=teacher.variables is not None,
   )
-  compiled = factory.compile_training(spec)
+  functions = factory.make_training_functions(spec)
   if spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
-  inputs = epoch.EpochInputs(
-    examples=Examples(
+  inputs = epoch.make_inputs(
+    functions.epoch,
+    Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
       teacher.split_logits('train'),
       jax.device_put(teacher.features),
     ),
-    views=fit.epoch_views(compiled.epoch, key, count),
-    order=compiled.epoch.shuffle(jnp.ones(count, bool), key),
-    each_step=epoch.StepInputs(
+    np.ones(count, bool),
+    epoch.choose_epoch_views(functions.epoch, key, count),
+    StepInputs(
       num_examples=count,
       key=key,
-      hyperparameters=factory.hyperparameters(config.optim, config.distill, 0),
+      hyperparameters=factory.hyperparameters_of_epoch(
+        config.optim, config.distill, 0
+      ),
       teacher_variables=teacher.variables,
     ),
   )
-  state = compiled.init(key)
+  state = functions.init(key)
 
   def step():
     nonlocal state
-    state, sums = compiled.epoch.run_steps(
-      state, compiled.epoch.zero_sums(), inputs, 0, steps_per_call
+    state, totals = functions.epoch.take_steps(
+      state, functions.epoch.zero_totals(), inputs, 0, steps_per_call
     )
-    return state, sums
+    return state, totals
 
   return step
 

@@ -24,7 +24,7 @@ class Row(NamedTuple):
     name: the name of the row.
     config: the closed config of a row.
     identity: what determines its students, except for their seed.
-    live_teacher: whether its steps call the teacher.
+    calls_teacher: whether its steps call the teacher.
     trained_as: the name of the first row that is the same training; its own
       name if there is none before it.
   """
@@ -32,7 +32,7 @@ class Row(NamedTuple):
   name: str
   config: ConfigDict
   identity: dict[str, Any]
-  live_teacher: bool
+  calls_teacher: bool
   trained_as: str
 
 
@@ -57,7 +57,7 @@ class Run(NamedTuple):
 
 def make_run(
   configs: dict[str, ConfigDict],
-  live_teacher: dict[str, bool],
+  rows_calling_teacher: dict[str, bool],
   context_for: Callable[[str], context.Context],
   teacher: Teacher,
   workdir: pathlib.Path,
@@ -66,7 +66,7 @@ def make_run(
 
   Args:
     configs: the closed config of each row.
-    live_teacher: whether the steps of a row call the teacher, by row.
+    rows_calling_teacher: whether the steps of a row call the teacher, by row.
     context_for: maps a transfer set's name to its context.
     teacher: the run's teacher.
     workdir: the run's folder.
@@ -80,11 +80,13 @@ def make_run(
       config,
       dataset,
       teacher_outputs=_teacher_outputs(config, digests),
-      live_teacher=live_teacher[name],
+      live_teacher=rows_calling_teacher[name],
     )
     digests[name] = files.digest(identity)
     trained_as = first_with.setdefault(digests[name], name)
-    rows[name] = Row(name, config, identity, live_teacher[name], trained_as)
+    rows[name] = Row(
+      name, config, identity, rows_calling_teacher[name], trained_as
+    )
 
   @functools.cache
   def for_transfer_set(transfer_set: str) -> tuple[context.Context, Teacher]:
@@ -148,20 +150,21 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
     for bits, shapes in layers.items()
     for shape in shapes.values()
   )
-  live_teacher = (
+  calls_teacher = (
     is_too_large
     or is_augmented
     or config.train.mixup_alpha > 0
     or size > config.teacher.features_gib * 2**30
   )
-  if live_teacher and any(layers):
+  has_rounded = any(bits > 0 for bits in layers)
+  if calls_teacher and has_rounded:
     raise errors.UserError(
       f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
       f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
     )
-  return live_teacher
+  return calls_teacher
 
 
 def check_named_rows(

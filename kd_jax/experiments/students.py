@@ -166,7 +166,7 @@ def _train_seeds(
     run_context,
     config_lib.student_sections(config),
     info,
-    live_teacher=row.live_teacher,
+    calls_teacher=row.calls_teacher,
   )
   students = job.run_job(
     row_job,
@@ -199,14 +199,14 @@ def _teacher_inputs(
   """Returns what a row's training takes from its teacher."""
   config = row.config
   inputs = source.TeacherInputs(logits=teacher.logits)
-  if row.live_teacher:
+  if row.calls_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
     return inputs
   if config.train.augmentation != 'none':
     assert teacher.network is not None  # See `teaching_checks`.
-    view_logits = teacher.network.view_logits(config.train.augmentation)
-    inputs = inputs._replace(view_logits=view_logits)
+    view_logits = teacher.network.view_store(config.train.augmentation)
+    inputs = inputs._replace(lookup_view_logits=view_logits)
   layers = networks.teacher_layers(config, dataset.problem)
   if layers:
     assert teacher.network is not None  # See `teaching_checks`.

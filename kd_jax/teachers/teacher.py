@@ -66,7 +66,7 @@ class TeacherNetwork:
     self.folder = folder
     self._transfer_set = transfer_set
     self._logits: dict[str, Logits] = {}
-    self._view_logits: dict[str, stored_outputs.ViewOutputs] = {}
+    self._view_stores: dict[str, stored_outputs.ViewOutputs] = {}
 
   @functools.cached_property
   def _identity(self) -> dict[str, Any]:
@@ -85,11 +85,11 @@ class TeacherNetwork:
       self._logits[scaling] = self._load_logits(scaling)
     return self._logits[scaling]
 
-  def view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
+  def view_store(self, augmentation: str) -> stored_outputs.ViewOutputs:
     """Returns the store of logits for the views of an augmentation."""
-    if augmentation not in self._view_logits:
-      self._view_logits[augmentation] = self._open_view_logits(augmentation)
-    return self._view_logits[augmentation]
+    if augmentation not in self._view_stores:
+      self._view_stores[augmentation] = self._open_view_store(augmentation)
+    return self._view_stores[augmentation]
 
   def features(
     self,
@@ -180,7 +180,7 @@ class TeacherNetwork:
     )
     return on_disk | stored
 
-  def _open_view_logits(self, augmentation: str) -> stored_outputs.ViewOutputs:
+  def _open_view_store(self, augmentation: str) -> stored_outputs.ViewOutputs:
     scaling = self.config.teacher.outputs_scaling
     views = augment.AUGMENTATIONS[augmentation]
     assert views is not None

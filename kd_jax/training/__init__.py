@@ -1,1 +1,28 @@
-"""Trains a network: objective, step, epoch, fit, job."""
+"""Trains a network. The files, in the order in which to read them.
+
+One training, from the outside in:
+job.py              one training: resume, train, log, save, describe
+fit.py              the loop over epochs
+epoch.py            the functions of an epoch: `take_steps` and `take_step`
+epoch_inputs.py     the examples, order and views of an epoch
+batch.py            from stored examples to the batch of a step
+step.py             `train_step` and the state that it updates
+objective.py        the loss of a step, from the terms of several methods
+method_terms.py     a distillation method as a term of the loss
+
+What a training is made of:
+context.py          the data and functions that the trainings of a run share
+plan.py             the examples, phases and epochs of a training
+source.py           where the examples and the teacher's outputs come from
+hyperparameters.py  the traced numbers of a step
+networks.py         networks from a config's model sections
+optimizers.py       optimizers and schedules by name
+factory.py          from a config's sections to the functions of a training
+
+What it leaves, and how it is watched:
+job_folder.py       the folder of a training
+checkpoint.py       checkpoints with a digest
+outcome.py          the record of a training: metrics, counts, times
+pace.py             clock, steps per call, progress bar
+finite.py           stops a training that diverges
+"""

@@ -1,11 +1,19 @@
 """Examples as they are stored, and batches as a train step takes them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from kd_jax.data import augmentation as augment
+
 PyTree = Any
+# (teacher variables, images uint8 [B, ...]) -> (logits, features by layer).
+TeacherFn = Callable[[PyTree, jax.Array], tuple[jax.Array, dict]]
+# Folded into a step's key to get the key of mixup. Dropout and the methods fold
+# other numbers into it.
+_MIXUP = np.iinfo(np.int32).max
 
 
 class Examples(NamedTuple):
@@ -73,10 +81,68 @@ class Batch(NamedTuple):
   def with_targets(self, targets: Targets) -> 'Batch':
     """Returns the batch with other targets for the same images.
 
-    Logits of a live teacher belong to the mixed images themselves: targets
-    without teacher logits leave the batch's own in place.
+    If `targets` has no teacher logits, the batch keeps its teacher logits: a
+    live teacher has already seen the mixed images.
     """
     batch = self._replace(labels=targets.labels)
     if targets.teacher_logits is None:
       return batch
     return batch._replace(teacher_logits=targets.teacher_logits)
+
+
+class Pipeline(NamedTuple):
+  """The way from stored examples to a batch.
+
+  Attributes:
+    preprocess: maps stored images to the network's input.
+    augmentation: chooses and applies a view of each image; None for none.
+    mixup_alpha: the parameter of mixup; 0 for none.
+    teacher_fn: computes the teacher's outputs in every step; None to take
+      stored outputs.
+  """
+
+  preprocess: Callable[[jax.Array], jax.Array]
+  augmentation: augment.Augmentation | None = None
+  mixup_alpha: float = 0.0
+  teacher_fn: TeacherFn | None = None
+
+
+def make_batch(
+  pipeline: Pipeline,
+  examples: Examples,
+  mask: jax.Array,
+  key: jax.Array,
+  teacher_variables: PyTree = None,
+) -> Batch:
+  """Augments, mixes and scales examples; asks a live teacher about them.
+
+  Args:
+    pipeline: the way from stored examples to a batch.
+    examples: the batch's examples, as stored.
+    mask: float32 [B], 0 for padding.
+    key: the step's key.
+    teacher_variables: the variables of a live teacher.
+  """
+  images, mixture = examples.images, None
+  teacher_logits, features = examples.teacher_logits, examples.teacher_features
+  if pipeline.augmentation is not None:
+    assert examples.views is not None
+    images = pipeline.augmentation.apply(images, examples.views)
+  if pipeline.mixup_alpha > 0:
+    partners = Targets(
+      augment.partners(examples.labels),
+      None if teacher_logits is None else augment.partners(teacher_logits),
+    )
+    mixup_key = jax.random.fold_in(key, _MIXUP)
+    images, share = augment.mixup(images, mixup_key, alpha=pipeline.mixup_alpha)
+    mixture = Mixture(share, partners)
+  if pipeline.teacher_fn is not None:
+    teacher_logits, features = pipeline.teacher_fn(teacher_variables, images)
+  return Batch(
+    images=pipeline.preprocess(images),
+    labels=examples.labels,
+    mask=mask,
+    teacher_logits=teacher_logits,
+    teacher_features=features,
+    mixture=mixture,
+  )

@@ -1,4 +1,4 @@
-"""The data and the compiled functions that the trainings of a run share."""
+"""The data and the functions that the trainings of a run share."""
 
 import dataclasses
 import functools
@@ -14,17 +14,18 @@ from kd_jax.training import factory
 
 
 class Context(NamedTuple):
-  """The data and the compiled functions of a run.
+  """The data and the functions of a run.
 
   Attributes:
     dataset: the part of the data set that the config uses.
     load: loads a data set by its name.
-    compile: `factory.compile_training`; each spec is compiled once in a run.
+    functions_for: maps a spec to the functions of its trainings; trainings of
+      equal specs share their functions.
   """
 
   dataset: data.Dataset
   load: Callable[[str], data.Dataset]
-  compile: Callable[[FrozenConfigDict], factory.CompiledTraining]
+  functions_for: Callable[[FrozenConfigDict], factory.TrainingFunctions]
 
 
 def make_context(
@@ -32,7 +33,9 @@ def make_context(
 ) -> Context:
   """Returns the context of a run; `load` loads a data set by its name."""
   dataset = selection.select(load(config.data.name), config.data)
-  return Context(dataset, load, functools.cache(factory.compile_training))
+  return Context(
+    dataset, load, functools.cache(factory.make_training_functions)
+  )
 
 
 def on_transfer_set(context: Context, name: str) -> Context:

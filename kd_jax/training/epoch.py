@@ -1,15 +1,20 @@
-"""One epoch over arrays on the device: shuffle, gather, augment, step.
+"""The functions of an epoch: shuffle, choose views, take steps.
 
-Where a compiled loop is fast (accelerators, and MLPs on a CPU), one compiled
-function gathers each batch by index and takes the steps from `start` to `stop`.
-The function serves every epoch, every subset of the examples and every chunk of
-an epoch, so that a long epoch shows its progress. For convolutions on a CPU,
-and for examples on disk, only one step is compiled, and Python loops over the
-steps. Results do not depend on the chunks.
+`take_step` takes one step: it gathers the step's examples, makes a batch of
+them (batch.py), calls `train_step` (step.py) and adds to the epoch's totals.
+`take_steps` takes the steps of a range, in one of two loops:
+- on the device, where a compiled loop is fast (accelerators, and MLPs on a
+  CPU). The compiled loop serves every epoch, every subset of the examples and
+  every range of steps.
+- on the host, around a compiled `take_step`: for convolutions on a CPU, and for
+  examples on disk.
+Results do not depend on the ranges, so that a long epoch shows its progress.
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -18,47 +23,31 @@ import numpy as np
 
 from kd_jax.data import augmentation as augment
 from kd_jax.runtime import mesh
-from kd_jax.training.batch import Batch, Examples, Mixture, Targets
-from kd_jax.training.hyperparameters import Hyperparameters
+from kd_jax.training.batch import Examples, Pipeline, make_batch
+from kd_jax.training.epoch_inputs import (
+  DiskInputs,
+  EpochInputs,
+  EpochViews,
+  ExampleReader,
+  StepInputs,
+  with_views,
+)
 from kd_jax.training.step import Sums, TrainState, TrainStep
 
-PyTree = Any
-# A number that is larger than every step's. As `nonfinite_step` it means that
-# every loss was finite.
-NEVER = np.iinfo(np.int32).max
-# Folded into an epoch's key to get the key of its views. No step has this
-# number, so that no step has this key.
-_VIEWS = NEVER
-# Folded into a step's key to get the key of mixup.
-_MIXUP = NEVER
-# (teacher variables, images uint8 [B, ...]) -> (logits, features by layer).
-LiveTeacher = Callable[[PyTree, jax.Array], tuple[jax.Array, dict]]
-
-
-class Pipeline(NamedTuple):
-  """The way from stored examples to a batch.
-
-  Attributes:
-    preprocess: maps stored images to the network's input.
-    augmentation: chooses and applies a view of each image; None for none.
-    mixup_alpha: the parameter of mixup; 0 for none.
-    live_teacher: computes the teacher's outputs in every step; None to take
-      stored outputs.
-  """
-
-  preprocess: Callable[[jax.Array], jax.Array]
-  augmentation: augment.Augmentation | None = None
-  mixup_alpha: float = 0.0
-  live_teacher: LiveTeacher | None = None
+# The `nonfinite_step` of an epoch whose losses are all finite: later than any
+# step.
+NO_STEP = np.iinfo(np.int32).max
+# Folded into an epoch's key to get the key of its views. The other numbers that
+# are folded into an epoch's key are steps, and no step has this number.
+_VIEWS = np.iinfo(np.int32).max
 
 
 class EpochOptions(NamedTuple):
-  """The static options of a compiled epoch.
+  """The static options of an epoch's functions.
 
   Attributes:
     batch_size: examples per step.
     sum_names: the names of the sums that the train step returns.
-    drop_remainder: whether examples that do not fill a batch are left out.
     loop: where the loop over steps is: 'device', compiled; or 'host', Python's
       around one compiled step.
     num_seeds: S, to train S networks in one compiled function: states and keys
@@ -67,55 +56,20 @@ class EpochOptions(NamedTuple):
 
   batch_size: int
   sum_names: tuple[str, ...]
-  drop_remainder: bool = False
   loop: str = 'device'
   num_seeds: int | None = None
 
 
-class EpochViews(NamedTuple):
-  """The augmented views of one epoch; with seeds, a leading axis [S].
+class EpochTotals(NamedTuple):
+  """What the steps of an epoch add up to; with seeds, a leading axis [S].
 
   Attributes:
-    views: int32 [N], or None without augmentation.
-    teacher_logits: float32 [N, K], the teacher's logits for the views; None if
-      they are not stored.
+    sums: the sums of the train steps, added up.
+    nonfinite_step: int32, the first step whose loss is not finite, or NO_STEP.
   """
 
-  views: jax.Array | None = None
-  teacher_logits: jax.Array | None = None
-
-
-class StepInputs(NamedTuple):
-  """The inputs that all steps of an epoch share.
-
-  Attributes:
-    num_examples: the examples of the epoch. The positions after them, up to
-      whole batches, are padding.
-    key: the epoch's key.
-    hyperparameters: the traced numbers of a step.
-    teacher_variables: the variables of a live teacher, or None.
-  """
-
-  num_examples: int
-  key: jax.Array
-  hyperparameters: Hyperparameters
-  teacher_variables: PyTree = None
-
-
-class EpochInputs(NamedTuple):
-  """The inputs of an epoch whose examples are arrays on the device.
-
-  Attributes:
-    examples: the examples to gather from.
-    views: the epoch's views of them.
-    order: int32 [M], positions of the examples in the order of the epoch.
-    each_step: the inputs that all steps share.
-  """
-
-  examples: Examples
-  views: EpochViews
-  order: jax.Array
-  each_step: StepInputs
+  sums: Sums
+  nonfinite_step: jax.Array
 
 
 # With S seeds in one function: the inputs that have a leading axis [S], and
@@ -135,7 +89,19 @@ _SEED_AXES = EpochInputs(
 )
 
 
-class CompiledEpoch(NamedTuple):
+# (state, totals, inputs, step) -> (state, totals) after the step.
+TakeStep = Callable[
+  [TrainState, EpochTotals, EpochInputs, Any], tuple[TrainState, EpochTotals]
+]
+# (state, totals, inputs, start, stop) -> (state, totals) after the steps start,
+# ..., stop - 1. Takes the buffers of state and totals.
+TakeSteps = Callable[
+  [TrainState, EpochTotals, EpochInputs | DiskInputs, int, int],
+  tuple[TrainState, EpochTotals],
+]
+
+
+class EpochFunctions(NamedTuple):
   """The functions of an epoch; JAX compiles each on its first call.
 
   Attributes:
@@ -143,50 +109,211 @@ class CompiledEpoch(NamedTuple):
       random order, then the others; M is N rounded up to whole batches.
     choose_views: maps (key, N) to int32 [N], the view of each example in an
       epoch; None without augmentation.
-    run_steps: maps (state, sums, EpochInputs, start, stop) to (state, sums)
-      after the steps start, ..., stop - 1. If start == stop, compiles and
-      returns state and sums unchanged.
-    run_step: maps (state, sums, examples of a batch, StepInputs, step) to
-      (state, sums) after one step, for examples that are read from disk.
-    zero_sums: returns the sums before the first step.
-    batch_size: examples per step.
-    drop_remainder: as in EpochOptions.
+    zero_totals: returns the totals before the first step.
+    warm_up: has JAX compile `take_steps`. Maps (state, totals, inputs) to
+      (state, totals), unchanged.
+    take_steps: maps (state, totals, inputs, start, stop) to (state, totals)
+      after the steps start, ..., stop - 1.
   """
 
   shuffle: Callable[[jax.Array, jax.Array], jax.Array]
   choose_views: Callable[[jax.Array, int], jax.Array] | None
-  run_steps: Callable[..., tuple[TrainState, Sums]]
-  run_step: Callable[..., tuple[TrainState, Sums]]
-  zero_sums: Callable[[], Sums]
-  batch_size: int
-  drop_remainder: bool
+  zero_totals: Callable[[], EpochTotals]
+  warm_up: Callable[..., tuple[TrainState, EpochTotals]]
+  take_steps: TakeSteps
 
 
-def compile_epoch(
+def make_epoch_functions(
   train_step: TrainStep, pipeline: Pipeline, options: EpochOptions
-) -> CompiledEpoch:
-  """Returns the functions of an epoch, compiled on first use."""
+) -> EpochFunctions:
+  """Returns the functions of an epoch."""
   shuffle = functools.partial(_shuffle, batch_size=options.batch_size)
-  run_step = _make_run_step(train_step, pipeline, options)
-  gather_and_step = functools.partial(_gather_and_step, run_step, options)
+  take_step = _make_take_step(train_step, pipeline, options.batch_size)
   if options.num_seeds is not None:
     shuffle = jax.vmap(shuffle, in_axes=(None, 0))
-    gather_and_step = jax.vmap(
-      gather_and_step, in_axes=(0, 0, _SEED_AXES, None)
-    )
-  return CompiledEpoch(
+    take_step = jax.vmap(take_step, in_axes=(0, 0, _SEED_AXES, None))
+  warm_up, take_steps = _make_take_steps(take_step, options.loop)
+  return EpochFunctions(
     shuffle=jax.jit(shuffle),
-    choose_views=_compile_views(pipeline.augmentation, options),
-    run_steps=_LOOPS[options.loop](gather_and_step),
-    run_step=jax.jit(run_step, donate_argnums=(0, 1)),
-    zero_sums=functools.partial(_zero_sums, options),
-    batch_size=options.batch_size,
-    drop_remainder=options.drop_remainder,
+    choose_views=_make_choose_views(pipeline.augmentation, options.num_seeds),
+    zero_totals=functools.partial(_zero_totals, options),
+    warm_up=warm_up,
+    take_steps=take_steps,
   )
 
 
+def _make_take_step(
+  train_step: TrainStep, pipeline: Pipeline, batch_size: int
+) -> TakeStep:
+  """Returns `take_step(state, totals, inputs, step)`, not compiled."""
+
+  def take_step(
+    state: TrainState, totals: EpochTotals, inputs: EpochInputs, step: jax.Array
+  ) -> tuple[TrainState, EpochTotals]:
+    each_step = inputs.each_step
+    examples = _examples_of_step(inputs, step, batch_size)
+    step_key = jax.random.fold_in(each_step.key, step)
+    position = step * batch_size + jnp.arange(batch_size)
+    mask = (position < each_step.num_examples).astype(jnp.float32)
+    batch = make_batch(
+      pipeline,
+      mesh.shard(examples),
+      mask,
+      step_key,
+      each_step.teacher_variables,
+    )
+    state, sums = train_step(state, batch, step_key, each_step.hyperparameters)
+    return mesh.replicate((state, _add(totals, sums, step)))
+
+  return take_step
+
+
+def _examples_of_step(
+  inputs: EpochInputs, step: jax.Array, batch_size: int
+) -> Examples:
+  """Gathers a step's examples by their indices, unless they are given."""
+  if inputs.order is None:
+    return inputs.examples
+  index = jax.lax.dynamic_slice(
+    inputs.order, (step * batch_size,), (batch_size,)
+  )
+  return jax.tree.map(
+    lambda array: jnp.take(array, index, axis=0, mode='clip'),
+    with_views(inputs.examples, inputs.views),
+  )
+
+
+def _zero_totals(options: EpochOptions) -> EpochTotals:
+  shape = () if options.num_seeds is None else (options.num_seeds,)
+  return EpochTotals(
+    {name: jnp.zeros(shape, jnp.float32) for name in options.sum_names},
+    jnp.full(shape, NO_STEP, jnp.int32),
+  )
+
+
+def _add(totals: EpochTotals, sums: Sums, step: jax.Array) -> EpochTotals:
+  """Adds a step's sums to the totals before the step."""
+  finite = jnp.isfinite(sums['loss'])
+  return EpochTotals(
+    {name: total + sums[name] for name, total in totals.sums.items()},
+    jnp.minimum(
+      totals.nonfinite_step, jnp.where(finite, NO_STEP, jnp.int32(step))
+    ),
+  )
+
+
+def _make_take_steps(
+  take_step: TakeStep, loop: str
+) -> tuple[Callable, TakeSteps]:
+  """Returns the `warm_up` and the `take_steps` of EpochFunctions."""
+  take_compiled_step = jax.jit(take_step, donate_argnums=(0, 1))
+
+  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  def take_steps_on_device(state, totals, inputs, start, stop):
+    def body(step, carry):
+      state, totals = carry
+      return take_step(state, totals, inputs, step)
+
+    return jax.lax.fori_loop(start, stop, body, (state, totals))
+
+  def warm_up(state, totals, inputs):
+    if loop == 'device' and isinstance(inputs, EpochInputs):
+      return take_steps_on_device(state, totals, inputs, 0, 0)
+    if isinstance(inputs, DiskInputs):
+      inputs = _put_batch(inputs.first_batch, inputs.each_step)
+    # Takes a step of copies, and throws its results away.
+    copies = jax.tree.map(jnp.copy, (state, totals))
+    jax.block_until_ready(take_compiled_step(*copies, inputs, 0))
+    return state, totals
+
+  def take_steps(state, totals, inputs, start, stop):
+    if loop == 'device' and isinstance(inputs, EpochInputs):
+      return take_steps_on_device(state, totals, inputs, start, stop)
+    for step in range(start, stop):
+      state, totals = take_compiled_step(
+        state, totals, _inputs_of_step(inputs), step
+      )
+    return state, totals
+
+  return warm_up, take_steps
+
+
+def _inputs_of_step(inputs: EpochInputs | DiskInputs) -> EpochInputs:
+  """Returns the inputs of the next step; reads its batch, if on disk."""
+  if isinstance(inputs, EpochInputs):
+    return inputs
+  return _put_batch(next(inputs.batches), inputs.each_step)
+
+
+def _put_batch(batch: Examples, each_step: StepInputs) -> EpochInputs:
+  """Puts a batch from disk on the device, as the inputs of its step."""
+  return EpochInputs(mesh.put_batch(batch), EpochViews(), None, each_step)
+
+
+# --- The inputs of an epoch. ---
+
+
+def make_inputs(
+  functions: EpochFunctions,
+  examples: Examples | ExampleReader,
+  subset: np.ndarray,
+  views: EpochViews,
+  each_step: StepInputs,
+  *,
+  num_done: int = 0,
+) -> EpochInputs | DiskInputs:
+  """Shuffles the examples of an epoch; opens their reader, if on disk.
+
+  Args:
+    functions: the functions of the epoch.
+    examples: arrays on the device, or what reads examples from disk.
+    subset: bool [N], which examples the epoch uses.
+    views: the epoch's views of the examples.
+    each_step: the inputs that all steps share.
+    num_done: how many examples the steps before the first one took.
+  """
+  order = functions.shuffle(jnp.asarray(subset), each_step.key)
+  if isinstance(examples, Examples):
+    return EpochInputs(examples, views, order, each_step)
+  indices = np.asarray(order)[num_done:]
+  batches = _show_views(examples.batches(indices), indices, views)
+  first_batch = next(batches)
+  return DiskInputs(
+    itertools.chain([first_batch], batches), first_batch, each_step
+  )
+
+
+def choose_epoch_views(
+  functions: EpochFunctions,
+  key: jax.Array,
+  num_examples: int,
+  epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> EpochViews:
+  """Returns the views of an epoch, and the teacher's logits for them.
+
+  Args:
+    functions: the functions of the epoch.
+    key: the epoch's key; keys [S] for S seeds in one function.
+    num_examples: N.
+    epoch_view_logits: maps the views [N] of an epoch to the teacher's stored
+      logits for them, [N, K]; None without stored logits.
+  """
+  if functions.choose_views is None:
+    return EpochViews()
+  views = functions.choose_views(key, num_examples)
+  if epoch_view_logits is None:
+    return EpochViews(views)
+  indices = np.asarray(views)
+  logits = (
+    np.stack([epoch_view_logits(row) for row in indices])
+    if indices.ndim == 2  # A row for each seed.
+    else epoch_view_logits(indices)
+  )
+  return EpochViews(views, jnp.asarray(logits))
+
+
 def _shuffle(subset: jax.Array, key: jax.Array, *, batch_size: int):
-  """Returns the subset's examples in random order: see CompiledEpoch."""
+  """Returns the subset's examples in random order: see EpochFunctions."""
   num_examples = subset.shape[0]
   # Sorting random numbers shuffles. Examples outside the subset get the largest
   # numbers and sort behind the others, so that one shape serves every subset.
@@ -196,14 +323,14 @@ def _shuffle(subset: jax.Array, key: jax.Array, *, batch_size: int):
   return jnp.pad(shuffled, (0, -num_examples % batch_size))
 
 
-def _compile_views(
-  augmentation: augment.Augmentation | None, options: EpochOptions
+def _make_choose_views(
+  augmentation: augment.Augmentation | None, num_seeds: int | None
 ) -> Callable[[jax.Array, int], jax.Array] | None:
-  """Returns the `choose_views` of CompiledEpoch."""
+  """Returns the `choose_views` of EpochFunctions."""
   if augmentation is None:
     return None
   choose_views = functools.partial(_choose_views, augmentation)
-  if options.num_seeds is not None:
+  if num_seeds is not None:
     choose_views = jax.vmap(choose_views, in_axes=(0, None))
   return jax.jit(choose_views, static_argnums=1)
 
@@ -219,142 +346,17 @@ def _choose_views(
   return augmentation.choose(keys)
 
 
-def _zero_sums(options: EpochOptions) -> Sums:
-  shape = () if options.num_seeds is None else (options.num_seeds,)
-  sums = {name: jnp.zeros(shape, jnp.float32) for name in options.sum_names}
-  return sums | {'nonfinite_step': jnp.full(shape, NEVER, jnp.int32)}
-
-
-def _gather_and_step(
-  run_step: Callable,
-  options: EpochOptions,
-  state: TrainState,
-  sums: Sums,
-  inputs: EpochInputs,
-  step: jax.Array,
-) -> tuple[TrainState, Sums]:
-  """Gathers a step's examples by their indices and takes the step."""
-  size = options.batch_size
-  index = jax.lax.dynamic_slice(inputs.order, (step * size,), (size,))
-  examples = jax.tree.map(
-    lambda array: jnp.take(array, index, axis=0, mode='clip'),
-    with_views(inputs.examples, inputs.views),
-  )
-  return run_step(state, sums, examples, inputs.each_step, step)
-
-
-def with_views(examples: Examples, views: EpochViews) -> Examples:
-  """Returns examples shown as an epoch's views, with the logits for them."""
-  if views.views is None:
-    return examples
-  examples = examples._replace(views=views.views)
-  if views.teacher_logits is None:
-    return examples
-  return examples._replace(teacher_logits=views.teacher_logits)
-
-
-def _make_run_step(
-  train_step: TrainStep, pipeline: Pipeline, options: EpochOptions
-) -> Callable[..., tuple[TrainState, Sums]]:
-  """Returns `run_step(state, sums, examples, inputs, step)`, not compiled.
-
-  The function makes a batch of examples, takes a train step and adds its sums
-  to those of the epoch.
-  """
-  size = options.batch_size
-
-  def run_step(state, sums, examples, inputs, step):
-    step_key = jax.random.fold_in(inputs.key, step)
-    position = step * size + jnp.arange(size)
-    mask = (position < inputs.num_examples).astype(jnp.float32)
-    batch = make_batch(
-      pipeline, mesh.shard(examples), mask, step_key, inputs.teacher_variables
-    )
-    state, step_sums = train_step(
-      state, batch, step_key, inputs.hyperparameters
-    )
-    finite = jnp.isfinite(step_sums['loss'])
-    nonfinite_step = jnp.where(finite, NEVER, jnp.int32(step))
-    new_sums = {
-      name: sums[name] + step_sums[name] for name in options.sum_names
-    }
-    new_sums['nonfinite_step'] = jnp.minimum(
-      sums['nonfinite_step'], nonfinite_step
-    )
-    return mesh.replicate((state, new_sums))
-
-  return run_step
-
-
-def make_batch(
-  pipeline: Pipeline,
-  examples: Examples,
-  mask: jax.Array,
-  key: jax.Array,
-  teacher_variables: PyTree = None,
-) -> Batch:
-  """Augments, mixes and scales examples; asks a live teacher about them.
-
-  Args:
-    pipeline: what is done with them.
-    examples: [B] each.
-    mask: float32 [B], 0 for padding.
-    key: the step's key.
-    teacher_variables: the variables of a live teacher.
-  """
-  images, mixture = examples.images, None
-  teacher_logits, features = examples.teacher_logits, examples.teacher_features
-  if pipeline.augmentation is not None:
-    assert examples.views is not None
-    images = pipeline.augmentation.apply(images, examples.views)
-  if pipeline.mixup_alpha > 0:
-    partners = Targets(
-      augment.partners(examples.labels),
-      None if teacher_logits is None else augment.partners(teacher_logits),
-    )
-    mixup_key = jax.random.fold_in(key, _MIXUP)
-    images, share = augment.mixup(images, mixup_key, alpha=pipeline.mixup_alpha)
-    mixture = Mixture(share, partners)
-  if pipeline.live_teacher is not None:
-    teacher_logits, features = pipeline.live_teacher(teacher_variables, images)
-  return Batch(
-    images=pipeline.preprocess(images),
-    labels=examples.labels,
-    mask=mask,
-    teacher_logits=teacher_logits,
-    teacher_features=features,
-    mixture=mixture,
-  )
-
-
-def _loop_on_device(step: Callable) -> Callable:
-  """Returns a `run_steps` that is one compiled loop."""
-
-  def run_steps(state, sums, inputs, start, stop):
-    def body(i, carry):
-      return step(*carry, inputs, i)
-
-    return jax.lax.fori_loop(start, stop, body, (state, sums))
-
-  return jax.jit(run_steps, donate_argnums=(0, 1))
-
-
-def _loop_on_host(step: Callable) -> Callable:
-  """Returns a `run_steps` that calls one compiled step after the other."""
-  step = jax.jit(step, donate_argnums=(0, 1))
-
-  def run_steps(state, sums, inputs, start, stop):
-    if start == stop:  # To compile: takes a step and throws it away.
-      copies = jax.tree.map(jnp.copy, (state, sums))
-      jax.block_until_ready(step(*copies, inputs, start))
-    for i in range(start, stop):
-      state, sums = step(state, sums, inputs, i)
-    return state, sums
-
-  return run_steps
-
-
-_LOOPS = {'device': _loop_on_device, 'host': _loop_on_host}
+def _show_views(
+  batches: Iterator[Examples], order: np.ndarray, views: EpochViews
+) -> Iterator[Examples]:
+  """Yields batches with the views of their examples, and logits for them."""
+  views = jax.device_get(views)
+  start = 0  # How many examples this process has taken.
+  for batch in batches:
+    size = len(batch.labels)
+    index = mesh.process_share(order, start, size)
+    start += size
+    yield with_views(batch, jax.tree.map(operator.itemgetter(index), views))
 
 
 def fold_in(keys: jax.Array, number: int) -> jax.Array:

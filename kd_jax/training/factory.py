@@ -1,4 +1,4 @@
-"""From a config's sections to the compiled functions of a training."""
+"""From a config's sections to the functions of a training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +13,14 @@ from kd_jax.config import TrainingSections
 from kd_jax.data import Problem, augmentation, preprocessing
 from kd_jax.evaluation import inference
 from kd_jax.models import apply, user
-from kd_jax.training import epoch, method_terms, networks, optimizers, step
+from kd_jax.training import (
+  batch,
+  epoch,
+  method_terms,
+  networks,
+  optimizers,
+  step,
+)
 from kd_jax.training import objective as objectives
 from kd_jax.training.hyperparameters import Hyperparameters
 
@@ -27,7 +34,7 @@ _LOOPS_ON_HOST = (('cpu', 'resnet'),)
 _METHOD_PARAMS = 1
 
 
-class CompiledTraining(NamedTuple):
+class TrainingFunctions(NamedTuple):
   """The functions of a training; JAX compiles each on its first call.
 
   Attributes:
@@ -43,7 +50,7 @@ class CompiledTraining(NamedTuple):
 
   init: Callable[[jax.Array], step.TrainState]
   reset_optimizer: Callable[[step.TrainState], step.TrainState]
-  epoch: epoch.CompiledEpoch
+  epoch: epoch.EpochFunctions
   predict: inference.PredictFn
   attack: inference.AttackFn
   num_seeds: int | None
@@ -56,9 +63,9 @@ def make_spec(
   *,
   total_steps: int,
   num_seeds: int | None = None,
-  live_teacher: bool = False,
+  calls_teacher: bool = False,
 ) -> FrozenConfigDict:
-  """Returns the static part of a training: what `compile_training` needs.
+  """Returns the static part of a training, for `make_training_functions`.
 
   Traced numbers, such as the learning rate, are left out. Trainings with equal
   static parts share their compiled functions.
@@ -69,13 +76,13 @@ def make_spec(
     problem: images and classes.
     total_steps: the optimizer steps of the training.
     num_seeds: S, to train S networks in one compiled function; None for one.
-    live_teacher: whether the teacher is called in every step.
+    calls_teacher: whether the teacher is called in every step.
   """
   model, train, distill = sections.model, sections.train, sections.distill
   optim = sections.optim.to_dict()
   del optim['learning_rate']
   teacher = None
-  if live_teacher or config_lib.uses_features(distill):
+  if calls_teacher or config_lib.uses_features(distill):
     teacher = dict(
       model=config.teacher.model.to_dict(),
       scaling=config.teacher.outputs_scaling,
@@ -90,7 +97,6 @@ def make_spec(
       batch_size=train.batch_size,
       augmentation=train.augmentation,
       mixup_alpha=train.mixup_alpha,
-      drop_remainder=train.drop_remainder,
       loop=_place_of_loop(config.loop, model.kind),
       eval_batch_size=config.eval.batch_size,
       optim=optim,
@@ -101,7 +107,7 @@ def make_spec(
       },
       label_smoothing=distill.label_smoothing,
       num_seeds=num_seeds,
-      live_teacher=live_teacher,
+      calls_teacher=calls_teacher,
       teacher=teacher,
     )
   )
@@ -117,8 +123,8 @@ def _place_of_loop(loop: str, kind: str) -> str:
   return 'host' if on_host else 'device'
 
 
-def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
-  """Returns the compiled functions of a training, see `make_spec`."""
+def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
+  """Returns the functions of a training, see `make_spec`."""
   module = networks.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
   optimizer = optimizers.make_optimizer(
@@ -129,9 +135,7 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
   )
   objective = objectives.make_objective(
     spec.methods.to_dict(),
-    label_smoothing=spec.label_smoothing,
-    mixed=spec.mixup_alpha > 0,
-    context=method_context(
+    method_setup(
       spec.model,
       spec.teacher and spec.teacher.model,
       spec.scaling,
@@ -139,6 +143,8 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
       feature_bits=spec.teacher.feature_bits if spec.teacher else 0,
       unroll=spec.loop == 'host',
     ),
+    label_smoothing=spec.label_smoothing,
+    mixed=spec.mixup_alpha > 0,
   )
 
   def init(key):
@@ -151,10 +157,10 @@ def compile_training(spec: FrozenConfigDict) -> CompiledTraining:
 
   if spec.num_seeds is not None:
     init, reset_optimizer = jax.vmap(init), jax.vmap(reset_optimizer)
-  return CompiledTraining(
+  return TrainingFunctions(
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
-    epoch=epoch.compile_epoch(
+    epoch=epoch.make_epoch_functions(
       step.make_train_step(
         apply_fn, objective, optimizer, _make_schedule(spec)
       ),
@@ -182,12 +188,12 @@ def _make_schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
   )
 
 
-def _pipeline(spec: FrozenConfigDict) -> epoch.Pipeline:
-  return epoch.Pipeline(
+def _pipeline(spec: FrozenConfigDict) -> batch.Pipeline:
+  return batch.Pipeline(
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
     mixup_alpha=spec.mixup_alpha,
-    live_teacher=_make_live_teacher(spec) if spec.live_teacher else None,
+    teacher_fn=_make_teacher_fn(spec) if spec.calls_teacher else None,
   )
 
 
@@ -200,30 +206,29 @@ def _epoch_options(
   return epoch.EpochOptions(
     batch_size=spec.batch_size,
     sum_names=(*step.SUMS, *objective.names, *discriminators),
-    drop_remainder=spec.drop_remainder,
     loop=spec.loop,
     num_seeds=spec.num_seeds,
   )
 
 
-def _make_live_teacher(spec: FrozenConfigDict) -> epoch.LiveTeacher:
+def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
   """Returns a function from images to the teacher's logits and features."""
   apply_fn = apply.make_apply(
     networks.make_module(spec.teacher.model, spec.num_classes)
   )
   scale = preprocessing.SCALINGS[spec.teacher.scaling]
 
-  def teacher(variables, images):
+  def teacher_fn(variables, images):
     logits, features, _ = apply_fn(
       variables, scale(images), train=False, key=None
     )
     # The compiler leaves out the features that no method takes.
     return logits, features
 
-  return teacher
+  return teacher_fn
 
 
-def method_context(
+def method_setup(
   student: ConfigDict,
   teacher: ConfigDict | None,
   scaling: str,
@@ -231,8 +236,8 @@ def method_context(
   *,
   feature_bits: int = 0,
   unroll: bool = False,
-) -> method_terms.MethodContext:
-  """Returns the context of methods: shapes, image range, peer network.
+) -> method_terms.MethodSetup:
+  """Returns what methods compare: shapes, image range, peer network.
 
   Args:
     student: the student's model section.
@@ -243,7 +248,7 @@ def method_context(
     unroll: whether loops are best written out.
   """
   init_peer, peer_fn = networks.make_peer(student, problem)
-  return method_terms.MethodContext(
+  return method_terms.MethodSetup(
     num_classes=problem.num_classes,
     student_shapes=networks.feature_shapes(student, problem),
     teacher_shapes=(
@@ -257,7 +262,7 @@ def method_context(
   )
 
 
-def hyperparameters(
+def hyperparameters_of_epoch(
   optim: ConfigDict, distill: ConfigDict, epoch_index: int
 ) -> Hyperparameters:
   """Returns the traced numbers of an epoch."""

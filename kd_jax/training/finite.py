@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.runtime import errors
-from kd_jax.training.epoch import NEVER
+from kd_jax.training.epoch import NO_STEP, EpochTotals
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.step import TrainState
 
@@ -15,15 +15,15 @@ class NonFiniteLoss(errors.UserError):
 
 
 def check_loss(
-  totals: dict[str, np.ndarray], where: str, hyperparameters: Hyperparameters
+  totals: EpochTotals, where: str, hyperparameters: Hyperparameters
 ) -> None:
   """Checks the losses of the steps so far.
 
   Raises:
     NonFiniteLoss: names the first step whose loss is not finite.
   """
-  step = int(np.min(totals['nonfinite_step']))
-  if step != NEVER:
+  step = int(np.min(totals.nonfinite_step))
+  if step != NO_STEP:
     raise _non_finite(
       f'the loss is not finite at step {step}', where, hyperparameters
     )

@@ -25,7 +25,7 @@ from kd_jax.training import (
   source,
 )
 from kd_jax.training.context import Context
-from kd_jax.training.factory import CompiledTraining
+from kd_jax.training.factory import TrainingFunctions
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.outcome import Trained
 from kd_jax.training.plan import Plan, make_plan
@@ -36,7 +36,7 @@ PyTree = Any
 
 # Seconds. Within a long epoch, a checkpoint is saved at this interval, so that
 # a kill loses at most five minutes.
-PARTIAL_EVERY_S = 300.0
+MID_EPOCH_EVERY_S = 300.0
 
 
 class TrainingInfo(NamedTuple):
@@ -61,9 +61,9 @@ class Job(NamedTuple):
 
   Attributes:
     info: the row, seeds, folder and identity.
-    compiled: its compiled functions.
+    functions: its functions.
     plan: which examples it uses, in which phases.
-    hyperparameters: maps an epoch's index to its hyperparameters.
+    hyperparameters_of_epoch: maps an epoch's index to its hyperparameters.
     carry_optimizer: whether the optimizer's state goes from a phase to the
       next.
     attacked_examples: how many of the first test examples are attacked after
@@ -73,9 +73,9 @@ class Job(NamedTuple):
   """
 
   info: TrainingInfo
-  compiled: CompiledTraining
+  functions: TrainingFunctions
   plan: Plan
-  hyperparameters: Callable[[int], Hyperparameters]
+  hyperparameters_of_epoch: Callable[[int], Hyperparameters]
   carry_optimizer: bool
   attacked_examples: int
   bias_classes: tuple[int, ...]
@@ -87,16 +87,16 @@ def make_job(
   sections: TrainingSections,
   info: TrainingInfo,
   *,
-  live_teacher: bool = False,
+  calls_teacher: bool = False,
 ) -> Job:
   """Returns a training of a config.
 
   Args:
     config: the closed config of a row.
-    context: the data and the compiled functions of the run.
+    context: the data and the functions of the run.
     sections: the sections of the network that trains.
     info: the row, seeds, folder and identity of the training.
-    live_teacher: whether the teacher is called in every step.
+    calls_teacher: whether the teacher is called in every step.
   """
   plan = make_plan(sections.train, context.dataset)
   spec = factory.make_spec(
@@ -105,14 +105,14 @@ def make_job(
     context.dataset.problem,
     total_steps=plan.num_steps,
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
-    live_teacher=live_teacher,
+    calls_teacher=calls_teacher,
   )
   return Job(
     info=info,
-    compiled=context.compile(spec),
+    functions=context.functions_for(spec),
     plan=plan,
-    hyperparameters=functools.partial(
-      factory.hyperparameters, sections.optim, sections.distill
+    hyperparameters_of_epoch=functools.partial(
+      factory.hyperparameters_of_epoch, sections.optim, sections.distill
     ),
     carry_optimizer=sections.train.carry_optimizer,
     attacked_examples=config.eval.attacked_examples,
@@ -138,25 +138,28 @@ def run_job(
   """
   job_folder.claim(job.info.folder, job.info.identity)
   init_key, train_key = _keys(job)
-  state = job.compiled.init(init_key)
+  state = job.functions.init(init_key)
   checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
-  state, done_epochs, partial = _resume(job, checkpoints, state)
+  state, done_epochs, mid_epoch = _resume(job, checkpoints, state)
   _drop_undone(log, job.info, done_epochs)
   epochs = fit.fit(
-    job.compiled.epoch,
+    job.functions.epoch,
     state,
     source.make_source(job.plan, dataset, teacher),
-    job.plan.phases,
+    job.plan,
     fit.FitOptions(
       key=train_key,
-      hyperparameters=job.hyperparameters,
+      hyperparameters_of_epoch=job.hyperparameters_of_epoch,
       done_epochs=done_epochs,
-      partial=partial,
-      partial_every_s=PARTIAL_EVERY_S,
-      reset_optimizer=(
-        None if job.carry_optimizer else job.compiled.reset_optimizer
+      mid_epoch=mid_epoch,
+      save_mid_epoch=functools.partial(
+        job_folder.save_mid_epoch, job.info.folder
       ),
-      progress=_progress_label(job.info),
+      save_every_s=MID_EPOCH_EVERY_S,
+      reset_optimizer=(
+        None if job.carry_optimizer else job.functions.reset_optimizer
+      ),
+      progress_label=_progress_label(job.info),
     ),
   )
   test_logits = None
@@ -164,9 +167,6 @@ def run_job(
   # Closing the epochs takes the progress bar away before an error is shown.
   with contextlib.closing(epochs):
     for result in epochs:
-      if isinstance(result, fit.EpochProgress):
-        job_folder.save_partial(job.info.folder, result)
-        continue
       state = result.state
       test_logits = _predict(job, state, dataset.test.images)
       _log_epoch(log, job.info, result, test_logits, dataset, teacher)
@@ -183,7 +183,7 @@ def _keys(job: Job) -> tuple[jax.Array, jax.Array]:
   """Returns the keys of initialization and training; [S] keys of S seeds."""
   keys = [jax.random.split(jax.random.key(seed)) for seed in job.info.seeds]
   init_keys, train_keys = jnp.stack(keys, axis=1)
-  if job.compiled.num_seeds is None:
+  if job.functions.num_seeds is None:
     return init_keys[0], train_keys[0]
   return init_keys, train_keys
 
@@ -196,8 +196,8 @@ def _progress_label(info: TrainingInfo) -> str | None:
 
 def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
   """Returns logits [S, N, K], S = 1 for one network."""
-  logits = job.compiled.predict(state.variables, images)
-  return logits[None] if job.compiled.num_seeds is None else logits
+  logits = job.functions.predict(state.variables, images)
+  return logits[None] if job.functions.num_seeds is None else logits
 
 
 # --- Resuming. ---
@@ -205,23 +205,26 @@ def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
 
 def _resume(
   job: Job, checkpoints: checkpoint.Checkpoints, state: TrainState
-) -> tuple[TrainState, int, fit.EpochProgress | None]:
+) -> tuple[TrainState, int, fit.EpochPosition | None]:
   """Returns where to resume: state, finished epochs, mid-epoch checkpoint."""
   label = job.info.label
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
-  partial = job_folder.restore_partial(
-    job.info.folder, state, job.compiled.epoch.zero_sums, done_epochs
+  mid_epoch = job_folder.restore_mid_epoch(
+    job.info.folder, state, job.functions.epoch.zero_totals, done_epochs
   )
-  if partial:
+  if mid_epoch:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
-    done_epochs = partial.epoch
+    done_epochs = mid_epoch.epoch
     logging.info(
-      '%s: resumed after step %d of epoch %d', label, partial.step, done_epochs
+      '%s: resumed after step %d of epoch %d',
+      label,
+      mid_epoch.step,
+      done_epochs,
     )
   elif done_epochs:
     logging.info('%s: resumed after epoch %d', label, done_epochs)
-  return state, done_epochs, partial
+  return state, done_epochs, mid_epoch
 
 
 # --- What is written down. ---
@@ -287,11 +290,11 @@ def _describe(
   trained = []
   for i, seed in enumerate(job.info.seeds):
     network = state
-    if job.compiled.num_seeds is not None:
+    if job.functions.num_seeds is not None:
       network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
     variables = network.variables
     robust = outcome.robust_accuracy(
-      job.compiled.attack, variables, dataset, job.attacked_examples
+      job.functions.attack, variables, dataset, job.attacked_examples
     )
     record = {
       'row': label,

@@ -2,7 +2,7 @@
 
 identity.json   what determines the training
 checkpoints/    the last epochs, while it trains
-within_epoch/   a checkpoint within a long epoch, while it trains
+within_epoch/   the mid-epoch checkpoint of a long epoch, while it trains
 weights/        the variables, once it is done
 packed/         the quantized variables for use, of a quantized network
 result.json     the record, written last: with it the training is done
@@ -21,8 +21,9 @@ from ml_collections import ConfigDict
 from kd_jax.data import Problem
 from kd_jax.runtime import errors, files, mesh, processes, run_records
 from kd_jax.training import checkpoint, fit, networks
+from kd_jax.training.epoch import EpochTotals
 from kd_jax.training.outcome import Trained
-from kd_jax.training.step import Sums, TrainState
+from kd_jax.training.step import TrainState
 
 PyTree = Any
 
@@ -159,35 +160,35 @@ def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   return None if restored is None else restored[1]
 
 
-def save_partial(folder: pathlib.Path, partial: fit.EpochProgress) -> None:
-  """Saves a checkpoint within an epoch; it replaces the one before."""
+def save_mid_epoch(folder: pathlib.Path, position: fit.EpochPosition) -> None:
+  """Saves a mid-epoch checkpoint; it replaces the one before."""
   saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
   saved.save(
     # Steps over all epochs; equal for all seeds of one compiled function.
-    int(np.max(partial.state.step)),
+    int(np.max(position.state.step)),
     {
-      'epoch': jnp.int32(partial.epoch),
-      'step': jnp.int32(partial.step),
-      'state': partial.state,
-      'sums': partial.sums,
-      'train_s': jnp.float32(partial.train_s),
+      'epoch': jnp.int32(position.epoch),
+      'step': jnp.int32(position.step),
+      'state': position.state,
+      'sums': _as_stored(position.totals),
+      'train_s': jnp.float32(position.train_s),
     },
   )
   saved.close()
 
 
-def restore_partial(
+def restore_mid_epoch(
   folder: pathlib.Path,
   state: TrainState,
-  zero_sums: Callable[[], Sums],
+  zero_totals: Callable[[], EpochTotals],
   done_epochs: int,
-) -> fit.EpochProgress | None:
-  """Returns the checkpoint within an epoch, if that epoch is not done.
+) -> fit.EpochPosition | None:
+  """Returns the mid-epoch checkpoint, if its epoch is not done.
 
   Args:
     folder: the training's folder.
     state: a state of the same structure.
-    zero_sums: returns sums of the same structure.
+    zero_totals: returns totals of the same structure.
     done_epochs: how many epochs are done.
   """
   folder = folder / PARTIAL
@@ -199,7 +200,7 @@ def restore_partial(
     'epoch': whole_number,
     'step': whole_number,
     'state': state,
-    'sums': jax.eval_shape(zero_sums),
+    'sums': _as_stored(jax.eval_shape(zero_totals)),
     'train_s': jax.ShapeDtypeStruct((), jnp.float32),
   }
   found = saved.restore(like)
@@ -210,6 +211,13 @@ def restore_partial(
   if tree['epoch'] < done_epochs:
     return None
   state, sums = mesh.put_replicated((tree['state'], tree['sums']))
-  return fit.EpochProgress(
-    int(tree['epoch']), int(tree['step']), state, sums, float(tree['train_s'])
+  nonfinite_step = sums.pop('nonfinite_step')
+  totals = EpochTotals(sums, nonfinite_step)
+  return fit.EpochPosition(
+    int(tree['epoch']), int(tree['step']), state, totals, float(tree['train_s'])
   )
+
+
+def _as_stored(totals: EpochTotals) -> dict[str, jax.Array]:
+  """Returns totals as the arrays of a mid-epoch checkpoint."""
+  return totals.sums | {'nonfinite_step': totals.nonfinite_step}

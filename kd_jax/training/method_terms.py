@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from kd_jax import methods
 from kd_jax.methods import vectors
 from kd_jax.training.batch import Batch
+from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
 
@@ -47,8 +48,29 @@ class MethodParams(NamedTuple):
 NO_METHOD_PARAMS = MethodParams({}, {})
 
 
-class MethodContext(NamedTuple):
+class TermInputs(NamedTuple):
+  """What the terms of a loss are computed from, in one step.
+
+  Attributes:
+    params: the parameters of the methods.
+    student: the student's outputs.
+    batch: images, targets and the teacher's outputs.
+    hyperparameters: the weights and numeric options of the methods.
+    peer_logits: [B, K], of the method's peer network; None without.
+  """
+
+  params: MethodParams
+  student: Student
+  batch: Batch
+  hyperparameters: Hyperparameters
+  peer_logits: jax.Array | None = None
+
+
+class MethodSetup(NamedTuple):
   """The networks and images that methods compare.
+
+  Methods that take logits, labels and mask alone use none of it: the defaults
+  are for them.
 
   Attributes:
     num_classes: K.
@@ -65,23 +87,22 @@ class MethodContext(NamedTuple):
     unroll: whether loops are best written out.
   """
 
-  num_classes: int
-  student_shapes: methods.Shapes
-  teacher_shapes: methods.Shapes
-  feature_levels: int
-  image_range: tuple[jax.Array, jax.Array]
-  init_peer: Callable[[jax.Array], PyTree]
-  peer_fn: Callable[[PyTree, jax.Array, jax.Array], jax.Array]
-  unroll: bool
+  num_classes: int = 0
+  student_shapes: methods.Shapes = {}
+  teacher_shapes: methods.Shapes = {}
+  feature_levels: int = 0
+  image_range: tuple[jax.Array, jax.Array] | None = None
+  init_peer: Callable[[jax.Array], PyTree] | None = None
+  peer_fn: Callable[..., jax.Array] | None = None
+  unroll: bool = False
 
 
 class MethodTerm(NamedTuple):
   """A method with its layers and options bound.
 
   Attributes:
-    loss: maps (method parameters, student, batch, hyperparameters) to [B]. If
-      the method has a peer, it takes the keyword `peer_logits`, [B, K].
-    discriminator_loss: maps the same arguments to the discriminator's loss [B].
+    loss: maps `TermInputs` to [B].
+    discriminator_loss: maps `TermInputs` to the discriminator's loss [B].
     init_adapters: maps a key to the adapters, or None without; a peer's
       parameters are adapters.
     init_discriminator: maps a key to the discriminator, or None without.
@@ -95,54 +116,50 @@ class MethodTerm(NamedTuple):
   has_peer: bool
 
 
-def required(context: MethodContext | None) -> MethodContext:
-  """Returns the context, which `make_objective` asks of some methods."""
-  assert context is not None
-  return context
-
-
-def make_term(name: str, options, context: MethodContext | None) -> MethodTerm:
+def make_term(
+  name: str, options: Mapping[str, Any], setup: MethodSetup
+) -> MethodTerm:
   """Binds a method to its layers and static options.
 
   Args:
     name: the method.
     options: its static options.
-    context: the networks and images that it compares.
+    setup: the networks and images that it compares.
   """
   method, options = methods.METHODS[name], dict(options)
   pairs: tuple[tuple[str, str], ...] = ()
   if method.uses_features:
     pairs = methods.match_layers(
       options.pop('layers', method.layers),
-      required(context).student_shapes,
-      required(context).teacher_shapes,
+      setup.student_shapes,
+      setup.teacher_shapes,
     )
-  call = functools.partial(_call_method, name, options, pairs, context)
+  call = functools.partial(_call_method, name, options, pairs, setup)
   has_peer = 'peer_logits' in method.inputs
 
   def init(make, key, **fields):
     if make is None:
       return None
     shapes = (
-      tuple(required(context).student_shapes[layer] for layer, _ in pairs),
-      tuple(required(context).teacher_shapes[layer] for _, layer in pairs),
+      tuple(setup.student_shapes[layer] for layer, _ in pairs),
+      tuple(setup.teacher_shapes[layer] for _, layer in pairs),
     )
     return make(key, *shapes, **options, **fields)
 
   def init_discriminator(key):
     if method.init_discriminator is None:
       return None
-    num_classes = required(context).num_classes
-    return init(method.init_discriminator, key, num_classes=num_classes)
+    return init(method.init_discriminator, key, num_classes=setup.num_classes)
 
+  init_adapters: Callable[[jax.Array], PyTree | None]
+  init_adapters = functools.partial(init, method.init)
+  if has_peer:
+    assert setup.init_peer is not None
+    init_adapters = setup.init_peer
   return MethodTerm(
     loss=functools.partial(call, method.fn),
     discriminator_loss=functools.partial(call, method.discriminator_loss),
-    init_adapters=(
-      required(context).init_peer
-      if has_peer
-      else functools.partial(init, method.init)
-    ),
+    init_adapters=init_adapters,
     init_discriminator=init_discriminator,
     has_peer=has_peer,
   )
@@ -152,10 +169,9 @@ def _call_method(
   name: str,
   options: Mapping[str, Any],
   pairs: tuple[tuple[str, str], ...],
-  context: MethodContext | None,
+  setup: MethodSetup,
   fn: Callable[..., jax.Array],
-  *arguments,
-  peer_logits: jax.Array | None = None,
+  term_inputs: TermInputs,
 ) -> jax.Array:
   """Calls a method's function with the inputs that its parameters name.
 
@@ -163,17 +179,17 @@ def _call_method(
     name: the method.
     options: its static options.
     pairs: (student layer, teacher layer) that it compares.
-    context: the networks and images that it compares.
+    setup: the networks and images that it compares.
     fn: the method's loss, or its discriminator's.
-    *arguments: method parameters, student, batch, hyperparameters.
-    peer_logits: [B, K], for a method with a peer network.
+    term_inputs: the inputs of the step.
   """
-  params, student, batch, hyperparameters = arguments
+  params, student, batch, hyperparameters, peer_logits = term_inputs
   options = {**options, **hyperparameters.methods.get(name, {})}
   parameters = inspect.signature(fn).parameters
   if 'mask' not in parameters:
     batch = _without_padding(batch)
-  # Functions, so that a method's missing input costs and breaks nothing.
+  # Each entry is a function: an input that the method does not take is never
+  # computed, and may be missing.
   inputs: dict[str, Callable[[], Any]] = {
     'student_logits': lambda: student.logits,
     'teacher_logits': lambda: batch.teacher_logits,
@@ -182,15 +198,15 @@ def _call_method(
     'temperature': lambda: hyperparameters.temperature,
     'student_features': lambda: _student_features(student, pairs),
     'teacher_features': lambda: _teacher_features(
-      name, batch, pairs, required(context)
+      name, batch, pairs, setup.feature_levels
     ),
-    'feature_levels': lambda: required(context).feature_levels,
+    'feature_levels': lambda: setup.feature_levels,
     'images': lambda: batch.images,
-    'image_range': lambda: required(context).image_range,
+    'image_range': lambda: setup.image_range,
     'student_fn': lambda: student.forward,
     'peer_logits': lambda: peer_logits,
     'key': lambda: student.key,
-    'unroll': lambda: required(context).unroll,
+    'unroll': lambda: setup.unroll,
     'adapters': lambda: params.adapters.get(name),
     'discriminator': lambda: params.discriminators.get(name),
   }
@@ -224,11 +240,11 @@ def _student_features(
 
 
 def _teacher_features(
-  name: str, batch: Batch, pairs, context: MethodContext
+  name: str, batch: Batch, pairs, feature_levels: int
 ) -> tuple[jax.Array, ...]:
   """Returns the teacher's features; rounded ones in units of the largest."""
   rounded = methods.METHODS[name].uses_rounded
-  units = context.feature_levels if rounded else 1
+  units = feature_levels if rounded else 1
   layers = [methods.stored_layer(layer, rounded) for _, layer in pairs]
   features = batch.teacher_features
   assert features is not None

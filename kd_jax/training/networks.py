@@ -138,7 +138,16 @@ def deploy(
 def make_predict(
   model: ConfigDict, num_classes: int, scaling: str, batch_size: int
 ) -> inference.PredictFn:
-  """Returns a network's `predict`, see evaluation/inference.py."""
+  """Returns a network's `predict`, see evaluation/inference.py.
+
+  Args:
+    model: the network's section.
+    num_classes: K.
+    scaling: the name of the scaling of the images.
+    batch_size: images per call of the network.
+  Returns:
+    A function from (variables, images uint8 [N, H, W, C]) to logits [N, K].
+  """
   return inference.make_predict(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.apart(scaling),
@@ -153,7 +162,18 @@ def make_features(
   batch_size: int,
   layers: tuple[str, ...],
 ) -> Callable[[PyTree, jax.Array], dict[str, jax.Array]]:
-  """Returns a function from (variables, images) to features of some layers."""
+  """Returns a function that computes the features of some layers.
+
+  Args:
+    model: the network's section.
+    num_classes: K.
+    scaling: the name of the scaling of the images.
+    batch_size: images per call of the network.
+    layers: the names of the layers.
+  Returns:
+    A function from (variables, images uint8 [N, H, W, C]) to features
+    [N, ...], by layer.
+  """
   return inference.make_predict(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.apart(scaling),
@@ -165,7 +185,17 @@ def make_features(
 def make_attack(
   model: ConfigDict, num_classes: int, scaling: str, batch_size: int
 ) -> inference.AttackFn:
-  """Returns a network's `attack`, see evaluation/inference.py."""
+  """Returns a network's `attack`, see evaluation/inference.py.
+
+  Args:
+    model: the network's section.
+    num_classes: K.
+    scaling: the name of the scaling of the images.
+    batch_size: images per call of the network.
+  Returns:
+    A function from (variables, images uint8 [N, H, W, C], labels [N]) to the
+    logits [N, K] of the attacked images.
+  """
   return inference.make_attack(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.SCALINGS[scaling],

@@ -14,19 +14,17 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import losses, methods
-from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import (
-  MethodContext,
   MethodParams,
+  MethodSetup,
   MethodTerm,
-  Student,
+  TermInputs,
   make_term,
-  required,
 )
 
 Terms = dict[str, jax.Array]
-TermsFn = Callable[[MethodParams, Student, Batch, Hyperparameters], Terms]
+TermsFn = Callable[[TermInputs], Terms]
 
 
 class Objective(NamedTuple):
@@ -34,10 +32,10 @@ class Objective(NamedTuple):
 
   Attributes:
     names: the names of the terms.
-    terms: maps (method parameters, student, batch, hyperparameters) to the
-      terms, [B] each.
+    terms: maps `TermInputs` to the terms, [B] each.
     discriminator_names: the names of the methods that have a discriminator.
-    discriminator_terms: maps the same arguments to the discriminators' losses.
+    discriminator_terms: maps `TermInputs` to the discriminators' losses, [B]
+      each.
     init: maps a key to the initial method parameters.
   """
 
@@ -65,22 +63,22 @@ def kd_warmup(epoch: int, *, warmup_epochs: int) -> float:
 
 def make_objective(
   options: Mapping[str, Mapping[str, Any]],
+  setup: MethodSetup,
   *,
   label_smoothing: float = 0.0,
   mixed: bool = False,
-  context: MethodContext | None = None,
 ) -> Objective:
   """Returns the objective of cross-entropy and distillation methods together.
 
   Args:
     options: the static options of each method; {} for training on
       labels alone.
+    setup: the networks and images that methods compare.
     label_smoothing: the smoothing of the cross-entropy on labels.
     mixed: whether batches are mixed by mixup. Each term is then the sum of the
       term on the example's targets and the term on its partner's targets, by
       their shares. For losses that are linear in the target, and for `kl` up to
       a constant, the sum is the loss on the mixed target.
-    context: required by methods that take more than logits, labels and mask.
   Raises:
     ValueError: if a method, or a layer in its options, is unknown.
   """
@@ -91,7 +89,7 @@ def make_objective(
         f'{sorted(methods.METHODS)}'
       )
   terms = {
-    name: make_term(name, static, context) for name, static in options.items()
+    name: make_term(name, static, setup) for name, static in options.items()
   }
   with_peers = [name for name, term in terms.items() if term.has_peer]
   with_discriminators = {
@@ -99,11 +97,11 @@ def make_objective(
     for name, term in terms.items()
     if methods.METHODS[name].discriminator_loss
   }
-  all_terms = functools.partial(_all_terms, terms, label_smoothing, context)
+  all_terms = functools.partial(_all_terms, terms, setup, label_smoothing)
 
-  def discriminator_terms(params, student, batch, hyperparameters) -> Terms:
+  def discriminator_terms(inputs: TermInputs) -> Terms:
     return {
-      name: term.discriminator_loss(params, student, batch, hyperparameters)
+      name: term.discriminator_loss(inputs)
       for name, term in with_discriminators.items()
     }
 
@@ -120,26 +118,25 @@ def make_objective(
 
 def _all_terms(
   terms: Mapping[str, MethodTerm],
+  setup: MethodSetup,
   label_smoothing: float,
-  context: MethodContext | None,
-  *arguments,
+  inputs: TermInputs,
 ) -> Terms:
   """Returns the cross-entropy, and the terms of methods and their peers."""
-  params, student, batch, hyperparameters = arguments
+  student, batch = inputs.student, inputs.batch
   cross_entropy = lambda logits: losses.cross_entropy(
-    logits, batch.labels, label_smoothing=label_smoothing
+    logits, jnp.asarray(batch.labels), label_smoothing=label_smoothing
   )
   values = {'ce': cross_entropy(student.logits)}
   for name, term in terms.items():
     peer_logits = None
     if term.has_peer:
-      peer_logits = required(context).peer_fn(
-        params.adapters[name], batch.images, student.key
+      assert setup.peer_fn is not None
+      peer_logits = setup.peer_fn(
+        inputs.params.adapters[name], batch.images, student.key
       )
       values[peer_term(name)] = cross_entropy(peer_logits)
-    values[name] = term.loss(
-      params, student, batch, hyperparameters, peer_logits=peer_logits
-    )
+    values[name] = term.loss(inputs._replace(peer_logits=peer_logits))
   return values
 
 
@@ -162,12 +159,12 @@ def _init_params(
 def _mix_terms(terms_fn: TermsFn) -> TermsFn:
   """Returns the terms of a mixed batch: see `make_objective`."""
 
-  def mixed_terms(params, student, batch: Batch, hyperparameters) -> Terms:
-    assert batch.mixture is not None
-    share, partners = batch.mixture
-    terms = terms_fn(params, student, batch, hyperparameters)
+  def mixed_terms(inputs: TermInputs) -> Terms:
+    assert inputs.batch.mixture is not None
+    share, partners = inputs.batch.mixture
+    terms = terms_fn(inputs)
     partner_terms = terms_fn(
-      params, student, batch.with_targets(partners), hyperparameters
+      inputs._replace(batch=inputs.batch.with_targets(partners))
     )
     return {
       name: share * term + (1 - share) * partner_terms[name]

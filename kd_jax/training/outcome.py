@@ -29,7 +29,7 @@ class Trained(NamedTuple):
 
 
 def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
-  """Averages one seed's totals of an epoch over the epoch's examples.
+  """Averages one seed's sums of an epoch over the epoch's examples.
 
   Args:
     sums: totals by name; scalars, or [S] for several seeds.
@@ -39,7 +39,7 @@ def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
   means = {
     f'train/{name}': total / totals['count']
     for name, total in totals.items()
-    if name not in ('count', 'correct', 'nonfinite_step')
+    if name not in ('count', 'correct')
   }
   return means | {'train/accuracy': totals['correct'] / totals['count']}
 

@@ -18,8 +18,15 @@ CALL_S = 1.0
 class Pace:
   """Times an epoch: how many steps a call takes, and when a save is due."""
 
-  def __init__(self, save_every_s: float):
+  def __init__(self, save_every_s: float, bar: tqdm.tqdm):
+    """Starts with one step a call.
+
+    Args:
+      save_every_s: seconds within an epoch after which a save is due.
+      bar: shows the progress, see `progress_bar`.
+    """
     self.steps_per_call = 1
+    self._bar = bar
     self._save_every_s = save_every_s
     self._began = self._last_save = self._call_began = 0.0
     self._unsaved_s = 0.0
@@ -53,6 +60,16 @@ class Pace:
       4 * self.steps_per_call, max(1, int(num_steps * CALL_S / call_s))
     )
 
+  def show(self, sums: dict[str, np.ndarray], num_examples: int) -> None:
+    """Moves the progress bar on.
+
+    Args:
+      sums: totals of the epoch so far, for the mean loss and the accuracy.
+      num_examples: how many examples the last call took.
+    """
+    self._bar.set_postfix_str(describe(sums), refresh=False)
+    self._bar.update(num_examples)
+
   def save_is_due(self) -> bool:
     """Returns whether the last save was longer ago than it should be."""
     return self._unsaved_s > self._save_every_s
@@ -84,9 +101,9 @@ def progress_bar(
   )
 
 
-def describe(totals: dict[str, np.ndarray]) -> str:
+def describe(sums: dict[str, np.ndarray]) -> str:
   """Returns the mean loss and the accuracy so far, for the progress bar."""
-  count = np.sum(totals['count'])
-  loss = np.sum(totals['loss']) / count
-  accuracy = np.sum(totals['correct']) / count
+  count = np.sum(sums['count'])
+  loss = np.sum(sums['loss']) / count
+  accuracy = np.sum(sums['correct']) / count
   return f'loss {loss:.4f}, accuracy {accuracy:.2%}'

@@ -11,6 +11,7 @@ from kd_jax import data
 from kd_jax.runtime import mesh, processes
 from kd_jax.training import fit
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch_inputs import ExampleReader
 from kd_jax.training.plan import Plan
 
 PyTree = Any
@@ -26,14 +27,16 @@ class TeacherInputs(NamedTuple):
       metrics are left out.
     variables: the variables of a live teacher, called in every step.
     features: stored features [M, ...] of the plan's examples, by layer.
-    view_logits: maps (indices [M], views [M]) of training examples to stored
-      logits [M, K].
+    lookup_view_logits: maps (indices [M], views [M]) of training examples to
+      stored logits [M, K].
   """
 
   logits: dict[str, jax.Array] | None = None
   variables: PyTree | None = None
   features: dict[str, np.ndarray] | None = None
-  view_logits: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+  lookup_view_logits: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = (
+    None
+  )
 
   def split_logits(self, split: str) -> jax.Array | None:
     """Returns the logits [N, K] of a split, or None without."""
@@ -52,12 +55,12 @@ def make_source(
   """
   logits = None
   # Logits of views, and of a live teacher, come with each epoch or step.
-  if teacher.view_logits is None and teacher.variables is None:
+  if teacher.lookup_view_logits is None and teacher.variables is None:
     logits = teacher.split_logits('train')
   examples = Examples(dataset.train.images, dataset.train.labels, logits)
   variables = mesh.put_replicated(teacher.variables)
   if data.is_on_disk(dataset.train):
-    reader = fit.ExampleReader(functools.partial(_read, plan, examples))
+    reader = ExampleReader(functools.partial(_read, plan, examples))
     return fit.ExampleSource(reader, variables)
   indices = plan.examples
   if indices is not None:
@@ -65,12 +68,14 @@ def make_source(
   if teacher.features is not None:
     features = jax.device_put(teacher.features)
     examples = examples._replace(teacher_features=features)
-  view_logits = None
-  if teacher.view_logits is not None:
+  epoch_view_logits = None
+  if teacher.lookup_view_logits is not None:
     if indices is None:
       indices = np.arange(len(dataset.train.labels))
-    view_logits = functools.partial(teacher.view_logits, indices)
-  return fit.ExampleSource(mesh.put_sharded(examples), variables, view_logits)
+    epoch_view_logits = functools.partial(teacher.lookup_view_logits, indices)
+  return fit.ExampleSource(
+    mesh.put_sharded(examples), variables, epoch_view_logits
+  )
 
 
 def _read(

@@ -69,8 +69,8 @@ def init_state(
     opt_state=None,
     discriminators_opt_state=None,
   )
-  # A step returns strongly typed leaves. A weakly typed one, such as `jnp.full`
-  # makes, would have every function of the state compiled twice.
+  # A step returns strongly typed leaves. Weakly typed leaves, such as those of
+  # `jnp.full`, would make JAX compile each function of the state twice.
   state = jax.tree.map(
     lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype), state
   )
@@ -118,17 +118,19 @@ def make_train_step(
         forward=lambda images: forward(images)[0],
         key=jax.random.fold_in(key, _METHODS),
       )
-      # Discriminators learn first; the student then plays against the result.
+      # The student's loss uses the updated discriminators.
       update = jax.lax.stop_gradient(
         _update_discriminators(
           objective, state, student, batch, hyperparameters
         )
       )
       terms = objective.terms(
-        method_terms.MethodParams(adapters, update.discriminators),
-        student,
-        batch,
-        hyperparameters,
+        method_terms.TermInputs(
+          method_terms.MethodParams(adapters, update.discriminators),
+          student,
+          batch,
+          hyperparameters,
+        )
       )
       loss, means = objectives.combine(terms, hyperparameters, batch.mask)
       return loss, (means | update.means, logits, batch_stats, update)
@@ -191,10 +193,12 @@ def _update_discriminators(
 
   def loss_fn(discriminators):
     terms = objective.discriminator_terms(
-      state.method_params._replace(discriminators=discriminators),
-      student,
-      batch,
-      hyperparameters,
+      method_terms.TermInputs(
+        state.method_params._replace(discriminators=discriminators),
+        student,
+        batch,
+        hyperparameters,
+      )
     )
     means = objectives.mean_terms(terms, batch.mask)
     return sum(means.values(), jnp.float32(0)), means

@@ -105,7 +105,7 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
   Raises:
     UserError: if a layer does not exist, or layers cannot be compared.
   """
-  context = factory.method_context(
+  setup = factory.method_setup(
     config.student,
     config.teacher.model,
     config.data.scaling,
@@ -117,7 +117,7 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
   )
   student_features, teacher_features = (
     {layer: array(*shape) for layer, shape in shapes.items()}
-    for shapes in (context.student_shapes, context.teacher_shapes)
+    for shapes in (setup.student_shapes, setup.teacher_shapes)
   )
   batch = Batch(
     images=array(*problem.image_shape),
@@ -130,20 +130,21 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
       for rounded in (False, True)
     },
   )
-  hyperparameters = factory.hyperparameters(config.optim, config.distill, 0)
+  hyperparameters = factory.hyperparameters_of_epoch(
+    config.optim, config.distill, 0
+  )
   for name, options in config_lib.method_options(config.distill).items():
 
     def terms(key, logits, features, batch, name=name, options=options):
       objective = objectives.make_objective(
-        {name: methods.split_options(options)[1]}, context=context
+        {name: methods.split_options(options)[1]}, setup
       )
       forward = lambda images: logits + 0 * jnp.sum(images)
       student = method_terms.Student(logits, features, forward, key)
-      arguments = (objective.init(key), student, batch, hyperparameters)
-      return (
-        objective.terms(*arguments),
-        objective.discriminator_terms(*arguments),
+      inputs = method_terms.TermInputs(
+        objective.init(key), student, batch, hyperparameters
       )
+      return objective.terms(inputs), objective.discriminator_terms(inputs)
 
     try:
       jax.eval_shape(

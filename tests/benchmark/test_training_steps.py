@@ -41,7 +41,7 @@ def test_a_live_step_calls_the_teacher_and_a_stored_step_does_not(
     return {name: loss['median'] for name, loss in results['h50'].items()}
 
   # Instead of a step's seconds, the results hold its loss.
-  loss_of_a_call = lambda call: [float(call()[1]['loss'])]
+  loss_of_a_call = lambda call: [float(call()[1].sums['loss'])]
   monkeypatch.setattr(
     timing,
     'interleave',

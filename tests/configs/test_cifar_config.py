@@ -91,7 +91,11 @@ def test_the_readings_of_table_2_set_the_right_fields():
     'weight_decay': 5e-4,
   }
   weights = [
-    float(factory.hyperparameters(coded.optim, coded.distill, epoch).kd_weight)
+    float(
+      factory.hyperparameters_of_epoch(
+        coded.optim, coded.distill, epoch
+      ).kd_weight
+    )
     for epoch in range(10)
   ]
   assert weights == pytest.approx([0.1 * epoch for epoch in range(10)])

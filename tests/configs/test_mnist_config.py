@@ -13,7 +13,7 @@ from kd_jax import data
 from kd_jax.runtime import errors
 from kd_jax.training import factory, plan
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
@@ -63,7 +63,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     np.ones(60_000, bool), epochs=config.train.epochs, folds=config.train.folds
   )
   timetable = plan.timetable(phases, config.train.batch_size, False)
-  compiled = factory.compile_training(
+  functions = factory.make_training_functions(
     factory.make_spec(
       config,
       config_lib.student_sections(config),
@@ -79,24 +79,26 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
 
   def first_step():
     key = jax.random.key(0)
-    state = compiled.init(key)
+    state = functions.init(key)
     inputs = EpochInputs(
       examples=examples,
       views=EpochViews(),
-      order=compiled.epoch.shuffle(jnp.ones(100, bool), key),
+      order=functions.epoch.shuffle(jnp.ones(100, bool), key),
       each_step=StepInputs(
-        100, key, factory.hyperparameters(config.optim, config.distill, 0)
+        100,
+        key,
+        factory.hyperparameters_of_epoch(config.optim, config.distill, 0),
       ),
     )
-    return compiled.epoch.run_steps(
-      state, compiled.epoch.zero_sums(), inputs, 0, 1
+    return functions.epoch.take_steps(
+      state, functions.epoch.zero_totals(), inputs, 0, 1
     )
 
-  state, sums = jax.eval_shape(first_step)
+  state, totals = jax.eval_shape(first_step)
   assert state.step.shape == ()
-  assert set(sums) >= {'loss', 'ce', 'correct', 'count'}
+  assert set(totals.sums) >= {'loss', 'ce', 'correct', 'count'}
   distilled = config.distill.kd_weight > 0
-  assert (config.distill.method in sums) == distilled
+  assert (config.distill.method in totals.sums) == distilled
 
 
 def test_the_protocols_of_table_1_set_the_right_fields():

@@ -97,22 +97,22 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
   tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = _run(tmp_path / 'whole', data_dir, memory_gib)
-  save, saved = job_folder.save_partial, []
+  save, saved = job_folder.save_mid_epoch, []
 
-  def stop(folder, partial):
-    save(folder, partial)
-    saved.append((partial.epoch, partial.step))
-    if (partial.epoch, partial.step) == (1, 2):
+  def stop(folder, position):
+    save(folder, position)
+    saved.append((position.epoch, position.step))
+    if (position.epoch, position.step) == (1, 2):
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(job, 'PARTIAL_EVERY_S', 0.0)
+  monkeypatch.setattr(job, 'MID_EPOCH_EVERY_S', 0.0)
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
-  monkeypatch.setattr(job_folder, 'save_partial', stop)
+  monkeypatch.setattr(job_folder, 'save_mid_epoch', stop)
   if not epochs_saved:  # As if a save took longer than an epoch.
     monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
-  monkeypatch.setattr(job_folder, 'save_partial', save)
+  monkeypatch.setattr(job_folder, 'save_mid_epoch', save)
   epoch, step = saved[-1]
   # With several processes, Orbax needs the checkpoint's number in 32 bits.
   (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')

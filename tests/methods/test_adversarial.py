@@ -27,7 +27,7 @@ def _step(method, options=None):
   module = networks.make_module(section, 4)
   objective = objectives.make_objective(
     {method: options or {}},
-    context=factory.method_context(section, section, 'unit', problem),
+    factory.method_setup(section, section, 'unit', problem),
   )
   optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.0, nesterov=False, weight_decay=0.0

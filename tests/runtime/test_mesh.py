@@ -65,7 +65,7 @@ def one_device(request, tmp_path_factory):
   """
   folder = tmp_path_factory.mktemp('one')
   # A run can set the interval of checkpoints.
-  with mock.patch.object(job, 'PARTIAL_EVERY_S', job.PARTIAL_EVERY_S):
+  with mock.patch.object(job, 'MID_EPOCH_EVERY_S', job.MID_EPOCH_EVERY_S):
     mesh_runs.run(folder, 1, request.param)
   return request.param, folder
 

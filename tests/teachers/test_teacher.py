@@ -150,8 +150,8 @@ def test_rounded_features_are_levels_of_the_largest(network):
 
 
 def test_views_have_the_logits_of_the_shifted_images(network):
-  store = network.view_logits('jitter')
-  assert network.view_logits('jitter') is store
+  store = network.view_store('jitter')
+  assert network.view_store('jitter') is store
   jitter = augmentation.AUGMENTATIONS['jitter']
   examples, views = np.array([0, 5, 5]), np.array([0, 1, 24])
   images = jitter.apply(

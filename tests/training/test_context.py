@@ -1,4 +1,4 @@
-"""What the trainings of a run share: data and compiled functions."""
+"""What the trainings of a run share: data and functions."""
 
 import dataclasses
 import types
@@ -44,14 +44,16 @@ def test_a_context_holds_the_part_of_the_data_that_the_config_uses():
 def test_each_spec_is_compiled_once_in_a_run(monkeypatch):
   specs = []
   monkeypatch.setattr(
-    factory, 'compile_training', lambda spec: specs.append(spec) or object()
+    factory,
+    'make_training_functions',
+    lambda spec: specs.append(spec) or object(),
   )
   run_context = _context()
-  first, second = map(run_context.compile, ('spec', 'spec'))
+  first, second = map(run_context.functions_for, ('spec', 'spec'))
   assert first is second and specs == ['spec']
-  assert run_context.compile('other') is not first
+  assert run_context.functions_for('other') is not first
   # Another run compiles again.
-  _context().compile('spec')
+  _context().functions_for('spec')
   assert specs == ['spec', 'other', 'spec']
 
 
@@ -64,7 +66,7 @@ def test_a_transfer_set_replaces_the_training_images_alone():
   run_context = _context()
   dataset = run_context.dataset
   changed = context.on_transfer_set(run_context, 'noise')
-  assert changed.compile is run_context.compile
+  assert changed.functions_for is run_context.functions_for
   np.testing.assert_array_equal(
     changed.dataset.train.labels, dataset.train.labels
   )

@@ -8,16 +8,16 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import epoch, fit, step
-from kd_jax.training.batch import Batch, Examples
+from kd_jax.training import fit, step
+from kd_jax.training.batch import Batch, Examples, Pipeline
 
 
 def test_an_epoch_visits_each_example_of_the_subset_once():
-  compiled = toy.compile_epoch()
+  functions = toy.make_epoch_functions()
   subset = np.arange(toy.NUM_EXAMPLES) % 3 > 0
   count = subset.sum()
   orders = [
-    np.asarray(compiled.shuffle(jnp.asarray(subset), jax.random.key(seed)))
+    np.asarray(functions.shuffle(jnp.asarray(subset), jax.random.key(seed)))
     for seed in (0, 0, 1)
   ]
   np.testing.assert_array_equal(orders[0], orders[1])
@@ -32,10 +32,10 @@ def test_an_epoch_visits_each_example_of_the_subset_once():
 def test_the_order_is_uniform():
   # A chi-squared test with 23 degrees of freedom: each of the 24 orders of 4
   # examples is about equally frequent.
-  compiled = toy.compile_epoch()
+  functions = toy.make_epoch_functions()
   subset = jnp.ones(4, bool)
   keys = jax.random.split(jax.random.key(0), 4800)
-  orders = jax.vmap(lambda key: compiled.shuffle(subset, key))(keys)[:, :4]
+  orders = jax.vmap(lambda key: functions.shuffle(subset, key))(keys)[:, :4]
   _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
   assert len(counts) == 24
   assert np.sum((counts - 200) ** 2 / 200) < 60
@@ -49,9 +49,9 @@ def test_a_short_last_batch_counts_what_it_holds():
       lambda v, x, *, train, key: toy.apply(v, x, train=False, key=None)
     )
   )
-  compiled = toy.compile_epoch(train_step)
+  functions = toy.make_epoch_functions(train_step)
   key = jax.random.key(3)
-  inputs = toy.epoch_inputs(compiled, key)
+  inputs = toy.epoch_inputs(functions, key)
   expected, totals = toy.init_state(), {}
   for i in range(7):
     index = inputs.order[i * 8 : (i + 1) * 8]
@@ -66,8 +66,8 @@ def test_a_short_last_batch_counts_what_it_holds():
     )
     expected, sums = train_step(expected, batch, key, toy.HYPERPARAMETERS)
     totals = {n: totals.get(n, 0) + value for n, value in sums.items()}
-  state, sums = compiled.run_steps(
-    toy.init_state(), compiled.zero_sums(), inputs, 0, 7
+  state, (sums, _) = functions.take_steps(
+    toy.init_state(), functions.zero_totals(), inputs, 0, 7
   )
   assert sums['count'] == 50
   for name, total in totals.items():
@@ -76,14 +76,14 @@ def test_a_short_last_batch_counts_what_it_holds():
 
 
 def test_chunks_do_not_change_the_result():
-  compiled = toy.compile_epoch()
-  inputs = toy.epoch_inputs(compiled, jax.random.key(3))
+  functions = toy.make_epoch_functions()
+  inputs = toy.epoch_inputs(functions, jax.random.key(3))
   results = []
   for bounds in ((0, 7), (0, 1, 5, 7)):
-    state, sums = toy.init_state(), compiled.zero_sums()
+    state, totals = toy.init_state(), functions.zero_totals()
     for start, stop in zip(bounds, bounds[1:], strict=False):
-      state, sums = compiled.run_steps(state, sums, inputs, start, stop)
-    results.append((state, sums))
+      state, totals = functions.take_steps(state, totals, inputs, start, stop)
+    results.append((state, totals))
   toy.assert_equal(*results)
 
 
@@ -100,18 +100,18 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example():
 
   def run(batch_size, key, loop='device'):
     seen.clear()
-    compiled = toy.compile_epoch(
+    functions = toy.make_epoch_functions(
       _constant_step,
-      pipeline=epoch.Pipeline(preprocessing.unit, augmentation),
+      pipeline=Pipeline(preprocessing.unit, augmentation),
       batch_size=batch_size,
       sum_names=('loss',),
       loop=loop,
     )
-    inputs = toy.epoch_inputs(compiled, key)
+    inputs = toy.epoch_inputs(functions, key)
     jax.block_until_ready(
-      compiled.run_steps(
+      functions.take_steps(
         toy.init_state(optax.identity()),
-        compiled.zero_sums(),
+        functions.zero_totals(),
         inputs,
         0,
         toy.NUM_EXAMPLES // batch_size,
@@ -155,22 +155,20 @@ def test_mixup_mixes_images_as_its_targets_say(live):
   else:
     teacher = None
     source = fit.ExampleSource(examples._replace(teacher_logits=logits))
-  compiled = toy.compile_epoch(
+  functions = toy.make_epoch_functions(
     train_step,
-    pipeline=epoch.Pipeline(
-      preprocessing.unit, mixup_alpha=1.0, live_teacher=teacher
-    ),
+    pipeline=Pipeline(preprocessing.unit, mixup_alpha=1.0, teacher_fn=teacher),
     sum_names=step.SUMS,
-    drop_remainder=True,
   )
   first, second = (
     result.sums
     for result in toy.run_fit(
-      compiled,
+      functions,
       toy.init_state(optax.identity()),
       source=source,
       phases=toy.make_phases(epochs=2, folds=0),
       key=jax.random.key(0),
+      drop_remainder=True,
     )
   )
   assert first['loss'] < 1e-3 and second['loss'] < 1e-3

@@ -82,11 +82,11 @@ def test_hyperparameters_of_an_epoch():
       'distill.hint.weight': 3.0,
     }
   )
-  rates = factory.hyperparameters(config.optim, config.distill, 1)
+  rates = factory.hyperparameters_of_epoch(config.optim, config.distill, 1)
   assert rates.learning_rate == pytest.approx(1e-3)
   assert rates.kd_weight == pytest.approx(0.8 / 4)
   assert rates.methods['hint']['weight'] == 3.0
   assert rates.weight_of('hint') == pytest.approx(0.2 * 3.0)
   assert rates.weight_of('ce') == config.distill.ce_weight
-  later = factory.hyperparameters(config.optim, config.distill, 9)
+  later = factory.hyperparameters_of_epoch(config.optim, config.distill, 9)
   assert later.kd_weight == pytest.approx(0.8)

@@ -9,7 +9,7 @@ from kd_jax.training import finite, plan
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_hyperparameters():
-  hyperparameters = lambda index: toy.HYPERPARAMETERS._replace(
+  hyperparameters_of_epoch = lambda index: toy.HYPERPARAMETERS._replace(
     learning_rate=jnp.float32(jnp.inf if index == 3 else 0.1)
   )
   done = []
@@ -19,19 +19,21 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_hyperparameters():
     r'ce_weight=0, kd_weight=1, temperature=2',
   ):
     for result in toy.run_fit(
-      toy.compile_epoch(), toy.init_state(), hyperparameters=hyperparameters
+      toy.make_epoch_functions(),
+      toy.init_state(),
+      hyperparameters_of_epoch=hyperparameters_of_epoch,
     ):
       done.append(result.epoch)
   assert done == [0, 1, 2]
 
 
 def test_a_last_step_that_ruins_the_network_is_an_error():
-  compiled = toy.compile_epoch()
+  functions = toy.make_epoch_functions()
   subset = np.arange(toy.NUM_EXAMPLES) < toy.BATCH_SIZE
   phases = [plan.Phase('fit', 1, subset)]
   (loss,) = (
     result.sums['loss']
-    for result in toy.run_fit(compiled, toy.init_state(), phases=phases)
+    for result in toy.run_fit(functions, toy.init_state(), phases=phases)
   )
   # The loss of the only step is computed before its update.
   assert np.isfinite(loss)
@@ -42,9 +44,9 @@ def test_a_last_step_that_ruins_the_network_is_an_error():
   ):
     list(
       toy.run_fit(
-        compiled,
+        functions,
         toy.init_state(),
         phases=phases,
-        hyperparameters=lambda index: diverging,
+        hyperparameters_of_epoch=lambda index: diverging,
       )
     )

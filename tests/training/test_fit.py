@@ -8,23 +8,23 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import epoch, fit, pace, step
+from kd_jax.training import fit, pace, step
+from kd_jax.training.batch import Pipeline
+from kd_jax.training.epoch_inputs import ExampleReader
 from tests import helpers
 
 
 def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
   results = []
   for loop in ('device', 'host'):
-    compiled = toy.compile_epoch(loop=loop)
+    functions = toy.make_epoch_functions(loop=loop)
     results.append(
       [
-        (toy.copy(r.state), r.sums, r.compile_s > 0)
-        for r in toy.run_fit(compiled, toy.init_state())
+        (toy.copy(r.state), r.sums)
+        for r in toy.run_fit(functions, toy.init_state())
       ]
     )
-  for (on_device, sums, _), (on_host, host_sums, _) in zip(
-    *results, strict=True
-  ):
+  for (on_device, sums), (on_host, host_sums) in zip(*results, strict=True):
     np.testing.assert_allclose(
       on_host.params['w'], on_device.params['w'], rtol=1e-5
     )
@@ -34,9 +34,9 @@ def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
 
 
 def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
-  compiled = toy.compile_epoch(loop='host')
+  functions = toy.make_epoch_functions(loop='host')
   with helpers.compilations_as_seconds(fit, pace):
-    first = next(toy.run_fit(compiled, toy.init_state()))
+    first = next(toy.run_fit(functions, toy.init_state()))
   assert first.compile_s >= 1 > first.train_s
   # A fold has 33 examples and 5 steps; the steps of the compilation are undone.
   assert first.state.step == 5
@@ -44,8 +44,9 @@ def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
 
 def test_an_epoch_can_leave_out_its_remainder():
   (result,) = toy.run_fit(
-    toy.compile_epoch(drop_remainder=True),
+    toy.make_epoch_functions(),
     toy.init_state(),
+    drop_remainder=True,
     phases=toy.make_phases(epochs=1, folds=0),
     key=jax.random.key(0),
   )
@@ -63,23 +64,41 @@ def _batches(examples, order):
 
 @pytest.mark.parametrize('done_epochs', [0, 3])
 def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
-  compiled = toy.compile_epoch(loop='host')
-  *_, expected = toy.run_fit(compiled, toy.init_state())
-  reader = fit.ExampleReader(lambda order: _batches(toy.examples(), order))
+  functions = toy.make_epoch_functions(loop='host')
+  *_, expected = toy.run_fit(functions, toy.init_state())
+  reader = ExampleReader(lambda order: _batches(toy.examples(), order))
   epochs = toy.run_fit(
-    compiled, toy.init_state(), source=fit.ExampleSource(reader)
+    functions, toy.init_state(), source=fit.ExampleSource(reader)
   )
   state = toy.init_state()
   for _ in range(done_epochs):
     state = next(epochs).state
   *_, result = toy.run_fit(
-    compiled, state, source=fit.ExampleSource(reader), done_epochs=done_epochs
+    functions, state, source=fit.ExampleSource(reader), done_epochs=done_epochs
   )
   np.testing.assert_allclose(
     result.state.params['w'], expected.state.params['w'], rtol=1e-5
   )
   for name, total in expected.sums.items():
     np.testing.assert_allclose(result.sums[name], total, rtol=1e-5)
+
+
+def test_each_epoch_opens_its_reader_once():
+  """The first epoch's reader serves the compilation, too."""
+  opened = []
+
+  def batches(order):
+    opened.append(len(order))
+    return _batches(toy.examples(), order)
+
+  results = toy.run_fit(
+    toy.make_epoch_functions(),
+    toy.init_state(),
+    source=fit.ExampleSource(ExampleReader(batches)),
+    phases=toy.make_phases(epochs=2, folds=0),
+  )
+  assert [int(result.sums['count']) for result in results] == [50, 50]
+  assert opened == [56, 56]
 
 
 @pytest.mark.parametrize('num_seeds', [None, 2])
@@ -97,9 +116,9 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
     count = jnp.sum(batch.mask)
     return state, {'loss': total, 'correct': count, 'count': count}
 
-  compiled = toy.compile_epoch(
+  functions = toy.make_epoch_functions(
     train_step,
-    pipeline=epoch.Pipeline(preprocessing.unit, toy.recording_augmentation([])),
+    pipeline=Pipeline(preprocessing.unit, toy.recording_augmentation([])),
     sum_names=step.SUMS,
     num_seeds=num_seeds,
   )
@@ -111,9 +130,9 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
   results = [
     result.sums
     for result in toy.run_fit(
-      compiled,
+      functions,
       state,
-      source=fit.ExampleSource(examples, view_logits=view_logits),
+      source=fit.ExampleSource(examples, epoch_view_logits=view_logits),
       phases=toy.make_phases(epochs=2, folds=0),
       key=key,
     )
@@ -129,9 +148,9 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
 
 
 def test_a_run_is_reproducible_and_another_key_differs():
-  compiled = toy.compile_epoch()
+  functions = toy.make_epoch_functions()
   last_state = lambda **options: [
-    r.state for r in toy.run_fit(compiled, toy.init_state(), **options)
+    r.state for r in toy.run_fit(functions, toy.init_state(), **options)
   ][-1]
   first, second = last_state(), last_state()
   toy.assert_equal(first, second)
@@ -142,21 +161,21 @@ def test_a_run_is_reproducible_and_another_key_differs():
 @pytest.mark.parametrize('done_epochs', [1, 2, 5, 7])
 def test_resume_is_exact(done_epochs):
   """All epochs at once equal some, a restart, and the rest."""
-  compiled = toy.compile_epoch()
+  functions = toy.make_epoch_functions()
   whole = [
     (r.epoch, toy.copy(r.state))
-    for r in toy.run_fit(compiled, toy.init_state())
+    for r in toy.run_fit(functions, toy.init_state())
   ]
   assert [index for index, _ in whole] == list(range(8))
-  epochs = toy.run_fit(compiled, toy.init_state())
+  epochs = toy.run_fit(functions, toy.init_state())
   for _ in range(done_epochs):
     saved = next(epochs).state
   saved = jax.tree.map(np.asarray, saved)  # as a checkpoint holds it
-  compiled = toy.compile_epoch()  # a new process compiles anew
+  functions = toy.make_epoch_functions()  # a new process compiles anew
   rest = [
     (r.epoch, toy.copy(r.state))
     for r in toy.run_fit(
-      compiled, jax.tree.map(jnp.asarray, saved), done_epochs=done_epochs
+      functions, jax.tree.map(jnp.asarray, saved), done_epochs=done_epochs
     )
   ]
   assert [index for index, _ in rest] == list(range(done_epochs, 8))
@@ -166,24 +185,31 @@ def test_resume_is_exact(done_epochs):
 @pytest.mark.parametrize('done_epochs', [0, 3])
 def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
-  compiled = toy.compile_epoch()
-  *_, whole = toy.run_fit(compiled, toy.init_state())
+  functions = toy.make_epoch_functions()
+  *_, whole = toy.run_fit(functions, toy.init_state())
   whole = toy.copy(whole.state), whole.sums
-  partials = [
-    result._replace(state=toy.copy(result.state), sums=toy.copy(result.sums))
-    for result in toy.run_fit(compiled, toy.init_state(), partial_every_s=0.0)
-    if isinstance(result, fit.EpochProgress)
-  ]
-  partial = next(p for p in partials if p.epoch == done_epochs)
-  assert partial.step > 0 and partial.train_s > 0
-  compiled = toy.compile_epoch()
+  saved = []
+  for _ in toy.run_fit(
+    functions,
+    toy.init_state(),
+    save_mid_epoch=lambda position: saved.append(
+      position._replace(
+        state=toy.copy(position.state), totals=toy.copy(position.totals)
+      )
+    ),
+    save_every_s=0.0,
+  ):
+    pass
+  position = next(p for p in saved if p.epoch == done_epochs)
+  assert position.step > 0 and position.train_s > 0
+  functions = toy.make_epoch_functions()
   results = list(
     toy.run_fit(
-      compiled, toy.init_state(), done_epochs=done_epochs, partial=partial
+      functions, toy.init_state(), done_epochs=done_epochs, mid_epoch=position
     )
   )
   assert [result.epoch for result in results] == list(range(done_epochs, 8))
-  assert results[0].train_s > partial.train_s
+  assert results[0].train_s > position.train_s
   toy.assert_equal(results[-1].state, whole[0])
   for name, total in whole[1].items():
     np.testing.assert_array_equal(results[-1].sums[name], total)
@@ -192,7 +218,7 @@ def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
 def test_hyperparameters_follow_the_epoch_over_all_phases():
   seen = []
 
-  def hyperparameters(index):
+  def hyperparameters_of_epoch(index):
     seen.append(index)
     return toy.HYPERPARAMETERS._replace(
       learning_rate=jnp.float32(0 if index < 7 else 1)
@@ -203,7 +229,9 @@ def test_hyperparameters_follow_the_epoch_over_all_phases():
   results = [
     np.asarray(r.state.params['w'])
     for r in toy.run_fit(
-      toy.compile_epoch(), state, hyperparameters=hyperparameters
+      toy.make_epoch_functions(),
+      state,
+      hyperparameters_of_epoch=hyperparameters_of_epoch,
     )
   ]
   assert set(seen) == set(range(8))
@@ -212,7 +240,7 @@ def test_hyperparameters_follow_the_epoch_over_all_phases():
 
 
 def test_the_optimizer_state_is_kept_unless_it_is_reset():
-  compiled, resets = toy.compile_epoch(), []
+  functions, resets = toy.make_epoch_functions(), []
 
   def reset(state):
     resets.append(int(state.step))
@@ -220,7 +248,7 @@ def test_the_optimizer_state_is_kept_unless_it_is_reset():
 
   states = lambda **options: [
     toy.copy(r.state)
-    for r in toy.run_fit(compiled, toy.init_state(), **options)
+    for r in toy.run_fit(functions, toy.init_state(), **options)
   ]
   carried, restarted = states(), states(reset_optimizer=reset)
   # Folds of 33 and 34 examples: 5 steps per epoch, two epochs per fold.
@@ -236,12 +264,14 @@ def test_the_step_is_traced_once_for_all_epochs_subsets_and_rates():
     traces.append(1)
     return train_step(*args)
 
-  compiled = toy.compile_epoch(counted)
-  hyperparameters = lambda index: toy.HYPERPARAMETERS._replace(
+  functions = toy.make_epoch_functions(counted)
+  hyperparameters_of_epoch = lambda index: toy.HYPERPARAMETERS._replace(
     learning_rate=jnp.float32(index / 10)
   )
   run = lambda state: list(
-    toy.run_fit(compiled, state, hyperparameters=hyperparameters)
+    toy.run_fit(
+      functions, state, hyperparameters_of_epoch=hyperparameters_of_epoch
+    )
   )
   results = run(toy.init_state())
   assert len(results) == 8
@@ -253,11 +283,14 @@ def test_the_step_is_traced_once_for_all_epochs_subsets_and_rates():
 
 
 def test_seeds_side_by_side_equal_seeds_one_by_one():
-  single, several = toy.compile_epoch(), toy.compile_epoch(num_seeds=2)
+  single, several = (
+    toy.make_epoch_functions(),
+    toy.make_epoch_functions(num_seeds=2),
+  )
   states = [toy.init_state(seed=seed) for seed in (0, 1)]
   keys = jnp.stack([jax.random.key(seed) for seed in (0, 1)])
-  run = lambda compiled, state, key: [
-    (toy.copy(r.state), r.sums) for r in toy.run_fit(compiled, state, key=key)
+  run = lambda functions, state, key: [
+    (toy.copy(r.state), r.sums) for r in toy.run_fit(functions, state, key=key)
   ][-1]
   one_by_one = [
     run(single, toy.copy(s), k) for s, k in zip(states, keys, strict=True)
@@ -274,6 +307,6 @@ def test_seeds_side_by_side_equal_seeds_one_by_one():
 def test_the_loss_falls():
   losses = [
     r.sums['loss'] / r.sums['count']
-    for r in toy.run_fit(toy.compile_epoch(), toy.init_state())
+    for r in toy.run_fit(toy.make_epoch_functions(), toy.init_state())
   ]
   assert losses[-1] < 0.5 * losses[0]

@@ -76,9 +76,9 @@ def test_trainings_that_differ_in_traced_numbers_share_compiled_functions(
   first = _make(run_context, tmp_path)
   traced = _make(run_context, tmp_path, **{'optim.learning_rate': 0.5})
   static = _make(run_context, tmp_path, **{'student.hidden': (7,)})
-  assert traced.compiled is first.compiled
-  assert static.compiled is not first.compiled
-  assert traced.hyperparameters(0).learning_rate == 0.5
+  assert traced.functions is first.functions
+  assert static.functions is not first.functions
+  assert traced.hyperparameters_of_epoch(0).learning_rate == 0.5
   assert first.plan.num_steps == EPOCHS * 2
 
 
@@ -97,7 +97,7 @@ def test_a_teacher_has_its_sections_and_no_biased_classes(
     )
   )
   assert (student.bias_classes, teacher.bias_classes) == ((3,), ())
-  assert teacher.hyperparameters(0).learning_rate == 0.25
+  assert teacher.hyperparameters_of_epoch(0).learning_rate == 0.25
   assert sum(phase.epochs for phase in teacher.plan.phases) == 1
 
 

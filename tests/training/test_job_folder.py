@@ -79,24 +79,24 @@ def test_a_folder_of_another_identity_is_emptied(tmp_path, caplog):
 
 
 def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
-  zero_sums = toy.compile_epoch().zero_sums
-  restore = lambda done_epochs: job_folder.restore_partial(
-    tmp_path, toy.init_state(seed=1), zero_sums, done_epochs
+  zero_totals = toy.make_epoch_functions().zero_totals
+  restore = lambda done_epochs: job_folder.restore_mid_epoch(
+    tmp_path, toy.init_state(seed=1), zero_totals, done_epochs
   )
   assert restore(0) is None
-  sums = {name: value + 3 for name, value in zero_sums().items()}
+  totals = jax.tree.map(lambda value: value - 3, zero_totals())
   state = toy.init_state()._replace(step=jnp.int32(12))
-  partial = fit.EpochProgress(
-    epoch=2, step=4, state=state, sums=sums, train_s=1.5
+  position = fit.EpochPosition(
+    epoch=2, step=4, state=state, totals=totals, train_s=1.5
   )
-  job_folder.save_partial(tmp_path, partial)
+  job_folder.save_mid_epoch(tmp_path, position)
   for done_epochs in (1, 2):
     restored = restore(done_epochs)
     assert (restored.epoch, restored.step, restored.train_s) == (2, 4, 1.5)
     toy.assert_equal(restored.state, state)
-    toy.assert_equal(restored.sums, sums)
+    toy.assert_equal(restored.totals, totals)
   assert restore(3) is None
   # A later checkpoint replaces the first.
-  later = partial._replace(step=5, state=state._replace(step=jnp.int32(13)))
-  job_folder.save_partial(tmp_path, later)
+  later = position._replace(step=5, state=state._replace(step=jnp.int32(13)))
+  job_folder.save_mid_epoch(tmp_path, later)
   assert restore(2).step == 5

@@ -28,17 +28,19 @@ def _weights(ce_weight, kd_weight, temperature=2.0):
 def _terms(objective, logits, batch, weights):
   """Returns an objective's terms for a student without features."""
   return objective.terms(
-    method_terms.NO_METHOD_PARAMS,
-    method_terms.Student(logits, {}),
-    batch,
-    weights,
+    method_terms.TermInputs(
+      method_terms.NO_METHOD_PARAMS,
+      method_terms.Student(logits, {}),
+      batch,
+      weights,
+    )
   )
 
 
 def test_the_loss_is_the_weighted_sum_of_ce_and_kl():
   ce = jnp.mean(losses.cross_entropy(LOGITS, BATCH.labels))
   kd = jnp.mean(losses.kl(LOGITS, BATCH.teacher_logits, temperature=2.0))
-  objective = objectives.make_objective({'kl': {}})
+  objective = objectives.make_objective({'kl': {}}, method_terms.MethodSetup())
   for ce_weight, kd_weight in ((1, 0), (0, 1), (0.3, 0.9)):
     weights = _weights(ce_weight, kd_weight)
     terms = _terms(objective, LOGITS, BATCH, weights)
@@ -49,7 +51,7 @@ def test_the_loss_is_the_weighted_sum_of_ce_and_kl():
 
 
 def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
-  objective = objectives.make_objective({'kl': {}})
+  objective = objectives.make_objective({'kl': {}}, method_terms.MethodSetup())
   weights = _weights(0.5, 0.5)
   subset = jax.tree.map(lambda array: array[:2], BATCH)
   expected, _ = objectives.combine(
@@ -67,7 +69,7 @@ def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
   """Padding may have labels that are no classes, too."""
   shapes = {'map': (2, 2, 4)}
   names = ('squared_error', 'vid', 'quantized', 'adversarial_features')
-  context = method_terms.MethodContext(
+  setup = method_terms.MethodSetup(
     num_classes=3,
     student_shapes=shapes,
     teacher_shapes=shapes,
@@ -82,7 +84,7 @@ def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
       name: methods.split_options(methods.METHODS[name].options)[1]
       for name in names
     },
-    context=context,
+    setup,
   )
   maps = jax.random.normal(jax.random.key(0), (3, 2, 2, 4))
   mask = jnp.array([1.0, 1.0, 0.0])
@@ -100,7 +102,7 @@ def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
 
     def loss(logits, features, params, terms_fn):
       student = method_terms.Student(logits, {'map': features})
-      terms = terms_fn(params, student, batch, weights)
+      terms = terms_fn(method_terms.TermInputs(params, student, batch, weights))
       return sum(objectives.mean_terms(terms, mask).values())
 
     arguments = LOGITS, maps + 1, objective.init(jax.random.key(1))
@@ -116,7 +118,7 @@ def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
 
 
 def test_an_objective_without_a_teacher_is_cross_entropy():
-  objective = objectives.make_objective({})
+  objective = objectives.make_objective({}, method_terms.MethodSetup())
   weights = _weights(1.0, 5.0)
   batch = Batch(images=None, labels=BATCH.labels, mask=None)
   terms = _terms(objective, LOGITS, batch, weights)
@@ -127,7 +129,9 @@ def test_an_objective_without_a_teacher_is_cross_entropy():
 
 
 def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
-  objective = objectives.make_objective({'kl': {}}, mixed=True)
+  objective = objectives.make_objective(
+    {'kl': {}}, method_terms.MethodSetup(), mixed=True
+  )
   partners = Targets(
     jnp.roll(BATCH.labels, 1), jnp.roll(BATCH.teacher_logits, 1, axis=0)
   )
@@ -165,7 +169,7 @@ def test_mixed_targets_pull_as_the_mixture_of_the_two_teachers_does():
   ],
 )
 def test_every_method_traces_its_temperature(name):
-  objective = objectives.make_objective({name: {}})
+  objective = objectives.make_objective({name: {}}, method_terms.MethodSetup())
   traces = []
 
   @jax.jit
@@ -187,7 +191,7 @@ def _feature_terms(names, batch_features):
 
   The gradient is that of the sum of all terms by the teacher's features.
   """
-  context = method_terms.MethodContext(
+  setup = method_terms.MethodSetup(
     num_classes=3,
     student_shapes={'student': (2, 2, 4)},
     teacher_shapes={'teacher': (4, 4, 5)},
@@ -203,17 +207,19 @@ def _feature_terms(names, batch_features):
       | {'layers': 'last'}
       for name in names
     },
-    context=context,
+    setup,
   )
   features = jax.random.uniform(jax.random.key(0), (3, 2, 2, 4))
   params = objective.init(jax.random.key(1))
 
   def terms(teacher_features):
     values = objective.terms(
-      params,
-      method_terms.Student(LOGITS, {'student': features}),
-      BATCH._replace(teacher_features=teacher_features),
-      _weights(0.0, 1.0),
+      method_terms.TermInputs(
+        params,
+        method_terms.Student(LOGITS, {'student': features}),
+        BATCH._replace(teacher_features=teacher_features),
+        _weights(0.0, 1.0),
+      )
     )
     return sum(map(jnp.sum, values.values())), values
 
@@ -252,7 +258,9 @@ def test_some_methods_take_rounded_features_and_others_unrounded_ones():
 
 
 def test_soft_cross_entropy_softens_both_and_leaves_out_t_squared():
-  objective = objectives.make_objective({'soft_cross_entropy': {}})
+  objective = objectives.make_objective(
+    {'soft_cross_entropy': {}}, method_terms.MethodSetup()
+  )
   terms = _terms(objective, LOGITS, BATCH, _weights(0.0, 1.0, 3.0))
   log_s = jax.nn.log_softmax(LOGITS / 3)
   probs = jax.nn.softmax(BATCH.teacher_logits / 3)
@@ -269,4 +277,4 @@ def test_warmup_of_the_papers_cifar_code():
 
 def test_unknown_losses_are_named():
   with pytest.raises(ValueError, match="'kk'.*'kl'"):
-    objectives.make_objective({'kk': {}})
+    objectives.make_objective({'kk': {}}, method_terms.MethodSetup())

@@ -15,7 +15,6 @@ def test_metrics_of_an_epoch_are_means_over_its_examples():
     'kl': np.array([4.0, 1.0]),
     'correct': np.array([3.0, 1.0]),
     'count': np.array([4.0, 2.0]),
-    'nonfinite_step': np.array([9, 9]),
   }
   assert outcome.epoch_metrics(sums, 0) == {
     'train/loss': 2.0,

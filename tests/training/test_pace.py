@@ -18,6 +18,11 @@ def _clock(monkeypatch):
   return seconds
 
 
+def _timer(save_every_s):
+  bar = pace.progress_bar([], 0, label=None)
+  return pace.Pace(save_every_s, bar)
+
+
 def _call(timer, clock, num_steps, seconds):
   timer.start_call()
   clock[0] += seconds
@@ -25,7 +30,7 @@ def _call(timer, clock, num_steps, seconds):
 
 
 def test_calls_grow_at_most_fourfold_towards_a_second(clock):
-  timer = pace.Pace(np.inf)
+  timer = _timer(np.inf)
   timer.start_epoch(0.0)
   assert timer.steps_per_call == 1
   for seconds, steps in ((0.001, 4), (0.004, 16), (0.5, 32), (4.0, 8)):
@@ -36,7 +41,7 @@ def test_calls_grow_at_most_fourfold_towards_a_second(clock):
 
 
 def test_a_save_is_due_some_time_after_the_last_one(clock):
-  timer = pace.Pace(10.0)
+  timer = _timer(10.0)
   timer.start_epoch(0.0)
   _call(timer, clock, 1, 9.0)
   assert not timer.save_is_due()
@@ -49,7 +54,7 @@ def test_a_save_is_due_some_time_after_the_last_one(clock):
 
 
 def test_the_clock_stops_for_saves_and_goes_on_after_a_resume(clock):
-  timer = pace.Pace(10.0)
+  timer = _timer(10.0)
   timer.start_epoch(100.0)
   clock[0] += 3.0
   with timer.saving():

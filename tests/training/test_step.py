@@ -7,8 +7,8 @@ import pytest
 
 from kd_jax import models
 from kd_jax.models import apply
+from kd_jax.training import method_terms, optimizers, step
 from kd_jax.training import objective as objectives
-from kd_jax.training import optimizers, step
 from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
 
@@ -21,7 +21,7 @@ def _pieces():
   )
   train_step = step.make_train_step(
     apply.make_apply(module),
-    objectives.make_objective({'kl': {}}),
+    objectives.make_objective({'kl': {}}, method_terms.MethodSetup()),
     optimizer,
     lambda i: 1.0,
   )

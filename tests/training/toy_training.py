@@ -6,9 +6,11 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import epoch, fit, objective, plan, step
+from kd_jax.training import batch, epoch, fit, objective, plan, step
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, StepInputs
 from kd_jax.training.hyperparameters import Hyperparameters
+from kd_jax.training.method_terms import MethodSetup
 
 NUM_EXAMPLES, BATCH_SIZE, NUM_CLASSES = 50, 8, 3
 HYPERPARAMETERS = Hyperparameters(
@@ -17,9 +19,9 @@ HYPERPARAMETERS = Hyperparameters(
   kd_weight=jnp.float32(1),
   temperature=jnp.float32(2),
 )
-OBJECTIVE = objective.make_objective({'kl': {}})
+OBJECTIVE = objective.make_objective({'kl': {}}, MethodSetup())
 OPTIMIZER = optax.trace(0.9)
-UNIT = epoch.Pipeline(preprocessing.unit)
+UNIT = batch.Pipeline(preprocessing.unit)
 
 
 def apply(variables, images, *, train, key):
@@ -53,14 +55,14 @@ def make_step(apply_fn=apply) -> step.TrainStep:
   return step.make_train_step(apply_fn, OBJECTIVE, OPTIMIZER, lambda i: 1.0)
 
 
-def compile_epoch(
+def make_epoch_functions(
   train_step=None,
   *,
-  pipeline: epoch.Pipeline = UNIT,
+  pipeline: batch.Pipeline = UNIT,
   batch_size: int = BATCH_SIZE,
   sum_names: tuple[str, ...] = step.SUMS + OBJECTIVE.names,
   **options,
-) -> epoch.CompiledEpoch:
+) -> epoch.EpochFunctions:
   """Returns the functions of an epoch.
 
   Args:
@@ -70,7 +72,7 @@ def compile_epoch(
     sum_names: the names of the sums that the train step returns.
     **options: further fields of EpochOptions.
   """
-  return epoch.compile_epoch(
+  return epoch.make_epoch_functions(
     train_step or make_step(),
     pipeline,
     epoch.EpochOptions(batch_size, sum_names, **options),
@@ -78,14 +80,15 @@ def compile_epoch(
 
 
 def epoch_inputs(
-  compiled: epoch.CompiledEpoch, key: jax.Array
-) -> epoch.EpochInputs:
+  functions: epoch.EpochFunctions, key: jax.Array
+) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch over all examples."""
-  return epoch.EpochInputs(
-    examples=examples(),
-    views=fit.epoch_views(compiled, key, NUM_EXAMPLES),
-    order=compiled.shuffle(jnp.ones(NUM_EXAMPLES, bool), key),
-    each_step=epoch.StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
+  return epoch.make_inputs(
+    functions,
+    examples(),
+    np.ones(NUM_EXAMPLES, bool),
+    epoch.choose_epoch_views(functions, key, NUM_EXAMPLES),
+    StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 
 
@@ -108,35 +111,34 @@ def make_phases(epochs: int = 2, folds: int = 3) -> list[plan.Phase]:
 
 
 def run_fit(
-  compiled: epoch.CompiledEpoch,
+  functions: epoch.EpochFunctions,
   state: step.TrainState,
   *,
   source: fit.ExampleSource | None = None,
   phases: list[plan.Phase] | None = None,
   key: jax.Array | None = None,
-  hyperparameters=lambda epoch: HYPERPARAMETERS,
+  drop_remainder: bool = False,
   **options,
 ):
   """Returns the iterator of a fit.
 
   Args:
-    compiled: the functions of an epoch.
+    functions: the functions of an epoch.
     state: its buffers are taken.
     source: None for `examples`.
     phases: None for `make_phases`.
     key: None for `key(7)`.
-    hyperparameters: maps an epoch's index to its hyperparameters.
+    drop_remainder: whether examples that do not fill a batch are left out.
     **options: further fields of FitOptions.
   """
   return fit.fit(
-    compiled,
+    functions,
     state,
     source or fit.ExampleSource(examples()),
-    phases or make_phases(),
+    plan.Plan(None, phases or make_phases(), 0, BATCH_SIZE, drop_remainder),
     fit.FitOptions(
       key=jax.random.key(7) if key is None else key,
-      hyperparameters=hyperparameters,
-      **options,
+      **{'hyperparameters_of_epoch': lambda epoch: HYPERPARAMETERS, **options},
     ),
   )
 
