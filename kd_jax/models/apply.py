@@ -68,11 +68,19 @@ def variables_like(
 def feature_shapes(
   module: nn.Module, image_shape: tuple[int, ...]
 ) -> dict[str, tuple[int, ...]]:
-  """Returns the shape of each feature without the batch, in order of depth."""
-  _, features = jax.eval_shape(
-    lambda key: module.init_with_output(
-      key, jnp.zeros((1, *image_shape)), train=False
-    )[0],
-    jax.random.key(0),
-  )
-  return {name: features[name].shape[1:] for name in module.feature_names}
+  """Returns the shape of each feature without the batch, in order of depth.
+
+  Without `module.feature_names`, it is the order in which the module returns
+  the features.
+  """
+  returned: list[str] = []
+
+  def forward(key):
+    images = jnp.zeros((1, *image_shape))
+    (_, features), _ = module.init_with_output(key, images, train=False)
+    returned.extend(features)  # JAX sorts the names of what it returns.
+    return features
+
+  features = jax.eval_shape(forward, jax.random.key(0))
+  names = module.feature_names or returned
+  return {name: features[name].shape[1:] for name in names}

@@ -1,10 +1,10 @@
 """Networks that a user defines, found by the name of a function.
 
 The name is `package.module:function`. As the `kind` of a model, it names a
-function of the number of classes that returns a Flax module. As the `module` of
-a teacher, it names a function without arguments that returns a trained network
-as (apply, variables). `apply` may be Flax, plain JAX or anything else that
-computes with JAX.
+function of the number of classes that returns an untrained network: a module of
+Flax Linen, Flax NNX or Equinox, or an object with the pure functions `init` and
+`apply`. As the `module` of a teacher, it names a function without arguments
+that returns a trained network: such a module, or (apply, variables).
 """
 
 import functools
@@ -12,19 +12,25 @@ import hashlib
 import importlib
 import inspect
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+
+from kd_jax.models import pure_networks
+from kd_jax.models.pure_networks import FunctionError, PureNetwork
 
 PyTree = Any
 Features = dict[str, jax.Array]
-
-
-class FunctionError(ValueError):
-  """A user's function is missing, or returns a wrong type."""
+# A function that makes an untrained NNX or Equinox module takes the first or
+# the second as an argument.
+_RANDOM_ARGUMENTS = ('rngs', 'key')
+_EXPECTED = (
+  'expected package.module:function, in a package that Python can import from '
+  'the current folder'
+)
 
 
 def is_function_name(kind: str) -> bool:
@@ -47,11 +53,16 @@ def find_function(name: str) -> Callable[..., Any]:
     if module.startswith('.'):
       raise ImportError(f'{module!r} is no package')
     found = getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
+  except ModuleNotFoundError as error:
+    missing = error.name or module
+    if f'{module}.'.startswith(f'{missing}.'):
+      raise FunctionError(f'{error}; {_EXPECTED}') from None
     raise FunctionError(
-      f'{error}; expected package.module:function, in a package that Python '
-      'can import from the current folder'
+      f'{module} imports {missing}, which is not installed: pip install '
+      f'{missing.partition(".")[0]}, or mend the import'
     ) from None
+  except (ImportError, AttributeError, ValueError) as error:
+    raise FunctionError(f'{error}; {_EXPECTED}') from None
   # Importing the user's module can raise any exception.
   except Exception as error:
     raise FunctionError(f'{type(error).__name__}: {error}') from error
@@ -74,17 +85,6 @@ def source_digest(name: str) -> str:
   paths = [getattr(module, '__file__', None) for module in (named, defining)]
   content = [pathlib.Path(path).read_bytes() for path in filter(None, paths)]
   return hashlib.sha256(b''.join(dict.fromkeys(content))).hexdigest()
-
-
-def _with_features(output: Any) -> tuple[jax.Array, Features]:
-  """Returns logits as float32, and features by name.
-
-  Losses and files take float32; .npy files cannot hold bfloat16.
-  """
-  logits, features = output if isinstance(output, tuple) else (output, {})
-  if isinstance(logits, jax.Array):  # The user's code may return anything.
-    logits = logits.astype(jnp.float32)
-  return logits, features
 
 
 class UserModule(nn.Module):
@@ -112,62 +112,112 @@ class UserModule(nn.Module):
       images: [B, ...] float.
       train: passed to the user's module.
     """
-    return _with_features(self.inner(images, train=train))
+    return pure_networks.with_features(self.inner(images, train=train))
 
 
-def make_module(name: str, num_classes: int) -> UserModule:
-  """Returns the Flax module that a user's function makes for K classes.
+def make_module(name: str, num_classes: int) -> UserModule | PureNetwork:
+  """Returns the network that a user's function makes for K classes.
 
   Args:
-    name: `package.module:function`.
+    name: `package.module:function`. The function takes the number of classes,
+      and `rngs` (for NNX) or `key` (for Equinox) if it makes a module with
+      random initial weights.
     num_classes: K.
   Raises:
-    FunctionError: if the function does not return a Flax module.
+    FunctionError: if the function returns no network, or if all seeds would
+      have the same initial weights.
   """
-  inner = find_function(name)(num_classes)
-  if not isinstance(inner, nn.Module):
+  function = find_function(name)
+  parameters = inspect.signature(function).parameters
+  if parameters.keys() & set(_RANDOM_ARGUMENTS):
+    make = functools.partial(_make_with_key, function, num_classes)
+    return pure_networks.from_maker(make, _split)
+  made = function(num_classes)
+  if isinstance(made, nn.Module):
+    return UserModule(made)
+  if _is_module(made):
     raise FunctionError(
-      f'returned {type(inner).__name__}; expected a Flax module (flax.linen)'
+      'the function takes no key, so that all seeds would have the same '
+      'initial weights: expected a function of (num_classes, *, rngs) for NNX, '
+      'or of (num_classes, *, key) for Equinox'
     )
-  return UserModule(inner)
+  if not (hasattr(made, 'init') and hasattr(made, 'apply')):
+    raise FunctionError(_describe(made))
+  return PureNetwork(made.init, made.apply, getattr(made, 'feature_names', ()))
 
 
-class TrainedNetwork:
-  """A user's trained network, with the interface of a Flax module.
+def _make_with_key(
+  function: Callable[..., Any], num_classes: int, key: jax.Array
+) -> Any:
+  """Calls a user's function with `rngs` or `key`, whichever it takes."""
+  if 'rngs' in inspect.signature(function).parameters:
+    from flax import nnx
+
+    return function(num_classes, rngs=nnx.Rngs(key))
+  return function(num_classes, key=key)
+
+
+def _is_nnx(made: Any) -> bool:
+  """Returns whether `made` is an NNX module."""
+  nnx = sys.modules.get('flax.nnx')  # Whoever makes a module has imported it.
+  return nnx is not None and isinstance(made, nnx.Module)
+
+
+def _is_equinox(made: Any) -> bool:
+  """Returns whether `made` is an Equinox module, or (module, state)."""
+  equinox = sys.modules.get('equinox')
+  if equinox is None:
+    return False
+  if isinstance(made, tuple) and len(made) == 2:
+    return isinstance(made[1], equinox.nn.State)
+  return isinstance(made, equinox.Module)
+
+
+def _is_module(made: Any) -> bool:
+  """Returns whether `_split` takes what a user's function returns."""
+  return _is_nnx(made) or _is_equinox(made)
+
+
+def _split(made: Any) -> pure_networks.Parts:
+  """Takes an NNX or Equinox module apart."""
+  # NNX takes a fifth of a second to import, and Equinox need not be installed.
+  if _is_nnx(made):
+    from kd_jax.models import nnx_modules
+
+    return nnx_modules.split(made)
+  if _is_equinox(made):
+    from kd_jax.models import equinox_modules
+
+    return equinox_modules.split(made)
+  raise FunctionError(_describe(made))
+
+
+def _describe(made: Any) -> str:
+  """Returns the message for something that is no untrained network."""
+  return (
+    f'returned {type(made).__name__}; expected a module of Flax Linen from '
+    'a function of (num_classes), of Flax NNX from (num_classes, *, rngs), of '
+    'Equinox from (num_classes, *, key), or an object with init and apply'
+  )
+
+
+class TrainedNetwork(PureNetwork):
+  """A user's trained network.
 
   Attributes:
-    variables: {'params': the user's variables, 'batch_stats': {}}.
-    feature_names: (); the network has no features.
+    variables: {'params': ..., 'batch_stats': ...}.
   """
 
-  feature_names = ()
-
-  def __init__(self, apply: Callable[..., Any], params: PyTree):
-    """Wraps a function and its variables.
+  def __init__(self, parts: pure_networks.Parts):
+    """Wraps a trained network.
 
     Args:
-      apply: (params, images [B, H, W, C] float32) -> logits [B, K].
-      params: the variables that `apply` takes.
+      parts: the network, taken apart.
     """
-    self._apply = apply
-    self.variables = {'params': params, 'batch_stats': {}}
-
-  def init(self, key: jax.Array, images: jax.Array, *, train: bool) -> PyTree:
-    """Returns the trained variables; all arguments are ignored."""
-    del key, images, train
-    return self.variables
-
-  def apply(
-    self, variables: PyTree, images: jax.Array, *, train: bool, rngs=None
-  ) -> tuple[jax.Array, Features]:
-    """Returns logits [B, K], and {} for the features."""
-    del train, rngs
-    return _with_features(self._apply(variables['params'], images))[0], {}
-
-  def init_with_output(self, key, images, *, train: bool):
-    """Returns the network's output and its variables, as Flax modules do."""
-    variables = self.init(key, images, train=train)
-    return self.apply(variables, images, train=train), variables
+    super().__init__(
+      lambda key, images: parts.variables, parts.forward, parts.feature_names
+    )
+    self.variables = parts.variables
 
 
 @functools.cache
@@ -177,13 +227,42 @@ def load_trained(name: str) -> TrainedNetwork:
   Args:
     name: `package.module:function`.
   Raises:
-    FunctionError: if the function does not return (apply, variables).
+    FunctionError: if the function returns no trained network.
   """
   returned = find_function(name)()
+  if _is_module(returned):
+    return TrainedNetwork(_split(returned))
   is_pair = isinstance(returned, tuple) and len(returned) == 2
   if not (is_pair and callable(returned[0])):
     raise FunctionError(
       f'returned {type(returned).__name__}; expected (apply, variables), where '
-      'apply(variables, images) returns logits'
+      'apply(variables, images) returns logits, or a trained module of Flax '
+      'NNX or Equinox'
     )
-  return TrainedNetwork(*returned)
+  apply, params = returned
+  if isinstance(apply, nn.Module):
+    apply = functools.partial(apply.apply, train=False)
+  return TrainedNetwork(_with_fixed_variables(apply, params))
+
+
+def _with_fixed_variables(
+  apply: Callable[..., Any], params: PyTree
+) -> pure_networks.Parts:
+  """Returns the parts of a network whose variables never change.
+
+  Args:
+    apply: maps (params, images [B, H, W, C] float32) to logits [B, K], or to
+      (logits, features by name).
+    params: the variables that `apply` takes.
+  """
+
+  def forward(variables, images, *, train, key):
+    del train, key
+    output = pure_networks.with_features(apply(variables['params'], images))
+    return *output, variables['batch_stats']
+
+  return pure_networks.Parts({'params': params, 'batch_stats': {}}, forward)
+
+
+# The types of the networks that users define.
+NETWORKS = (UserModule, PureNetwork)

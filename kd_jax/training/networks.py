@@ -40,10 +40,10 @@ def make_module(model: ConfigDict, num_classes: int) -> nn.Module:
     on_cpu = jax.default_backend() == 'cpu'
     fields['dtype'] = 'float32' if on_cpu else 'bfloat16'
   if kind == config_lib.TRAINED:
-    # It has the interface of a Flax module.
+    # Users' networks have the interface of a Flax module.
     return user.load_trained(fields['module'])  # type: ignore[return-value]
   if user.is_function_name(kind):
-    return user.make_module(kind, num_classes)
+    return user.make_module(kind, num_classes)  # type: ignore[return-value]
   return MODELS[kind](num_classes=num_classes, **fields)
 
 

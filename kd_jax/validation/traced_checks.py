@@ -3,7 +3,6 @@
 Nothing is computed: JAX traces networks, scalings and methods on shapes.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import methods
 from kd_jax.data import Problem, preprocessing
+from kd_jax.models import apply, user
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider
 from kd_jax.training import factory, method_terms, networks
@@ -79,22 +79,59 @@ def trace_networks(config: ConfigDict, problem: Problem) -> None:
 
 def _find_mistake(model: ConfigDict, problem: Problem) -> str:
   """Returns what is wrong with a user's network, or ''."""
-  num_classes = problem.num_classes
-  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.float32)
   try:
-    (logits, _), _ = jax.eval_shape(
-      functools.partial(
-        networks.make_module(model, num_classes).init_with_output, train=False
-      ),
-      jax.random.key(0),
-      images,
-    )
+    # Outside of the traces below: a trained network holds arrays.
+    module = networks.make_module(model, problem.num_classes)
   except Exception as error:  # The user's code may raise anything.
-    return f'{type(error).__name__}: {error}'
-  if getattr(logits, 'shape', None) != (2, num_classes):
+    return _explain(error)
+  is_trained = model.kind == config_lib.TRAINED
+  for mode in (False,) if is_trained else (False, True):
+    try:
+      mistake = _trace_call(module, problem, mode)
+    except Exception as error:
+      return _explain(error) + (' (in training)' if mode else '')
+    if mistake:
+      return mistake
+  return ''
+
+
+def _explain(error: Exception) -> str:
+  """Returns the message for an error that a user's code raised."""
+  if isinstance(error, user.FunctionError):
+    return str(error)
+  return f'{type(error).__name__}: {error}'
+
+
+def _trace_call(module: Any, problem: Problem, train: bool) -> str:
+  """Traces a call of a user's network; returns what is wrong, or ''."""
+  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.float32)
+  forward = apply.make_apply(module)
+  returned: list[str] = []
+
+  def call(key, images):
+    variables = apply.init_variables(module, problem.image_shape, key)
+    logits, features, batch_stats = forward(
+      variables, images, train=train, key=key if train else None
+    )
+    returned.extend(features)
+    return logits, variables['batch_stats'], batch_stats
+
+  logits, before, after = jax.eval_shape(call, jax.random.key(0), images)
+  if getattr(logits, 'shape', None) != (2, problem.num_classes):
     return (
       f'for images {list(images.shape)} it gives {logits}; expected logits '
-      f'[2, {num_classes}]'
+      f'[2, {problem.num_classes}]'
+    )
+  missing = sorted(set(module.feature_names) - set(returned))
+  if missing:
+    return (
+      f'feature_names lists {", ".join(missing)}; expected names of features '
+      f'that the network returns ({", ".join(returned) or "none"})'
+    )
+  if after != before:
+    return (
+      f'batch_stats become {after}; expected the structure, shapes and types '
+      f'of the initial ones, {before}'
     )
   return ''
 

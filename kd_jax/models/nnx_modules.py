@@ -1,0 +1,154 @@
+"""Flax NNX modules as pure functions of their variables."""
+
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from kd_jax.models.pure_networks import (
+  FunctionError,
+  Parts,
+  call_arguments,
+  with_features,
+)
+
+PyTree = Any
+Path = tuple[str, ...]
+
+
+def split(module: nnx.Module) -> Parts:
+  """Takes an NNX module apart into its variables and a pure function."""
+  forward = _Forward(module)
+  return Parts(
+    forward.collect(module),
+    forward,
+    tuple(getattr(module, 'feature_names', ())),
+  )
+
+
+class _Forward:
+  """The call of an NNX module as a pure function.
+
+  The function sets the module to training or evaluation (`Module.train`,
+  `Module.eval`), gives each of its random streams a key, and passes `train` and
+  `rngs` if the module's `__call__` takes them. The features are what the module
+  returns beside the logits, and what it sows as `nnx.Intermediate`.
+  """
+
+  def __init__(self, module: nnx.Module):
+    """Keeps a module's structure, and none of its arrays."""
+    self._graph, state = nnx.split(module)
+    # The arrays may belong to a trace that ends, so that shapes replace them.
+    shapes = nnx.to_flat_state(jax.eval_shape(lambda: state))
+    self._leaves = {_names(path): (path, leaf) for path, leaf in shapes}
+    self._arguments = call_arguments(module).keys()
+    _check_attributes(module, {path for path, _ in shapes})
+
+  def collect(self, module: nnx.Module) -> dict[str, PyTree]:
+    """Returns the module's variables, without its random streams.
+
+    Args:
+      module: a module of the structure that is kept here.
+    Returns:
+      'params': what is an `nnx.Param`. 'batch_stats': everything else.
+    """
+    collections: dict[str, dict[Path, Any]] = {'params': {}, 'batch_stats': {}}
+    for path, leaf in nnx.to_flat_state(nnx.state(module)):
+      name = _names(path)
+      if name not in self._leaves or isinstance(leaf, nnx.RngState):
+        continue
+      collection = 'params' if isinstance(leaf, nnx.Param) else 'batch_stats'
+      value = leaf.get_value() if isinstance(leaf, nnx.Variable) else leaf
+      collections[collection][name] = value
+    return {
+      name: flax.traverse_util.unflatten_dict(arrays)
+      for name, arrays in collections.items()
+    }
+
+  def __call__(self, variables, images, *, train: bool, key: jax.Array | None):
+    """Returns logits, features by name, and the batch statistics after it."""
+    if key is None:
+      # Not random: a module in evaluation ignores the key.
+      with jax.ensure_compile_time_eval():
+        key = jax.random.key(0)
+    module = self._merge(variables, key)
+    if train:
+      module.train()
+    else:
+      module.eval()
+    arguments: dict[str, Any] = {}
+    if 'train' in self._arguments:
+      arguments['train'] = train
+    if 'rngs' in self._arguments:
+      stream_key = jax.random.fold_in(key, len(self._leaves))
+      arguments['rngs'] = nnx.Rngs(stream_key)
+    output, sown = nnx.capture(module, nnx.Intermediate)(images, **arguments)
+    logits, features = with_features(output)
+    batch_stats = self.collect(module)['batch_stats']
+    return logits, features | _sown_features(sown), batch_stats
+
+  def _merge(self, variables: PyTree, key: jax.Array) -> nnx.Module:
+    """Returns the module with given variables and new random streams."""
+    arrays = {
+      **flax.traverse_util.flatten_dict(variables['params']),
+      **flax.traverse_util.flatten_dict(variables['batch_stats']),
+    }
+    flat = []
+    for index, (name, (path, leaf)) in enumerate(self._leaves.items()):
+      if isinstance(leaf, nnx.RngState):
+        value = _start_stream(leaf, jax.random.fold_in(key, index))
+      else:
+        value = arrays[name]
+      is_variable = isinstance(leaf, nnx.Variable)
+      flat.append((path, leaf.replace(value) if is_variable else value))
+    return nnx.merge(self._graph, nnx.from_flat_state(flat))
+
+
+def _names(path: tuple[Any, ...]) -> Path:
+  """Returns a path as strings; in lists, NNX has numbers."""
+  return tuple(map(str, path))
+
+
+def _check_attributes(module: nnx.Module, known: set[tuple[Any, ...]]) -> None:
+  """Checks that NNX knows all arrays of a module.
+
+  If a module is made inside a compiled function, NNX takes an array that is a
+  plain attribute for a constant, and the array outlives its trace.
+  """
+  for path, inner in nnx.iter_modules(module):
+    for name, value in vars(inner).items():
+      if isinstance(value, jax.core.Tracer) and (*path, name) not in known:
+        raise FunctionError(
+          f'the attribute {name!r} of {type(inner).__name__} is an array; '
+          'expected nnx.Variable(array), or nnx.Param(array) if it is trained'
+        )
+
+
+def _start_stream(leaf: nnx.RngState, key: jax.Array) -> jax.Array:
+  """Returns the value of a random stream's key or counter at its start."""
+  shape = leaf.get_value().shape
+  if not isinstance(leaf, nnx.RngKey):
+    return jnp.zeros(shape, leaf.get_value().dtype)
+  # A stream that was split for several layers has several keys.
+  return jax.random.split(key, shape) if shape else key
+
+
+def _sown_features(sown: nnx.State) -> dict[str, jax.Array]:
+  """Returns sown values by name, such as `block.hidden`.
+
+  The values of a layer that is called several times are `hidden.0`, `hidden.1`
+  and so on.
+  """
+  features: dict[str, jax.Array] = {}
+  for path, leaf in nnx.to_flat_state(sown):
+    name = '.'.join(_names(path))
+    values = leaf.get_value()
+    if not isinstance(values, tuple):
+      features[name] = values
+    elif len(values) == 1:
+      features[name] = values[0]
+    else:
+      features |= {f'{name}.{i}': value for i, value in enumerate(values)}
+  return features
