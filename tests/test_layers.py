@@ -38,6 +38,8 @@ PURE = (
 PURE_IMPORTS = {'jax', 'numpy', 'optax'}
 # Imports of half a second or more that few parts of a run need.
 IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}
+# Equinox is the user's to install.
+IMPORTED_WHERE_USED |= {'equinox'}
 
 
 def _modules() -> list[tuple[str, pathlib.Path]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 
 class _Small(nn.Module):
@@ -44,6 +45,51 @@ def not_a_pair():
 
 def breaks(num_classes):
   raise RuntimeError('no such checkpoint')
+
+
+class _DropsOut(nnx.Module):
+  """Has dropout without a random stream, which shows in training alone."""
+
+  def __init__(self, num_classes, *, rngs):
+    self.linear = nnx.Linear(784, num_classes, rngs=rngs)
+    self.dropout = nnx.Dropout(0.5)
+
+  def __call__(self, images):
+    return self.linear(self.dropout(images.reshape(images.shape[0], -1)))
+
+
+def dropout_without_rngs(num_classes, *, rngs):
+  return _DropsOut(num_classes, rngs=rngs)
+
+
+def nine_class_student(num_classes, *, rngs):
+  return _DropsOut(num_classes - 1, rngs=rngs)
+
+
+class _Names(nn.Module):
+  feature_names = ('hidden',)
+
+  @nn.compact
+  def __call__(self, images, *, train):
+    return nn.Dense(10)(images.reshape(images.shape[0], -1)), {}
+
+
+def wrong_feature_names(num_classes):
+  return _Names()
+
+
+class Forgets:
+  """Loses its statistics in training."""
+
+  def __init__(self, num_classes):
+    self.num_classes = num_classes
+
+  def init(self, key, images):
+    return {'params': {'w': jnp.zeros((784, 10))}, 'batch_stats': {'n': 0}}
+
+  def apply(self, variables, images, *, train, key):
+    logits = images.reshape(images.shape[0], -1) @ variables['params']['w']
+    return logits, {}, {}
 
 
 NUMBER = 7

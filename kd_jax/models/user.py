@@ -180,7 +180,7 @@ def _is_module(made: Any) -> bool:
 
 def _split(made: Any) -> pure_networks.Parts:
   """Takes an NNX or Equinox module apart."""
-  # NNX takes a fifth of a second to import, and Equinox need not be installed.
+  # NNX takes 0.4 s to import, and Equinox need not be installed.
   if _is_nnx(made):
     from kd_jax.models import nnx_modules
 

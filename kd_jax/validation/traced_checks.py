@@ -96,10 +96,10 @@ def _find_mistake(model: ConfigDict, problem: Problem) -> str:
 
 
 def _explain(error: Exception) -> str:
-  """Returns the message for an error that a user's code raised."""
+  """Returns the message, in one line, for an error in a user's code."""
   if isinstance(error, user.FunctionError):
     return str(error)
-  return f'{type(error).__name__}: {error}'
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
 def _trace_call(module: Any, problem: Problem, train: bool) -> str:

@@ -165,6 +165,22 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
     ),
     ('student.kind', 'tests.user_networks:breaks', 'no such checkpoint'),
     ('student.kind', 'tests.user_networks:not_a_pair', 'takes 0 positional'),
+    (
+      'student.kind',
+      'tests.user_networks:dropout_without_rngs',
+      r'rngs.*\(in training\)',
+    ),
+    (
+      'student.kind',
+      'tests.user_networks:nine_class_student',
+      r'expected logits \[2, 10\]',
+    ),
+    (
+      'student.kind',
+      'tests.user_networks:wrong_feature_names',
+      r'lists hidden; expected .* \(none\)',
+    ),
+    ('student.kind', 'tests.user_networks:Forgets', 'batch_stats become {}'),
     ('student.kind', 'mpl', "kind='mpl': expected one of conv_net, mlp"),
     ('student.kind', 'tests.user_networks:student', 'needs whole batches'),
   ],
