@@ -36,6 +36,7 @@ def split(made: Any) -> Parts:
     forward.collect(module, state),
     forward,
     tuple(getattr(module, 'feature_names', ())),
+    forward.call,
   )
 
 
@@ -56,6 +57,11 @@ class _Forward:
     self._names = [_names(path) for path, _ in flat]
     self._is_stateful = bool(jax.tree.leaves(state))
     self._takes_key = 'key' in call_arguments(module)
+    taken = ['state'] * self._is_stateful + ['key'] * self._takes_key
+    self.call = (
+      f'module({", ".join(["image [C, H, W]", *taken])}), mapped over the axis '
+      "'batch'"
+    )
 
   def collect(self, module: Any, state: Any) -> dict[str, PyTree]:
     """Returns the variables of a module and its state.

@@ -25,6 +25,7 @@ def split(module: nnx.Module) -> Parts:
     forward.collect(module),
     forward,
     tuple(getattr(module, 'feature_names', ())),
+    forward.call,
   )
 
 
@@ -44,6 +45,8 @@ class _Forward:
     shapes = nnx.to_flat_state(jax.eval_shape(lambda: state))
     self._leaves = {_names(path): (path, leaf) for path, leaf in shapes}
     self._arguments = call_arguments(module).keys()
+    taken = [name for name in ('train', 'rngs') if name in self._arguments]
+    self.call = f'module({", ".join(["images [B, H, W, C]", *taken])})'
     _check_attributes(module, {path for path, _ in shapes})
 
   def collect(self, module: nnx.Module) -> dict[str, PyTree]:

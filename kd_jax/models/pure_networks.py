@@ -58,11 +58,13 @@ class Parts(NamedTuple):
       module.
     feature_names: the names of the features from the first layer to the last;
       () if the order in which the module returns them is their order.
+    call: how `forward` calls the module, for messages.
   """
 
   variables: dict[str, PyTree]
   forward: Forward
   feature_names: tuple[str, ...] = ()
+  call: str = ''
 
 
 class PureNetwork:
@@ -71,6 +73,7 @@ class PureNetwork:
   Attributes:
     feature_names: the names of the features from the first layer to the last;
       () if the order in which the network returns them is their order.
+    call: how the network calls the user's code, for messages.
   """
 
   def __init__(
@@ -78,6 +81,7 @@ class PureNetwork:
     init: Callable[[jax.Array, jax.Array], PyTree],
     forward: Forward,
     feature_names: Iterable[str] = (),
+    call: str = 'apply(variables, images, train=..., key=...)',
   ):
     """Wraps two functions.
 
@@ -86,10 +90,12 @@ class PureNetwork:
       forward: (variables, images, *, train, key) -> (logits, features by name,
         batch_stats after the call).
       feature_names: see the class.
+      call: see the class.
     """
     self._init = init
     self._forward = forward
     self.feature_names = tuple(feature_names)
+    self.call = call
 
   def init(self, key: jax.Array, images: jax.Array, *, train: bool) -> PyTree:
     """Returns the initial variables."""
@@ -150,9 +156,8 @@ def from_maker(
     return parts.variables
 
   jax.eval_shape(init, jax.random.key(0))  # Traces the module once.
-  _, forward, feature_names = kept[0]
   return PureNetwork(
-    lambda key, images: split(make(key)).variables, forward, feature_names
+    lambda key, images: split(make(key)).variables, *kept[0][1:]
   )
 
 

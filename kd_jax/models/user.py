@@ -99,6 +99,11 @@ class UserModule(nn.Module):
   inner: nn.Module
 
   @property
+  def call(self) -> str:
+    """How the user's module is called, for messages."""
+    return 'module(images [B, H, W, C], train=...)'
+
+  @property
   def feature_names(self) -> tuple[str, ...]:
     """The names of the features, from the first layer to the last."""
     return tuple(getattr(self.inner, 'feature_names', ()))
@@ -215,7 +220,10 @@ class TrainedNetwork(PureNetwork):
       parts: the network, taken apart.
     """
     super().__init__(
-      lambda key, images: parts.variables, parts.forward, parts.feature_names
+      lambda key, images: parts.variables,
+      parts.forward,
+      parts.feature_names,
+      parts.call,
     )
     self.variables = parts.variables
 
@@ -261,7 +269,10 @@ def _with_fixed_variables(
     output = pure_networks.with_features(apply(variables['params'], images))
     return *output, variables['batch_stats']
 
-  return pure_networks.Parts({'params': params, 'batch_stats': {}}, forward)
+  variables = {'params': params, 'batch_stats': {}}
+  return pure_networks.Parts(
+    variables, forward, call='apply(variables, images [B, H, W, C])'
+  )
 
 
 # The types of the networks that users define.

@@ -89,7 +89,8 @@ def _find_mistake(model: ConfigDict, problem: Problem) -> str:
     try:
       mistake = _trace_call(module, problem, mode)
     except Exception as error:
-      return _explain(error) + (' (in training)' if mode else '')
+      when = ' in training' if mode else ''
+      return f'{_explain(error)} (called{when} as {module.call})'
     if mistake:
       return mistake
   return ''

@@ -168,7 +168,12 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
     (
       'student.kind',
       'tests.user_networks:dropout_without_rngs',
-      r'rngs.*\(in training\)',
+      r'rngs.*\(called in training as module\(images \[B, H, W, C\]\)\)',
+    ),
+    (
+      'student.kind',
+      'tests.user_networks:equinox_without_ravel',
+      r"called as module\(image \[C, H, W\], key\), mapped over .* 'batch'",
     ),
     (
       'student.kind',
