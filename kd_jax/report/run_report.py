@@ -197,8 +197,15 @@ def _parts_by_other_code(
       if student['row'] not in rows:
         rows.append(student['row'])
   timed = fields.benchmark(record).get('environment', environment)
-  if timed['code'] != environment['code']:
-    parts.setdefault(_code(timed), []).append(f'timings of {timed["time"]}')
+  is_other_machine = any(
+    field in timed and timed[field] != environment.get(field)
+    for field in ('device', 'processor')
+  )
+  if timed['code'] != environment['code'] or is_other_machine:
+    timings = f'timings of {timed["time"]}'
+    if is_other_machine:
+      timings += f' on {timed["device"]} ({_machine({}, timed)})'
+    parts.setdefault(_code(timed), []).append(timings)
   return parts
 
 

@@ -6,7 +6,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from kd_jax.runtime import files, processes
+from absl import logging
+
+from kd_jax.runtime import files, json_records, processes
 
 # The key of a student's quantized weights in run.json.
 QUANTIZED = 'packed'  # The name since the first version.
@@ -27,9 +29,12 @@ def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 class MetricsLog:
-  """A file of JSON lines, one line per epoch and seed.
+  """A file of JSON lines, one line per epoch and seed, each with a checksum.
 
-  A resumed run continues the file.
+  A resumed run continues the file. A kill can cut the last line short; its
+  epoch is trained again. Any other line that cannot be read is damage, which a
+  line of the program's log names; `holds_epochs` tells whether an epoch is
+  missing.
 
   In a run of several processes, all processes call the same methods, and the
   first process reads and writes.
@@ -39,19 +44,40 @@ class MetricsLog:
     self.path = pathlib.Path(path)
 
   def read(self) -> list[dict[str, Any]]:
-    """Returns the records, without a line that a kill cut short."""
+    """Returns the records of the lines that are sound."""
     return processes.from_first(self._read)
 
   def _read(self) -> list[dict[str, Any]]:
     if not self.path.exists():
       return []
+    *lines, last = self.path.read_bytes().split(b'\n')
     records = []
-    for line in self.path.read_text(encoding='utf-8').splitlines():
-      try:
-        records.append(json.loads(line))
-      except json.JSONDecodeError:
-        continue
+    for number, line in enumerate(lines, start=1):
+      record, problem = _parse(line)
+      if problem is None:
+        records.append(record)
+      else:
+        logging.warning('%s:%d is left out: %s', self.path, number, problem)
+    if last:  # Without a line break: a kill cut it short.
+      record, problem = _parse(last)
+      if problem is None:
+        records.append(record)
     return records
+
+  def holds_epochs(self, row: str, seed: int, epochs: int) -> bool:
+    """Returns whether the log holds the first epochs of a training, each once.
+
+    Args:
+      row: the training's label in the log.
+      seed: the seed of the training.
+      epochs: the number of epochs.
+    """
+    found = [
+      record['epoch']
+      for record in self.read()
+      if (record['row'], record['seed']) == (row, seed)
+    ]
+    return [epoch for epoch in found if epoch < epochs] == list(range(epochs))
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a record as the last line."""
@@ -59,9 +85,16 @@ class MetricsLog:
       return
     with (
       files.locked_by_process(self.path, wait=True),
-      open(self.path, 'a', encoding='utf-8') as file,
+      open(self.path, 'ab+') as file,
     ):
-      file.write(json.dumps(record) + '\n')
+      # After a line that a kill cut short, the record has a line of its own.
+      size = file.seek(0, os.SEEK_END)
+      if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
+        file.write(b'\n')
+      file.write(_line(record).encode())
+      # A checkpoint, which is saved next, must not outlast its line.
+      file.flush()
+      os.fsync(file.fileno())
 
   def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
     """Removes records of epochs that will be trained again.
@@ -71,4 +104,17 @@ class MetricsLog:
     """
     with files.locked(self.path, wait=True):
       kept = [record for record in self.read() if not unwanted(record)]
-      files.write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
+      files.write_text(self.path, ''.join(map(_line, kept)))
+
+
+def _line(record: dict[str, Any]) -> str:
+  return json.dumps(json_records.with_checksum(record)) + '\n'
+
+
+def _parse(line: bytes) -> tuple[Any, str | None]:
+  """Returns the record of a line, and what is wrong with it, or None."""
+  try:
+    value = json.loads(line.decode())
+  except (ValueError, RecursionError) as error:
+    return None, f'it is no JSON ({error})'
+  return json_records.check(value, json_records.METRICS)

@@ -130,7 +130,7 @@ def _train_or_restore(
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}
-    if job_folder.is_done(folder, identity):
+    if job_folder.is_done(folder, identity, section.seed):
       like = networks.variables_like(section.model, dataset.problem)
       variables = job_folder.restore(folder, like)
       stored = job_folder.read_result(folder)
