@@ -64,6 +64,8 @@ PRETRAINED = {
   'training': dict,
   'sha256': {str: str},
 }
+# The description of a checkpoint.
+CHECKPOINT = {'sha256': str, 'arrays?': {str: str}}
 # A line of metrics.jsonl.
 METRICS = {
   'row': str,
