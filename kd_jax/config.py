@@ -264,9 +264,7 @@ def fixed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     key: value for key, value in fields.items() if key not in FREE_FIELDS
   }
   # A record of theory has neither rows nor data.
-  rows = {
-    name: drop(fields) for name, fields in record.get('rows', {}).items()
-  }
+  rows = {name: drop(fields) for name, fields in record.get('rows', {}).items()}
   # A field that is younger than a record must not set the record apart.
   section = {k: v for k, v in record.get('data', {}).items() if k != 'at_most'}
   return drop(record) | {'rows': rows, 'data': section}

@@ -13,7 +13,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from kd_jax.data import preparation_lock, progress, record_files
+from kd_jax.data import (
+  preparation_lock,
+  progress,
+  record_files,
+  tfds_classes,
+)
 from kd_jax.data.dataset import (
   TEST_SPLIT_NAMES,
   DataError,
@@ -135,6 +140,7 @@ def open_folder(
     DataError: if the folder cannot be read, lacks a training or a test split,
       or does not hold images with one label each.
   """
+  tfds_classes.check(folder)
   try:
     with progress.quiet_tfds():
       info = tfds.builder_from_directory(folder).info

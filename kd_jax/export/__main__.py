@@ -54,6 +54,12 @@ def _parse_args() -> dict[str, Any]:
     action='store_true',
     help='also write the student as ONNX; needs `make onnx`',
   )
+  parser.add_argument(
+    '--allow-code',
+    action='store_true',
+    help='import the module that a run of a user-defined network names; needed '
+    'only for such runs, and safe only for runs that you trust',
+  )
   return vars(parser.parse_args())
 
 

@@ -112,6 +112,35 @@ def check_disk_space(folder: os.PathLike, needed: int, content: str) -> None:
     )
 
 
+def check_name(name: str, what: str) -> None:
+  """Checks that a name can be that of one file in a folder.
+
+  A name that a file has brought must not lead out of the folder.
+
+  Args:
+    name: the name.
+    what: the name's place, for the error message.
+  Raises:
+    UserError: if the name is '', '.' or '..', or has a separator of folders or
+      a control character.
+  """
+  if (
+    name in ('', '.', '..')
+    or not set(name).isdisjoint('/\\')
+    or (not name.isprintable())
+  ):
+    raise errors.UserError(
+      f'{what} {name!r} is no name of a file: expected letters, digits, "-", '
+      '"_" and "."'
+    )
+
+
+def as_name(text: str) -> str:
+  """Returns a text as the name of one file, which leads out of no folder."""
+  kept = ''.join(c if c.isprintable() and c not in '/\\' else '_' for c in text)
+  return kept if kept.strip('.') else kept.replace('.', '_') or '_'
+
+
 def digest(value: Any) -> str:
   """Returns the SHA-256 (hex) of a JSON value; key order does not matter."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'))

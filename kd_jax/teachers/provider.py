@@ -284,7 +284,8 @@ def _folder_name(
   dataset: data.Dataset, kind: str, identity: dict[str, Any]
 ) -> str:
   digest = files.digest(identity)[:8]
-  return f'{dataset.name}-{kind.replace(":", ".")}-{digest}'
+  # A data set's own files may bring its name.
+  return files.as_name(f'{dataset.name}-{kind.replace(":", ".")}-{digest}')
 
 
 def publish(

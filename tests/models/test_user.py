@@ -113,7 +113,9 @@ def test_a_users_student_is_timed_restored_and_exported(run):
     leaf.size for leaf in jax.tree.leaves(weights['params'])
   )
   with helpers.timed_briefly():
-    _, manifest = exporter.export(folder / 'run', with_onnx=True)
+    _, manifest = exporter.export(
+      folder / 'run', with_onnx=True, allow_code=True
+    )
   for exported in manifest['measured'].values():
     accuracy = exported['test']['accuracy']
     assert accuracy == record['students'][0]['test']['accuracy']
@@ -134,7 +136,7 @@ def test_a_network_for_one_batch_size_is_not_exported(run, tmp_path):
   record['config']['student']['kind'] = kind
   files.write_json(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
-    exporter.export(tmp_path / 'run')
+    exporter.export(tmp_path / 'run', allow_code=True)
 
 
 def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
@@ -146,7 +148,7 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
     r'student cannot be written as ONNX by jax2onnx \(no such primitive'
   )
   with pytest.raises(errors.UserError, match=expected):
-    exporter.export(run[0] / 'run', with_onnx=True)
+    exporter.export(run[0] / 'run', with_onnx=True, allow_code=True)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""The classes that a TFDS folder names: TFDS imports their modules."""
+
+import json
+import sys
+
+import pytest
+
+from kd_jax.data import tfds_canonical, tfds_folder
+from kd_jax.data.dataset import DataError
+from tests.data import tfds_toys, toys
+
+
+@pytest.fixture(name='folder', scope='module')
+def _folder(tmp_path_factory):
+  return tfds_toys.official(toys.idx_toy(), tmp_path_factory.mktemp('tfds'))
+
+
+def _other_image(metadata):
+  metadata['featuresDict']['features']['image']['pythonClassName'] = (
+    'theirs_tfds.Image'
+  )
+
+
+def _older_format(metadata):
+  metadata |= {'type': 'theirs_tfds.Image', 'content': {}}
+
+
+def _inside_a_text(metadata):
+  hidden = {'feature': {'type': 'theirs_tfds.Image', 'content': {}}}
+  metadata['featuresDict']['features']['image'] = {
+    'pythonClassName': 'tensorflow_datasets.core.features.sequence_feature.Seq',
+    'jsonFeature': {'json': json.dumps(hidden)},
+  }
+
+
+@pytest.mark.parametrize(
+  'change', [_other_image, _older_format, _inside_a_text]
+)
+@pytest.mark.parametrize('way', ['own', 'built-in'])
+def test_code_that_a_folder_names_is_not_imported(
+  folder, tmp_path, monkeypatch, change, way
+):
+  for path in folder.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  (tmp_path / 'theirs_tfds.py').write_text('raise SystemExit("run")')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  path = tmp_path / 'features.json'
+  metadata = json.loads(path.read_text())
+  change(metadata)
+  path.write_text(json.dumps(metadata))
+  with pytest.raises(DataError, match="names the class 'theirs_tfds.Image'"):
+    if way == 'own':
+      tfds_folder.open_folder(tmp_path)
+    else:
+      tfds_canonical.read(tmp_path, (28, 28, 1))
+  assert 'theirs_tfds' not in sys.modules
+
+
+def test_a_folder_of_tfds_own_classes_is_read(folder):
+  assert tfds_folder.open_folder(folder).image_feature == 'image'
+
+
+def test_damaged_metadata_is_named(folder, tmp_path):
+  for path in folder.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  (tmp_path / 'features.json').write_text('{')
+  with pytest.raises(DataError, match='features.json is no JSON'):
+    tfds_folder.open_folder(tmp_path)
