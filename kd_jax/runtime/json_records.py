@@ -38,6 +38,14 @@ _STUDENT = {
   'same_as?': str,
   'environment?': dict,
 }
+# What run.json says about the data.
+_DATA = {
+  'name': str,
+  'digest': str,
+  'image_shape': [int],
+  'num_classes': int,
+  'class_names': [str],
+}
 # result.json of a student or a teacher.
 RESULT = _STUDENT
 # run.json of an experiment or of theory.
@@ -50,6 +58,8 @@ RUN = {
   'students?': [_STUDENT],
   'teacher?': dict,
   'benchmark?': dict,
+  'data?': _DATA,
+  'warnings?': [str],
   'results?': dict,
 }
 # identity.json of a training, and of a teacher's logits for views.

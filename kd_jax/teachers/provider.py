@@ -107,7 +107,8 @@ def is_ready(
   """Returns whether a config's teacher needs no training any more."""
   if not is_trained_here(config.teacher):
     return True
-  return job_folder.is_done(*_training(config, dataset, teachers_dir))
+  folder, identity = _training(config, dataset, teachers_dir)
+  return job_folder.is_done(folder, identity, config.teacher.seed)
 
 
 def _training(
