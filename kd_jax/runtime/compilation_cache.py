@@ -17,7 +17,7 @@ import jax
 from absl import logging
 from jax.experimental.compilation_cache import compilation_cache
 
-from kd_jax.runtime import environment, files
+from kd_jax.runtime import environment, errors, files
 
 # When the cache is larger, JAX removes the least recently used functions.
 _MAX_BYTES = 2 * 2**30
@@ -30,7 +30,7 @@ def enable() -> None:
 
   If JAX's own setting, JAX_COMPILATION_CACHE_DIR, names a folder, a folder in
   that one is used. JAX compiles again if an entry is damaged. If the cache is
-  not writable, nothing is stored.
+  not writable, or there is no home folder, nothing is stored.
   """
   # JAX adds its settings to `config` when it is imported.
   named = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
@@ -41,11 +41,11 @@ def enable() -> None:
     if os.path.basename(named) != _FOLDER:  # This function ran before.
       jax.config.update('jax_compilation_cache_dir', f'{named}/{_FOLDER}')
     return
-  folder = files.cache_dir() / 'programs' / _instruction_set() / _FOLDER
   try:
+    folder = files.cache_dir() / 'programs' / _instruction_set() / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     _remove_entries_without_digests(folder.parent)
-  except OSError:
+  except (OSError, errors.UserError):
     return
   if not os.access(folder, os.W_OK):
     return

@@ -92,9 +92,12 @@ class MetricsLog:
       if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
         file.write(b'\n')
       file.write(_line(record).encode())
-      # A checkpoint, which is saved next, must not outlast its line.
-      file.flush()
-      os.fsync(file.fileno())
+
+  def sync(self) -> None:
+    """Makes the lines outlast a power failure, as a checkpoint does."""
+    if processes.is_first() and self.path.exists():
+      with open(self.path, 'rb') as file:
+        os.fsync(file.fileno())
 
   def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
     """Removes records of epochs that will be trained again.
