@@ -216,21 +216,30 @@ def locked_by_process(
       f'{folder} cannot be the folder of a run or of data: name a folder in it'
     )
   folder.parent.mkdir(parents=True, exist_ok=True)
-  mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
-    _acquire(file.fileno(), mode, folder, wait=wait)
+    acquire(file.fileno(), folder, wait=wait, shared=shared)
     yield  # Closing the file releases the lock.
 
 
-def _acquire(
-  descriptor: int, mode: int, folder: pathlib.Path, *, wait: bool
+def acquire(
+  descriptor: int,
+  folder: pathlib.Path,
+  *,
+  wait: bool,
+  shared: bool = False,
 ) -> None:
-  """Takes a lock of a folder; says what it waits for.
+  """Takes the lock of a file; says what it waits for.
 
+  Args:
+    descriptor: the open file; the lock ends when the file is closed.
+    folder: what the lock is for, for messages.
+    wait: whether to wait for another process instead of raising an error.
+    shared: see `locked`.
   Raises:
     Busy: if another process holds the lock and `wait` is False.
     UserError: if the file system has no locks.
   """
+  mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   began, next_line_s, poll_s = time.monotonic(), _FIRST_LINE_S, _POLL_S
   while True:
     try:
