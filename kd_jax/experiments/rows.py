@@ -176,8 +176,11 @@ def check_named_rows(
     config: the run's config.
     configs: the closed config of each row.
   Raises:
-    UserError: if a named row does not exist, or teaches a row before itself.
+    UserError: if a named row does not exist, or teaches a row before itself,
+      or a row's name is no name of a folder.
   """
+  for name in configs:  # A row's students have a folder of its name.
+    files.check_name(name, 'config.rows: the row')
   against = config.benchmark.steps_against
   if against and against not in configs:
     raise errors.UserError(

@@ -113,9 +113,10 @@ def _run_in_locked_folder(
   students.train_students(run)
   if workers.is_worker():
     return record
-  record['students'] = processes.from_first(
+  record['students'], left_out = processes.from_first(
     lambda: students.collect_results(run)
   )
+  _warn(record, left_out)
   _write(workdir, record)
   run_timing.time_run(config, run, record)
   record['status'] = 'complete'
@@ -168,9 +169,12 @@ def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
   """
   path = workdir / 'run.json'
   record, problem = json_records.find(path, json_records.RUN)
-  has_config = json_records.mismatch(record, json_records.RUN) is None
+  has_config = (
+    record is not None
+    and json_records.mismatch(record, json_records.RUN) is None
+  )
   differences = []
-  if has_config:
+  if record is not None and has_config:
     old = config_lib.rename_fields(record['config'])
     new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
     differences = list(files.differences(new_fixed, old_fixed, 'config'))

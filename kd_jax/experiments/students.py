@@ -47,44 +47,39 @@ def train_students(run: Run) -> None:
     time.sleep(_POLL_S)
 
 
-def collect_results(run: Run) -> list[dict[str, Any]]:
-  """Returns the records of all finished students, in the order of the rows.
+def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+  """Collects the records of all finished students.
 
   A row that is the same training as an earlier row has the records of that
   row, with 'same_as' in them.
+
+  Returns:
+    The records in the order of the rows, and a line for each folder whose
+    student is another one than the run's.
   """
-  results = []
+  results, left_out = [], {}
   for row in run.rows.values():
     renamed = {'row': row.name}
     if row.trained_as != row.name:
       renamed['same_as'] = row.trained_as
-    found = _finished_seeds(run, row)
-    results += [found[seed] | renamed for seed in sorted(found)]
-  return results
-
-
-def _finished_seeds(run: Run, row: Row) -> dict[int, dict[str, Any]]:
-  """Returns the records of a row's students, by seed.
-
-  One line names each folder whose student is another one than the run's.
-  """
-  found = {}
-  for folder in run.folder(row).glob('seed-*'):
-    result = job_folder.read_result(folder)
-    if result is None:
-      continue
-    if folder.name == f'seed-{result["seed"]}' and job_folder.is_of(
-      folder, row.identity
-    ):
-      found[result['seed']] = result
-    else:
-      logging.warning(
-        '%s is left out: it was trained on other data, by another teacher, '
-        'with other settings or with another seed; a command with its seed '
-        'trains it again',
-        folder,
-      )
-  return found
+    found = {}
+    for folder in sorted(run.folder(row).glob('seed-*')):
+      result = job_folder.read_result(folder)
+      if result is None:
+        continue
+      seed = result['seed']
+      if folder.name == f'seed-{seed}' and job_folder.is_of(
+        folder, row.identity
+      ):
+        found[seed] = result | renamed
+      else:
+        left_out[folder] = (
+          f'{folder.relative_to(run.workdir)} is left out: it was trained on '
+          'other data, by another teacher, with other settings or with another '
+          'seed; a command with its seed trains it again'
+        )
+    results += [found[seed] for seed in sorted(found)]
+  return results, list(left_out.values())
 
 
 def _train_row(run: Run, row: Row) -> bool:
