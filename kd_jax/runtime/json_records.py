@@ -162,9 +162,13 @@ def _fields_mismatch(
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a JSON object with its checksum as the last field."""
-  # A reader gets what JSON makes of the value: keys of text, lists.
+  """Returns a JSON object with its checksum as the last field.
+
+  The checksum is that of what a reader gets: with keys of text, and with lists
+  in the place of tuples. An older checksum is replaced.
+  """
   content = json.loads(json.dumps(value))
+  content.pop(CHECKSUM, None)
   return content | {CHECKSUM: files.digest(content)[:16]}
 
 

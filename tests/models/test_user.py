@@ -12,7 +12,7 @@ from kd_jax import data
 from kd_jax.data import preprocessing
 from kd_jax.export import artifact, exporter, onnx
 from kd_jax.models import apply, user
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.training import job_folder
 from tests import helpers, user_networks
 
@@ -134,7 +134,7 @@ def test_a_network_for_one_batch_size_is_not_exported(run, tmp_path):
   record = files.read_json(tmp_path / 'run' / 'run.json')
   kind = 'tests.user_networks:fixed_batch_student'
   record['config']['student']['kind'] = kind
-  files.write_json(tmp_path / 'run' / 'run.json', record)
+  json_records.write(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
     exporter.export(tmp_path / 'run', allow_code=True)
 
