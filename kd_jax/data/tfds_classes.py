@@ -1,11 +1,13 @@
-"""The classes that the metadata of a TFDS folder names, checked before use.
+"""The code that names in files make TFDS run, checked before use.
 
 TFDS imports the module of each class that features.json names. A folder from
-somebody else could so run any module that Python finds.
+somebody else could so run any module that Python finds. And TFDS downloads and
+imports the code of a data set whose name has a namespace.
 """
 
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,26 @@ from kd_jax.data.dataset import DataError
 # Where features.json names classes, in its format of today and in older ones.
 _CLASS_FIELDS = ('pythonClassName', 'python_class_name', 'type')
 _PACKAGE = 'tensorflow_datasets.core.features.'
+
+
+# NAME, NAME/CONFIG, and either with :VERSION. A namespace has other characters
+# after the colon.
+_NAME = re.compile(r'\w+(/[\w.+-]+)*(:[\d.*]+)?')
+
+
+def check_name(name: str) -> None:
+  """Checks that a name is one of TFDS' own catalog.
+
+  Args:
+    name: the name of a data set.
+  Raises:
+    DataError: if the name has a namespace, whose code TFDS would download.
+  """
+  if not _NAME.fullmatch(name):
+    raise DataError(
+      f'tfds:{name}: expected a data set of the catalog of TFDS, as NAME, '
+      'NAME/CONFIG or NAME:VERSION'
+    )
 
 
 def check(folder: pathlib.Path) -> None:

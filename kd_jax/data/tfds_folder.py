@@ -107,6 +107,7 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     DataError: if TFDS does not know the name, or cannot download or prepare the
       data set.
   """
+  tfds_classes.check_name(name)
   try:
     with progress.quiet_tfds():
       builder = tfds.builder(name, data_dir=data_dir)

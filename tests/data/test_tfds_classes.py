@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kd_jax.data import tfds_canonical, tfds_folder
+from kd_jax.data import tfds_canonical, tfds_classes, tfds_folder
 from kd_jax.data.dataset import DataError
 from tests.data import tfds_toys, toys
 
@@ -66,3 +66,18 @@ def test_damaged_metadata_is_named(folder, tmp_path):
   (tmp_path / 'features.json').write_text('{')
   with pytest.raises(DataError, match='features.json is no JSON'):
     tfds_folder.open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name', ['theirs:mnist', 'huggingface:a/b', '../a', '']
+)
+def test_a_name_outside_the_catalog_is_refused(tmp_path, name):
+  with pytest.raises(DataError, match='data set of the catalog of TFDS'):
+    tfds_folder.prepare(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name', ['mnist', 'mnist:3.0.1', 'imagenet_resized/64x64:0.1.*', 'a/b-c+d']
+)
+def test_a_name_of_the_catalog_is_right(name):
+  tfds_classes.check_name(name)
