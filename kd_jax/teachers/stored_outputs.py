@@ -8,6 +8,7 @@ of the images, and grows.
 """
 
 import hashlib
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from kd_jax.runtime import files, json_records, processes
+from kd_jax.runtime import files, host_memory, json_records, processes
 from kd_jax.teachers import compact_arrays
 
 Arrays = dict[str, np.ndarray]
@@ -120,6 +121,11 @@ class ViewOutputs:
     """
     self._folder = pathlib.Path(folder)
     self._compute = compute
+    host_memory.check_available(
+      math.prod(shape) * np.dtype(np.float16).itemsize,
+      'the logits of all views of the images',
+      'use config.teacher.live=true, fewer examples or another augmentation',
+    )
     self._logits = np.full(shape, np.nan, np.float16)
     self._read_files: set[str] = set()
     with files.locked(self._folder, wait=True):
