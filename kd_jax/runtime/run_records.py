@@ -1,9 +1,10 @@
 """The two records of a run folder: run.json's students and metrics.jsonl."""
 
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -64,20 +65,22 @@ class MetricsLog:
         records.append(record)
     return records
 
-  def holds_epochs(self, row: str, seed: int, epochs: int) -> bool:
-    """Returns whether the log holds the first epochs of a training, each once.
+  def holds_epochs(self, row: str, seeds: Sequence[int], epochs: int) -> bool:
+    """Returns whether the log holds the first epochs of trainings, each once.
 
     Args:
-      row: the training's label in the log.
-      seed: the seed of the training.
+      row: the trainings' label in the log.
+      seeds: the seed of each training.
       epochs: the number of epochs.
     """
-    found = [
-      record['epoch']
-      for record in self.read()
-      if (record['row'], record['seed']) == (row, seed)
-    ]
-    return [epoch for epoch in found if epoch < epochs] == list(range(epochs))
+    found: dict[int, list[int]] = {seed: [] for seed in seeds}
+    for record in self.read():
+      if record['row'] == row and record['seed'] in found:
+        found[record['seed']].append(record['epoch'])
+    return all(
+      [epoch for epoch in logged if epoch < epochs] == list(range(epochs))
+      for logged in found.values()
+    )
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a record as the last line."""
@@ -110,14 +113,28 @@ class MetricsLog:
       files.write_text(self.path, ''.join(map(_line, kept)))
 
 
+# Before the checksum of a line, which is that of all the text before it. A log
+# is read for each training, and has thousands of lines.
+_MARK = ', "checksum": "'
+
+
 def _line(record: dict[str, Any]) -> str:
-  return json.dumps(json_records.with_checksum(record)) + '\n'
+  text = json.dumps(record)[:-1]
+  return f'{text}{_MARK}{_checksum(text)}"}}\n'
+
+
+def _checksum(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _parse(line: bytes) -> tuple[Any, str | None]:
   """Returns the record of a line, and what is wrong with it, or None."""
   try:
-    value = json.loads(line.decode())
+    text, mark, end = line.decode().rpartition(_MARK)
+    if mark and end != f'{_checksum(text)}"}}':
+      return None, 'it does not match its checksum'
+    # Lines of older versions have no checksum.
+    record = json.loads(f'{text}}}' if mark else line)
   except (ValueError, RecursionError) as error:
     return None, f'it is no JSON ({error})'
-  return json_records.check(value, json_records.METRICS)
+  return record, json_records.mismatch(record, json_records.METRICS)

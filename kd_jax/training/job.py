@@ -243,7 +243,7 @@ def _resume(
       log.path,
       done_epochs,
     )
-    files.remove(job.info.folder / job_folder.MID_EPOCH)
+    files.remove(job.info.folder / job_folder.PARTIAL)
     return mesh.put_replicated(initial_state), 0, None
   if mid_epoch:
     logging.info(

@@ -41,8 +41,8 @@ def test_a_flipped_byte_costs_its_line_alone_and_is_named(tmp_path, caplog):
       log.path.write_bytes(bytes(damaged))
       found = [record['epoch'] for record in log.read()]
       assert found == [0, 2], bytes(damaged)
-      assert not log.holds_epochs('a', 0, 3)
-      assert log.holds_epochs('a', 0, 1)
+      assert not log.holds_epochs('a', (0,), 3)
+      assert log.holds_epochs('a', (0,), 1)
       assert f'{log.path}:2 is left out' in caplog.text
       caplog.clear()
 
@@ -52,8 +52,8 @@ def test_a_line_after_one_that_was_cut_is_kept(tmp_path):
   log.path.write_bytes(log.path.read_bytes()[:-5])
   log.append({'row': 'a', 'seed': 1, 'epoch': 0})
   assert [record['epoch'] for record in log.read()] == [0, 1, 0]
-  assert not log.holds_epochs('a', 0, 3)
-  assert log.holds_epochs('a', 0, 2) and log.holds_epochs('a', 1, 1)
+  assert not log.holds_epochs('a', (0,), 3)
+  assert log.holds_epochs('a', (0,), 2) and log.holds_epochs('a', (1,), 1)
 
 
 def test_lines_of_older_versions_have_no_checksum(tmp_path):
