@@ -9,6 +9,8 @@ from kd_jax.data import tfds_canonical, tfds_classes, tfds_folder
 from kd_jax.data.dataset import DataError
 from tests.data import tfds_toys, toys
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(name='folder', scope='module')
 def _folder(tmp_path_factory):

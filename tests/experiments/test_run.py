@@ -9,6 +9,8 @@ from kd_jax.experiments import run
 from kd_jax.runtime import errors, json_records
 from tests import helpers
 
+pytestmark = pytest.mark.faults
+
 CONFIG = helpers.tiny_mnist()
 
 

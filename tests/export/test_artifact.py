@@ -107,6 +107,7 @@ def _write_program(folder, fn, shape=(28, 28, 1), classes=10):
   (folder / artifact.MANIFEST).write_text(json.dumps(manifest))
 
 
+@pytest.mark.faults
 def test_a_program_that_calls_other_code_is_refused(tmp_path):
   def program(images):
     call = jax.ffi.ffi_call(

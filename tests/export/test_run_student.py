@@ -13,6 +13,8 @@ from kd_jax.training import job_folder
 from kd_jax.training.outcome import Trained
 from tests import helpers
 
+pytestmark = pytest.mark.faults
+
 IDENTITY = {'data_digest': 'd'}
 
 

@@ -39,6 +39,7 @@ def test_a_run_is_not_added_to_a_run(record, tmp_path):
   assert f'error: --add={tmp_path}: {tmp_path} is the folder of a run' in error
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('value', [[], {}, 5, 'text', None])
 def test_any_value_of_a_record_can_be_something_else(record, tmp_path, value):
   """A report ends with one line, or is written, but never otherwise."""

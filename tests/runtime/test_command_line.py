@@ -8,6 +8,8 @@ import pytest
 
 from kd_jax.runtime import command_line, errors
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(name='restored', autouse=True)
 def _restored(monkeypatch):

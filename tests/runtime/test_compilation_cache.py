@@ -82,6 +82,7 @@ def test_entries_of_older_versions_are_removed(tmp_path, monkeypatch):
   assert [path.name for path in folder.iterdir()] == ['kd_jax-checked']
 
 
+@pytest.mark.faults
 def test_an_entry_with_a_flipped_bit_is_removed(tmp_path, caplog):
   """Not even a compressor without a checksum lets the bit pass."""
   cache = checked_cache.CheckedCache(str(tmp_path), max_size=2**20)

@@ -30,6 +30,7 @@ def test_names_are_printed_on_one_line():
   assert console.printable('a\nb\x1b[2Jc 猫') == 'a\\nb\\x1b[2Jc 猫'
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
 def test_a_full_disk_does_not_end_the_program(monkeypatch):
   full = io.TextIOWrapper(open('/dev/full', 'wb'))
@@ -44,6 +45,7 @@ def test_a_full_disk_does_not_end_the_program(monkeypatch):
   full.close()  # As at the end of the program; an error would be raised.
 
 
+@pytest.mark.faults
 def test_a_reader_that_has_ended_does_not_end_the_program(monkeypatch):
   reader, writer = os.pipe()
   os.close(reader)

@@ -95,6 +95,7 @@ def test_a_wait_says_what_it_waits_for(tmp_path, monkeypatch, caplog):
   assert caplog.text.count(expected) == 1
 
 
+@pytest.mark.faults
 def test_a_file_system_without_locks_is_named_with_the_mend(
   tmp_path, monkeypatch
 ):

@@ -4,6 +4,8 @@ import pytest
 
 from kd_jax.runtime import errors, host_memory
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(name='machine')
 def _machine(tmp_path, monkeypatch):

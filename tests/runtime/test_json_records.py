@@ -7,6 +7,8 @@ import pytest
 from kd_jax.runtime import json_records
 from tests import helpers
 
+pytestmark = pytest.mark.faults
+
 RECORD = {'row': 'h50', 'seed': 0, 'test': {'accuracy': 0.75}, 'weights': 'a'}
 
 

@@ -56,6 +56,7 @@ def test_an_address_in_a_command_is_refused_before_any_work(flag, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('kind', ['a pipe', 'a folder', 'a device'])
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
   path = tmp_path / 'data.npz'

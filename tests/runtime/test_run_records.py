@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from kd_jax.runtime import run_records
 
 
@@ -28,6 +30,7 @@ def _log(folder, epochs=3):
   return log
 
 
+@pytest.mark.faults
 def test_a_flipped_byte_costs_its_line_alone_and_is_named(tmp_path, caplog):
   log = _log(tmp_path)
   content = log.path.read_bytes()
@@ -47,6 +50,7 @@ def test_a_flipped_byte_costs_its_line_alone_and_is_named(tmp_path, caplog):
       caplog.clear()
 
 
+@pytest.mark.faults
 def test_a_line_after_one_that_was_cut_is_kept(tmp_path):
   log = _log(tmp_path)
   log.path.write_bytes(log.path.read_bytes()[:-5])

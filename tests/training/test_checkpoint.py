@@ -102,6 +102,7 @@ def _description_file(folder, number):
   return folder / 'checkpoints' / str(number) / 'digest' / 'metadata'
 
 
+@pytest.mark.faults
 def test_every_flipped_byte_of_a_description_is_passed_over(
   checkpoints, tmp_path
 ):
@@ -116,6 +117,7 @@ def test_every_flipped_byte_of_a_description_is_passed_over(
     assert (number, int(state['step'])) in [(1, 1), (2, 2)]
 
 
+@pytest.mark.faults
 def test_a_description_that_is_no_object_is_passed_over(
   checkpoints, tmp_path, caplog
 ):
@@ -144,6 +146,7 @@ def test_older_descriptions_are_believed_if_no_checkpoint_is_sound(
     checkpoints.restore(_state(0))
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
   'error',
   [

@@ -174,6 +174,7 @@ def test_a_training_that_was_stopped_after_its_last_epoch_is_described_again(
   assert not job_folder.is_done(info.folder, info.identity, 0)
 
 
+@pytest.mark.faults
 def test_a_training_whose_log_is_damaged_is_trained_again(
   run_context, teacher, tmp_path, caplog
 ):

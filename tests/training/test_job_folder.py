@@ -73,6 +73,7 @@ def test_a_training_of_another_seed_is_not_that_of_the_folder(tmp_path):
   assert not job_folder.is_done(tmp_path, IDENTITY, 1)
 
 
+@pytest.mark.faults
 def test_weights_that_the_record_was_not_written_for_are_not_used(
   tmp_path, caplog
 ):
