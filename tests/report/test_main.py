@@ -1,7 +1,10 @@
 """The command line of reports: mistakes, and records that are added."""
 
+import copy
 import json
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from kd_jax.report import publish, run_report
@@ -59,3 +62,38 @@ def test_a_damaged_number_is_not_reported(record, tmp_path):
   path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
   with pytest.raises(errors.UserError, match='does not match its checksum'):
     run_report.write(tmp_path)
+
+
+def _paths(value, path=()):
+  """Yields the path of every value within a JSON value."""
+  items = value.items() if isinstance(value, dict) else ()
+  if isinstance(value, list):
+    items = enumerate(value)
+  for key, item in items:
+    yield (*path, key)
+    yield from _paths(item, (*path, key))
+
+
+@pytest.mark.faults
+@hypothesis.settings(
+  suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+  deadline=None,
+)
+@hypothesis.given(data=st.data())
+def test_any_change_within_a_record_is_a_report_or_a_line(
+  record, tmp_path, data
+):
+  changed = copy.deepcopy(record)
+  *way, last = data.draw(st.sampled_from(list(_paths(changed))))
+  place = changed
+  for key in way:
+    place = place[key]
+  values = st.sampled_from([None, 5, -1.5, 'x', [], {}, [[]], {'a': 1}])
+  place[last] = data.draw(values)
+  path = tmp_path / 'run.json'
+  path.write_text(json.dumps(changed))
+  try:
+    with run_report.explain_missing_fields(path):
+      run_report.render(run_report.read(tmp_path))
+  except errors.UserError as error:
+    assert str(path) in str(error)

@@ -2,6 +2,8 @@
 
 import json
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from kd_jax.runtime import json_records
@@ -83,3 +85,42 @@ def test_files_of_older_versions_have_no_checksum(tmp_path):
   path.write_text(json.dumps(RECORD))
   assert json_records.read(path, json_records.RESULT) == RECORD
   assert json_records.read(tmp_path / 'b.json', json_records.RESULT) is None
+
+
+SHAPES = [
+  json_records.RESULT,
+  json_records.RUN,
+  json_records.OUTPUTS,
+  json_records.PRETRAINED,
+  json_records.CHECKPOINT,
+  json_records.METRICS,
+]
+_FIELDS = ['row', 'seed', 'test', 'config', 'rows', 'sha256', 'epoch', 'a']
+VALUES = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+  lambda values: (
+    st.lists(values, max_size=3)
+    | st.dictionaries(st.sampled_from(_FIELDS), values, max_size=4)
+  ),
+  max_leaves=4,
+)
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.given(VALUES, st.sampled_from(SHAPES))
+def test_any_json_value_is_described_or_has_the_fields(value, shape):
+  found, problem = json_records.check(value, shape)
+  if problem is None:
+    required = {field for field in shape if not field.endswith('?')}
+    assert required <= found.keys()
+  else:
+    assert problem and '\n' not in problem
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.binary(max_size=40))
+def test_any_content_of_a_file_is_read_or_described(tmp_path_factory, content):
+  path = tmp_path_factory.getbasetemp() / 'fuzz.json'
+  path.write_bytes(content)
+  value, problem = json_records.find(path, json_records.RUN)
+  assert problem is not None or value is None
