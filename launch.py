@@ -15,7 +15,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import config_path
 
-from kd_jax.runtime import console, errors, host_memory, local_paths
+from kd_jax.runtime import command_line, errors, host_memory, local_paths
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -109,9 +109,9 @@ def parse_flags(
   Raises:
     SystemExit: if a flag, a field or a value is wrong.
   """
-  # Otherwise the error would be that every override is defined twice.
-  if sum(re.match(r'--?config(=|$)', arg) is not None for arg in argv) > 1:
-    sys.exit('error: --config is given more than once; a run has one recipe')
+  argv = _with_config_first(argv)
+  if values is flags.FLAGS:
+    sys.argv = argv  # ml_collections reads the overrides there.
   try:
     return (
       app.parse_flags_with_usage(argv)
@@ -125,6 +125,27 @@ def parse_flags(
     if problem is None:
       raise
     sys.exit(f'error: {problem}')
+
+
+def _with_config_first(argv: list[str]) -> list[str]:
+  """Returns a command line with --config before the overrides of its fields.
+
+  absl knows the flag of a field only once it has read --config.
+  """
+  places = [
+    place
+    for place, arg in enumerate(argv)
+    if re.match(r'--?config(=|$)', arg) is not None
+  ]
+  # Otherwise the error would be that every override is defined twice.
+  if len(places) > 1:
+    sys.exit('error: --config is given more than once; a run has one recipe')
+  if not places:
+    return argv
+  (start,) = places
+  stop = start + 1 if '=' in argv[start] else start + 2
+  program, rest = argv[0], argv[1:start] + argv[stop:]
+  return [program, *argv[start:stop], *rest]
 
 
 def _unknown_field(argv: list[str]) -> str | None:
@@ -287,7 +308,11 @@ def _run(config: ConfigDict) -> str | None:
 
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
-  console.escape_unknown_characters()
+  with command_line.one_line_errors('resumes the run'):
+    _main(argv)
+
+
+def _main(argv: list[str]) -> None:
   if len(argv) > 1:
     sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
   if _LIST.value:
@@ -298,10 +323,7 @@ def main(argv: list[str]) -> None:
       'error: there is no --config: expected --config=configs/FILE.py:RECIPE; '
       '--list lists the recipes'
     )
-  try:
-    summary = _run(_CONFIG.value)
-  except (errors.UserError, OSError) as error:
-    sys.exit(f'error: {error}')
+  summary = _run(_CONFIG.value)
   if summary is not None:
     print(summary)
 
@@ -309,4 +331,5 @@ def main(argv: list[str]) -> None:
 if __name__ == '__main__':
   # This comes first, because it has no effect once threads are running.
   host_memory.keep_freed_memory()
-  app.run(main, flags_parser=parse_flags)
+  with command_line.one_line_errors('resumes the run'):
+    app.run(main, flags_parser=parse_flags)

@@ -263,9 +263,10 @@ def fixed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
   drop = lambda fields: {
     key: value for key, value in fields.items() if key not in FREE_FIELDS
   }
-  rows = {name: drop(fields) for name, fields in record['rows'].items()}
+  # A record of theory has neither rows nor data.
+  rows = {name: drop(fields) for name, fields in record.get('rows', {}).items()}
   # A field that is younger than a record must not set the record apart.
-  section = {k: v for k, v in record['data'].items() if k != 'at_most'}
+  section = {k: v for k, v in record.get('data', {}).items() if k != 'at_most'}
   return drop(record) | {'rows': rows, 'data': section}
 
 

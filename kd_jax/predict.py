@@ -20,7 +20,13 @@ import numpy as np
 
 from kd_jax.data import image_files
 from kd_jax.export import artifact
-from kd_jax.runtime import compilation_cache, console, errors, local_paths
+from kd_jax.runtime import (
+  command_line,
+  compilation_cache,
+  console,
+  errors,
+  local_paths,
+)
 
 
 def read_image(
@@ -137,14 +143,19 @@ def main() -> None:
     help='number of classes to print for each image; 3 by default',
   )
   args = parser.parse_args()
-  console.escape_unknown_characters()
+  with command_line.one_line_errors():
+    _print_answers(args)
+
+
+def _print_answers(args: argparse.Namespace) -> None:
+  """Prints a line for each image; exits with an error if one failed."""
   compilation_cache.enable()
+  paths = [local_paths.expand(path, 'image') for path in args.images]
+  folder = local_paths.expand(args.artifact, 'artifact')
   try:
-    paths = [local_paths.expand(path, 'image') for path in args.images]
-    folder = local_paths.expand(args.artifact, 'artifact')
     answers = predict_each(folder, paths)
-  except (errors.UserError, artifact.ArtifactError) as error:
-    sys.exit(f'error: {error}')
+  except artifact.ArtifactError as error:
+    raise errors.UserError(str(error)) from error
   failed = 0
   for path, answer in zip(args.images, answers, strict=True):
     if isinstance(answer, errors.UserError):

@@ -31,10 +31,13 @@ import pytest  # noqa: E402
 from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
 from kd_jax import data  # noqa: E402
+from kd_jax.runtime import compilation_cache  # noqa: E402
 from kd_jax.training import factory, networks  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# As in the processes that tests start; otherwise they share nothing.
+compilation_cache.enable()
 
 # Examples are the same in each run, so that only a change of the code can make
 # a test fail. With --hypothesis-profile=explore, as in `make faults`, other

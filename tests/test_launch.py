@@ -196,6 +196,31 @@ def test_a_mistake_ends_in_one_line_that_names_it(args, message, tmp_path):
   assert message in error
 
 
+@pytest.mark.parametrize('config', [['--config={}'], ['--config', '{}']])
+def test_overrides_may_stand_before_the_config(config, tmp_path):
+  code, _, error = _launch_here(
+    '--config.data.name=generated',
+    f'--runs_dir={tmp_path}',
+    '--config.data.train_examples=2001',
+    *(part.format('configs/mnist.py:h300') for part in config),
+  )
+  assert code != 0
+  assert 'config.data.train_examples=2001: generated has 2000' in error
+
+
+def test_a_weight_that_is_infinite_is_refused_before_any_work(tmp_path):
+  code, _, error = _launch_here(
+    '--config=configs/mnist.py:h300',
+    '--config.distill.kd_weight=inf',
+    f'--runs_dir={tmp_path}',
+  )
+  assert code != 0
+  assert (
+    'config.distill.kd_weight=inf: expected a finite number of at least'
+    in error
+  )
+
+
 def test_a_mistake_of_a_run_with_workers_ends_in_one_line(tmp_path):
   code, _, error = _launch(
     '--config=configs/mnist.py:h300',

@@ -18,7 +18,7 @@ from kd_jax import data
 from kd_jax.benchmark import latency
 from kd_jax.models import apply
 from kd_jax.report import tables
-from kd_jax.runtime import compilation_cache, console, environment, files
+from kd_jax.runtime import command_line, compilation_cache, environment, files
 from kd_jax.training import networks
 from kd_jax.validation import field_checks
 
@@ -65,9 +65,13 @@ def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
-  console.escape_unknown_characters()
+  with command_line.one_line_errors('measures again'):
+    _measure(_CONFIG.value)
+
+
+def _measure(config: ConfigDict) -> None:
+  """Measures the networks of a config, and prints a table."""
   compilation_cache.enable()
-  config = _CONFIG.value
   rows = {name: config_lib.close_row(config, name) for name in config.rows}
   for row in rows.values():
     field_checks.check_fields(row)

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from kd_jax.data import progress
 from kd_jax.data.dataset import DataError, error_text
+from kd_jax.runtime import host_memory, local_paths
 
 SUFFIXES = ('.png', '.jpg', '.jpeg')
 _FORMATS = ('PNG', 'JPEG')
@@ -29,6 +30,8 @@ def open_image(name: str, file: File) -> Image.Image:
     DataError: if the file is damaged or has another format, or if the image is
       too large or has more than 8 bits per channel; names the image.
   """
+  if isinstance(file, pathlib.Path):
+    local_paths.check_regular(file, name)
   try:
     with Image.open(file, formats=_FORMATS) as image:
       # Pillow raises an error only above twice this limit; below, it warns.
@@ -110,6 +113,8 @@ def decode(
     DataError: if the image cannot be decoded, has colors although `is_gray`, or
       has another shape; names the image.
   """
+  if image_size and shape is None:  # An image before all others.
+    _check_memory(1, (image_size, image_size, 1 if is_gray else 3))
   image = open_image(name, file)
   if is_gray and image.mode not in _GRAY_MODES:
     raise DataError(f'{name}: has colors, but the data set is declared gray')
@@ -149,10 +154,13 @@ def decode_all(
     DataError: as in `decode`.
   """
   like = 'an image of train'
+  if image_size:
+    _check_memory(len(files), (image_size, image_size, 1 if is_gray else 3))
   if shape is None:
     like = names[0]
     first = decode(names[0], files[0], image_size=image_size, is_gray=is_gray)
     shape = first.shape
+  _check_memory(len(files), shape)
   images = np.empty((len(files), *shape), np.uint8)
 
   def decode_into(index: int) -> None:
@@ -172,11 +180,21 @@ def decode_all(
   return images
 
 
+def _check_memory(count: int, shape: Sequence[int]) -> None:
+  """Checks that images of a shape fit in memory, before they are decoded."""
+  host_memory.check_available(
+    count * int(np.prod(shape, dtype=np.int64)),
+    f'{count:,} images of {_width_by_height(shape)} pixels',
+    'choose a smaller config.data.image_size, or fewer images',
+  )
+
+
 def are_gray(paths: Sequence[pathlib.Path]) -> bool:
   """Returns whether the headers of all images say that they have no color."""
 
   def is_gray(path: pathlib.Path) -> bool:
     try:
+      local_paths.check_regular(path, 'an image')
       with Image.open(path, formats=_FORMATS) as image:
         return image.mode in _GRAY_MODES
     except Exception:  # Decoding the image will report the error.

@@ -1,5 +1,6 @@
 """The locations that may hold a data set, and the search through them."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -79,7 +80,11 @@ def _locations(
     read = functools.partial(_read_original, spec, source_dir)
     yield Location(f'folder {source_dir}', read)
   tfds_dir = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  for root in dict.fromkeys([data_dir, pathlib.Path(tfds_dir).expanduser()]):
+  roots = [data_dir]
+  # A user without a home folder has no such folder there.
+  with contextlib.suppress(RuntimeError):
+    roots.append(pathlib.Path(tfds_dir).expanduser())
+  for root in dict.fromkeys(roots):
     yield from _tfds_locations(spec, root)
   if scratch_dir is not None:
     for source in spec.sources:

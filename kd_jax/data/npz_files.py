@@ -1,6 +1,7 @@
 """Reads a data set from the arrays of an .npz file."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from kd_jax.data.dataset import (
   files_digest,
   no_test_split,
 )
+from kd_jax.runtime import errors, host_memory, local_paths
 
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
 # The channels of images; an axis of so many beside two longer axes is no side.
@@ -57,8 +59,10 @@ def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
 
 def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
   """Returns the four arrays of a file; without a test split, two are empty."""
+  local_paths.check_regular(path, 'config.data.name')
   try:
     with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
+      _check_memory(content.zip, path)
       missing = [name for name in _NAMES if name not in content.files]
       if missing == ['test_images', 'test_labels']:
         if needs_test:
@@ -74,12 +78,26 @@ def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
       return {name: content[name] for name in _NAMES}
   except FileNotFoundError:
     raise DataError(f'{path}: no such file') from None
-  except DataError:
+  except errors.UserError:
     raise
   except Exception as error:  # NumPy, zipfile and zlib raise many types.
     raise DataError(
       f'{path} is not a valid .npz file: {error_text(error)}'
     ) from None
+
+
+def _check_memory(content: zipfile.ZipFile, path: pathlib.Path) -> None:
+  """Checks that the arrays of a file fit in memory, before they are read."""
+  host_memory.check_available(
+    sum(
+      member.file_size
+      for member in content.infolist()
+      if member.filename.removesuffix('.npy') in _NAMES
+    ),
+    f'the arrays of {path}',
+    'store fewer or smaller images, or prepare them with TFDS, which reads '
+    'images from disk',
+  )
 
 
 def _as_images(array: np.ndarray, count: int, name: str) -> np.ndarray:
@@ -102,6 +120,11 @@ def _as_images(array: np.ndarray, count: int, name: str) -> np.ndarray:
     raise DataError(
       f'{name} are {array.dtype} {list(array.shape)}; expected uint8 '
       '[N, H, W, C] or [N, H, W], with values from 0 to 255'
+    )
+  if 0 in array.shape[1:]:
+    raise DataError(
+      f'{name} have shape {list(array.shape)}, images without a pixel; '
+      'expected sides and channels of at least 1'
     )
   return array if array.ndim == 4 else array[..., None]
 

@@ -1,11 +1,10 @@
 """A lock that lets one process at a time prepare a data set."""
 
 import contextlib
-import fcntl
 import pathlib
 from collections.abc import Iterator
 
-from absl import logging
+from kd_jax.runtime import files
 
 
 @contextlib.contextmanager
@@ -22,9 +21,5 @@ def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   lock_dir.mkdir(parents=True, exist_ok=True)
   # The kernel releases an flock when its process ends, however it ends.
   with open(lock_dir / f'{name.replace("/", "-")}.lock', 'w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logging.info('%s: waiting for another process to prepare it', name)
-      fcntl.flock(lock, fcntl.LOCK_EX)
+    files.acquire(lock.fileno(), lock_dir, wait=True)
     yield lock_dir

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kd_jax.data import progress, record_files
+from kd_jax.data import progress, record_files, tfds_classes
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -36,6 +36,7 @@ def read(folder: pathlib.Path, image_shape: Sequence[int]) -> Arrays:
   Raises:
     DataError: if the folder cannot be read.
   """
+  tfds_classes.check(folder)
   try:
     with progress.quiet_tfds():
       splits = tfds.builder_from_directory(folder).info.splits

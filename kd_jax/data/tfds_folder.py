@@ -13,7 +13,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from kd_jax.data import preparation_lock, progress, record_files
+from kd_jax.data import (
+  preparation_lock,
+  progress,
+  record_files,
+  tfds_classes,
+)
 from kd_jax.data.dataset import (
   TEST_SPLIT_NAMES,
   DataError,
@@ -102,6 +107,7 @@ def prepare(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     DataError: if TFDS does not know the name, or cannot download or prepare the
       data set.
   """
+  tfds_classes.check_name(name)
   try:
     with progress.quiet_tfds():
       builder = tfds.builder(name, data_dir=data_dir)
@@ -135,6 +141,7 @@ def open_folder(
     DataError: if the folder cannot be read, lacks a training or a test split,
       or does not hold images with one label each.
   """
+  tfds_classes.check(folder)
   try:
     with progress.quiet_tfds():
       info = tfds.builder_from_directory(folder).info

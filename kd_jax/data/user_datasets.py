@@ -18,6 +18,7 @@ from kd_jax.data.dataset import (
   UserArrays,
   make_dataset,
 )
+from kd_jax.runtime import local_paths
 
 _TFDS = 'tfds:'
 
@@ -56,7 +57,7 @@ def load(name: str, data_dir: pathlib.Path, options: Options) -> Dataset:
   Raises:
     DataError: if the data cannot be used; names the mistake and its place.
   """
-  path = pathlib.Path(name).expanduser()
+  path = local_paths.expand(name, 'config.data.name')
   dataset_name = path.name.removesuffix('.npz')
   if name.endswith('.npz'):
     if options.image_size:

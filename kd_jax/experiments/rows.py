@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import augmentation
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, host_memory
 from kd_jax.teachers import compact_arrays
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context, networks, plan
@@ -128,7 +128,8 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
     config: the closed config of a row.
     dataset: the data set that the row learns.
   Raises:
-    UserError: if a method takes rounded features, which have to be stored.
+    UserError: if a method takes rounded features, which have to be stored, or
+      if stored features do not fit in memory.
   """
   if not config_lib.distills(config.distill):
     return False
@@ -164,6 +165,13 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
     )
+  if not calls_teacher:
+    host_memory.check_available(
+      size,
+      "the teacher's features",
+      'a lower config.teacher.features_gib calls the teacher in every step '
+      'instead',
+    )
   return calls_teacher
 
 
@@ -176,8 +184,11 @@ def check_named_rows(
     config: the run's config.
     configs: the closed config of each row.
   Raises:
-    UserError: if a named row does not exist, or teaches a row before itself.
+    UserError: if a named row does not exist, or teaches a row before itself,
+      or a row's name is no name of a folder.
   """
+  for name in configs:  # A row's students have a folder of its name.
+    files.check_name(name, 'config.rows: the row')
   against = config.benchmark.steps_against
   if against and against not in configs:
     raise errors.UserError(

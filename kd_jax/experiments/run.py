@@ -24,6 +24,7 @@ from kd_jax.runtime import (
   environment,
   errors,
   files,
+  json_records,
   mesh,
   processes,
   workers,
@@ -112,9 +113,10 @@ def _run_in_locked_folder(
   students.train_students(run)
   if workers.is_worker():
     return record
-  record['students'] = processes.from_first(
+  record['students'], left_out = processes.from_first(
     lambda: students.collect_results(run)
   )
+  _warn(record, left_out)
   _write(workdir, record)
   run_timing.time_run(config, run, record)
   record['status'] = 'complete'
@@ -133,7 +135,7 @@ def _warn(record: Record, warnings: list[str]) -> None:
 
 
 def _write(workdir: pathlib.Path, record: Record) -> None:
-  files.write_json(workdir / 'run.json', record)
+  json_records.write(workdir / 'run.json', record)
 
 
 def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
@@ -143,29 +145,55 @@ def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
     UserError: if the folder belongs to another config.
   """
   recorded = config_lib.recorded(config)
-  record = files.read_json(workdir / 'run.json')
+  record = _read_run(workdir, recorded)
   if record is None:
-    if processes.from_first((workdir / 'students').exists):
-      raise errors.UserError(
-        f'{workdir} holds students but no sound run.json, so what they were '
-        'trained with is unknown: remove the folder, or choose another '
-        'with --workdir'
-      )
     record = {'environment': environment.describe()}
-  else:
-    old = config_lib.rename_fields(record['config'])
-    new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
-    differences = list(files.differences(new_fixed, old_fixed, 'config'))
-    if differences:
-      raise errors.UserError(
-        f'{workdir} holds a run of another config:\n  '
-        + '\n  '.join(differences)
-        + '\nChoose another folder with --workdir, or remove this one'
-      )
   record |= {
     'status': 'running',
     'name': config.name,
     'command': environment.command(),
     'config': recorded,
   }
+  return record
+
+
+def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
+  """Returns the record of a run that goes on; None for a new run.
+
+  Args:
+    workdir: the run's folder.
+    recorded: the config as a record keeps it.
+  Raises:
+    UserError: if the folder holds a run of another config, or of an unknown
+      one.
+  """
+  path = workdir / 'run.json'
+  record, problem = json_records.find(path, json_records.RUN)
+  has_config = (
+    record is not None
+    and json_records.mismatch(record, json_records.RUN) is None
+  )
+  differences = []
+  if record is not None and has_config:
+    old = config_lib.rename_fields(record['config'])
+    new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
+    differences = list(files.differences(new_fixed, old_fixed, 'config'))
+  # If the checksum alone is wrong, the config says whose the students are.
+  is_known = has_config and not (differences and problem)
+  if not is_known and processes.from_first((workdir / 'students').exists):
+    raise errors.UserError(
+      f'{workdir} holds students but no sound run.json '
+      f'({problem or "it is missing"}), so what they were trained with is '
+      'unknown: restore run.json, remove the folder, or choose another '
+      'with --workdir'
+    )
+  if problem is not None:
+    logging.warning('%s is written anew: %s', path, problem)
+    return None
+  if differences:
+    raise errors.UserError(
+      f'{workdir} holds a run of another config:\n  '
+      + '\n  '.join(differences)
+      + '\nChoose another folder with --workdir, or remove this one'
+    )
   return record

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kd_jax import data
-from kd_jax.runtime import errors, files, processes
+from kd_jax.runtime import errors, json_records, processes
 
 
 def describe(dataset: data.Dataset) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def check_same(
   started_with = {record.get('data', {}).get('digest')}
   # Older records do not have the digest; their students do.
   started_with |= set(processes.from_first(lambda: _student_digests(workdir)))
-  others = started_with - {None, dataset.digest}
+  others = started_with - {None, '', dataset.digest}
   if not others:
     return
   reason = f'the files of {dataset.name} have changed'
@@ -71,7 +71,9 @@ def check_same(
 def _student_digests(workdir: pathlib.Path) -> list[str]:
   """Returns the digest of the data of each student in a run's folder."""
   identities = [
-    files.read_json(path)
+    json_records.read(path, json_records.IDENTITY)
     for path in (workdir / 'students').glob('*/seed-*/identity.json')
   ]
-  return sorted({i['data_digest'] for i in identities if i is not None})
+  return sorted(
+    {str(i.get('data_digest', '')) for i in identities if i is not None}
+  )

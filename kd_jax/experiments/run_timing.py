@@ -10,7 +10,7 @@ from kd_jax import config as config_lib
 from kd_jax.benchmark import latency, training_steps
 from kd_jax.experiments.rows import Run
 from kd_jax.models import apply
-from kd_jax.runtime import environment, processes
+from kd_jax.runtime import environment, files, processes
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import job_folder, networks
 
@@ -37,12 +37,47 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
   student_models, network_by_row = latency.distinct_models(configs)
   done = record.get('benchmark', {})
   asked = config_lib.to_json(next(iter(configs.values())).benchmark)
-  if (done.get('network_of'), done.get('config')) == (network_by_row, asked):
-    return
-  _, teacher = run.for_transfer_set('')
-  record['benchmark'] = _measure(
-    run, teacher, student_models, network_by_row, record['students']
+  run_context, teacher = run.for_transfer_set('')
+  # Timings of older versions do not have it.
+  identity = files.digest(
+    {
+      'networks': {
+        name: config_lib.to_json(model)
+        for name, model in student_models.items()
+      },
+      'image_shape': list(run_context.dataset.problem.image_shape),
+    }
   )
+  if (
+    done.get('network_of') == network_by_row
+    and done.get('config') == asked
+    and done.get('identity', identity) == identity
+  ):
+    _name_other_device(done)
+    return
+  record['benchmark'] = {
+    'identity': identity,
+    **_measure(
+      run, teacher, student_models, network_by_row, record['students']
+    ),
+  }
+
+
+def _name_other_device(benchmark: Record) -> None:
+  """Says if timings that are kept are those of another machine."""
+  timed, here = benchmark.get('environment', {}), environment.describe()
+  differing = [
+    f'{field} {timed[field]!r}, here {here[field]!r}'
+    for field in ('device', 'processor', 'cores')
+    if field in timed and timed[field] != here[field]
+  ]
+  if differing:
+    logging.warning(
+      'the timings are kept as another machine took them (%s): remove '
+      '"benchmark" and "checksum" from run.json, and the same command takes '
+      'them here',
+      '; '.join(differing),
+    )
 
 
 def _measure(

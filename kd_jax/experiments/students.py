@@ -47,32 +47,39 @@ def train_students(run: Run) -> None:
     time.sleep(_POLL_S)
 
 
-def collect_results(run: Run) -> list[dict[str, Any]]:
-  """Returns the records of all finished students, in the order of the rows.
+def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+  """Collects the records of all finished students.
 
   A row that is the same training as an earlier row has the records of that
   row, with 'same_as' in them.
+
+  Returns:
+    The records in the order of the rows, and a line for each folder whose
+    student is another one than the run's.
   """
-  results = []
+  results, left_out = [], {}
   for row in run.rows.values():
-    found = []
-    for folder in run.folder(row).glob('seed-*'):
+    renamed = {'row': row.name}
+    if row.trained_as != row.name:
+      renamed['same_as'] = row.trained_as
+    found = {}
+    for folder in sorted(run.folder(row).glob('seed-*')):
       result = job_folder.read_result(folder)
       if result is None:
         continue
-      if job_folder.is_done(folder, row.identity):
-        found.append(result)
+      seed = result['seed']
+      if folder.name == f'seed-{seed}' and job_folder.is_of(
+        folder, row.identity
+      ):
+        found[seed] = result | renamed
       else:
-        logging.warning(
-          '%s is left out: it was trained on other data, by another teacher or '
-          'with other settings; add its seed to config.seeds to train it again',
-          folder,
+        left_out[folder] = (
+          f'{folder.relative_to(run.workdir)} is left out: it was trained on '
+          'other data, by another teacher, with other settings or with another '
+          'seed; a command with its seed trains it again'
         )
-    if row.trained_as != row.name:
-      renamed = {'row': row.name, 'same_as': row.trained_as}
-      found = [{**result, **renamed} for result in found]
-    results += sorted(found, key=lambda result: result['seed'])
-  return results
+    results += [found[seed] for seed in sorted(found)]
+  return results, list(left_out.values())
 
 
 def _train_row(run: Run, row: Row) -> bool:
@@ -102,7 +109,7 @@ def _missing_seeds(run: Run, row: Row) -> list[int]:
   return [
     seed
     for seed in range(first, first + row.config.seeds)
-    if not job_folder.is_done(folder / f'seed-{seed}', row.identity)
+    if not job_folder.is_done(folder / f'seed-{seed}', row.identity, seed)
   ]
 
 
@@ -131,8 +138,8 @@ def _groups(
     lambda: sorted(path.name for path in folder.glob('seed-*-*'))
   ):
     seeds = tuple(map(int, name.split('-')[1:]))
-    identity = files.read_json(folder / name / 'identity.json')
-    if identity == row.identity and set(seeds) & set(left):
+    same = job_folder.is_of(folder / name, row.identity)
+    if same and set(seeds) & set(left):
       groups.append(seeds)
       left = [seed for seed in left if seed not in seeds]
   for first in range(0, len(left), size):
@@ -177,7 +184,7 @@ def _train_seeds(
   for student in students:
     seed = student.record['seed']
     seed_folder = folder / f'seed-{seed}'
-    if job_folder.is_done(seed_folder, row.identity):
+    if job_folder.is_done(seed_folder, row.identity, seed):
       continue  # It was kept before the other seeds were stopped.
     if networks.is_quantized(config.student):
       student = _quantize(student, config, run_context.dataset, teacher)
@@ -288,7 +295,7 @@ def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
       continue
     other = run.rows[name]
     folder = run.folder(other) / f'seed-{seed}'
-    if not job_folder.is_done(folder, other.identity):
+    if not job_folder.is_done(folder, other.identity, seed):
       return None
     outputs.append(
       _student_outputs(other.config, run_context.dataset, transfer_set, folder)

@@ -18,11 +18,10 @@ classifies image files with it.
 
 import argparse
 import pathlib
-import sys
 from typing import Any
 
 from kd_jax.export import exporter
-from kd_jax.runtime import compilation_cache, console, errors, local_paths
+from kd_jax.runtime import command_line, compilation_cache, local_paths
 
 
 def _parse_args() -> dict[str, Any]:
@@ -54,6 +53,12 @@ def _parse_args() -> dict[str, Any]:
     action='store_true',
     help='also write the student as ONNX; needs `make onnx`',
   )
+  parser.add_argument(
+    '--allow-code',
+    action='store_true',
+    help='import the module that a run of a user-defined network names; needed '
+    'only for such runs, and safe only for runs that you trust',
+  )
   return vars(parser.parse_args())
 
 
@@ -80,17 +85,14 @@ def _format_network(
 def main() -> None:
   """Runs the command line; see the module's docstring."""
   args = _parse_args()
-  console.escape_unknown_characters()
-  compilation_cache.enable()
-  try:
+  with command_line.one_line_errors('exports again'):
+    compilation_cache.enable()
     for name in ('run_dir', 'output', 'data_dir'):
       if args[name] is not None:
         args[name] = local_paths.expand(args[name], name)
     folder, manifest = exporter.export(args.pop('run_dir'), **args)
-  except (errors.UserError, OSError) as error:
-    sys.exit(f'error: {error}')
-  for name in manifest['measured']:
-    print(_format_network(folder, manifest, name))
+    for name in manifest['measured']:
+      print(_format_network(folder, manifest, name))
 
 
 if __name__ == '__main__':

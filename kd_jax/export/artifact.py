@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,20 +94,63 @@ def load(folder: str | os.PathLike) -> Artifact:
       f'({str(error) or type(error).__name__}): use the JAX version that '
       'exported it, or export it again'
     ) from error
+  _check_custom_calls(folder, exported)
   _check_manifest(folder, manifest, exported)
   _check_platform(folder, exported)
   return Artifact(jax.jit(exported.call), manifest)
+
+
+# The custom calls that `jax.export` keeps stable and that compute, without the
+# kernels that a program brings itself.
+_CUSTOM_CALLS = re.compile(
+  r'(lapack|cusolver|cublas|hipsolver|hipblas)_\w+'
+  r'|(cu|hip)_threefry2x32_ffi|stablehlo\.dynamic_\w+|shape_assertion'
+  r'|Sharding|SPMDFullToShardShape|SPMDShardToFullShape|AllocateBuffer'
+  r'|annotate_device_placement|Eigh|Qr|ProductOfElementaryHouseholderReflectors'
+  r'|LuDecomposition|ApproxTopK'
+)
+
+
+def _check_custom_calls(
+  folder: pathlib.Path, exported: jax.export.Exported
+) -> None:
+  """Raises ArtifactError if a network calls code other than JAX's own.
+
+  A digest shows damage, and not intent: whoever changes a network can change
+  its digest, too. A call of a Python function, for example, holds an address.
+  """
+  # The names of operations stand in the bytecode as they are.
+  if b'custom_call' not in exported.mlir_module_serialized:
+    return
+  for target in re.findall(
+    r'custom_call @(?:"([^"]*)"|([\w.$]+))|call_target_name = "([^"]*)"',
+    exported.mlir_module(),
+  ):
+    name = ''.join(target)
+    if not _CUSTOM_CALLS.fullmatch(name):
+      raise ArtifactError(
+        f'{folder / NETWORK} calls {name!r}, which is no operation of a '
+        'network: do not use the file, and export the student again'
+      )
 
 
 def _check_manifest(
   folder: pathlib.Path, manifest: dict[str, Any], exported: jax.export.Exported
 ) -> None:
   """Raises ArtifactError if a manifest describes another network."""
-  _, *image_shape = exported.in_avals[0].shape
-  _, num_classes = exported.out_avals[0].shape
+  shapes = [tuple(a.shape) for a in (*exported.in_avals, *exported.out_avals)]
+  if [len(shape) for shape in shapes] != [4, 2]:
+    raise ArtifactError(
+      f'{folder / NETWORK} maps {shapes}: expected one array of images '
+      '[B, H, W, C] to one array of probabilities [B, K]: export it again'
+    )
+  (_, *image_shape), (_, num_classes) = shapes
+  classes = manifest.get('classes')
   if (
     manifest.get('image_shape') != image_shape
-    or len(manifest.get('classes', ())) != num_classes
+    or not isinstance(classes, list)
+    or not all(isinstance(name, str) for name in classes)
+    or len(classes) != num_classes
   ):
     raise ArtifactError(
       f'{folder / MANIFEST} describes another network than {NETWORK}, which '

@@ -17,7 +17,14 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data, models
 from kd_jax.data import preprocessing
-from kd_jax.export import artifact, forward, measurement, onnx, run_datasets
+from kd_jax.export import (
+  artifact,
+  forward,
+  measurement,
+  onnx,
+  run_datasets,
+  run_student,
+)
 from kd_jax.runtime import environment, errors, files
 from kd_jax.training import job_folder, networks
 
@@ -28,7 +35,7 @@ FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
 _TOLERANCE = 1e-3
 
 
-def export(
+def export(  # noqa: PLR0913 - the flags of the command line
   run_dir: pathlib.Path,
   *,
   row: str | None = None,
@@ -36,6 +43,7 @@ def export(
   output: pathlib.Path | None = None,
   data_dir: str | None = None,
   with_onnx: bool = False,
+  allow_code: bool = False,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
   """Writes a student to a folder, loads it back and measures it.
 
@@ -48,18 +56,18 @@ def export(
     output: the folder to write; None for RUN_DIR/export/ROW-seed-SEED.
     data_dir: the folder of prepared data, see `data.load`.
     with_onnx: whether to write the student as ONNX, too.
+    allow_code: whether a module that run.json names may be imported.
   Returns:
     The folder and its manifest.
   Raises:
     UserError: if no student of the run matches, the student cannot be written,
       or a loaded network computes something else than the student.
   """
-  record, student = _find_student(run_dir, row, seed)
-  config = config_lib.from_json(record['config'])
-  config = config_lib.close_row(config, student['row'])
+  record, config, student, folder = run_student.find(
+    run_dir, row, seed, allow_code=allow_code
+  )
   if with_onnx:
     onnx.check_supported(config.student.quantization)
-  folder = _student_folder(run_dir, student)
   run_data = run_datasets.find(config, folder, record.get('data'), data_dir)
   image_shape = run_data.problem.image_shape
   network, variables = _restore(config, folder, run_data.problem)
@@ -87,40 +95,6 @@ def export(
   manifest['environment'] = environment.describe()
   files.write_json(output / artifact.MANIFEST, manifest)
   return output, manifest
-
-
-# --- The student of a run. ---
-
-
-def _find_student(
-  run_dir: pathlib.Path, row: str | None, seed: int | None
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns the content of run.json, and a student's entry in it."""
-  record = files.read_json(run_dir / 'run.json')
-  if record is None or not record.get('students'):
-    raise errors.UserError(
-      f'{run_dir} holds no run with students: expected a folder that launch.py '
-      'wrote, such as runs/NAME'
-    )
-  for student in record['students']:
-    if row in (None, student['row']) and seed in (None, student['seed']):
-      return record, student
-  students = ', '.join(
-    f'{student["row"]} {student["seed"]}' for student in record['students']
-  )
-  raise errors.UserError(
-    f'{run_dir} holds no student --row={row} --seed={seed}: expected one of '
-    f'(row seed) {students}'
-  )
-
-
-def _student_folder(
-  run_dir: pathlib.Path, student: Mapping[str, Any]
-) -> pathlib.Path:
-  """Returns the folder of a student's weights."""
-  # Rows with the same training share the folder of the first of them.
-  trained_row = student.get('same_as', student['row'])
-  return run_dir / 'students' / trained_row / f'seed-{student["seed"]}'
 
 
 def _restore(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import data
 from kd_jax.data import selection
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, json_records
 
 # Random images that replace test images that are not there.
 _NUM_RANDOM_IMAGES = 100
@@ -100,8 +100,9 @@ def _load(config: ConfigDict, data_dir: str | None) -> data.Dataset:
 
 def _trained_on(folder: pathlib.Path) -> str | None:
   """Returns the digest of the data that a student was trained on, if known."""
-  identity = files.read_json(folder / 'identity.json')
-  return None if identity is None else identity['data_digest']
+  path = folder / 'identity.json'
+  identity = json_records.read(path, json_records.IDENTITY)
+  return None if identity is None else identity.get('data_digest')
 
 
 def _with_images(dataset: data.Dataset, names: list[str] | None) -> RunData:

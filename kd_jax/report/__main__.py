@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from kd_jax.report import publish, run_report
-from kd_jax.runtime import console, errors, files, local_paths
+from kd_jax.runtime import command_line, errors, files, local_paths
 
 _ADD = flags.DEFINE_multi_string(
   'add',
@@ -23,27 +23,39 @@ _ADD = flags.DEFINE_multi_string(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
-  if len(argv) != 2:
-    raise app.UsageError(
-      f'{len(argv) - 1} folders: expected one, a run folder or results/'
-    )
-  console.escape_unknown_characters()
-  try:
-    folder = local_paths.expand(argv[1], 'folder')
-  except errors.UserError as error:
-    raise app.UsageError(str(error)) from None
+  with command_line.one_line_errors('writes them again'):
+    if len(argv) != 2:
+      raise errors.UserError(
+        f'{len(argv) - 1} folders: expected one, a run folder or results/'
+      )
+    _report(local_paths.expand(argv[1], 'folder'), _ADD.value)
+
+
+def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
+  """Writes the reports of a run folder, or of a folder of records.
+
+  Args:
+    folder: a run folder or results/.
+    run_dirs: the folders of runs whose records are added to `folder`.
+  """
   if (folder / 'run.json').exists():
+    if run_dirs:
+      raise errors.UserError(
+        f'--add={run_dirs[0]}: {folder} is the folder of a run; a run is added '
+        'to a folder of records, such as results/'
+      )
     run_report.write(folder)
     return
-  for run_dir in _ADD.value:
-    record = files.read_json(pathlib.Path(run_dir) / 'run.json')
-    if record is None or record['status'] != 'complete':
-      raise app.UsageError(
-        f'--add={run_dir}: the folder holds no complete run; finish the run '
-        'first'
+  publish.check_folder(folder, is_empty_allowed=bool(run_dirs))
+  for run_dir in run_dirs:
+    path = local_paths.expand(run_dir, '--add')
+    record = run_report.read(path)
+    if record['status'] != 'complete':
+      raise errors.UserError(
+        f'--add={run_dir}: the folder holds no complete run; its launch.py '
+        'command finishes the run'
       )
-    name = pathlib.Path(run_dir).resolve().name
-    files.write_json(folder / f'{name}.json', record)
+    files.write_json(folder / f'{path.resolve().name}.json', record)
   publish.publish(folder, folder.resolve().parent / 'README.md')
 
 

@@ -29,7 +29,7 @@ from kd_jax.report import (
   theory_plots,
 )
 from kd_jax.report.fields import Record
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 
 # The tables of one record, by the kind that a document's marker names.
 TABLES: dict[str, Callable[[Record], str]] = {
@@ -63,16 +63,39 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   """
   results = load_results(results_dir.resolve().parent)
   for name, record in results.items():
-    report = _report(name, record)
-    if report is not None:
-      files.write_text(results_dir / f'{name}.md', report)
-    _write_plots(results_dir, name, record)
+    with run_report.explain_missing_fields(results_dir / f'{name}.json'):
+      report = _report(name, record)
+      if report is not None:
+        files.write_text(results_dir / f'{name}.md', report)
+      _write_plots(results_dir, name, record)
   table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
   teacher_quality_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')
     files.write_text(path, fill_tables(text, results))
+
+
+def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
+  """Checks that a folder is one of records, before reports are written there.
+
+  Args:
+    folder: the folder.
+    is_empty_allowed: whether records will be added to it.
+  Raises:
+    UserError: if the folder does not exist, or holds no records.
+  """
+  if is_empty_allowed and folder.resolve().name == 'results':
+    return
+  if not folder.is_dir():
+    raise errors.UserError(
+      f'{folder} is no folder: expected RUN_DIR or results/'
+    )
+  if folder.resolve().name != 'results' or not any(folder.glob('*.json')):
+    raise errors.UserError(
+      f'{folder} holds no run.json, and is no folder results/ with records: '
+      'expected RUN_DIR or results/'
+    )
 
 
 def load_results(root: pathlib.Path) -> dict[str, Record]:
@@ -84,11 +107,10 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
     UserError: if the folders hold no records, or a record is damaged.
   """
   results: dict[str, Any] = {
-    path.stem: files.read_json(path)
-    for path in sorted((root / 'results').glob('*.json'))
+    path.stem: _read(path) for path in sorted((root / 'results').glob('*.json'))
   }
   for path in sorted((root / 'teachers').glob('*/manifest.json')):
-    results[path.parent.name] = files.read_json(path)
+    results[path.parent.name] = _read(path)
   if not results:
     raise errors.UserError(
       f'{root} has no records: expected JSON files in {root / "results"}'
@@ -100,6 +122,14 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
       'files, or remove them'
     )
   return results
+
+
+def _read(path: pathlib.Path) -> Record | None:
+  """Returns a record; None if it is damaged."""
+  record = json_records.read(path, dict)
+  if record is None or not {'students', 'results'} & record.keys():
+    return record  # A benchmark or a stored teacher.
+  return json_records.read(path, json_records.RUN)
 
 
 def _report(name: str, record: Record) -> str | None:

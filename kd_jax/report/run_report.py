@@ -1,11 +1,13 @@
 """The report of one run: report.md and the plots beside it."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 from kd_jax.report import fields, plots, tables, theory_plots
 from kd_jax.report.fields import Record
-from kd_jax.runtime import errors, files, run_records
+from kd_jax.runtime import errors, files, json_records, run_records
 
 # Provenance gives the number of rows instead of a longer list of rows.
 _MAX_NAMED_ROWS = 8
@@ -24,11 +26,8 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
   """
   folder = pathlib.Path(folder)
   if record is None:
-    record = files.read_json(folder / 'run.json')
-  if record is None:
-    raise errors.UserError(
-      f'{folder}: run.json is missing or damaged; pass the folder of a run'
-    )
+    with explain_missing_fields(folder / 'run.json'):
+      return write(folder, read(folder))
   if 'results' in record:
     names = theory_plots.write_curves(folder, record)
   else:
@@ -38,6 +37,39 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
   text = render(record) + images
   files.write_text(folder / 'report.md', text)
   return text
+
+
+def read(folder: pathlib.Path) -> Record:
+  """Returns the content of a folder's run.json.
+
+  Raises:
+    UserError: if the file is missing, damaged or of another shape.
+  """
+  path = folder / 'run.json'
+  record, problem = json_records.find(path, json_records.RUN)
+  if record is None or problem is not None:
+    raise errors.UserError(
+      f'{path} is missing or damaged ({problem or "there is no such file"}): '
+      'expected the folder of a run, which launch.py wrote'
+    )
+  return record
+
+
+@contextlib.contextmanager
+def explain_missing_fields(path: pathlib.Path) -> Iterator[None]:
+  """Turns errors about a record's fields into one that names its file.
+
+  Raises:
+    UserError: instead of what a missing field, or one of another type, raises.
+  """
+  try:
+    yield
+  except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      f'{path} lacks what a report shows ({type(error).__name__}: {error}): it '
+      'was written by another version, or by hand; the launch.py command of '
+      'the run writes it anew'
+    ) from error
 
 
 def summary(record: Record) -> str:
@@ -197,8 +229,15 @@ def _parts_by_other_code(
       if student['row'] not in rows:
         rows.append(student['row'])
   timed = fields.benchmark(record).get('environment', environment)
-  if timed['code'] != environment['code']:
-    parts.setdefault(_code(timed), []).append(f'timings of {timed["time"]}')
+  is_other_machine = any(
+    field in timed and timed[field] != environment.get(field)
+    for field in ('device', 'processor')
+  )
+  if timed['code'] != environment['code'] or is_other_machine:
+    timings = f'timings of {timed["time"]}'
+    if is_other_machine:
+      timings += f' on {timed["device"]} ({_machine({}, timed)})'
+    parts.setdefault(_code(timed), []).append(timings)
   return parts
 
 

@@ -1,18 +1,70 @@
-"""What this project prints, on consoles of any encoding."""
+"""What this project prints, on consoles of any encoding, or on full disks."""
 
 import io
+import os
 import sys
+from typing import Any
 
 
-def escape_unknown_characters() -> None:
-  """Makes `print` escape characters that the console cannot show.
+def make_robust() -> None:
+  """Makes prints survive a console that cannot show them.
 
-  A class may be named in Japanese, and the console take Latin-1 alone. The
-  error would come at the end of hours of sound work.
+  A class may be named in Japanese, and the console take Latin-1 alone; a disk
+  that takes the log may be full; the program that reads a pipe may have ended.
+  The error would come at the end of hours of sound work, or end that work.
   """
-  for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper):
+  for name in ('stdout', 'stderr'):
+    stream = getattr(sys, name)
+    if type(stream) is io.TextIOWrapper:
       stream.reconfigure(errors='backslashreplace')
+      setattr(sys, name, _RobustStream(stream, name))
+
+
+class _RobustStream:
+  """A stream that is silent from its first error on."""
+
+  def __init__(self, stream: io.TextIOWrapper, name: str):
+    """Wraps a stream.
+
+    Args:
+      stream: a stream with a file descriptor.
+      name: 'stdout' or 'stderr'.
+    """
+    self._stream = stream
+    self._name = name
+
+  def write(self, text: str) -> int:
+    """Writes a text; returns its length even if the stream takes nothing."""
+    try:
+      self._stream.write(text)
+    except OSError as error:
+      self._silence(error)
+    return len(text)
+
+  def flush(self) -> None:
+    """Writes what is buffered."""
+    try:
+      self._stream.flush()
+    except OSError as error:
+      self._silence(error)
+
+  def _silence(self, error: OSError) -> None:
+    """Lets everything that follows go nowhere, also at the end of the program.
+
+    Libraries that write to the file descriptor are silenced, too.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, self._stream.fileno())
+    os.close(nowhere)
+    if self._name == 'stdout' and not isinstance(error, BrokenPipeError):
+      print(
+        f'stdout takes no more output ({error}): the program goes on without '
+        'it. The results are in the files that it writes',
+        file=sys.stderr,
+      )
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
 
 
 def printable(text: str) -> str:
@@ -20,3 +72,12 @@ def printable(text: str) -> str:
   return ''.join(
     c if c.isprintable() else c.encode('unicode_escape').decode() for c in text
   )
+
+
+def printable_lines(text: str) -> str:
+  """Returns lines with control characters escaped, except for line breaks.
+
+  A file may have brought the names in a message, and with them the sequences
+  that move a terminal's cursor or clear its screen.
+  """
+  return '\n'.join(map(printable, text.split('\n')))

@@ -6,18 +6,27 @@ reads and writes, and sends the others what it read.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
 
 from kd_jax.runtime import errors, processes
+
+# Seconds between two looks at a lock: at first, and at most.
+_POLL_S, _LONGEST_POLL_S = 0.001, 0.1
+# Seconds of a wait until the first line about it, and between further lines.
+_FIRST_LINE_S, _LINE_S = 2.0, 60.0
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class Busy(errors.UserError):
@@ -28,9 +37,17 @@ def cache_dir() -> pathlib.Path:
   """Returns the user's cache folder, $XDG_CACHE_HOME/kd_jax.
 
   Without $XDG_CACHE_HOME the folder is ~/.cache/kd_jax.
+
+  Raises:
+    UserError: if the user has no home folder.
   """
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(cache).expanduser() / 'kd_jax'
+  try:
+    return pathlib.Path(cache).expanduser() / 'kd_jax'
+  except RuntimeError as error:
+    raise errors.UserError(
+      f'there is no folder for caches ({error}): set HOME, or XDG_CACHE_HOME'
+    ) from None
 
 
 def write_bytes(path: os.PathLike, content: bytes) -> None:
@@ -112,6 +129,35 @@ def check_disk_space(folder: os.PathLike, needed: int, content: str) -> None:
     )
 
 
+def check_name(name: str, what: str) -> None:
+  """Checks that a name can be that of one file in a folder.
+
+  A name that a file has brought must not lead out of the folder.
+
+  Args:
+    name: the name.
+    what: the name's place, for the error message.
+  Raises:
+    UserError: if the name is '', '.' or '..', or has a separator of folders or
+      a control character.
+  """
+  if (
+    name in ('', '.', '..')
+    or not set(name).isdisjoint('/\\')
+    or (not name.isprintable())
+  ):
+    raise errors.UserError(
+      f'{what} {name!r} is no name of a file: expected letters, digits, "-", '
+      '"_" and "."'
+    )
+
+
+def as_name(text: str) -> str:
+  """Returns a text as the name of one file, which leads out of no folder."""
+  kept = ''.join(c if c.isprintable() and c not in '/\\' else '_' for c in text)
+  return kept if kept.strip('.') else kept.replace('.', '_') or '_'
+
+
 def digest(value: Any) -> str:
   """Returns the SHA-256 (hex) of a JSON value; key order does not matter."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'))
@@ -165,17 +211,64 @@ def locked_by_process(
   """Locks a folder for this process alone; for the arguments see `locked`."""
   # The absolute path, so that even the folder '.' has its lock beside it.
   folder = pathlib.Path(os.path.abspath(folder))
+  if not folder.name:
+    raise errors.UserError(
+      f'{folder} cannot be the folder of a run or of data: name a folder in it'
+    )
   folder.parent.mkdir(parents=True, exist_ok=True)
-  mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
+    acquire(file.fileno(), folder, wait=wait, shared=shared)
+    yield  # Closing the file releases the lock.
+
+
+def acquire(
+  descriptor: int,
+  folder: pathlib.Path,
+  *,
+  wait: bool,
+  shared: bool = False,
+) -> None:
+  """Takes the lock of a file; says what it waits for.
+
+  Args:
+    descriptor: the open file; the lock ends when the file is closed.
+    folder: what the lock is for, for messages.
+    wait: whether to wait for another process instead of raising an error.
+    shared: see `locked`.
+  Raises:
+    Busy: if another process holds the lock and `wait` is False.
+    UserError: if the file system has no locks.
+  """
+  mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+  began, next_line_s, poll_s = time.monotonic(), _FIRST_LINE_S, _POLL_S
+  while True:
     try:
-      fcntl.flock(file, mode | fcntl.LOCK_NB)
+      fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
     except BlockingIOError:
       if not wait:
         raise Busy(
           f'another process is at work in {folder}: wait for it, or choose '
           'another folder with --workdir'
         ) from None
-      logging.info('waiting for another process, at work in %s', folder)
-      fcntl.flock(file, mode)
-    yield  # Closing the file releases the lock.
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        raise
+      raise errors.UserError(
+        f'the file system of {folder} has no locks ({error.strerror}), without '
+        'which two commands could write there at a time: name a folder on '
+        'another disk (--workdir, --runs_dir, --data_dir), or mount the file '
+        'system with locks, as Lustre does with the option flock'
+      ) from error
+    else:
+      return
+    waited_s = time.monotonic() - began
+    if waited_s >= next_line_s:
+      logging.info(
+        'waiting for another process, which is at work in %s; this command '
+        'goes on as soon as that one has finished or ended (%.0f s so far)',
+        folder,
+        waited_s,
+      )
+      next_line_s = waited_s + _LINE_S
+    time.sleep(poll_s)
+    poll_s = min(2 * poll_s, _LONGEST_POLL_S)

@@ -3,10 +3,40 @@
 import os
 import pathlib
 import re
+import stat
 
 from kd_jax.runtime import errors
 
 _ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
+
+
+def check_regular(path: pathlib.Path, name: str) -> None:
+  """Checks that a path, if it exists, is a file and nothing else.
+
+  A pipe would be waited for without end, and a device can hold anything.
+
+  Args:
+    path: the path.
+    name: what the path is, for error messages.
+  Raises:
+    UserError: if the path is a folder, a pipe, a socket or a device.
+  """
+  try:
+    mode = path.stat().st_mode
+  except OSError:
+    return  # Whoever opens the path says why that fails.
+  if not stat.S_ISREG(mode):
+    kind = _KINDS.get(stat.S_IFMT(mode), 'no file')
+    raise errors.UserError(f'{name}: {path} is {kind}; expected a file')
+
+
+_KINDS = {
+  stat.S_IFDIR: 'a folder',
+  stat.S_IFIFO: 'a pipe',
+  stat.S_IFSOCK: 'a socket',
+  stat.S_IFCHR: 'a device',
+  stat.S_IFBLK: 'a device',
+}
 
 
 def expand(path: str | os.PathLike, name: str) -> pathlib.Path:

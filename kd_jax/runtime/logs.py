@@ -5,7 +5,7 @@ import os
 
 from absl import logging
 
-from kd_jax.runtime import processes
+from kd_jax.runtime import console, processes
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
@@ -23,7 +23,12 @@ def show_project_lines() -> None:
 
 
 def is_shown(line: python_logging.LogRecord) -> bool:
-  """Returns whether a log line is shown; strips tracebacks of libraries."""
+  """Returns whether a log line is shown.
+
+  Escapes control characters, and strips the tracebacks of libraries.
+  """
+  # A file may have brought a name in the message.
+  line.msg, line.args = console.printable_lines(line.getMessage()), None
   # Compares with the package's whole path: a virtual environment may lie in
   # another folder that is named kd_jax.
   if line.pathname.startswith(_PACKAGE + os.sep):

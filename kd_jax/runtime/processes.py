@@ -10,17 +10,23 @@ import contextlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.experimental import multihost_utils
 
-from kd_jax.runtime import errors
+from kd_jax.runtime import addresses, errors
 
 # After this time without a sign of life, a process counts as lost.
 _TIMEOUT_S = 60
+# Seconds for which a process waits for the others at the start, and until it
+# says so.
+_START_TIMEOUT_S = 300
+_SAID_AFTER_S = 5.0
 
 
 def start(
@@ -39,7 +45,8 @@ def start(
     process_id: the index of this process, counted from 0.
   Raises:
     UserError: if only some arguments are given, if none is given and JAX finds
-      no cluster, or if the other processes do not answer.
+      no cluster, if the first process cannot listen at HOST:PORT, or if the
+      other processes do not answer.
   """
   given = (coordinator, num_processes, process_id)
   if any(value is not None for value in given) and None in given:
@@ -51,18 +58,40 @@ def start(
   # project does not do, and Orbax would ask the service at each save. Without
   # the service SIGTERM ends the process, and the same command resumes the run.
   jax.config.update('jax_enable_preemption_service', False)
+  if coordinator is not None and process_id == 0:
+    addresses.check_free(coordinator, '--coordinator')
+  place = coordinator or 'the address that the cluster announces'
   try:
-    jax.distributed.initialize(
-      coordinator,
-      num_processes,
-      process_id,
-      heartbeat_timeout_seconds=_TIMEOUT_S,
-      shutdown_timeout_seconds=_TIMEOUT_S,
-    )
+    with _said_if_long(
+      f'this process waits at {place} for the other processes of the run, for '
+      f'up to {_START_TIMEOUT_S} s: start them with the same --coordinator'
+    ):
+      jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        initialization_timeout=_START_TIMEOUT_S,
+        heartbeat_timeout_seconds=_TIMEOUT_S,
+        shutdown_timeout_seconds=_TIMEOUT_S,
+        # JAX would listen on all interfaces of the machine.
+        coordinator_bind_address=coordinator,
+      )
   except (RuntimeError, ValueError) as error:
     raise errors.UserError(
       f'the processes of this run cannot find each other: {error}'
     ) from None
+
+
+@contextlib.contextmanager
+def _said_if_long(line: str) -> Iterator[None]:
+  """Logs a line if the context takes more than a few seconds."""
+  timer = threading.Timer(_SAID_AFTER_S, logging.warning, ('%s', line))
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 @contextlib.contextmanager

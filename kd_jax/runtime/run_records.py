@@ -1,12 +1,15 @@
 """The two records of a run folder: run.json's students and metrics.jsonl."""
 
+import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd_jax.runtime import files, processes
+from absl import logging
+
+from kd_jax.runtime import files, json_records, processes
 
 # The key of a student's quantized weights in run.json.
 QUANTIZED = 'packed'  # The name since the first version.
@@ -27,9 +30,12 @@ def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 class MetricsLog:
-  """A file of JSON lines, one line per epoch and seed.
+  """A file of JSON lines, one line per epoch and seed, each with a checksum.
 
-  A resumed run continues the file.
+  A resumed run continues the file. A kill can cut the last line short; its
+  epoch is trained again. Any other line that cannot be read is damage, which a
+  line of the program's log names; `holds_epochs` tells whether an epoch is
+  missing.
 
   In a run of several processes, all processes call the same methods, and the
   first process reads and writes.
@@ -39,19 +45,42 @@ class MetricsLog:
     self.path = pathlib.Path(path)
 
   def read(self) -> list[dict[str, Any]]:
-    """Returns the records, without a line that a kill cut short."""
+    """Returns the records of the lines that are sound."""
     return processes.from_first(self._read)
 
   def _read(self) -> list[dict[str, Any]]:
     if not self.path.exists():
       return []
+    *lines, last = self.path.read_bytes().split(b'\n')
     records = []
-    for line in self.path.read_text(encoding='utf-8').splitlines():
-      try:
-        records.append(json.loads(line))
-      except json.JSONDecodeError:
-        continue
+    for number, line in enumerate(lines, start=1):
+      record, problem = _parse(line)
+      if problem is None:
+        records.append(record)
+      else:
+        logging.warning('%s:%d is left out: %s', self.path, number, problem)
+    if last:  # Without a line break: a kill cut it short.
+      record, problem = _parse(last)
+      if problem is None:
+        records.append(record)
     return records
+
+  def holds_epochs(self, row: str, seeds: Sequence[int], epochs: int) -> bool:
+    """Returns whether the log holds the first epochs of trainings, each once.
+
+    Args:
+      row: the trainings' label in the log.
+      seeds: the seed of each training.
+      epochs: the number of epochs.
+    """
+    found: dict[int, list[int]] = {seed: [] for seed in seeds}
+    for record in self.read():
+      if record['row'] == row and record['seed'] in found:
+        found[record['seed']].append(record['epoch'])
+    return all(
+      [epoch for epoch in logged if epoch < epochs] == list(range(epochs))
+      for logged in found.values()
+    )
 
   def append(self, record: dict[str, Any]) -> None:
     """Adds a record as the last line."""
@@ -59,9 +88,19 @@ class MetricsLog:
       return
     with (
       files.locked_by_process(self.path, wait=True),
-      open(self.path, 'a', encoding='utf-8') as file,
+      open(self.path, 'ab+') as file,
     ):
-      file.write(json.dumps(record) + '\n')
+      # After a line that a kill cut short, the record has a line of its own.
+      size = file.seek(0, os.SEEK_END)
+      if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
+        file.write(b'\n')
+      file.write(_line(record).encode())
+
+  def sync(self) -> None:
+    """Makes the lines outlast a power failure, as a checkpoint does."""
+    if processes.is_first() and self.path.exists():
+      with open(self.path, 'rb') as file:
+        os.fsync(file.fileno())
 
   def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
     """Removes records of epochs that will be trained again.
@@ -71,4 +110,31 @@ class MetricsLog:
     """
     with files.locked(self.path, wait=True):
       kept = [record for record in self.read() if not unwanted(record)]
-      files.write_text(self.path, ''.join(json.dumps(r) + '\n' for r in kept))
+      files.write_text(self.path, ''.join(map(_line, kept)))
+
+
+# Before the checksum of a line, which is that of all the text before it. A log
+# is read for each training, and has thousands of lines.
+_MARK = ', "checksum": "'
+
+
+def _line(record: dict[str, Any]) -> str:
+  text = json.dumps(record)[:-1]
+  return f'{text}{_MARK}{_checksum(text)}"}}\n'
+
+
+def _checksum(text: str) -> str:
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _parse(line: bytes) -> tuple[Any, str | None]:
+  """Returns the record of a line, and what is wrong with it, or None."""
+  try:
+    text, mark, end = line.decode().rpartition(_MARK)
+    if mark and end != f'{_checksum(text)}"}}':
+      return None, 'it does not match its checksum'
+    # Lines of older versions have no checksum.
+    record = json.loads(f'{text}}}' if mark else line)
+  except (ValueError, RecursionError) as error:
+    return None, f'it is no JSON ({error})'
+  return record, json_records.mismatch(record, json_records.METRICS)

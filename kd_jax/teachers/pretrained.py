@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from kd_jax import config as config_lib
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.teachers import compact_arrays
 
 PyTree = Any
@@ -61,7 +61,7 @@ def write(
   for name, content in contents.items():
     files.write_bytes(folder / name, content)
     digests[name] = hashlib.sha256(content).hexdigest()
-  files.write_json(folder / 'manifest.json', {**manifest, 'sha256': digests})
+  json_records.write(folder / 'manifest.json', {**manifest, 'sha256': digests})
 
 
 def _npz_content(weights: PyTree) -> bytes:
@@ -87,10 +87,12 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
   Raises:
     UserError: if the folder holds no outputs, or outputs of other data.
   """
-  manifest = files.read_json(folder / 'manifest.json')
-  if manifest is None:
+  path = folder / 'manifest.json'
+  manifest, problem = json_records.find(path, json_records.PRETRAINED)
+  if manifest is None or problem is not None:
     raise errors.UserError(
-      f'config.teacher.pretrained: {folder} holds no outputs; '
+      f'config.teacher.pretrained: {folder} holds no sound manifest.json '
+      f'({problem or "it is missing"}); '
       'config.teacher.retrain=true trains the teacher'
     )
   if manifest['data_digest'] != data_digest:

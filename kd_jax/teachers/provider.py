@@ -107,7 +107,8 @@ def is_ready(
   """Returns whether a config's teacher needs no training any more."""
   if not is_trained_here(config.teacher):
     return True
-  return job_folder.is_done(*_training(config, dataset, teachers_dir))
+  folder, identity = _training(config, dataset, teachers_dir)
+  return job_folder.is_done(folder, identity, config.teacher.seed)
 
 
 def _training(
@@ -130,7 +131,7 @@ def _train_or_restore(
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}
-    if job_folder.is_done(folder, identity):
+    if job_folder.is_done(folder, identity, section.seed):
       like = networks.variables_like(section.model, dataset.problem)
       variables = job_folder.restore(folder, like)
       stored = job_folder.read_result(folder)
@@ -284,7 +285,8 @@ def _folder_name(
   dataset: data.Dataset, kind: str, identity: dict[str, Any]
 ) -> str:
   digest = files.digest(identity)[:8]
-  return f'{dataset.name}-{kind.replace(":", ".")}-{digest}'
+  # A data set's own files may bring its name.
+  return files.as_name(f'{dataset.name}-{kind.replace(":", ".")}-{digest}')
 
 
 def publish(

@@ -17,7 +17,7 @@ import tensorstore
 import tqdm
 from absl import logging
 
-from kd_jax.runtime import errors, files, processes
+from kd_jax.runtime import errors, files, json_records, processes
 
 # Examples in a shard, which is one file, and in a chunk, which is read at once.
 SHARD = 65_536
@@ -59,11 +59,11 @@ class ShardedLogits:
     self.shape = shape
     identity = {**identity, 'shape': list(shape), 'shard': shard}
     self.digest = files.digest(identity)
-    manifest = files.read_json(folder / 'manifest.json')
+    manifest = json_records.read(folder / 'manifest.json', json_records.OUTPUTS)
     if manifest is None or manifest[_IDENTITY] != identity:
       files.remove(folder)
       manifest = {_IDENTITY: identity, 'sha256': {}}
-      files.write_json(folder / 'manifest.json', manifest)
+      json_records.write(folder / 'manifest.json', manifest)
       # The other processes wait here until the first has made the array.
       processes.from_first(lambda: self._open(folder, shard) and None)
     self._store = self._open(folder, shard)
@@ -100,7 +100,7 @@ class ShardedLogits:
           self._store[start:stop].write(logits).result()
       sound[str(start)] = _digest(logits)
       manifest['sha256'] = sound
-      files.write_json(folder / 'manifest.json', manifest)
+      json_records.write(folder / 'manifest.json', manifest)
     # The other processes read only after the first has written everything.
     processes.from_first(lambda: None)
 

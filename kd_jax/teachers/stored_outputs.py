@@ -8,6 +8,7 @@ of the images, and grows.
 """
 
 import hashlib
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from kd_jax.runtime import files, processes
+from kd_jax.runtime import files, host_memory, json_records, processes
 from kd_jax.teachers import compact_arrays
 
 Arrays = dict[str, np.ndarray]
@@ -57,7 +58,7 @@ def load_or_compute(
     content = compact_arrays.npy_content(array)
     files.write_bytes(folder / f'{name}.npy', content)
     digests[name] = hashlib.sha256(content).hexdigest()
-  files.write_json(
+  json_records.write(
     folder / 'manifest.json', {_IDENTITY: dict(identity), 'sha256': digests}
   )
   return outputs
@@ -67,7 +68,11 @@ def _find(
   folder: pathlib.Path, identity: Mapping[str, Any]
 ) -> tuple[list[str] | None, str]:
   """Returns the names of stored outputs, or None and why they are not used."""
-  manifest = files.read_json(folder / 'manifest.json')
+  manifest, problem = json_records.find(
+    folder / 'manifest.json', json_records.OUTPUTS
+  )
+  if problem is not None:
+    return None, f'{folder}/manifest.json is damaged: {problem}'
   if manifest is None:
     return None, f'{folder} holds none'
   stored = manifest[_IDENTITY]
@@ -116,10 +121,18 @@ class ViewOutputs:
     """
     self._folder = pathlib.Path(folder)
     self._compute = compute
+    host_memory.check_available(
+      math.prod(shape) * np.dtype(np.float16).itemsize,
+      'the logits of all views of the images',
+      'use config.teacher.live=true, fewer examples or another augmentation',
+    )
     self._logits = np.full(shape, np.nan, np.float16)
     self._read_files: set[str] = set()
     with files.locked(self._folder, wait=True):
-      if files.read_json(self._folder / 'manifest.json') != identity:
+      stored = json_records.read(
+        self._folder / 'manifest.json', json_records.IDENTITY
+      )
+      if stored != identity:
         files.remove(self._folder)
         files.write_json(self._folder / 'manifest.json', dict(identity))
       self._read_new()

@@ -85,6 +85,7 @@ def _choose_rows(
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Returns the arrays of a .npy or .npz file by split."""
+  local_paths.check_regular(path, 'config.teacher.logits')
   try:
     content = np.load(path, allow_pickle=False)
     if isinstance(content, np.ndarray):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax.report import run_report
-from kd_jax.runtime import environment, errors, files
+from kd_jax.runtime import environment, errors, files, json_records
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
 from kd_jax.validation import theory_checks
 
@@ -37,10 +37,10 @@ def run_theory(config: ConfigDict, *, workdir: os.PathLike) -> dict[str, Any]:
   theory_checks.check_theory(config, COMPUTATIONS)
   workdir = pathlib.Path(workdir)
   with files.locked(workdir):
-    record = files.read_json(workdir / 'run.json')
+    record = json_records.read(workdir / 'run.json', json_records.RUN)
     if record is None:
       record = _compute(config)
-      files.write_json(workdir / 'run.json', record)
+      json_records.write(workdir / 'run.json', record)
     else:
       _check_same_config(config, record, workdir)
     run_report.write(workdir, record)

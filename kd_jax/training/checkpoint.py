@@ -1,9 +1,11 @@
 """Orbax checkpoints that hold the digest of their arrays."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from kd_jax.runtime import errors, files, mesh, processes
+from kd_jax.runtime import errors, files, json_records, mesh, processes
 
 PyTree = Any
 
@@ -43,6 +45,39 @@ def _description(tree: PyTree) -> dict[str, str]:
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
   sharding = getattr(leaf, 'sharding', None) or mesh.replicated_sharding()
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+class _OtherNetworkError(Exception):
+  """A checkpoint describes other arrays than those that are asked for.
+
+  Attributes:
+    is_certain: whether a checksum shows that the description is sound.
+  """
+
+  def __init__(
+    self,
+    path: str,
+    saved: dict[str, str],
+    asked: dict[str, str],
+    *,
+    is_certain: bool,
+  ):
+    """Describes the first array that differs.
+
+    Args:
+      path: the checkpoint.
+      saved: the type and shape of each of its arrays, by path.
+      asked: those of the network's arrays.
+      is_certain: see the attribute.
+    """
+    name = min(saved.items() ^ asked.items())[0]
+    super().__init__(
+      f'{path} is of another network, or of another version of kd_jax: it has '
+      f'{name} {saved.get(name, "not at all")}, and this network has '
+      f'{asked.get(name, "not at all")}; name another folder (--workdir), or '
+      'remove that one'
+    )
+    self.is_certain = is_certain
 
 
 class Checkpoints:
@@ -91,7 +126,7 @@ class Checkpoints:
       number: the number of the checkpoint, such as the number of epochs done.
       state: a tree of arrays.
     Raises:
-      UserError: if the disk is full.
+      UserError: if the disk is full, or a write fails.
     """
     began = time.perf_counter()
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _ROOM
@@ -100,20 +135,43 @@ class Checkpoints:
     processes.from_first(
       lambda: files.check_disk_space(self._directory, needed, 'a checkpoint')
     )
-    for damaged in self._manager.all_steps():
-      if damaged >= number:  # Orbax refuses numbers below its newest.
-        self._manager.delete(damaged)
-    self._manager.save(
-      number,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        digest=ocp.args.JsonSave(
-          {'sha256': tree_digest(state), 'arrays': _description(state)}
-        ),
-      ),
+    description = json_records.with_checksum(
+      {'sha256': tree_digest(state), 'arrays': _description(state)}
     )
+    with self._one_line_errors(number):
+      for damaged in self._manager.all_steps():
+        if damaged >= number:  # Orbax refuses numbers below its newest.
+          self._manager.delete(damaged)
+      self._manager.save(
+        number,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          digest=ocp.args.JsonSave(description),
+        ),
+      )
     self._saved_at = time.perf_counter()
     self._save_s = self._saved_at - began
+
+  @contextlib.contextmanager
+  def _one_line_errors(self, number: int) -> Iterator[None]:
+    """Turns an error of a save into one line.
+
+    The arrays are on the host and have their digest by then, so that the disk
+    is what is left to fail. Orbax and tensorstore raise many types for it, and
+    some have the words of exhausted memory.
+
+    Raises:
+      UserError: instead of any error.
+    """
+    try:
+      yield
+    except Exception as error:
+      reason = ' '.join(str(error).split())[:300] or 'no reason given'
+      raise errors.UserError(
+        f'{self._directory}/{number} cannot be saved ({type(error).__name__}: '
+        f'{reason}): free some space, or repair the disk, and start the same '
+        'command again, which resumes the run'
+      ) from error
 
   def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
     """Returns (number, state) of the newest sound checkpoint, or None.
@@ -123,49 +181,56 @@ class Checkpoints:
         arrays get its shardings, or `mesh.replicated_sharding` if it has none:
         one set of devices may restore what another set saved.
     Raises:
-      UserError: if the newest checkpoint is of another network.
+      UserError: if no checkpoint is sound, and one is of another network.
     """
     abstract = jax.tree.map(_abstract, like)
+    other_network = None
     for number in sorted(self._manager.all_steps(), reverse=True):
       try:
-        saved = self._restore(number, digest=ocp.args.JsonRestore()).digest
-        # The first checkpoints did not hold 'arrays'.
-        self._check_network(number, saved.get('arrays'), _description(abstract))
-        state = self._restore(
-          number, state=ocp.args.StandardRestore(abstract)
-        ).state
-      except errors.UserError:
-        raise
+        return number, self._restore_sound(number, abstract)
+      except _OtherNetworkError as error:
+        # Without a checksum, the description may be what is damaged.
+        if error.is_certain:
+          raise errors.UserError(str(error)) from None
+        other_network = other_network or error
+        problem = str(error)
       except Exception as error:  # Orbax and tensorstore raise many kinds.
         problem = f'{type(error).__name__}: {str(error)[:160]}'
-      else:
-        if tree_digest(state) == saved['sha256']:
-          return number, state
-        problem = 'its arrays do not have their digest'
       logging.warning(
         'checkpoint %s/%d is damaged (%s): passed over',
         self._directory,
         number,
         problem,
       )
+    if other_network is not None:
+      raise errors.UserError(str(other_network))
     return None
 
-  def _restore(self, number: int, **items: Any) -> Any:
-    return self._manager.restore(number, args=ocp.args.Composite(**items))
+  def _restore_sound(self, number: int, abstract: PyTree) -> PyTree:
+    """Returns the state of a checkpoint.
 
-  def _check_network(
-    self, number: int, saved: dict[str, str] | None, asked: dict[str, str]
-  ) -> None:
-    """Refuses a sound checkpoint of another network."""
-    if saved is None or saved == asked:
-      return
-    path = min(saved.items() ^ asked.items())[0]
-    raise errors.UserError(
-      f'{self._directory}/{number} is of another network, or of another '
-      f'version of kd_jax: it has {path} {saved.get(path, "not at all")}, and '
-      f'this network has {asked.get(path, "not at all")}; name another folder '
-      '(--workdir), or remove that one'
-    )
+    Raises:
+      _OtherNetworkError: if the checkpoint is of another network.
+      Exception: of any type, if the checkpoint is damaged.
+    """
+    content = self._read(number, digest=ocp.args.JsonRestore()).digest
+    is_checked = json_records.CHECKSUM in content
+    saved, problem = json_records.check(content, json_records.CHECKPOINT)
+    if problem is not None:
+      raise ValueError(f'its description: {problem}')
+    # The first checkpoints did not hold 'arrays'.
+    arrays, asked = saved.get('arrays'), _description(abstract)
+    if arrays is not None and arrays != asked:
+      raise _OtherNetworkError(
+        f'{self._directory}/{number}', arrays, asked, is_certain=is_checked
+      )
+    state = self._read(number, state=ocp.args.StandardRestore(abstract)).state
+    if tree_digest(state) != saved['sha256']:
+      raise ValueError('its arrays do not have their digest')
+    return state
+
+  def _read(self, number: int, **items: Any) -> Any:
+    return self._manager.restore(number, args=ocp.args.Composite(**items))
 
   def close(self) -> None:
     """Releases Orbax's threads."""

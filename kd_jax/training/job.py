@@ -15,7 +15,14 @@ from kd_jax import data
 from kd_jax.config import TrainingSections
 from kd_jax.evaluation import evaluate
 from kd_jax.models import costs
-from kd_jax.runtime import environment, mesh, processes, run_records
+from kd_jax.runtime import (
+  environment,
+  errors,
+  files,
+  mesh,
+  processes,
+  run_records,
+)
 from kd_jax.training import (
   checkpoint,
   factory,
@@ -140,8 +147,13 @@ def run_job(
   init_key, train_key = _keys(job)
   state = job.functions.init(init_key)
   checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
-  state, done_epochs, mid_epoch = _resume(job, checkpoints, state)
+  state, done_epochs, mid_epoch = _resume(job, checkpoints, state, log)
   _drop_undone(log, job.info, done_epochs)
+
+  def save_mid_epoch(position: fit.EpochPosition) -> None:
+    log.sync()  # A checkpoint must not outlast the lines before it.
+    job_folder.save_mid_epoch(job.info.folder, position)
+
   epochs = fit.fit(
     job.functions.epoch,
     state,
@@ -152,9 +164,7 @@ def run_job(
       hyperparameters_of_epoch=job.hyperparameters_of_epoch,
       done_epochs=done_epochs,
       mid_epoch=mid_epoch,
-      save_mid_epoch=functools.partial(
-        job_folder.save_mid_epoch, job.info.folder
-      ),
+      save_mid_epoch=save_mid_epoch,
       save_every_s=MID_EPOCH_EVERY_S,
       reset_optimizer=(
         None if job.carry_optimizer else job.functions.reset_optimizer
@@ -172,8 +182,14 @@ def run_job(
       _log_epoch(log, job.info, result, test_logits, dataset, teacher)
       done_epochs = result.epoch + 1
       if done_epochs == num_epochs or checkpoints.is_due():
+        log.sync()
         checkpoints.save(done_epochs, state)
   checkpoints.close()
+  if not log.holds_epochs(job.info.label, job.info.seeds, num_epochs):
+    raise errors.UserError(
+      f'{log.path} has lost epochs of {job.info.label} while it trained: start '
+      'the same command again, which trains it again'
+    )
   if test_logits is None:  # Every epoch was done before a restart.
     test_logits = _predict(job, state, dataset.test.images)
   return _describe(job, state, test_logits, dataset, teacher, log)
@@ -204,10 +220,13 @@ def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
 
 
 def _resume(
-  job: Job, checkpoints: checkpoint.Checkpoints, state: TrainState
+  job: Job,
+  checkpoints: checkpoint.Checkpoints,
+  state: TrainState,
+  log: run_records.MetricsLog,
 ) -> tuple[TrainState, int, fit.EpochPosition | None]:
   """Returns where to resume: state, finished epochs, mid-epoch checkpoint."""
-  label = job.info.label
+  label, initial_state = job.info.label, state
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
   mid_epoch = job_folder.restore_mid_epoch(
@@ -216,6 +235,17 @@ def _resume(
   if mid_epoch:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
     done_epochs = mid_epoch.epoch
+  if not log.holds_epochs(label, job.info.seeds, done_epochs):
+    logging.warning(
+      '%s: trained again from the start, because %s lacks some of the %d '
+      'epochs that are done',
+      label,
+      log.path,
+      done_epochs,
+    )
+    files.remove(job.info.folder / job_folder.PARTIAL)
+    return mesh.put_replicated(initial_state), 0, None
+  if mid_epoch:
     logging.info(
       '%s: resumed after step %d of epoch %d',
       label,

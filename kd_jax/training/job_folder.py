@@ -19,7 +19,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax.data import Problem
-from kd_jax.runtime import errors, files, mesh, processes, run_records
+from kd_jax.runtime import (
+  errors,
+  files,
+  json_records,
+  mesh,
+  processes,
+  run_records,
+)
 from kd_jax.training import checkpoint, fit, networks
 from kd_jax.training.epoch import EpochTotals
 from kd_jax.training.outcome import Trained
@@ -32,7 +39,7 @@ PARTIAL = 'within_epoch'
 
 def claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
   """Makes a folder for a training; removes one of another identity."""
-  stored = files.read_json(folder / 'identity.json')
+  stored = _read_identity(folder)
   if stored is not None and stored != identity:
     changed = ', '.join(files.differences(identity, stored, 'identity'))
     logging.warning('%s is trained again: %s', folder, changed)
@@ -41,17 +48,32 @@ def claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
     files.write_json(folder / 'identity.json', identity)
 
 
-def is_done(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
-  """Returns whether a folder holds the finished training of an identity."""
-  return (
-    files.read_json(folder / 'identity.json') == identity
-    and files.read_json(folder / 'result.json') is not None
-  )
+def is_of(folder: pathlib.Path, identity: dict[str, Any]) -> bool:
+  """Returns whether a folder is that of an identity's training."""
+  return _read_identity(folder) == identity
+
+
+def is_done(folder: pathlib.Path, identity: dict[str, Any], seed: int) -> bool:
+  """Returns whether a folder holds the finished training of an identity.
+
+  Args:
+    folder: the training's folder.
+    identity: what determines the training.
+    seed: the seed of the training; a student's identity does not hold it.
+  """
+  if not is_of(folder, identity):
+    return False
+  result = read_result(folder)
+  return result is not None and result['seed'] == seed
 
 
 def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the record of a finished training, or None."""
-  return files.read_json(folder / 'result.json')
+  return json_records.read(folder / 'result.json', json_records.RESULT)
+
+
+def _read_identity(folder: pathlib.Path) -> dict[str, Any] | None:
+  return json_records.read(folder / 'identity.json', json_records.IDENTITY)
 
 
 def finish(
@@ -70,7 +92,7 @@ def finish(
     record[run_records.QUANTIZED] = record[run_records.QUANTIZED] | {
       'bytes': size
     }
-  files.write_json(folder / 'result.json', record)
+  json_records.write(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
   files.remove(folder / PARTIAL)
   return record
@@ -94,7 +116,17 @@ def restore(folder: pathlib.Path, like: PyTree) -> PyTree | None:
     folder: the training's folder.
     like: a tree of arrays, or of shapes, of the same structure.
   """
-  return _load(folder / 'weights', like)
+  variables = _load(folder / 'weights', like)
+  result = read_result(folder)
+  # Not every record of an older version has the digest.
+  if variables is None or result is None or 'weights' not in result:
+    return variables
+  if checkpoint.tree_digest(variables) == result['weights']:
+    return variables
+  logging.warning(
+    '%s/weights is not used: result.json was written for other weights', folder
+  )
+  return None
 
 
 def restore_quantized(folder: pathlib.Path, like: PyTree) -> PyTree | None:

@@ -24,8 +24,18 @@ def check_positive(field: str, value: float) -> None:
 
 
 def check_at_least(field: str, value: float, least: float) -> None:
-  """Checks that a number is at least `least`."""
-  check(value >= least, field, value, f'a number of at least {least}')
+  """Checks that a number is finite and at least `least`."""
+  check(
+    least <= value < math.inf,
+    field,
+    value,
+    f'a finite number of at least {least}',
+  )
+
+
+def check_limit(field: str, value: float) -> None:
+  """Checks that a number is at least 0; infinity is no limit."""
+  check(value >= 0, field, value, 'a number of at least 0')
 
 
 def check_fraction(field: str, value: float) -> None:

@@ -13,6 +13,7 @@ from kd_jax.validation.checking import (
   check,
   check_at_least,
   check_fraction,
+  check_limit,
   check_one_of,
   check_positive,
   check_seed,
@@ -99,10 +100,10 @@ def _check_data(section: ConfigDict) -> None:
     'train_examples',
     'test_examples',
     'holdout_examples',
-    'memory_gib',
     'image_size',
   ):
     check_at_least(f'data.{field}', section[field], 0)
+  check_limit('data.memory_gib', section.memory_gib)
 
 
 def _check_training(prefix: str, section: ConfigDict) -> None:

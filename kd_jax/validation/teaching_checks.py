@@ -12,6 +12,7 @@ from kd_jax.validation.checking import (
   check,
   check_at_least,
   check_fraction,
+  check_limit,
   check_one_of,
   check_positive,
   check_seed,
@@ -146,7 +147,7 @@ def check_methods(config: ConfigDict) -> None:
     bits,
     f'a number from 1 to 16 for the method {distill.method}',
   )
-  check_at_least('teacher.features_gib', teacher.features_gib, 0)
+  check_limit('teacher.features_gib', teacher.features_gib)
 
 
 def _check_method(name: str, distill: ConfigDict) -> None:

@@ -1,5 +1,6 @@
 """Data sets in folders of image files, and the mistakes in them."""
 
+import os
 import unicodedata
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from kd_jax import data
+from kd_jax.runtime import errors, host_memory
 from tests.data import toys
 
 
@@ -84,6 +86,25 @@ def test_gray_files_have_one_channel(tmp_path):
   arrays = toys.class_arrays(np.random.default_rng(0), shape=(4, 5, 1))
   dataset = data.load(_save_folder(tmp_path / 'gray', arrays))
   assert dataset.train.images.shape == (6, 4, 5, 1)
+
+
+def test_a_size_beyond_the_memory_is_refused_before_an_image_is_decoded(
+  arrays, tmp_path, monkeypatch
+):
+  folder = _save_folder(tmp_path / 'insects', arrays)
+  monkeypatch.setattr(host_memory, 'available_bytes', lambda: 2**33)
+  with pytest.raises(errors.UserError, match='100000 x 100000 pixels take'):
+    data.load(folder, image_size=100_000)
+  # One image would fit in memory, but not the training split.
+  with pytest.raises(errors.UserError, match='6 images of 30000 x 30000'):
+    data.load(folder, image_size=30_000)
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(arrays, tmp_path):
+  folder = _save_folder(tmp_path / 'insects', arrays)
+  os.mkfifo(tmp_path / 'insects' / 'train' / 'ant' / 'a.png')
+  with pytest.raises(errors.UserError, match='a.png is a pipe; expected a'):
+    data.load(folder)
 
 
 def test_images_are_cropped_and_resized_on_request(arrays, tmp_path):

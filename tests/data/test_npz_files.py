@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kd_jax import data
+from kd_jax.runtime import errors, host_memory
 from tests.data import toys
 
 
@@ -104,6 +105,16 @@ def _without_test(arrays):
   del arrays['test_images'], arrays['test_labels']
 
 
+def _no_pixels(arrays):
+  for split in ('train', 'test'):
+    arrays[f'{split}_images'] = arrays[f'{split}_images'][:, :0]
+
+
+def _no_channels(arrays):
+  for split in ('train', 'test'):
+    arrays[f'{split}_images'] = arrays[f'{split}_images'][..., :0]
+
+
 def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
   _without_test(arrays)
   path = _save(tmp_path / 'mine.npz', arrays)
@@ -144,6 +155,8 @@ def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
       _other_image_size,
       r'train_images are \(4, 5, 3\), but test_images are \(3, 5, 3\)',
     ),
+    (_no_pixels, r'have shape \[6, 0, 5, 3\], images without a pixel'),
+    (_no_channels, r'have shape \[6, 4, 5, 0\], images without a pixel'),
     (_pickled_objects, 'not a valid .npz file: .*allow_pickle'),
     (_no_test_examples, 'the split test has no examples'),
   ],
@@ -153,6 +166,15 @@ def test_a_mistake_in_the_arrays_is_named(arrays, tmp_path, spoil, message):
   spoil(arrays)
   with pytest.raises(data.DataError, match=message):
     data.load(_save(tmp_path / 'mine.npz', arrays))
+
+
+def test_arrays_beyond_the_memory_are_refused_before_they_are_read(
+  arrays, tmp_path, monkeypatch
+):
+  path = _save(tmp_path / 'mine.npz', arrays)
+  monkeypatch.setattr(host_memory, 'available_bytes', lambda: 100)
+  with pytest.raises(errors.UserError, match='the arrays of .*mine.npz take'):
+    data.load(path)
 
 
 @pytest.mark.faults

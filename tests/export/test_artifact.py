@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,5 +86,62 @@ def test_a_manifest_of_another_network_is_refused(exported, tmp_path, field):
   shutil.copytree(exported, copy)
   manifest = json.loads((copy / artifact.MANIFEST).read_text())
   (copy / artifact.MANIFEST).write_text(json.dumps(manifest | field))
+  with pytest.raises(artifact.ArtifactError, match='describes another network'):
+    artifact.load(copy)
+
+
+def _write_program(folder, fn, shape=(28, 28, 1), classes=10):
+  """Writes a program as an artifact whose digest is right."""
+  (batch,) = jax.export.symbolic_shape('b')
+  images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
+  check = jax.export.DisabledSafetyCheck.custom_call
+  network = jax.export.export(
+    jax.jit(fn), platforms=['cpu'], disabled_checks=[check('theirs')]
+  )(images).serialize()
+  (folder / artifact.NETWORK).write_bytes(network)
+  manifest = {
+    'image_shape': list(shape),
+    'classes': list(map(str, range(classes))),
+    'sha256': {artifact.NETWORK: hashlib.sha256(network).hexdigest()},
+  }
+  (folder / artifact.MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.faults
+def test_a_program_that_calls_other_code_is_refused(tmp_path):
+  def program(images):
+    call = jax.ffi.ffi_call(
+      'theirs', jax.ShapeDtypeStruct(images.shape[:1] + (10,), jnp.float32)
+    )
+    return call(images)
+
+  _write_program(tmp_path, program)
+  with pytest.raises(artifact.ArtifactError, match="calls 'theirs', which"):
+    artifact.load(tmp_path)
+
+
+def test_a_program_may_call_jaxs_linear_algebra(tmp_path):
+  def program(images):
+    square = images[:, :, :, 0].astype(jnp.float32)
+    return jnp.linalg.qr(square)[0][:, 0, :10]
+
+  _write_program(tmp_path, program)
+  images = np.ones((2, 28, 28, 1), np.uint8)
+  assert artifact.load(tmp_path).predict(images).shape == (2, 10)
+
+
+def test_a_program_that_maps_other_arrays_is_refused(tmp_path):
+  _write_program(tmp_path, lambda images: images.sum(axis=(1, 2, 3)))
+  with pytest.raises(artifact.ArtifactError, match='expected one array of'):
+    artifact.load(tmp_path)
+
+
+@pytest.mark.parametrize('classes', [None, 5, [5] * 10, {'0': 1}])
+def test_classes_that_are_no_names_are_refused(exported, tmp_path, classes):
+  copy = tmp_path / 'copy'
+  shutil.copytree(exported, copy)
+  manifest = json.loads((copy / artifact.MANIFEST).read_text())
+  manifest['classes'] = classes
+  (copy / artifact.MANIFEST).write_text(json.dumps(manifest))
   with pytest.raises(artifact.ArtifactError, match='describes another network'):
     artifact.load(copy)

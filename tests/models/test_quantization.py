@@ -11,7 +11,7 @@ from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.models import quantization
 from kd_jax.report import run_report
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.validation import field_checks
 from tests import helpers
 
@@ -206,7 +206,7 @@ def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
       helpers.cut_bytes(path)
   damaged = files.read_json(tmp_path / 'run' / 'run.json')
   del damaged['benchmark']
-  files.write_json(tmp_path / 'run' / 'run.json', damaged)
+  json_records.write(tmp_path / 'run' / 'run.json', damaged)
   with pytest.raises(errors.UserError, match='packed'):
     run()
 

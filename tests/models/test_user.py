@@ -12,7 +12,7 @@ from kd_jax import data
 from kd_jax.data import preprocessing
 from kd_jax.export import artifact, exporter, onnx
 from kd_jax.models import apply, user
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.training import job_folder
 from tests import helpers, user_networks
 
@@ -113,7 +113,9 @@ def test_a_users_student_is_timed_restored_and_exported(run):
     leaf.size for leaf in jax.tree.leaves(weights['params'])
   )
   with helpers.timed_briefly():
-    _, manifest = exporter.export(folder / 'run', with_onnx=True)
+    _, manifest = exporter.export(
+      folder / 'run', with_onnx=True, allow_code=True
+    )
   for exported in manifest['measured'].values():
     accuracy = exported['test']['accuracy']
     assert accuracy == record['students'][0]['test']['accuracy']
@@ -132,9 +134,9 @@ def test_a_network_for_one_batch_size_is_not_exported(run, tmp_path):
   record = files.read_json(tmp_path / 'run' / 'run.json')
   kind = 'tests.user_networks:fixed_batch_student'
   record['config']['student']['kind'] = kind
-  files.write_json(tmp_path / 'run' / 'run.json', record)
+  json_records.write(tmp_path / 'run' / 'run.json', record)
   with pytest.raises(errors.UserError, match=r'x.shape\[0\], not len'):
-    exporter.export(tmp_path / 'run')
+    exporter.export(tmp_path / 'run', allow_code=True)
 
 
 def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
@@ -146,7 +148,7 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
     r'student cannot be written as ONNX by jax2onnx \(no such primitive'
   )
   with pytest.raises(errors.UserError, match=expected):
-    exporter.export(run[0] / 'run', with_onnx=True)
+    exporter.export(run[0] / 'run', with_onnx=True, allow_code=True)
 
 
 @pytest.mark.parametrize(

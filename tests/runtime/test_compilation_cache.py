@@ -1,11 +1,15 @@
 """The cache of compiled programs between processes."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import types
 
+import jax
 import pytest
 
+from kd_jax.runtime import checked_cache, compilation_cache
 from tests import helpers
 
 # Prints the result, and whether the cache had a program for it.
@@ -54,11 +58,59 @@ def test_a_second_process_reuses_compiled_programs(tmp_path):
   assert _run(tmp_path) == [value, 'True']
   folders = list((tmp_path / 'kd_jax' / 'programs').iterdir())
   assert len(folders) == 1
-  entries = list(folders[0].glob('*-cache'))
+  entries = list(folders[0].glob('*/*-cache'))
   assert entries
   for entry in entries:
     helpers.cut_bytes(entry, 9)
-  assert _run(tmp_path)[0] == value
+  assert _run(tmp_path) == [value, 'False']
+  assert _run(tmp_path) == [value, 'True']
+
+
+def test_entries_of_older_versions_are_removed(tmp_path, monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  settings = {}
+  monkeypatch.setattr(
+    compilation_cache.jax, 'config', types.SimpleNamespace(
+      jax_compilation_cache_dir=None, update=settings.__setitem__
+    ),
+  )  # fmt: skip
+  compilation_cache.enable()
+  folder = pathlib.Path(settings['jax_compilation_cache_dir']).parent
+  (folder / 'jit_f-123-cache').write_text('an entry without a digest')
+  (folder / 'jit_f-123-atime').write_text('')
+  compilation_cache.enable()
+  assert [path.name for path in folder.iterdir()] == ['kd_jax-checked']
+
+
+@pytest.mark.faults
+def test_an_entry_with_a_flipped_bit_is_removed(tmp_path, caplog):
+  """Not even a compressor without a checksum lets the bit pass."""
+  cache = checked_cache.CheckedCache(str(tmp_path), max_size=2**20)
+  cache.put('key', b'compressed without a checksum')
+  assert cache.get('key') == b'compressed without a checksum'
+  path = tmp_path / 'key-cache'
+  content = path.read_bytes()
+  for position in range(len(content)):
+    path.write_bytes(content)
+    helpers.flip_byte(path, position)
+    assert cache.get('key') is None
+    assert f'{path} is damaged' in caplog.text
+    assert not path.exists()
+    caplog.clear()
+  cache.put('key', b'compiled again')
+  assert cache.get('key') == b'compiled again'
+
+
+def test_without_a_cache_that_can_be_checked_nothing_is_kept(
+  monkeypatch, caplog
+):
+  """Another version of JAX may have no such class."""
+  monkeypatch.delattr(checked_cache, 'install')
+  updates = []
+  monkeypatch.setattr(jax.config, 'update', lambda *a: updates.append(a))
+  compilation_cache.enable()
+  assert updates == [('jax_enable_compilation_cache', False)]
+  assert 'compiled functions are not kept' in caplog.text
 
 
 def test_a_bypassed_cache_is_neither_read_nor_written(tmp_path):
@@ -71,7 +123,9 @@ def test_a_bypassed_cache_is_neither_read_nor_written(tmp_path):
 
 def test_jaxs_setting_takes_precedence(tmp_path):
   _run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / 'other'))
-  assert list((tmp_path / 'other').glob('*-cache'))
+  # Other programs, which cannot read entries with digests, may share it.
+  assert not list((tmp_path / 'other').glob('*-cache'))
+  assert list((tmp_path / 'other' / 'kd_jax-checked').glob('*-cache'))
   assert not (tmp_path / 'kd_jax').exists()
 
 

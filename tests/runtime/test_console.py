@@ -1,7 +1,10 @@
 """Prints on consoles that cannot show every character."""
 
 import io
+import os
 import sys
+
+import pytest
 
 from kd_jax.runtime import console
 
@@ -10,7 +13,7 @@ def test_unknown_characters_are_escaped(monkeypatch):
   content = io.BytesIO()
   stream = io.TextIOWrapper(content, encoding='latin-1')
   monkeypatch.setattr(sys, 'stdout', stream)
-  console.escape_unknown_characters()
+  console.make_robust()
   print('é 猫 –')
   stream.flush()
   assert content.getvalue() == b'\xe9 \\u732b \\u2013\n'
@@ -18,10 +21,43 @@ def test_unknown_characters_are_escaped(monkeypatch):
 
 def test_streams_of_other_kinds_are_left_alone(monkeypatch):
   monkeypatch.setattr(sys, 'stdout', io.StringIO())
-  console.escape_unknown_characters()
+  console.make_robust()
   print('猫')
   assert sys.stdout.getvalue() == '猫\n'
 
 
 def test_names_are_printed_on_one_line():
   assert console.printable('a\nb\x1b[2Jc 猫') == 'a\\nb\\x1b[2Jc 猫'
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
+def test_a_full_disk_does_not_end_the_program(monkeypatch):
+  full = io.TextIOWrapper(open('/dev/full', 'wb'))
+  monkeypatch.setattr(sys, 'stdout', full)
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  console.make_robust()
+  print('a result', flush=True)
+  print('another one', flush=True)
+  sys.stdout.flush()
+  line = sys.stderr.getvalue()
+  assert line.count('stdout takes no more output ([Errno 28]') == 1
+  full.close()  # As at the end of the program; an error would be raised.
+
+
+@pytest.mark.faults
+def test_a_reader_that_has_ended_does_not_end_the_program(monkeypatch):
+  reader, writer = os.pipe()
+  os.close(reader)
+  stream = io.TextIOWrapper(os.fdopen(writer, 'wb'))
+  monkeypatch.setattr(sys, 'stdout', stream)
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  console.make_robust()
+  print('a result', flush=True)
+  print('another one', flush=True)
+  assert not sys.stderr.getvalue()
+  stream.close()
+
+
+def test_lines_keep_their_breaks():
+  assert console.printable_lines('a\nb\x1b[2Jc') == 'a\nb\\x1b[2Jc'

@@ -1,5 +1,8 @@
 """Atomic writes, JSON files, digests and locks."""
 
+import errno
+import pwd
+
 import pytest
 
 from kd_jax.runtime import errors, files
@@ -74,3 +77,64 @@ def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
     holder.communicate()
   with files.locked(folder):
     folder.mkdir()
+
+
+def test_a_wait_says_what_it_waits_for(tmp_path, monkeypatch, caplog):
+  monkeypatch.setattr(files, '_FIRST_LINE_S', 0.0)
+  answers = [BlockingIOError, BlockingIOError, None]
+
+  def flock(descriptor, mode):
+    answer = answers.pop(0)
+    if answer is not None:
+      raise answer
+
+  monkeypatch.setattr(files.fcntl, 'flock', flock)
+  with caplog.at_level('INFO'), files.locked(tmp_path / 'run', wait=True):
+    assert not answers
+  expected = f'waiting for another process, which is at work in {tmp_path}/run'
+  assert caplog.text.count(expected) == 1
+
+
+@pytest.mark.faults
+def test_a_file_system_without_locks_is_named_with_the_mend(
+  tmp_path, monkeypatch
+):
+  def flock(descriptor, mode):
+    raise OSError(errno.ENOSYS, 'Function not implemented')
+
+  monkeypatch.setattr(files.fcntl, 'flock', flock)
+  for wait in (False, True):
+    with pytest.raises(errors.UserError, match='no locks.*--workdir'):
+      with files.locked(tmp_path / 'run', wait=wait):
+        pass
+
+
+def test_the_root_folder_is_no_folder_of_a_run():
+  with pytest.raises(errors.UserError, match='^/ cannot be the folder of'):
+    with files.locked('/'):
+      pass
+
+
+def test_without_a_home_folder_the_line_names_the_variables(monkeypatch):
+  monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+  monkeypatch.delenv('HOME', raising=False)
+
+  def getpwuid(uid):
+    raise KeyError(f'getpwuid(): uid not found: {uid}')
+
+  monkeypatch.setattr(pwd, 'getpwuid', getpwuid)
+  with pytest.raises(errors.UserError, match='set HOME, or XDG_CACHE_HOME'):
+    files.cache_dir()
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', 'a/b', '/a', 'a\\b', 'a\nb'])
+def test_names_that_lead_elsewhere_are_refused_or_changed(name):
+  with pytest.raises(errors.UserError, match='is no name of a file'):
+    files.check_name(name, 'the row')
+  files.check_name(files.as_name(name), 'the row')
+
+
+@pytest.mark.parametrize('name', ['h300', 'a b', 'é', '.hidden', 'x-1.0+y'])
+def test_other_names_stay_as_they_are(name):
+  files.check_name(name, 'the row')
+  assert files.as_name(name) == name

@@ -1,5 +1,6 @@
 """Paths of the user, and addresses that only look like paths."""
 
+import os
 import pathlib
 
 import pytest
@@ -53,3 +54,28 @@ def test_an_address_in_a_command_is_refused_before_any_work(flag, tmp_path):
   name = flag.removeprefix('--') if 'config' in flag else flag
   assert f'error: {name}=gs://b/run: expected a local path' in result.stderr
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('kind', ['a pipe', 'a folder', 'a device'])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+  path = tmp_path / 'data.npz'
+  if kind == 'a pipe':
+    os.mkfifo(path)
+  elif kind == 'a folder':
+    path.mkdir()
+  else:
+    path.symlink_to('/dev/zero')
+  expected = f'{path} is {kind}; expected a file'
+  with pytest.raises(errors.UserError, match=expected):
+    local_paths.check_regular(path, 'config.data.name')
+  with pytest.raises(errors.UserError, match=expected):
+    data.load(str(path))
+  with pytest.raises(errors.UserError, match=expected):
+    user_logits.load_outputs(path, data.load('generated'))
+
+
+def test_a_file_and_what_is_missing_are_left_to_who_opens_them(tmp_path):
+  (tmp_path / 'file').touch()
+  local_paths.check_regular(tmp_path / 'file', 'a')
+  local_paths.check_regular(tmp_path / 'none', 'a')

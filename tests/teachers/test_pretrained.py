@@ -8,6 +8,12 @@ from kd_jax.runtime import errors
 from kd_jax.teachers import pretrained
 from tests import helpers
 
+MANIFEST = {
+  'data': 'mnist',
+  'data_digest': 'd',
+  'teacher': {'model': {}},
+  'training': {},
+}
 LOGITS = {
   'train': np.arange(6, dtype=np.float32).reshape(3, 2),
   'test': np.ones((1, 2), np.float32),
@@ -16,7 +22,7 @@ LOGITS = {
 
 def test_published_outputs_are_half_floats_that_come_back(tmp_path):
   outputs = {'unit': LOGITS, 'symmetric': {k: -v for k, v in LOGITS.items()}}
-  manifest = {'data': 'mnist', 'data_digest': 'd', 'command': 'c'}
+  manifest = MANIFEST | {'command': 'c'}
   pretrained.write(tmp_path, manifest, outputs=outputs)
   content = pretrained.read_manifest(tmp_path, 'd')
   logits = pretrained.read_logits(tmp_path, content, 'symmetric')
@@ -36,7 +42,7 @@ def test_published_weights_are_half_floats_that_come_back(tmp_path):
     'batch_stats': {'mean': rng.normal(size=4)},
   }
   assert not pretrained.has_weights(tmp_path)
-  pretrained.write(tmp_path, {'data_digest': 'd'}, weights=weights)
+  pretrained.write(tmp_path, MANIFEST, weights=weights)
   assert pretrained.has_weights(tmp_path)
   manifest = pretrained.read_manifest(tmp_path, 'd')
   found = pretrained.read_weights(tmp_path, manifest, weights)

@@ -9,7 +9,7 @@ from kd_jax import losses, models
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import inference
 from kd_jax.models import apply
-from kd_jax.runtime import errors
+from kd_jax.runtime import errors, host_memory
 from kd_jax.teachers import stored_outputs
 from tests import helpers
 
@@ -175,3 +175,18 @@ def test_cached_loss_equals_live_loss(tmp_path, generated):
   # The logits of another example give another loss.
   wrong = losses.kl(student, jnp.asarray(stored)[index + 1], temperature=2.0)
   assert not np.allclose(cached, wrong, rtol=1e-2)
+
+
+def test_views_beyond_the_memory_are_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(host_memory, 'available_bytes', lambda: 90)
+  with pytest.raises(errors.UserError, match='all views of the images take'):
+    _views(tmp_path, [])
+
+
+@pytest.mark.parametrize('content', ['[]', '5', '{"fingerprint": 1}', '\\xff'])
+def test_a_manifest_of_another_shape_is_no_store(tmp_path, content):
+  compute = Compute()
+  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  (tmp_path / 'manifest.json').write_text(content)
+  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  assert compute.calls == 2

@@ -6,7 +6,7 @@ import pytest
 
 from configs import theory as recipes
 from kd_jax.report import tables
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.theory import run_theory
 
 
@@ -25,7 +25,8 @@ def test_results_are_json_and_the_report_shows_all_tables(theory, request):
 def test_a_second_run_reads_the_results_of_the_first(tmp_path, monkeypatch):
   config = recipes.get_config('lemma1,smoke')
   record = run_theory.run_theory(config, workdir=tmp_path)
-  assert record == files.read_json(tmp_path / 'run.json')
+  path = tmp_path / 'run.json'
+  assert record == json_records.read(path, json_records.RUN)
   assert (tmp_path / 'mixture_random.png').stat().st_size > 10_000
   assert '| mixture, bayes ' in (tmp_path / 'report.md').read_text()
   monkeypatch.setitem(run_theory.COMPUTATIONS, 'lemma1', None)

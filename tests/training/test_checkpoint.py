@@ -1,5 +1,6 @@
 """Checkpoints: the round trip, damage and the digest."""
 
+import json
 import types
 
 import jax
@@ -95,6 +96,76 @@ def test_a_sound_checkpoint_of_another_network_is_refused_and_kept(
   with pytest.raises(errors.UserError, match="'more'.* not at all, and this"):
     checkpoints.restore(more)
   assert checkpoints.restore(_state(0))[0] == 1
+
+
+def _description_file(folder, number):
+  return folder / 'checkpoints' / str(number) / 'digest' / 'metadata'
+
+
+@pytest.mark.faults
+def test_every_flipped_byte_of_a_description_is_passed_over(
+  checkpoints, tmp_path
+):
+  for number in (1, 2):
+    checkpoints.save(number, _state(number))
+  path = _description_file(tmp_path, 2)
+  content = path.read_bytes()
+  for position in range(0, len(content), 11):
+    path.write_bytes(content)
+    helpers.flip_byte(path, position)
+    number, state = checkpoints.restore(_state(0))
+    assert (number, int(state['step'])) in [(1, 1), (2, 2)]
+
+
+@pytest.mark.faults
+def test_a_description_that_is_no_object_is_passed_over(
+  checkpoints, tmp_path, caplog
+):
+  checkpoints.save(1, _state(1))
+  for content in ('[]', '5', '{}', 'null', '{"sha256": 1}'):
+    _description_file(tmp_path, 1).write_text(content)
+    assert checkpoints.restore(_state(0)) is None
+  assert 'is damaged' in caplog.text
+
+
+def test_older_descriptions_are_believed_if_no_checkpoint_is_sound(
+  checkpoints, tmp_path
+):
+  """They have no checksum: one that differs may be damaged, or another's."""
+  for number in (1, 2):
+    checkpoints.save(number, _state(number))
+    path = _description_file(tmp_path, number)
+    content = json.loads(path.read_text())
+    del content['checksum']
+    path.write_text(json.dumps(content))
+  damaged = path.read_text().replace('[3,', '[9,')
+  path.write_text(damaged)
+  assert checkpoints.restore(_state(0))[0] == 1
+  _description_file(tmp_path, 1).write_text(damaged)
+  with pytest.raises(errors.UserError, match='another network'):
+    checkpoints.restore(_state(0))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'error',
+  [
+    OSError(28, 'No space left on device'),
+    ValueError('RESOURCE_EXHAUSTED: Error writing "/a": No space left\nTrace'),
+  ],
+)
+def test_a_save_that_fails_is_one_line_with_the_mend(
+  checkpoints, monkeypatch, error
+):
+  def save(*args, **kwargs):
+    raise error
+
+  monkeypatch.setattr(checkpoints._manager, 'save', save)
+  with pytest.raises(errors.UserError) as raised:
+    checkpoints.save(3, _state(1))
+  line = str(raised.value)
+  assert 'checkpoints/3 cannot be saved (' in line and '\n' not in line
+  assert 'No space left' in line and 'the same command' in line
 
 
 def test_arrays_without_their_digest_are_passed_over(

@@ -171,7 +171,23 @@ def test_a_training_that_was_stopped_after_its_last_epoch_is_described_again(
   assert again.record['time'] == first.record['time']
   # The folder has not been finished: that is up to the caller.
   info = student_job.info
-  assert not job_folder.is_done(info.folder, info.identity)
+  assert not job_folder.is_done(info.folder, info.identity, 0)
+
+
+@pytest.mark.faults
+def test_a_training_whose_log_is_damaged_is_trained_again(
+  run_context, teacher, tmp_path, caplog
+):
+  student_job = _make(run_context, tmp_path)
+  (first,) = _run(student_job, run_context, teacher, tmp_path)
+  # The first byte of the first line.
+  helpers.flip_byte(tmp_path / 'metrics.jsonl', 0)
+  (again,) = _run(student_job, run_context, teacher, tmp_path)
+  assert 'trained again from the start' in caplog.text
+  assert again.record['weights'] == first.record['weights']
+  history = 'test_accuracy_by_epoch'
+  assert again.record[history] == first.record[history]
+  assert again.record['epochs'] == EPOCHS
 
 
 def test_seeds_of_one_function_are_described_one_by_one(

@@ -7,7 +7,7 @@ import pytest
 import toy_training as toy
 
 from kd_jax.runtime import files
-from kd_jax.training import fit, job_folder
+from kd_jax.training import checkpoint, fit, job_folder
 from kd_jax.training.outcome import Trained
 from tests import helpers
 
@@ -23,12 +23,12 @@ def _finish(folder, **fields):
 def test_a_training_is_done_with_its_record(tmp_path):
   folder = tmp_path / 'seed-0'
   job_folder.claim(folder, IDENTITY)
-  assert not job_folder.is_done(folder, IDENTITY)
+  assert not job_folder.is_done(folder, IDENTITY, 0)
   (folder / 'checkpoints').mkdir()
   (folder / job_folder.PARTIAL).mkdir()
   record = _finish(folder)
-  assert job_folder.is_done(folder, IDENTITY)
-  assert not job_folder.is_done(folder, IDENTITY | {'data_digest': 'e'})
+  assert job_folder.is_done(folder, IDENTITY, 0)
+  assert not job_folder.is_done(folder, IDENTITY | {'data_digest': 'e'}, 0)
   assert job_folder.read_result(folder) == record
   assert record['row'] == 'toy' and record['bytes'] > 0
   assert {path.name for path in folder.iterdir()} == {
@@ -67,11 +67,36 @@ def test_damaged_variables_are_not_restored(tmp_path):
   assert job_folder.restore(tmp_path, VARIABLES) is None
 
 
+def test_a_training_of_another_seed_is_not_that_of_the_folder(tmp_path):
+  _finish(tmp_path)
+  assert job_folder.is_done(tmp_path, IDENTITY, 0)
+  assert not job_folder.is_done(tmp_path, IDENTITY, 1)
+
+
+@pytest.mark.faults
+def test_weights_that_the_record_was_not_written_for_are_not_used(
+  tmp_path, caplog
+):
+  trained = Trained(
+    VARIABLES,
+    {'row': 'toy', 'seed': 0, 'weights': checkpoint.tree_digest(VARIABLES)},
+  )
+  job_folder.finish(trained, tmp_path, IDENTITY)
+  assert job_folder.restore(tmp_path, VARIABLES) is not None
+  job_folder.finish(
+    trained._replace(record=trained.record | {'weights': 'others'}),
+    tmp_path,
+    IDENTITY,
+  )
+  assert job_folder.restore(tmp_path, VARIABLES) is None
+  assert 'result.json was written for other weights' in caplog.text
+
+
 def test_a_folder_of_another_identity_is_emptied(tmp_path, caplog):
   folder = tmp_path / 'seed-0'
   _finish(folder)
   job_folder.claim(folder, IDENTITY)
-  assert job_folder.is_done(folder, IDENTITY)
+  assert job_folder.is_done(folder, IDENTITY, 0)
   job_folder.claim(folder, IDENTITY | {'data_digest': 'e'})
   assert 'is trained again: ' in caplog.text and 'data_digest' in caplog.text
   assert [path.name for path in folder.iterdir()] == ['identity.json']

@@ -1,0 +1,114 @@
+"""The student of a run that is exported: records that are not believed."""
+
+import json
+import sys
+
+import jax.numpy as jnp
+import pytest
+
+from kd_jax import config as config_lib
+from kd_jax.export import exporter, run_student
+from kd_jax.runtime import errors, json_records
+from kd_jax.training import job_folder
+from kd_jax.training.outcome import Trained
+from tests import helpers
+
+pytestmark = pytest.mark.faults
+
+IDENTITY = {'data_digest': 'd'}
+
+
+def _write(folder, *, entry=None, kind='mlp', row='h50'):
+  """Writes a run folder with one student, as somebody else could."""
+  config = config_lib.to_json(helpers.tiny_mnist(fields={'student.kind': kind}))
+  config['rows'][row] = config['rows'].pop('h50')
+  student = {'row': row, 'seed': 0, 'weights': 'w'} | (entry or {})
+  record = {
+    'name': 'theirs',
+    'status': 'complete',
+    'config': config,
+    'students': [student],
+  }
+  json_records.write(folder / 'run.json', record)
+
+
+def _find(folder, *, allow_code=False):
+  return run_student.find(folder, None, None, allow_code=allow_code)
+
+
+def test_a_student_is_found_with_its_folder(tmp_path):
+  _write(tmp_path)
+  found = _find(tmp_path)
+  assert found.folder == tmp_path / 'students' / 'h50' / 'seed-0'
+  assert found.config.student.kind == 'mlp'
+
+
+def test_a_module_that_run_json_names_is_not_imported(tmp_path, monkeypatch):
+  (tmp_path / 'theirs_module.py').write_text('raise SystemExit("run")')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  _write(tmp_path, kind='theirs_module:student')
+  with pytest.raises(errors.UserError, match='import and run.*--allow-code'):
+    exporter.export(tmp_path)
+  assert 'theirs_module' not in sys.modules
+  found = _find(tmp_path, allow_code=True)
+  assert found.config.student.kind == 'theirs_module:student'
+
+
+@pytest.mark.parametrize('name', ['../../h50', '..', '/tmp/h50', 'a\\b', 'a\n'])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+  _write(tmp_path / 'run', row=name)
+  with pytest.raises(errors.UserError, match='is no name of a file'):
+    exporter.export(tmp_path / 'run')
+  _write(tmp_path / 'run', entry={'same_as': name})
+  with pytest.raises(errors.UserError, match='is no name of a file'):
+    exporter.export(tmp_path / 'run')
+  assert [path.name for path in tmp_path.iterdir()] == ['run']
+
+
+def test_weights_that_run_json_does_not_describe_are_refused(tmp_path):
+  _write(tmp_path)
+  job_folder.finish(
+    Trained({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': 0, 'weights': 'new'}),
+    tmp_path / 'students' / 'h50' / 'seed-0',
+    IDENTITY,
+  )
+  with pytest.raises(errors.UserError, match=r'other weights \(new\) than'):
+    _find(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'content',
+  [
+    '[]',
+    '5',
+    'null',
+    '{"students": 5}',
+    '{"name": "a", "status": "", "config": {}, "students": [{"row": "a", '
+    '"seed": 0}]}',
+    '{"name": "a", "status": "", "config": {"rows": {"a": {}}}, "students": '
+    '[{"row": "a", "seed": 0}]}',
+    '{"name": "a", "status": "", "config": {"rows": {"a": {"b": 1}}}, '
+    '"students": [{"row": "a", "seed": 0}]}',
+  ],
+)
+def test_a_run_json_of_another_shape_is_one_line(tmp_path, content):
+  (tmp_path / 'run.json').write_text(content)
+  with pytest.raises(errors.UserError) as raised:
+    _find(tmp_path)
+  assert str(tmp_path) in str(raised.value)
+  assert '\n' not in str(raised.value)
+
+
+def test_every_value_of_a_run_json_can_be_something_else(tmp_path):
+  """The command ends with a line, or with a student, but never otherwise."""
+  _write(tmp_path)
+  record = json.loads((tmp_path / 'run.json').read_text())
+  del record[json_records.CHECKSUM]
+  for key in ('name', 'status', 'config', 'students'):
+    for value in ([], {}, 5, 'text', None, [[]], {'rows': []}):
+      changed = json.dumps(record | {key: value})
+      (tmp_path / 'run.json').write_text(changed)
+      try:
+        _find(tmp_path)
+      except errors.UserError:
+        continue

@@ -1,0 +1,63 @@
+"""How a command ends: with results, or with one line."""
+
+import io
+import signal
+import sys
+
+import pytest
+
+from kd_jax.runtime import command_line, errors
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(name='restored', autouse=True)
+def _restored(monkeypatch):
+  """Restores what the end of a command changes."""
+  before = signal.getsignal(signal.SIGINT)
+  monkeypatch.delenv('KD_JAX_DEBUG', raising=False)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def _end(error, goes_on=''):
+  """Returns the exit code of a command that ends with an error."""
+  with pytest.raises(SystemExit) as raised:
+    with command_line.one_line_errors(goes_on):
+      raise error
+  return raised.value.code
+
+
+def test_an_error_of_the_user_is_one_line():
+  assert _end(errors.UserError('config.a=1')) == 'error: config.a=1'
+
+
+def test_an_error_of_the_disk_names_its_file():
+  error = OSError(28, 'No space left on device', '/disk/a')
+  expected = "error: [Errno 28] No space left on device: '/disk/a'"
+  assert _end(error) == expected
+  assert 'KD_JAX_DEBUG=1 shows where' in _end(OSError(5, 'I/O error'))
+
+
+def test_sequences_of_a_terminal_are_escaped():
+  line = _end(errors.UserError('the class \x1b[2J\x07\nis empty'))
+  assert line == 'error: the class \\x1b[2J\\x07\nis empty'
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['launch.py', '--workdir=my runs'])
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  assert _end(KeyboardInterrupt(), 'resumes the run') == 130
+  assert sys.stderr.getvalue() == (
+    '\nstopped: the same command resumes the run: python launch.py '
+    "'--workdir=my runs'\n"
+  )
+
+
+def test_other_errors_and_debugged_ones_keep_their_traceback(monkeypatch):
+  with pytest.raises(ZeroDivisionError), command_line.one_line_errors():
+    raise ZeroDivisionError
+  monkeypatch.setenv('KD_JAX_DEBUG', '1')
+  for error in (errors.UserError, KeyboardInterrupt):
+    with pytest.raises(error), command_line.one_line_errors():
+      raise error
