@@ -2,7 +2,7 @@
 
   python launch.py --config=configs/user_data.py:distill,data=FOLDER --describe
   python launch.py --config=configs/user_data.py:distill,data=FOLDER
-  python launch.py --config=configs/user_data.py:distill,data=FILE.npz,teacher=LOGITS.npz
+  python launch.py --config=configs/user_data.py:distill,data=FOLDER,smoke
 
 Two rows, with the same network and schedule: `distilled` learns from labels and
 a teacher, `labels` is the control that learns from labels alone.
@@ -23,8 +23,8 @@ Arguments:
   smoke: a run that finishes in seconds.
 
 The recipe chooses batch size, epochs, learning rate, networks and augmentation
-by the images in `data`; `--describe` prints most of them, and run.json records
-all. Each is a field of the config, which the command line can override.
+by the images in `data`; `--describe` prints them, and run.json records them.
+Each is a field of the config, which the command line can override.
 """
 
 import pathlib
