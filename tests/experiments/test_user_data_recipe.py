@@ -1,5 +1,7 @@
 """Runs of configs/user_data.py, from the user's files to the report."""
 
+import shlex
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ from configs import user_data
 from kd_jax import data
 from kd_jax.training import context
 from tests import helpers
+from tests.experiments import test_examples
 
 NUM_CLASSES = 3
 
@@ -84,10 +87,13 @@ def _load(config):
   )
 
 
-def test_the_recipe_runs_from_the_command_line(tmp_path):
-  arg = f'configs/user_data.py:distill,data={_save_folder(tmp_path)},smoke'
+def test_the_command_of_the_readme_runs(tmp_path):
+  command = test_examples.EXAMPLES['data']
+  command = command.replace('FOLDER', f'{_save_folder(tmp_path)},smoke')
+  python, program, *args = shlex.split(command)
+  assert (python, program) == ('python', 'launch.py')
   result = helpers.launch_here(
-    f'--config={arg}',
+    *args,
     '--config.train.batch_size=16',
     '--config.teacher.model.hidden=(8,)',
     '--config.benchmark.enabled=false',
