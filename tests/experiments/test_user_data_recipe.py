@@ -54,7 +54,9 @@ def _save_logits(folder):
   return folder / 'logits.npz'
 
 
-@pytest.mark.parametrize('has_logits', [False, True])
+@pytest.mark.parametrize(
+  'has_logits', [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_the_student_learns_and_stands_beside_its_control(tmp_path, has_logits):
   arg = f'distill,data={_save_npz(tmp_path)},seeds=1'
   if has_logits:
