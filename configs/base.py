@@ -298,7 +298,8 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # put into an order in which every part has its share of each class.
     train_examples=0,
     test_examples=0,
-    # Whether a split that has fewer examples is used whole, and no error.
+    # Whether a split that has fewer examples is used whole, and no error. If it
+    # has too few for `holdout_examples`, half of it is held out.
     at_most=False,
     # Held-out test images: if above 0, this number of examples at the end of
     # the training split replaces the test split, which may then be missing.

@@ -27,7 +27,7 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
   train, test = dataset.train, dataset.test
   if section.holdout_examples:
     size = len(train.labels)
-    kept = size - section.holdout_examples
+    kept = size - count_held_out(section, size)
     if kept <= 0:
       raise errors.UserError(
         f'config.data.holdout_examples={section.holdout_examples}: '
@@ -42,6 +42,20 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
     train=_part(dataset.name, train, section, 'train_examples'),
     test=_part(dataset.name, test, section, 'test_examples'),
   )
+
+
+def count_held_out(section: ConfigDict, size: int) -> int:
+  """Returns how many training examples are held out to test on.
+
+  With `at_most`, half of a split that has too few examples is held out.
+
+  Args:
+    section: a config's `data` section.
+    size: the number of training examples before any is held out.
+  """
+  if section.holdout_examples >= size and section.get('at_most'):
+    return size // 2
+  return section.holdout_examples
 
 
 def _part(name: str, split: Split, section: ConfigDict, field: str) -> Split:

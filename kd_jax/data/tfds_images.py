@@ -49,7 +49,7 @@ def read(
     test, orders['test'] = _decode_split(encoded, folder, image_size)
     shape, test_digest = test.images.shape[1:], encoded.digest
   else:
-    shape = _first_image_shape(folder, image_size)
+    shape = first_image_shape(folder, image_size)
     test = Split(np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32))
     orders['test'] = np.zeros(0, int)
   num_bytes = folder.train.num_examples * int(np.prod(shape))
@@ -75,7 +75,7 @@ def read(
   )
 
 
-def _first_image_shape(
+def first_image_shape(
   folder: tfds_folder.PreparedFolder, image_size: int
 ) -> tuple[int, ...]:
   """Returns the shape (H, W, C) of the first training image."""

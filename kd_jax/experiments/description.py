@@ -225,7 +225,7 @@ def _training_table(
     rows.append(_training_row(name, sections, dataset))
   headers = (
     *('network', 'kind', 'parameters', 'MAC', 'examples', 'held out'),
-    *('epochs', 'batch', 'steps'),
+    *('epochs', 'batch', 'steps', 'optimizer', 'augmentation', 'loss'),
   )
   return markdown.table(headers, rows)
 
@@ -252,4 +252,17 @@ def _training_row(
     f'{len(training_plan.epochs):,}',
     f'{sections.train.batch_size:,}',
     f'{training_plan.num_steps:,}',
+    f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
+    sections.train.augmentation,
+    _loss(sections.distill),
   ]
+
+
+def _loss(distill: ConfigDict) -> str:
+  """Returns the terms of a loss with their weights."""
+  terms = [f'{distill.ce_weight:.3g} labels'] if distill.ce_weight else []
+  if distill.kd_weight:
+    terms.append(
+      f'{distill.kd_weight:.3g} {distill.method} (T {distill.temperature:g})'
+    )
+  return ' + '.join(terms)

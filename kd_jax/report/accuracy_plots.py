@@ -66,6 +66,7 @@ def _draw_rows(
     paper_x: the paper's figure for x; None draws the paper's accuracy at the
       row's x.
   """
+  paper_figures = fields.paper_figures(record)
   for i, (name, students) in enumerate(run_records.by_row(record).items()):
     accuracies = fields.accuracies_percent(students)
     x = statistics.fmean(x_of_student(student) for student in students)
@@ -78,7 +79,7 @@ def _draw_rows(
       capsize=3,
       label=name,
     )
-    paper = record['config']['paper'].get(name)
+    paper = paper_figures.get(name)
     if paper and (paper_x is None or paper_x in paper):
       axes.plot(
         paper[paper_x] if paper_x else x,
@@ -91,7 +92,8 @@ def _draw_rows(
     axes.axhline(100 * teacher['accuracy'], color='gray', linestyle='--')
   axes.set_xscale('log')
   axes.set_ylabel('test accuracy, %')
-  axes.set_title('dots: ours; crosses: the paper; dashes: our teacher')
+  crosses = ' crosses: the paper;' if paper_figures else ''
+  axes.set_title(f'dots: ours;{crosses} dashes: our teacher')
   axes.legend(fontsize='small', ncols=2)
   axes.grid(alpha=0.3)
 

@@ -8,6 +8,8 @@ from kd_jax.runtime import run_records
 
 # A JSON object: a whole run.json, or one of its students.
 Record = dict[str, Any]
+# The data sets that the paper's figures are about.
+_PAPER_DATASETS = ('mnist', 'cifar10')
 
 
 def networks(record: Record) -> dict[str, list[Record]]:
@@ -39,7 +41,15 @@ def accuracies_percent(students: Sequence[Record]) -> list[float]:
 
 def paper_value(record: Record, row: str, field: str) -> float | None:
   """Returns a number that the paper reports for a row, or None."""
-  return (record['config']['paper'].get(row) or {}).get(field)
+  return (paper_figures(record).get(row) or {}).get(field)
+
+
+def paper_figures(record: Record) -> Record:
+  """Returns the paper's figures by row; {} for data that is not the paper's."""
+  config = record['config']
+  if config['data']['name'] not in _PAPER_DATASETS:
+    return {}
+  return config['paper']
 
 
 def benchmark(record: Record) -> Record:

@@ -118,14 +118,22 @@ def _accuracy_section(record: Record) -> list[str]:
   """Returns the paragraphs about test metrics."""
   return [
     '## Accuracy',
-    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. The '
-    "column 'paper %' is the accuracy that the paper reports for the row. "
+    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. '
+    f'{_about_paper_column(record)}'
     'Agreement and KL compare the network with the teacher.',
     tables.accuracy_table(record),
     *_shared_trainings(record),
     'Accuracy (%) after each fit, which shows what the last fit adds:',
     tables.fits_table(record),
   ]
+
+
+def _about_paper_column(record: Record) -> str:
+  if not fields.paper_figures(record):
+    return ''
+  return (
+    "The column 'paper %' is the accuracy that the paper reports for the row. "
+  )
 
 
 def _evaluated_on(record: Record) -> str:

@@ -14,7 +14,8 @@ from kd_jax.runtime import run_records
 def accuracy_table(record: Record) -> str:
   """Returns the test metrics of the teacher and of each row.
 
-  The columns 'paper %' and 'difference' compare the accuracy with the paper's.
+  The columns 'paper %' and 'difference' compare the accuracy with the paper's;
+  a run without figures of the paper has no such columns.
   If any network was attacked, or stored with quantized weights, the table has
   columns for these accuracies.
   """
@@ -49,12 +50,14 @@ def _accuracy_cells(
   difference = markdown.NONE
   if paper is not None and known:
     difference = f'{statistics.fmean(known) - paper:+.2f}'
-  return {
+  cells = {
     'row': name,
     'seeds': str(len(students)),
     'accuracy %': cell('accuracy', 2, 100),
-    'paper %': markdown.number(paper, 2),
-    'difference': difference,
+  }
+  if fields.paper_figures(record):
+    cells |= {'paper %': markdown.number(paper, 2), 'difference': difference}
+  return cells | {
     'errors': cell('errors', 0),
     'NLL': cell('nll', 4),
     'ECE': cell('ece', 4),
@@ -129,16 +132,15 @@ def fits_table(record: Record) -> str:
     accuracies = (
       fields.values(students, 'test_accuracy_after', fit) for fit in fits
     )
-    paper = fields.paper_value(record, name, 'accuracy')
-    lines.append(
-      (
-        name,
-        *(markdown.mean_sd(values, 2, scale=100) for values in accuracies),
-        markdown.number(paper, 2),
-      )
-    )
-  headers = ('row', *(f'after {fit}' for fit in fits), 'paper %')
-  return markdown.table(headers, lines)
+    line = {'row': name} | {
+      f'after {fit}': markdown.mean_sd(values, 2, scale=100)
+      for fit, values in zip(fits, accuracies, strict=True)
+    }
+    if fields.paper_figures(record):
+      paper = fields.paper_value(record, name, 'accuracy')
+      line['paper %'] = markdown.number(paper, 2)
+    lines.append(line)
+  return markdown.table_of_lines(lines)
 
 
 def cost_table(record: Record) -> str:
@@ -170,8 +172,10 @@ def _training_cells(
   if 'training' in fields.benchmark(record):
     live_s = _live_train_s(record, name, students)
     cells['with a live teacher s'] = markdown.mean_sd(live_s, 1)
-  paper_s = fields.paper_value(record, name, 'train_s')
-  return cells | {'paper s': markdown.number(paper_s, 1)}
+  if fields.paper_figures(record):
+    paper_s = fields.paper_value(record, name, 'train_s')
+    cells['paper s'] = markdown.number(paper_s, 1)
+  return cells
 
 
 def _live_train_s(
@@ -212,15 +216,17 @@ def _inference_cells(record: Record, name: str) -> dict[str, str]:
   }
   first_call = cold_calls.get('first_call_ratio')
   second_call = cold_calls.get('second_call_ratio')
-  paper_ratio = fields.paper_value(record, name, 'inference_ratio')
-  return {
+  cells = {
     'parameters': f'{network["parameters"]:,}' if network else markdown.NONE,
     'MAC': f'{network["macs"]:,}' if network else markdown.NONE,
     **ratios,
     'ratio, cold call': markdown.quartiles(first_call, 1),
     'ratio, second call': markdown.quartiles(second_call, 1),
-    'paper ratio': markdown.number(paper_ratio, 1),
   }
+  if fields.paper_figures(record):
+    paper_ratio = fields.paper_value(record, name, 'inference_ratio')
+    cells['paper ratio'] = markdown.number(paper_ratio, 1)
+  return cells
 
 
 def latency_table(record: Record) -> str:

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.data import selection
 from kd_jax.evaluation import evaluate
 from kd_jax.models import user
 from kd_jax.runtime import environment, errors, files, run_records
@@ -220,9 +221,11 @@ def _select_examples(
   """
   train, test = logits['train'], logits['test']
   needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
-  held_out = config.data.holdout_examples
   # The examples at the end of the training split are those of the whole split.
   origin = dataset.train.origin
+  held_out = selection.count_held_out(
+    config.data, len(train) if origin is None else origin.size
+  )
   whole = not held_out or (origin is not None and len(train) == origin.size)
   if held_out:
     train, test = train[:-held_out], train[-held_out:]

@@ -46,6 +46,13 @@ def test_the_first_examples_are_used(fields, train, test):
     np.testing.assert_array_equal(split.images[:, 0, 0, 0], labels)
 
 
+@pytest.mark.parametrize('asked, held_out', [(4, 4), (10, 5), (10_000, 5)])
+def test_at_most_half_is_held_out_of_a_split_that_is_too_small(asked, held_out):
+  dataset = _select(holdout_examples=asked, test_examples=512, at_most=True)
+  np.testing.assert_array_equal(dataset.train.labels, range(10 - held_out))
+  np.testing.assert_array_equal(dataset.test.labels, range(10 - held_out, 10))
+
+
 def test_the_arrays_are_on_the_device():
   dataset = _select()
   assert isinstance(dataset.train.images, jax.Array)

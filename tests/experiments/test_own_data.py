@@ -115,6 +115,14 @@ def test_smoke_takes_what_there_is(tmp_path):
     context.make_context(config, data.load)
 
 
+def test_smoke_holds_out_what_small_data_can_spare(tmp_path):
+  config = helpers.tiny_mnist('methods_grid,smoke')
+  assert config.data.holdout_examples == 10_000
+  config.data.name = _save_npz(tmp_path)
+  dataset = context.make_context(config, data.load).dataset
+  assert (len(dataset.train.labels), len(dataset.test.labels)) == (36, 36)
+
+
 # --- Warnings: in the terminal, in run.json and in the report. ---
 
 
@@ -177,9 +185,14 @@ def test_published_outputs_have_the_order_of_the_data_set(tmp_path):
     'training': {},
   }
   pretrained.write(tmp_path / 'published', manifest, outputs={'unit': logits})
-  config.data.holdout_examples = 12
-  record = _get_teacher(config, tmp_path).record
-  assert record['train']['accuracy'] == record['test']['accuracy'] == 1
+  for fields in (
+    {'holdout_examples': 12},
+    {'holdout_examples': 1000, 'at_most': True},  # More than there are.
+  ):
+    config.data.update(fields)
+    record = _get_teacher(config, tmp_path).record
+    assert record['train']['accuracy'] == record['test']['accuracy'] == 1
+  config.data.update(holdout_examples=12, at_most=False)
   # Outputs for a part do not say which part is held out.
   logits['train'] = logits['train'][:60]
   pretrained.write(tmp_path / 'published', manifest, outputs={'unit': logits})

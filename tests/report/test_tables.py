@@ -1,6 +1,8 @@
 """Tables of one record."""
 
-from kd_jax.report import tables
+import pytest
+
+from kd_jax.report import run_report, tables
 from tests.report import example_records
 
 
@@ -72,3 +74,18 @@ def test_a_stored_teacher_has_a_line_for_each_scaling_and_split():
   assert example_records.cells(table, 'symmetric') == [
     'symmetric', 'test', '90.00', '1000', '0.3000', '0.0100', '0.1400',
   ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  'section', [{'paper': {}}, {'data': {'name': 'fashion_mnist'}}]
+)
+def test_data_without_figures_of_the_paper_has_no_columns_for_them(
+  record, section
+):
+  """Figures on MNIST say nothing of other images."""
+  record['config'] |= section
+  assert 'paper' not in tables.accuracy_table(record)
+  assert 'difference' not in tables.accuracy_table(record)
+  assert 'paper' not in tables.cost_table(record)
+  assert 'paper' not in tables.fits_table(record)
+  assert 'paper %' not in run_report.render(record)
