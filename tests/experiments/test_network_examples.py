@@ -51,7 +51,7 @@ def test_an_nnx_student_is_exported(tmp_path):
   fields = {'student.kind': 'examples.nnx_network:student'}
   record = _run(tmp_path, **fields)
   with helpers.timed_briefly():
-    folder, manifest = exporter.export(tmp_path / 'run')
+    folder, manifest = exporter.export(tmp_path / 'run', allow_code=True)
   (student,) = record['students']
   measured = manifest['measured']['loaded']['test']
   assert measured['accuracy'] == student['test']['accuracy']
