@@ -17,7 +17,8 @@ from kd_jax.data.dataset import (
 from kd_jax.runtime import errors, host_memory, local_paths
 
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
-# The channels of images; an axis of so many beside two longer axes is no side.
+# Numbers of channels. An axis of such a length beside two longer axes holds
+# channels.
 _CHANNELS = (1, 3, 4)
 
 

@@ -68,7 +68,7 @@ def _class_names(value: Any) -> Iterator[str]:
       if field in _CLASS_FIELDS and isinstance(item, str):
         yield item
       elif field == 'json' and isinstance(item, str):
-        # Features that have no message of their own hold JSON in a text.
+        # A feature without a message type holds JSON as text.
         yield from _class_names(json.loads(item))
       else:
         yield from _class_names(item)

@@ -14,12 +14,12 @@ _DEVIATIONS = 3
 # A limit of chance beyond this accuracy says nothing about a teacher.
 _CERTAIN = 0.9
 _ROUNDING = 1e-9
-# A class counts as renamed if most, and at least so many, of its examples are
-# given one other class.
+# A class counts as renamed if most of its examples, and at least this number,
+# are given one other class.
 _LEAST_RENAMED = 5
 # Two splits are far apart if their accuracies differ by more than this.
 _FAR_APART = 0.2
-# Beyond so many classes, no other order of classes is looked for.
+# With more classes than this, no other order of classes is looked for.
 _MOST_CLASSES = 2000
 _MOST_NAMED = 5
 

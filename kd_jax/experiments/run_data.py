@@ -1,4 +1,4 @@
-"""What a run's record says about its data, and whether today's data is it."""
+"""The data in a run's record, and the check of today's data against it."""
 
 import pathlib
 from collections.abc import Mapping

@@ -72,7 +72,7 @@ def _fields(path: pathlib.Path) -> dict[str, str]:
 
 
 def check_available(needed: int, what: str, mend: str) -> None:
-  """Checks that there is memory, before it is taken.
+  """Checks before an allocation that the memory is free.
 
   Without the check, the kernel would end the process without a line.
 

@@ -90,7 +90,7 @@ class MetricsLog:
       files.locked_by_process(self.path, wait=True),
       open(self.path, 'ab+') as file,
     ):
-      # After a line that a kill cut short, the record has a line of its own.
+      # A kill may have cut the last line short; the record starts a new line.
       size = file.seek(0, os.SEEK_END)
       if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
         file.write(b'\n')

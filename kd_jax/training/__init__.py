@@ -10,7 +10,7 @@ step.py             `train_step` and the state that it updates
 objective.py        the loss of a step, from the terms of several methods
 method_terms.py     a distillation method as a term of the loss
 
-What a training is made of:
+The parts of a training:
 context.py          the data and functions that the trainings of a run share
 plan.py             the examples, phases and epochs of a training
 source.py           where the examples and the teacher's outputs come from
@@ -19,7 +19,7 @@ networks.py         networks from a config's model sections
 optimizers.py       optimizers and schedules by name
 factory.py          from a config's sections to the functions of a training
 
-What it leaves, and how it is watched:
+Its results and its progress:
 job_folder.py       the folder of a training
 checkpoint.py       checkpoints with a digest
 outcome.py          the record of a training: metrics, counts, times

@@ -49,7 +49,7 @@ NO_METHOD_PARAMS = MethodParams({}, {})
 
 
 class TermInputs(NamedTuple):
-  """What the terms of a loss are computed from, in one step.
+  """The inputs of the terms of a loss, in one step.
 
   Attributes:
     params: the parameters of the methods.

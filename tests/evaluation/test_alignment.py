@@ -10,7 +10,7 @@ LABELS = np.arange(360) % 12
 
 
 def _logits(labels, accuracy=0.9):
-  """Returns logits that decide like the labels, but for some examples."""
+  """Returns logits that decide like the labels, except for some examples."""
   rng = np.random.default_rng(0)
   random = rng.integers(len(NAMES), size=len(labels))
   decisions = np.where(rng.random(len(labels)) < accuracy, labels, random)

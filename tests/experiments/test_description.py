@@ -86,7 +86,7 @@ def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
   text = _describe(folder, tmp_path, flag)
   assert 'accuracy of 100.00 % on train, 100.00 % on test' in text
   assert '## Warnings' not in text
-  # Classes in the order of their numbers, as another program may have them.
+  # Another program may list the classes in the order of their numbers.
   other = {split: array[:, [0, 2, 1]] for split, array in logits.items()}
   np.savez(tmp_path / 'logits.npz', **other)
   warnings = _describe(folder, tmp_path, flag).partition('## Warnings')[2]

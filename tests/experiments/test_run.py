@@ -42,7 +42,7 @@ def test_a_record_of_an_older_version_goes_on(workdir):
 
 
 def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
-  """Each student has a record of its own, with a checksum of its own."""
+  """Each student has a separate record with a checksum."""
   _change(workdir, '"a": 1', '"a": 2')
   record = run._open_run(CONFIG, workdir)
   assert 'benchmark' not in record

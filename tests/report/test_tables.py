@@ -82,7 +82,7 @@ def test_a_stored_teacher_has_a_line_for_each_scaling_and_split():
 def test_data_without_figures_of_the_paper_has_no_columns_for_them(
   record, section
 ):
-  """Figures on MNIST say nothing of other images."""
+  """The paper's MNIST figures are not shown beside other images."""
   record['config'] |= section
   assert 'paper' not in tables.accuracy_table(record)
   assert 'difference' not in tables.accuracy_table(record)
