@@ -16,6 +16,7 @@ The modules in reading order:
   The user's data sets: `user_datasets` chooses among `npz_files`,
     `image_folders` (with `image_files`) and `tfds_*` (with `record_files`).
     `ordering` puts their examples into a fixed order. `progress` shows bars.
+    `survey` counts examples and image sizes without reading the images.
   What a run takes of a data set: `selection`, `subsets` and `transfer_sets`.
   What a step does to images: `preprocessing` and `augmentation`.
 """

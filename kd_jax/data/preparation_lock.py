@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-from kd_jax.runtime import files
+from kd_jax.runtime import locks
 
 
 @contextlib.contextmanager
@@ -21,5 +21,5 @@ def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   lock_dir.mkdir(parents=True, exist_ok=True)
   # The kernel releases an flock when its process ends, however it ends.
   with open(lock_dir / f'{name.replace("/", "-")}.lock', 'w') as lock:
-    files.acquire(lock.fileno(), lock_dir, wait=True)
+    locks.acquire(lock.fileno(), lock_dir, wait=True)
     yield lock_dir

@@ -18,7 +18,7 @@ from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate, inference
 from kd_jax.experiments.rows import Row, Run
 from kd_jax.models import apply
-from kd_jax.runtime import files, processes, run_records
+from kd_jax.runtime import files, locks, processes, run_records
 from kd_jax.teachers import stored_outputs, user_logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import (
@@ -150,11 +150,11 @@ def _groups(
 @contextlib.contextmanager
 def _held(folders: list[pathlib.Path]) -> Iterator[bool]:
   """Locks folders of students; yields False if a worker has one of them."""
-  with contextlib.ExitStack() as locks:
+  with contextlib.ExitStack() as held:
     try:
       for folder in folders:
-        locks.enter_context(files.locked(folder))
-    except files.Busy:
+        held.enter_context(files.locked(folder))
+    except locks.Busy:
       yield False
     else:
       yield True

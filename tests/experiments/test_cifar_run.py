@@ -210,7 +210,10 @@ def test_held_out_examples_take_the_place_of_the_test_split():
 @pytest.mark.parametrize(
   'fields, message',
   [
-    ({'teacher.pretrained': 'teachers/none'}, 'none holds no outputs.*retrain'),
+    (
+      {'teacher.pretrained': 'teachers/none'},
+      'none holds no sound manifest.*retrain',
+    ),
     ({'data.name': 'generated'}, 'are of other data'),
     ({'teacher.outputs_scaling': 'unit'}, "outputs_scaling='unit'"),
     ({'teacher.model.blocks': (2,)}, 'config.teacher.model is not'),

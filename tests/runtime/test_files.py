@@ -5,7 +5,7 @@ import pwd
 
 import pytest
 
-from kd_jax.runtime import errors, files
+from kd_jax.runtime import errors, files, locks
 from tests import helpers
 
 
@@ -50,17 +50,17 @@ with files.locked(sys.argv[1]):
 def test_the_current_folder_is_locked_by_its_name(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with files.locked('.'):
-    with pytest.raises(files.Busy), files.locked(tmp_path):
+    with pytest.raises(locks.Busy), files.locked(tmp_path):
       pass
 
 
 def test_a_folder_is_shared_by_those_who_share_it(tmp_path):
   with files.locked(tmp_path, shared=True):
     with files.locked(tmp_path, shared=True):
-      with pytest.raises(files.Busy), files.locked(tmp_path):
+      with pytest.raises(locks.Busy), files.locked(tmp_path):
         pass
   with files.locked(tmp_path):
-    with pytest.raises(files.Busy), files.locked(tmp_path, shared=True):
+    with pytest.raises(locks.Busy), files.locked(tmp_path, shared=True):
       pass
 
 
@@ -80,7 +80,7 @@ def test_a_folder_is_held_against_others_until_its_holder_dies(tmp_path):
 
 
 def test_a_wait_says_what_it_waits_for(tmp_path, monkeypatch, caplog):
-  monkeypatch.setattr(files, '_FIRST_LINE_S', 0.0)
+  monkeypatch.setattr(locks, '_FIRST_LINE_S', 0.0)
   answers = [BlockingIOError, BlockingIOError, None]
 
   def flock(descriptor, mode):
@@ -88,7 +88,7 @@ def test_a_wait_says_what_it_waits_for(tmp_path, monkeypatch, caplog):
     if answer is not None:
       raise answer
 
-  monkeypatch.setattr(files.fcntl, 'flock', flock)
+  monkeypatch.setattr(locks.fcntl, 'flock', flock)
   with caplog.at_level('INFO'), files.locked(tmp_path / 'run', wait=True):
     assert not answers
   expected = f'waiting for another process, which is at work in {tmp_path}/run'
@@ -102,7 +102,7 @@ def test_a_file_system_without_locks_is_named_with_the_mend(
   def flock(descriptor, mode):
     raise OSError(errno.ENOSYS, 'Function not implemented')
 
-  monkeypatch.setattr(files.fcntl, 'flock', flock)
+  monkeypatch.setattr(locks.fcntl, 'flock', flock)
   for wait in (False, True):
     with pytest.raises(errors.UserError, match='no locks.*--workdir'):
       with files.locked(tmp_path / 'run', wait=wait):
