@@ -8,7 +8,7 @@ from kd_jax.runtime import errors, host_memory
 from tests import helpers
 
 
-@pytest.mark.parametrize('name', ['a/b', '/tmp/a', 'a\\b'])
+@pytest.mark.parametrize('name', ['a/b', '/a', 'a\\b'])
 def test_a_row_whose_name_leads_out_of_the_run_is_refused(name):
   config = helpers.tiny_mnist()
   with config.unlocked():

@@ -54,7 +54,7 @@ def test_a_module_that_run_json_names_is_not_imported(tmp_path, monkeypatch):
   assert found.config.student.kind == 'theirs_module:student'
 
 
-@pytest.mark.parametrize('name', ['../../h50', '..', '/tmp/h50', 'a\\b', 'a\n'])
+@pytest.mark.parametrize('name', ['../../h50', '..', '/h50', 'a\\b', 'a\n'])
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
   _write(tmp_path / 'run', row=name)
   with pytest.raises(errors.UserError, match='is no name of a file'):
