@@ -241,16 +241,22 @@ def _check_paths(config: ConfigDict) -> None:
       local_paths.expand(part, name)
 
 
-def _describe(config: ConfigDict) -> str:
-  """Returns a description of what a config trains on what."""
-  if 'data' not in config:
-    sys.exit(f'error: --describe: {config.name} has no data to describe')
-  from kd_jax.experiments import description
+def _start_jax() -> None:
+  """Checks the device, and sets up the log and the cache of functions."""
   from kd_jax.runtime import compilation_cache, environment, logs
 
   environment.check_device()
   logs.show_project_lines()
   compilation_cache.enable()
+
+
+def _describe(config: ConfigDict) -> str:
+  """Returns a description of what a config trains on what."""
+  if 'data' not in config:
+    sys.exit(f'error: --describe: {config.name} has no data to describe')
+  from kd_jax.experiments import description
+
+  _start_jax()
   workdir = _workdir(config)
   with errors.explain_out_of_memory():
     text = description.describe_run(
@@ -282,12 +288,10 @@ def _run(config: ConfigDict) -> str | None:
   # These imports take seconds. --list, --help and a mistyped flag need none.
   from kd_jax.experiments import run
   from kd_jax.report import run_report
-  from kd_jax.runtime import compilation_cache, environment, logs, processes
+  from kd_jax.runtime import processes
   from kd_jax.theory import run_theory
 
-  environment.check_device()
-  logs.show_project_lines()
-  compilation_cache.enable()
+  _start_jax()
   workdir = _workdir(config)
   with processes.guard(), errors.explain_out_of_memory():
     if 'theory' in config:

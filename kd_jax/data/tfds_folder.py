@@ -223,7 +223,7 @@ def first_record(split: SplitFiles) -> tuple[str, bytes]:
 
 
 def _check_count(split: SplitFiles, num_read: int) -> None:
-  """Checks that files hold as many examples as their metadata says.
+  """Checks that files hold the number of examples that their metadata says.
 
   Raises:
     DataError: if they hold fewer, as after an incomplete copy, or more.

@@ -120,8 +120,8 @@ _SAME = 1e-5
 def _square_distances(vectors: jax.Array) -> jax.Array:
   """Returns |x_j - x_i|^2: [B, D] -> [B, B].
 
-  From differences, because |x_i|^2 + |x_j|^2 - 2 x_i . x_j loses twice as many
-  digits as the differences do if examples lie close together.
+  Squares the differences. The form |x_i|^2 + |x_j|^2 - 2 x_i . x_j would lose
+  twice the digits if examples lie close together.
   """
   return jnp.sum(jnp.square(vectors[:, None] - vectors[None]), axis=-1)
 
@@ -333,7 +333,7 @@ def _contrast(score: jax.Array, is_noise: jax.Array, mask: jax.Array):
   )
   log_r = score - jax.lax.stop_gradient(log_z)
   log_n = jnp.log(jnp.maximum(count, 1).astype(score.dtype))[:, None]
-  log_odds = log_r - log_n  # Of h.
+  log_odds = log_r - log_n  # The log-odds of h.
   positive = jnp.diagonal(jax.nn.softplus(-log_odds))
   negative = jnp.sum(jnp.where(is_noise, jax.nn.softplus(log_odds), 0), axis=-1)
   return jnp.where(count > 0, positive + negative, 0)

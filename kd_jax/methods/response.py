@@ -181,8 +181,8 @@ def logit_standardization(
 
   The mean and the standard deviation (with K - 1) are over an example's
   classes, so the student does not have to match the scale of the teacher's
-  logits. T is `base_temperature`. Equal logits have z = 0. Of two logits, z is
-  always +-0.71, so the method needs three classes.
+  logits. T is `base_temperature`. Equal logits have z = 0. With two classes,
+  z is always +-0.71, so the method needs three classes.
 
   Args:
     student_logits: [B, K] float; differentiated. K >= 3.

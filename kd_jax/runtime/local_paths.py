@@ -17,7 +17,7 @@ def check_regular(path: pathlib.Path, name: str) -> None:
 
   Args:
     path: the path.
-    name: what the path is, for error messages.
+    name: the name of the path in error messages.
   Raises:
     UserError: if the path is a folder, a pipe, a socket or a device.
   """

@@ -32,7 +32,7 @@ def acquire(
 
   Args:
     descriptor: the open file; the lock ends when the file is closed.
-    folder: what the lock is for, for messages.
+    folder: the folder that the lock protects; named in messages.
     wait: whether to wait for another process instead of raising an error.
     shared: see `locked`.
   Raises:
