@@ -4,7 +4,13 @@ import functools
 import statistics
 from collections.abc import Callable
 
-from kd_jax.report import benchmark_tables, fields, markdown
+from kd_jax.report import (
+  benchmark_tables,
+  fields,
+  markdown,
+  seed_statistics,
+  tables,
+)
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
@@ -34,6 +40,46 @@ def teachers_table(results: dict[str, Record]) -> str:
     )
   headers = ('run', 'dropout', 'teacher seed', 'teacher %', 'h300 %')
   return markdown.table(headers, lines)
+
+
+def table1_reproduction(results: dict[str, Record], *, protocol: str) -> str:
+  """Returns whether each row of Table 1 reproduces, over seeds and teachers.
+
+  The criterion is that the paper's figure lies within the 95 % prediction
+  interval of one more student. If there are several teachers, it is the student
+  of one more teacher.
+
+  Args:
+    results: the records by name. 'mnist-table1-PROTOCOL' and the runs that
+      differ from it in their teacher's seed alone are used.
+    protocol: 'as_coded' or 'as_written'.
+  """
+  name = f'mnist-table1-{protocol}'
+  runs = [
+    record
+    for run, record in results.items()
+    if run == name or run.startswith(f'{name}-teacher_seed')
+  ]
+  by_row: dict[str, list[list[float]]] = {}
+  for record in runs:
+    for row, students in fields.networks(record).items():
+      by_row.setdefault(row, []).append(fields.accuracies_percent(students))
+  lines = []
+  for row, groups in by_row.items():
+    paper = fields.paper_value(runs[0], row, 'accuracy')
+    if paper is None:
+      continue
+    values = [accuracy for group in groups for accuracy in group]
+    if len(groups) > 1 and len(groups[0]) > 1:
+      predicted = seed_statistics.nested_prediction_interval(groups)
+    else:
+      predicted = seed_statistics.prediction_interval(values)
+    counts = {'teachers': str(len(groups)), 'students': str(len(values))}
+    if row == 'teacher':
+      counts['students'] = markdown.NONE
+    cells = tables.reproduction_cells(values, predicted, paper)
+    lines.append({'row': row} | counts | cells)
+  return markdown.table_of_lines(lines)
 
 
 def table2_runs(results: dict[str, Record]) -> dict[str, Record]:
@@ -111,6 +157,12 @@ def _cifar_cells(run: str, record: Record, row: str) -> list[str]:
 TABLES: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
   'cifar': cifar_table,
+  **{
+    f'table1_reproduction_{protocol}': functools.partial(
+      table1_reproduction, protocol=protocol
+    )
+    for protocol in ('as_coded', 'as_written')
+  },
   **{
     f'inference_{machine}': functools.partial(
       benchmark_tables.inference_table, machine=machine

@@ -1,4 +1,4 @@
-"""Publishes results/: a report for each record, and the tables of documents.
+"""Publishes results/: a report for each record, and the documents' figures.
 
 A document (README.md, or a page in results/ that is written by hand) asks for a
 table with a pair of lines. The table is written between them:
@@ -8,7 +8,8 @@ table with a pair of lines. The table is written between them:
 
 NAME is a file in results/ or a folder in teachers/ beside results/, without a
 suffix. NAME `all` asks for a table over all results. KIND is a key of `TABLES`
-or, for `all`, of `cross_run_tables.TABLES`.
+or, for `all`, of `cross_run_tables.TABLES`. Numbers in prose are computed as
+inline_numbers.py says.
 """
 
 import pathlib
@@ -20,6 +21,7 @@ from kd_jax.report import (
   benchmark_plots,
   benchmark_tables,
   cross_run_tables,
+  inline_numbers,
   plots,
   run_report,
   study_tables,
@@ -35,6 +37,7 @@ from kd_jax.runtime import errors, files, json_records
 TABLES: dict[str, Callable[[Record], str]] = {
   'accuracy': tables.accuracy_table,
   'beside_paper': tables.beside_paper_table,
+  'reproduction': tables.reproduction_table,
   'cost': tables.cost_table,
   'latency': tables.latency_table,
   'fits': tables.fits_table,
@@ -73,7 +76,7 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
     text = path.read_text(encoding='utf-8')
-    files.write_text(path, fill_tables(text, results))
+    files.write_text(path, fill(text, results))
 
 
 def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
@@ -159,6 +162,19 @@ def documents(
   """
   pages = sorted(results_dir.glob('*.md'))
   return [readme, *(path for path in pages if path.stem not in results)]
+
+
+def fill(text: str, results: dict[str, Record]) -> str:
+  """Returns a document with its tables and numbers computed from the records.
+
+  Args:
+    text: a document.
+    results: the records by name.
+  Raises:
+    UserError: if the document asks for an unknown record or kind of table, or
+      holds a wrong expression.
+  """
+  return inline_numbers.fill(fill_tables(text, results), results)
 
 
 def fill_tables(text: str, results: dict[str, Record]) -> str:

@@ -5,9 +5,9 @@ Each `*_table` function returns a Markdown table.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kd_jax.report import fields, markdown
+from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
@@ -16,50 +16,101 @@ def methods_table(record: Record) -> str:
   """Returns rows that differ in their method, the most accurate row first.
 
   The column 'difference from ROW' is the difference in accuracy (percentage
-  points) from the reference row, `config.benchmark.steps_against`. The last
-  column is the time of a training step relative to the reference row.
+  points) from the reference row, `config.benchmark.steps_against`, paired by
+  seed. 'told apart' says whether the difference is not 0, by a paired t test at
+  5 %, corrected for the number of rows by Holm's method. The last column is the
+  time of a training step relative to the reference row.
   """
   reference = record['config']['benchmark']['steps_against']
   step_times = fields.benchmark(record).get('steps_against', {})
   rows = run_records.by_row(record)
   mean = {
-    name: 100 * statistics.fmean(fields.accuracies(students))
+    name: statistics.fmean(fields.accuracies(students))
     for name, students in rows.items()
   }
-  lines = []
-  for name in sorted(rows, key=mean.__getitem__, reverse=True):
-    students = rows[name]
-    difference = markdown.NONE
-    if reference in mean:
-      difference = f'{mean[name] - mean[reference]:+.2f}'
-    accuracies = fields.accuracies(students)
-    agreements = fields.test_metric(students, 'teacher_agreement')
-    attacked = fields.values(students, 'robust', 'accuracy')
-    lines.append(
-      (
-        name,
-        str(len(students)),
-        markdown.mean_sd(accuracies, 2, scale=100),
-        difference,
-        markdown.mean_sd(fields.test_metric(students, 'nll'), 4),
-        markdown.mean_sd(fields.test_metric(students, 'ece'), 4),
-        markdown.mean_sd(agreements, 2, scale=100),
-        markdown.mean_sd(attacked, 2, scale=100),
-        markdown.quartiles(step_times.get(name, {}).get('ratio'), 2),
-      )
-    )
-  headers = (
-    'row',
-    'seeds',
-    'accuracy %',
-    f'difference from {reference}',
-    'NLL',
-    'ECE',
-    'agreement %',
-    'attacked %',
-    f'step time / {reference}',
+  names = sorted(rows, key=mean.__getitem__, reverse=True)
+  differences = _difference_cells(rows, names, reference)
+  return markdown.table_of_lines(
+    [
+      {'row': name, 'seeds': str(len(rows[name]))}
+      | _accuracy_cell(rows[name])
+      | differences[name]
+      | _method_cells(rows[name])
+      | {
+        f'step time / {reference}': markdown.quartiles(
+          step_times.get(name, {}).get('ratio'), 2
+        )
+      }
+      for name in names
+    ]
   )
-  return markdown.table(headers, lines)
+
+
+def _accuracy_cell(students: Sequence[Record]) -> dict[str, str]:
+  accuracies = fields.accuracies(students)
+  return {'accuracy %': markdown.mean_sd(accuracies, 2, scale=100)}
+
+
+def _method_cells(students: Sequence[Record]) -> dict[str, str]:
+  """Returns a row's other metrics of `methods_table`, by column header."""
+
+  def cell(metric: str, digits: int, scale: float = 1.0) -> str:
+    values = fields.test_metric(students, metric)
+    return markdown.mean_sd(values, digits, scale=scale)
+
+  attacked = fields.values(students, 'robust', 'accuracy')
+  return {
+    'NLL': cell('nll', 4),
+    'ECE': cell('ece', 4),
+    'agreement %': cell('teacher_agreement', 2, 100),
+    'attacked %': markdown.mean_sd(attacked, 2, scale=100),
+  }
+
+
+def _difference_cells(
+  rows: Mapping[str, Sequence[Record]], names: Sequence[str], reference: str
+) -> dict[str, dict[str, str]]:
+  """Returns each row's difference from the reference row, by column header.
+
+  Args:
+    rows: each row's students.
+    names: the rows to compare.
+    reference: the reference row; the cells are empty if `rows` lacks it.
+  """
+  differences = {}
+  if reference in rows:
+    control = _accuracy_by_seed(rows[reference])
+    differences = {
+      name: seed_statistics.paired_difference(
+        _accuracy_by_seed(rows[name]), control
+      )
+      for name in names
+      if name != reference
+    }
+  corrected = seed_statistics.holm([d.p for d in differences.values()])
+  verdicts = dict(zip(differences, corrected, strict=True))
+  cells = {}
+  for name in names:
+    difference, told_apart = markdown.NONE, markdown.NONE
+    if name in differences:
+      found = differences[name]
+      difference = f'{found.mean:+.2f}'
+      if found.n > 1:
+        difference += f' ± {found.sd:.2f}'
+        is_different = verdicts[name] < seed_statistics.ALPHA
+        told_apart = 'yes' if is_different else 'no'
+    cells[name] = {
+      f'difference from {reference}': difference,
+      'told apart': told_apart,
+    }
+  return cells
+
+
+def _accuracy_by_seed(students: Sequence[Record]) -> dict[int, float]:
+  """Returns the test accuracy (%) of each seed."""
+  return {
+    student['seed']: 100 * student['test']['accuracy'] for student in students
+  }
 
 
 def _grid_accuracies(record: Record) -> dict[str, dict[int, list[float]]]:

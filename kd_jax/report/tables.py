@@ -6,7 +6,7 @@ Each `*_table` function returns a Markdown table.
 import statistics
 from collections.abc import Sequence
 
-from kd_jax.report import fields, markdown
+from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
@@ -111,6 +111,48 @@ def beside_paper_table(record: Record) -> str:
       ]
     rows.append(row)
   return markdown.table(headers, rows)
+
+
+def reproduction_table(record: Record) -> str:
+  """Returns whether each row reproduces the paper's accuracy.
+
+  The criterion is that the paper's figure, which is one draw, lies within the
+  95 % prediction interval of one more seed. Rows without a figure in the paper
+  are left out.
+  """
+  lines = []
+  for row, students in run_records.by_row(record).items():
+    paper = fields.paper_value(record, row, 'accuracy')
+    if paper is None:
+      continue
+    values = fields.accuracies_percent(students)
+    predicted = seed_statistics.prediction_interval(values)
+    cells = reproduction_cells(values, predicted, paper)
+    lines.append({'row': row, 'seeds': str(len(values))} | cells)
+  return markdown.table_of_lines(lines)
+
+
+def reproduction_cells(
+  values: Sequence[float], predicted: seed_statistics.Interval, paper: float
+) -> dict[str, str]:
+  """Returns a row's accuracy, prediction interval and verdict, by header.
+
+  Args:
+    values: the accuracies (%) of all students.
+    predicted: the prediction interval (%) of one more student.
+    paper: the paper's accuracy (%).
+  """
+  if len(values) < 2:
+    interval, verdict = markdown.NONE, 'one seed: no verdict'
+  else:
+    interval = f'{predicted.low:.2f} to {predicted.high:.2f}'
+    verdict = 'yes' if predicted.holds(paper) else 'no'
+  return {
+    'accuracy %': markdown.mean_sd(values, 2),
+    '95 % prediction interval': interval,
+    'paper %': markdown.number(paper, 2),
+    'reproduced': verdict,
+  }
 
 
 def fits_table(record: Record) -> str:

@@ -2,11 +2,9 @@
 
 import os
 import pathlib
-import statistics
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
-from kd_jax.report import fields, figures
+from kd_jax.report import fields, figures, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 from kd_jax.runtime import run_records
@@ -25,13 +23,6 @@ _AS_CODED = {
   'student': {'stem_stride': 1, 'strides': [1, 2, 2, 2]},
   'data': {'holdout_examples': 0, 'scaling': 'symmetric'},
 }
-
-
-class Interval(NamedTuple):
-  """A mean with its 95 % confidence interval, mean - half to mean + half."""
-
-  mean: float
-  half: float
 
 
 def write(folder: os.PathLike, results: dict[str, Record]) -> None:
@@ -85,21 +76,6 @@ def _accuracies(record: Record, rows: Iterable[str]) -> list[float]:
   return []
 
 
-def interval(sample: Sequence[float]) -> Interval:
-  """Returns the mean of a sample and Student's 95 % interval of the mean.
-
-  A sample of one has no interval: `half` is then nan.
-  """
-  from scipy import stats
-
-  if len(sample) < 2:
-    return Interval(sample[0], float('nan'))
-  error = statistics.stdev(sample) / len(sample) ** 0.5
-  return Interval(
-    statistics.fmean(sample), error * float(stats.t.ppf(0.975, len(sample) - 1))
-  )
-
-
 def _is_as_coded(record: Record) -> bool:
   """Returns whether a record is of Table 2's trainings of a ResNet-50."""
   if 'students' not in record or 'test' not in record.get('teacher', {}):
@@ -121,11 +97,11 @@ def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
   by_teacher = students_by_teacher(runs, examples)
   if not by_teacher:
     return
-  means = [interval(sample) for sample in by_teacher.values()]
+  means = [seed_statistics.estimate(sample) for sample in by_teacher.values()]
   axes.errorbar(
     [*by_teacher],
     [mean.mean for mean in means],
-    [mean.half for mean in means],
+    [mean.high - mean.mean for mean in means],
     fmt='o',
     capsize=3,
     color=color,
@@ -142,10 +118,10 @@ def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
   _, labels_row = _ROWS[examples]
   labels = max((_accuracies(record, [labels_row]) for record in runs), key=len)
   if len(labels) > 1:
-    mean = interval(labels)
+    mean = seed_statistics.estimate(labels)
     axes.axhspan(
-      mean.mean - mean.half,
-      mean.mean + mean.half,
+      mean.low,
+      mean.high,
       alpha=0.25,
       color=color,
       label=f'labels alone, {examples} (n = {len(labels)})',

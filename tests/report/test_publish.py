@@ -107,13 +107,13 @@ def test_the_command_line_adds_a_run_and_writes_the_tables(record, tmp_path):
   assert 'holds no complete run' in refused.stdout + refused.stderr
 
 
-def test_published_tables_are_those_of_the_records():
-  """A table that was edited by hand, or is out of date, differs."""
+def test_published_figures_are_those_of_the_records():
+  """A table or number that was edited by hand, or is out of date, differs."""
   results = publish.load_results(ROOT)
   for path in publish.documents(ROOT / 'results', ROOT / 'README.md', results):
     text = path.read_text(encoding='utf-8')
     assert '<!-- table: ' in text
-    assert publish.fill_tables(text, results) == text
+    assert publish.fill(text, results) == text
 
 
 def test_no_record_names_a_path_of_the_machine_that_made_it():

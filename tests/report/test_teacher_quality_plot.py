@@ -1,7 +1,6 @@
 """The plot of a teacher's accuracy against its students'."""
 
 import copy
-import math
 
 import pytest
 
@@ -48,10 +47,3 @@ def test_runs_of_another_recipe_are_left_out(record, tmp_path):
   assert not list(tmp_path.iterdir())
   teacher_quality_plot.write(tmp_path, {'run': _run(record, 0.9, [0.8, 0.82])})
   assert (tmp_path / 'teacher_quality.png').exists()
-
-
-def test_an_interval_is_students():
-  # t(0.975, 2) = 4.3027; the standard error is 1 / sqrt(3).
-  mean, half = teacher_quality_plot.interval([1.0, 2.0, 3.0])
-  assert mean == 2 and half == pytest.approx(4.302653 / math.sqrt(3))
-  assert math.isnan(teacher_quality_plot.interval([1.0]).half)

@@ -1,0 +1,225 @@
+"""Functions that numbers in documents call; see inline_numbers.py.
+
+A network is named 'RECORD/ROW'; 'RECORD/teacher' is a run's teacher. A metric
+is the keys to it in a student's record, joined by dots, such as 'test.nll'.
+Accuracies and agreements are in percent. The metric 'last_epochs' is the mean
+test accuracy over a student's last five epochs.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kd_jax.report import fields, markdown, seed_statistics
+from kd_jax.report.fields import Record
+from kd_jax.runtime import errors
+
+Results = Mapping[str, Record]
+
+_ACCURACY = 'test.accuracy'
+_PERCENT = ('accuracy', 'teacher_agreement')
+
+
+def value(results: Results, name: str, *keys: str | int) -> Any:
+  """Returns the entry of a record below some keys.
+
+  Args:
+    results: the records by name.
+    name: a record's name.
+    *keys: keys of objects, and indices of lists.
+  """
+  return _entry(_record(results, name), keys)
+
+
+def quartiles(
+  results: Results, name: str, *keys: str | int, digits: int = 2
+) -> str:
+  """Returns 'median (lower quartile–upper quartile)' of an entry."""
+  return markdown.quartiles(value(results, name, *keys), digits)
+
+
+def n(results: Results, network: str) -> int:
+  """Returns a network's number of seeds."""
+  return len(_students(results, network))
+
+
+def mean(results: Results, network: str, metric: str = _ACCURACY) -> float:
+  """Returns the mean of a metric over a network's seeds."""
+  return statistics.fmean(_by_seed(results, network, metric).values())
+
+
+def sd(results: Results, network: str, metric: str = _ACCURACY) -> float:
+  """Returns the standard deviation of a metric over a network's seeds."""
+  return statistics.stdev(_by_seed(results, network, metric).values())
+
+
+def seed(
+  results: Results, network: str, number: int, metric: str = _ACCURACY
+) -> float:
+  """Returns a metric of one seed of a network."""
+  return _by_seed(results, network, metric)[number]
+
+
+def mean_sd(
+  results: Results, network: str, metric: str = _ACCURACY, digits: int = 2
+) -> str:
+  """Returns 'mean ± standard deviation' of a metric over a network's seeds."""
+  values = _by_seed(results, network, metric)
+  return markdown.mean_sd([*values.values()], digits)
+
+
+def interval(
+  results: Results, network: str, metric: str = _ACCURACY, digits: int = 1
+) -> str:
+  """Returns the 95 % confidence interval of a metric's mean, 'low to high'."""
+  found = seed_statistics.estimate(
+    [*_by_seed(results, network, metric).values()]
+  )
+  return f'{found.low:.{digits}f} to {found.high:.{digits}f}'
+
+
+def predicted(
+  results: Results, network: str, metric: str = _ACCURACY, digits: int = 1
+) -> str:
+  """Returns the 95 % prediction interval of one more seed, 'low to high'."""
+  found = seed_statistics.prediction_interval(
+    [*_by_seed(results, network, metric).values()]
+  )
+  return f'{found.low:.{digits}f} to {found.high:.{digits}f}'
+
+
+def gain(
+  results: Results,
+  network: str,
+  control: str,
+  metric: str = _ACCURACY,
+  digits: int = 1,
+) -> str:
+  """Returns how much better a network is than its control, paired by seed.
+
+  Returns:
+    A text such as '+0.5 ± 1.1 (n = 5, 95 % interval -0.9 to +1.9)'.
+  """
+  found = _difference(results, network, control, metric)
+  if found.n == 1:
+    return f'{found.mean:+.{digits}f} (n = 1)'
+  return (
+    f'{found.mean:+.{digits}f} ± {found.sd:.{digits}f} (n = {found.n}, 95 % '
+    f'interval {found.low:+.{digits}f} to {found.high:+.{digits}f})'
+  )
+
+
+def mean_gain(
+  results: Results, network: str, control: str, metric: str = _ACCURACY
+) -> float:
+  """Returns the mean of `gain`."""
+  return _difference(results, network, control, metric).mean
+
+
+def p_value(
+  results: Results, network: str, control: str, metric: str = _ACCURACY
+) -> float:
+  """Returns the p-value of the two-sided test that `gain` is 0."""
+  return _difference(results, network, control, metric).p
+
+
+def p_value_unpaired(
+  results: Results, network: str, other: str, metric: str = _ACCURACY
+) -> float:
+  """Returns the p-value of Welch's test that two networks' means are equal."""
+  from scipy import stats
+
+  samples = (
+    [*_by_seed(results, name, metric).values()] for name in (network, other)
+  )
+  return float(stats.ttest_ind(*samples, equal_var=False).pvalue)
+
+
+def paper(results: Results, network: str, field: str = 'accuracy') -> float:
+  """Returns a figure that the paper prints for a network's row."""
+  name, _, row = network.partition('/')
+  found = fields.paper_value(_record(results, name), row, field)
+  if found is None:
+    raise errors.UserError(f'the paper has no {field!r} for {network!r}')
+  return found
+
+
+def cell(
+  results: Results, name: str, table: str, row: int, column: str
+) -> float | str:
+  """Returns a cell of a table of theory.
+
+  Args:
+    results: the records by name.
+    name: a record's name.
+    table: the beginning of the table's title.
+    row: index of the row.
+    column: the column's heading.
+  """
+  tables = value(results, name, 'results', 'tables')
+  title = next(title for title in tables if title.startswith(table))
+  content = tables[title]
+  return content['rows'][row][content['columns'].index(column)]
+
+
+def _entry(record: Record, keys: Sequence[str | int]) -> Any:
+  """Returns the entry of a record below some keys."""
+  found: Any = record
+  for key in keys:
+    found = found[key]
+  return found
+
+
+def _record(results: Results, name: str) -> Record:
+  if name not in results:
+    raise errors.UserError(f'unknown record {name!r}')
+  return results[name]
+
+
+def _students(results: Results, network: str) -> list[Record]:
+  """Returns a network's records, one for each seed."""
+  name, _, row = network.partition('/')
+  networks = fields.networks(_record(results, name))
+  if row not in networks:
+    raise errors.UserError(
+      f'unknown network {network!r}; {name} has {", ".join(networks)}'
+    )
+  return networks[row]
+
+
+def _by_seed(results: Results, network: str, metric: str) -> dict[int, float]:
+  """Returns a metric of each seed of a network."""
+  return {
+    student.get('seed', 0): _metric(student, metric)
+    for student in _students(results, network)
+  }
+
+
+def _metric(student: Record, metric: str) -> float:
+  if metric == 'last_epochs':
+    return 100 * statistics.fmean(student['test_accuracy_by_epoch'][-5:])
+  keys = metric.split('.')
+  found = _entry(student, keys)
+  return 100 * found if keys[-1] in _PERCENT else found
+
+
+def _difference(
+  results: Results, network: str, control: str, metric: str
+) -> seed_statistics.Estimate:
+  return seed_statistics.paired_difference(
+    _by_seed(results, network, metric), _by_seed(results, control, metric)
+  )
+
+
+# The functions that an expression may call, by name.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+  function.__name__: function
+  for function in (
+    *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
+    *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
+  )
+} | {
+  'abs': lambda _, x: abs(x),
+  'min': lambda _, *x: min(x),
+  'max': lambda _, *x: max(x),
+}
