@@ -286,7 +286,7 @@ def _run(config: ConfigDict) -> str | None:
     _run_workers(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
-  from kd_jax.experiments import run
+  from kd_jax.experiments import experiment
   from kd_jax.report import run_report
   from kd_jax.runtime import processes
   from kd_jax.theory import run_theory
@@ -297,7 +297,7 @@ def _run(config: ConfigDict) -> str | None:
     if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
-      record = run.run_experiment(
+      record = experiment.run_experiment(
         config,
         workdir=workdir,
         teachers_dir=_runs_dir() / 'teachers',

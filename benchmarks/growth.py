@@ -57,7 +57,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   from kd_jax import config as config_lib
   from kd_jax.data import Problem
   from kd_jax.runtime import host_memory
-  from kd_jax.training import factory, fit, plan
+  from kd_jax.training import fit, plan, training_functions
 
   host_memory.keep_freed_memory()
   config, shape = _make_config(network, case)
@@ -68,8 +68,8 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
     None, phases, 0, case['batch'], config.train.drop_remainder
   )
   seeds = case['seeds']
-  functions = factory.make_training_functions(
-    factory.make_spec(
+  functions = training_functions.make_training_functions(
+    training_functions.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, shape),
@@ -87,8 +87,10 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
     training_plan,
     fit.FitOptions(
       key=key,
-      hyperparameters_of_epoch=lambda epoch: factory.hyperparameters_of_epoch(
-        config.optim, config.distill, epoch
+      hyperparameters_of_epoch=lambda epoch: (
+        training_functions.hyperparameters_of_epoch(
+          config.optim, config.distill, epoch
+        )
       ),
     ),
   )

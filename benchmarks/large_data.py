@@ -45,7 +45,7 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   import numpy as np
 
   from kd_jax.runtime import host_memory
-  from kd_jax.training import fit, plan, source
+  from kd_jax.training import example_source, fit, plan
 
   if place == 'disk':
     # An allocation beyond the limit ends the process.
@@ -57,11 +57,11 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
-  teacher = source.TeacherInputs(logits={'train': outputs})
+  teacher = example_source.TeacherInputs(logits={'train': outputs})
   *_, last = fit.fit(
     job.functions.epoch,
     job.functions.init(jax.random.key(0)),
-    source.make_source(job.plan, dataset, teacher),
+    example_source.make_source(job.plan, dataset, teacher),
     job.plan._replace(phases=phases),
     fit.FitOptions(
       key=jax.random.key(0),

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kd_jax import data
-from kd_jax.data import array_cache, specs
+from kd_jax.data.builtin import array_cache, specs
 
 SPEC = specs.SPECS['cifar10']
 PARTS = 2

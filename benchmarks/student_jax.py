@@ -13,7 +13,7 @@ import student_systems
 from configs import mnist
 from kd_jax import config as config_lib
 from kd_jax.data import Problem
-from kd_jax.training import factory, fit, plan
+from kd_jax.training import fit, plan, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 
@@ -26,8 +26,8 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   used = np.arange(len(labels)) < student_systems.SYSTEMS[system][2]
   phases = plan.make_phases(used, epochs=1, folds=0)
   training_plan = plan.Plan(None, phases, 0, student_systems.BATCH, False)
-  functions = factory.make_training_functions(
-    factory.make_spec(
+  functions = training_functions.make_training_functions(
+    training_functions.make_spec(
       config,
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),
@@ -43,8 +43,10 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     ),
     _teacher_variables() if live else None,
   )
-  hyperparameters_of_epoch = lambda epoch: factory.hyperparameters_of_epoch(
-    config.optim, config.distill, epoch
+  hyperparameters_of_epoch = lambda epoch: (
+    training_functions.hyperparameters_of_epoch(
+      config.optim, config.distill, epoch
+    )
   )
   key = jax.random.key(0)
   losses = _first_losses(functions, source, key, hyperparameters_of_epoch(0))
@@ -82,7 +84,9 @@ def _teacher_variables() -> dict[str, Any]:
   return {'params': {'conv0': convolution, 'head': head}, 'batch_stats': {}}
 
 
-def _initial_state(functions: factory.TrainingFunctions, key: jax.Array):
+def _initial_state(
+  functions: training_functions.TrainingFunctions, key: jax.Array
+):
   """Returns a training state with the shared student weights."""
   w1, b1, w2, b2 = map(jnp.asarray, student_systems.make_weights())
   params = {
@@ -93,7 +97,7 @@ def _initial_state(functions: factory.TrainingFunctions, key: jax.Array):
 
 
 def _first_losses(
-  functions: factory.TrainingFunctions,
+  functions: training_functions.TrainingFunctions,
   source: fit.ExampleSource,
   key: jax.Array,
   hyperparameters,

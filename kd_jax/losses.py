@@ -8,7 +8,7 @@ are accurate at any temperature. The teacher's outputs are constants: no
 gradient flows into them.
 
 A label outside [0, K) cannot raise an error in a compiled loss. Its loss is
-NaN, which stops the training; see also `validation/data_checks.py`.
+NaN, which stops the training; see also `config_checks/data_checks.py`.
 """
 
 import jax

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kd_jax.data import image_files
+from kd_jax.data.user_data import image_files
 from kd_jax.export import artifact
 from kd_jax.runtime import (
   command_line,

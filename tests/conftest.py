@@ -32,7 +32,7 @@ from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
 from kd_jax import data  # noqa: E402
 from kd_jax.runtime import compilation_cache  # noqa: E402
-from kd_jax.training import factory, networks  # noqa: E402
+from kd_jax.training import networks, training_functions  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -75,7 +75,7 @@ def _forget_compiled():
   with contextlib.ExitStack() as stack:
     caches = []
     for module, name in (
-      (factory, 'make_training_functions'),
+      (training_functions, 'make_training_functions'),
       (networks, 'make_predict'),
       (networks, 'feature_shapes'),
     ):

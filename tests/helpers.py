@@ -23,12 +23,12 @@ import launch
 from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import rows
-from kd_jax.experiments import run as experiments_run
+from kd_jax.experiments import experiment
+from kd_jax.experiments.run import Run, make_run, needs_live_teacher
 from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import context, factory
+from kd_jax.training import context, training_functions
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -109,16 +109,16 @@ def keep_rows(config: ConfigDict, *rows: str) -> None:
       del config.rows[row]
 
 
-def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.Run:
+def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
   """Returns the rows of a config, taught by some teacher; trains nothing."""
   teacher = Teacher({}, {'outputs': 'digest'})
   run_context = context.Context(
-    dataset, data.load, factory.make_training_functions
+    dataset, data.load, training_functions.make_training_functions
   )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  return rows.make_run(
+  return make_run(
     configs,
-    {name: rows.needs_live_teacher(c, dataset) for name, c in configs.items()},
+    {name: needs_live_teacher(c, dataset) for name, c in configs.items()},
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),
@@ -150,7 +150,7 @@ def run(
   """
   write_plots = plots.write if with_plots else lambda *_: []
   with mock.patch.object(plots, 'write', write_plots):
-    return experiments_run.run_experiment(
+    return experiment.run_experiment(
       config,
       workdir=folder / name,
       teachers_dir=teachers or folder / 'teachers',

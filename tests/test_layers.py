@@ -14,7 +14,7 @@ LAYERS = (
   'experiments',
   'export',
   'benchmark',
-  'validation',
+  'config_checks',
   'teachers',
   'training',
   'config',

@@ -16,11 +16,11 @@ from ml_collections import ConfigDict, config_flags
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import latency
+from kd_jax.config_checks import field_checks
 from kd_jax.models import apply
 from kd_jax.report import tables
 from kd_jax.runtime import command_line, compilation_cache, environment, files
 from kd_jax.training import networks
-from kd_jax.validation import field_checks
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'

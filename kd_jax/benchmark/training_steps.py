@@ -13,10 +13,10 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
-from kd_jax.training import epoch, factory, networks
+from kd_jax.training import epoch, networks, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import StepInputs
-from kd_jax.training.source import TeacherInputs
+from kd_jax.training.example_source import TeacherInputs
 
 PyTree = Any
 
@@ -167,14 +167,14 @@ def make_training_step(
     blocked on.
   """
   count = _num_examples(dataset)
-  spec = factory.make_spec(
+  spec = training_functions.make_spec(
     config,
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
     calls_teacher=teacher.variables is not None,
   )
-  functions = factory.make_training_functions(spec)
+  functions = training_functions.make_training_functions(spec)
   if spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
@@ -192,7 +192,7 @@ def make_training_step(
     StepInputs(
       num_examples=count,
       key=key,
-      hyperparameters=factory.hyperparameters_of_epoch(
+      hyperparameters=training_functions.hyperparameters_of_epoch(
         config.optim, config.distill, 0
       ),
       teacher_variables=teacher.variables,

@@ -8,15 +8,10 @@ denote the user's data sets.
 
 The modules in reading order:
   The type: `dataset`, and `images_on_disk` if the images exceed the memory.
-  Built-in data sets: `specs` says what they are and `locations` where they may
-    be. `sources` downloads them. `original_files` finds their files and
-    `file_formats` parses these. `prepared_store` keeps the result, with
-    `array_cache`, `tfds_builder`, `tfds_canonical` and `preparation_lock`.
-    `generated` needs no files.
-  The user's data sets: `user_datasets` chooses among `npz_files`,
-    `image_folders` (with `image_files`) and `tfds_*` (with `record_files`).
-    `ordering` puts their examples into a fixed order. `progress` shows bars.
-    `survey` counts examples and image sizes without reading the images.
+  Where data sets come from: the folder `builtin` has the built-in data sets,
+    `user_data` the user's, and `generated` needs no files. Both folders use
+    `record_files`, `tfds_classes`, `preparation_lock` and `progress`.
+    `ordering` puts the user's examples into a fixed order.
   What a run takes of a data set: `selection`, `subsets` and `transfer_sets`.
   What a step does to images: `preprocessing` and `augmentation`.
 """
@@ -24,7 +19,9 @@ The modules in reading order:
 import os
 import pathlib
 
-from kd_jax.data import generated, prepared_store
+from kd_jax.data import generated
+from kd_jax.data.builtin import prepared_store
+from kd_jax.data.builtin.specs import SPECS
 from kd_jax.data.dataset import (
   SPLITS,
   DataError,
@@ -33,7 +30,6 @@ from kd_jax.data.dataset import (
   Split,
   is_on_disk,
 )
-from kd_jax.data.specs import SPECS
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
 from kd_jax.runtime import local_paths
@@ -122,7 +118,7 @@ def load(
   data_dir = _absolute(data_dir, 'data_dir') or default_data_dir()
   if is_user_dataset:
     # Imported here, as it imports TFDS and Pillow.
-    from kd_jax.data import user_datasets
+    from kd_jax.data.user_data import user_datasets
 
     options = user_datasets.Options(image_size, memory_gib, needs_test)
     return user_datasets.load(name, data_dir, options)
@@ -143,7 +139,7 @@ def list_image_files(name: str) -> dict[str, list[pathlib.Path]]:
   is_prepared = (folder / 'dataset_info.json').is_file()
   if name in names() or not folder.is_dir() or is_prepared:
     return {}
-  from kd_jax.data import image_folders
+  from kd_jax.data.user_data import image_folders
 
   return image_folders.list_files(folder)
 

@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config import TrainingSections
+from kd_jax.config_checks import class_checks
 from kd_jax.experiments import preparation
 from kd_jax.models import apply, costs
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
 from kd_jax.teachers import provider
 from kd_jax.training import context, networks, plan
-from kd_jax.validation import class_checks
 
 # Images of each class in the picture.
 _IMAGES_SHOWN = 8

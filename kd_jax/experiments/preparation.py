@@ -8,15 +8,15 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments.rows import check_named_rows
-from kd_jax.teachers import provider
-from kd_jax.training import context
-from kd_jax.validation import (
+from kd_jax.config_checks import (
   computed_checks,
   data_checks,
   field_checks,
   traced_checks,
 )
+from kd_jax.experiments.run import check_named_rows
+from kd_jax.teachers import provider
+from kd_jax.training import context
 
 
 def check_config(

@@ -1,199 +1,206 @@
-"""A run from start to finish: data, teacher, students, timing, report.
-
-A run is one folder. Nothing is done twice in it: the same command resumes an
-interrupted run, adds the seeds that are missing, or reports. Teachers live
-beside the runs, in folders named by what determines them, so that runs share
-them.
-"""
+"""The rows of a run: what each trains, and which of them are one training."""
 
 import functools
-import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from absl import logging
+import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import preparation, run_data, run_timing, students
-from kd_jax.experiments.rows import make_run, needs_live_teacher
-from kd_jax.report import run_report
-from kd_jax.runtime import (
-  environment,
-  errors,
-  files,
-  json_records,
-  mesh,
-  processes,
-  workers,
-)
-from kd_jax.teachers import provider
-from kd_jax.training import context
-from kd_jax.validation import class_checks
-
-Record = dict[str, Any]
+from kd_jax.data import augmentation
+from kd_jax.runtime import errors, files, host_memory
+from kd_jax.teachers import compact_arrays
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.training import context, networks, plan
 
 
-def run_experiment(
-  config: ConfigDict,
-  *,
-  workdir: os.PathLike,
-  teachers_dir: os.PathLike,
-  data_dir: str | os.PathLike | None = None,
-  source_dir: str | os.PathLike | None = None,
-) -> Record:
-  """Does what is left to do of a run.
+class Row(NamedTuple):
+  """A row of a run's table: one student, for several seeds.
 
-  A worker does its share of the students. The process that prepares a run for
-  workers stops before the students.
-
-  Args:
-    config: a config from configs/.
-    workdir: the run's folder.
-    teachers_dir: where teachers are kept.
-    data_dir: where prepared data sets are kept; a per-user cache if None.
-    source_dir: a folder to look for the data in before downloading.
-  Returns:
-    The content of the run's run.json.
-  Raises:
-    UserError: for a mistake in the config, the data or the command, or if a
-      training diverges.
+  Attributes:
+    name: the name of the row.
+    config: the closed config of a row.
+    identity: what determines its students, except for their seed.
+    calls_teacher: whether its steps call the teacher.
+    trained_as: the name of the first row that is the same training; its own
+      name if there is none before it.
   """
-  config, configs = preparation.check_config(config)
-  workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
-  load = preparation.make_loader(config, data_dir, source_dir)
-  environment.log_device()
-  is_worker = workers.is_worker()
-  with (
-    files.locked(workdir, shared=is_worker),
-    mesh.use(config.mesh.data),
-  ):
-    record = _open_run(config, workdir)
-    return _run_in_locked_folder(
-      config, configs, record, workdir, teachers_dir, load
-    )
+
+  name: str
+  config: ConfigDict
+  identity: dict[str, Any]
+  calls_teacher: bool
+  trained_as: str
 
 
-def _run_in_locked_folder(
-  config: ConfigDict,
+class Run(NamedTuple):
+  """The rows of a run, and where their students are trained.
+
+  Attributes:
+    workdir: the run's folder.
+    rows: by name, in the order of the config.
+    for_transfer_set: maps a transfer set's name ('' for the training split) to
+      the context and the teacher of the students that train on it.
+  """
+
+  workdir: pathlib.Path
+  rows: dict[str, Row]
+  for_transfer_set: Callable[[str], tuple[context.Context, Teacher]]
+
+  def folder(self, row: Row) -> pathlib.Path:
+    """Returns the folder of a row's students."""
+    return self.workdir / 'students' / row.trained_as
+
+
+def make_run(
   configs: dict[str, ConfigDict],
-  record: Record,
+  rows_calling_teacher: dict[str, bool],
+  context_for: Callable[[str], context.Context],
+  teacher: Teacher,
   workdir: pathlib.Path,
-  teachers_dir: pathlib.Path,
-  load: Callable[[str], data.Dataset],
-) -> Record:
-  """Does the work of a run in its locked folder."""
-  run_context = context.make_context(config, load)
-  context_for = functools.cache(
-    functools.partial(context.on_transfer_set, run_context)
-  )
-  preparation.check_against_data(config, configs, context_for)
-  run_data.check_same(record, workdir, run_context.dataset)
-  record['data'] = run_data.describe(run_context.dataset)
-  record['warnings'] = []
-  _warn(record, class_checks.find_lacking(config, configs, context_for))
-  live_teacher = {
-    row: needs_live_teacher(row_config, run_context.dataset)
-    for row, row_config in configs.items()
-  }
-  teacher = provider.get_teacher(config, run_context, teachers_dir)
-  record['teacher'] = teacher.record
-  _warn(record, teacher.warnings)
-  if not workers.is_worker():
-    # Only now the folder belongs to this config: a mistake in the data or in
-    # the teacher's outputs leaves it free for the corrected command.
-    _write(workdir, record)
-  if workers.is_preparing():
-    return record
-  if not configs:
-    provider.publish(config, run_context.dataset, teacher, workdir)
-  run = make_run(configs, live_teacher, context_for, teacher, workdir)
-  students.train_students(run)
-  if workers.is_worker():
-    return record
-  record['students'], left_out = processes.from_first(
-    lambda: students.collect_results(run)
-  )
-  _warn(record, left_out)
-  _write(workdir, record)
-  run_timing.time_run(config, run, record)
-  record['status'] = 'complete'
-  _write(workdir, record)
-  processes.from_first(lambda: run_report.write(workdir, record))
-  return record
-
-
-def _warn(record: Record, warnings: list[str]) -> None:
-  """Adds warnings to a run's record, and shows them before hours are spent."""
-  record['warnings'] += warnings
-  # The process that prepares a run for workers shows them.
-  if processes.is_first() and not workers.is_worker():
-    for warning in warnings:
-      logging.warning('%s', warning)
-
-
-def _write(workdir: pathlib.Path, record: Record) -> None:
-  json_records.write(workdir / 'run.json', record)
-
-
-def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
-  """Returns the run's record, new or continued.
-
-  Raises:
-    UserError: if the folder belongs to another config.
-  """
-  recorded = config_lib.recorded(config)
-  record = _read_run(workdir, recorded)
-  if record is None:
-    record = {'environment': environment.describe()}
-  record |= {
-    'status': 'running',
-    'name': config.name,
-    'command': environment.command(),
-    'config': recorded,
-  }
-  return record
-
-
-def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
-  """Returns the record of a run that goes on; None for a new run.
+) -> Run:
+  """Returns the rows of a run, with what determines each.
 
   Args:
+    configs: the closed config of each row.
+    rows_calling_teacher: whether the steps of a row call the teacher, by row.
+    context_for: maps a transfer set's name to its context.
+    teacher: the run's teacher.
     workdir: the run's folder.
-    recorded: the config as a record keeps it.
-  Raises:
-    UserError: if the folder holds a run of another config, or of an unknown
-      one.
   """
-  path = workdir / 'run.json'
-  record, problem = json_records.find(path, json_records.RUN)
-  has_config = (
-    record is not None
-    and json_records.mismatch(record, json_records.RUN) is None
+  dataset = context_for('').dataset
+  digests = {'teacher': teacher.record['outputs']}
+  first_with: dict[str, str] = {}
+  rows = {}
+  for name, config in configs.items():
+    identity = config_lib.student_identity(
+      config,
+      dataset,
+      teacher_outputs=_teacher_outputs(config, digests),
+      live_teacher=rows_calling_teacher[name],
+    )
+    digests[name] = files.digest(identity)
+    trained_as = first_with.setdefault(digests[name], name)
+    rows[name] = Row(
+      name, config, identity, rows_calling_teacher[name], trained_as
+    )
+
+  @functools.cache
+  def for_transfer_set(transfer_set: str) -> tuple[context.Context, Teacher]:
+    run_context = context_for(transfer_set)
+    if not transfer_set:
+      return run_context, teacher
+    shown = teacher.on_transfer_set(transfer_set, run_context.dataset)
+    return run_context, shown
+
+  return Run(workdir, rows, for_transfer_set)
+
+
+def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
+  """Returns what determines the outputs that a row learns from.
+
+  Args:
+    config: the closed config of a row.
+    digests: the digests of the teacher's outputs and of the identities of
+      earlier rows.
+  """
+  if not config.teacher.rows:
+    return digests['teacher']
+  return {
+    'average': config.teacher.average,
+    'of': [digests[row] for row in config.teacher.rows],
+  }
+
+
+def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
+  """Returns whether a row's steps call the teacher, not its stored outputs.
+
+  They do if (1) `teacher.live` is set, (2) images are on disk, and a method
+  takes features or images are augmented, (3) a method takes features of
+  augmented or mixed images, (4) its features exceed `teacher.features_gib`, or
+  (5) the augmentation has too many views to store.
+  Without a distillation loss there is no teacher to call.
+
+  Args:
+    config: the closed config of a row.
+    dataset: the data set that the row learns.
+  Raises:
+    UserError: if a method takes rounded features, which have to be stored, or
+      if stored features do not fit in memory.
+  """
+  if not config_lib.distills(config.distill):
+    return False
+  layers = networks.teacher_layers(config, dataset.problem)
+  views = augmentation.AUGMENTATIONS[config.train.augmentation]
+  is_augmented = views is not None
+  # For data on disk, stored features or views would be larger than the images.
+  is_too_large = data.is_on_disk(dataset.train) and (
+    bool(layers) or is_augmented
   )
-  differences = []
-  if record is not None and has_config:
-    old = config_lib.rename_fields(record['config'])
-    new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
-    differences = list(files.differences(new_fixed, old_fixed, 'config'))
-  # If the checksum alone is wrong, the config says whose the students are.
-  is_known = has_config and not (differences and problem)
-  if not is_known and processes.from_first((workdir / 'students').exists):
+  has_too_many_views = views is not None and not views.has_stored_views
+  if config.teacher.live or (has_too_many_views and not layers):
+    return True
+  if not (layers or is_too_large):
+    return False
+  examples = plan.used_examples(config.train, dataset)
+  size = len(examples) * sum(
+    compact_arrays.features_dtype(bits).itemsize * int(np.prod(shape))
+    for bits, shapes in layers.items()
+    for shape in shapes.values()
+  )
+  calls_teacher = (
+    is_too_large
+    or is_augmented
+    or config.train.mixup_alpha > 0
+    or size > config.teacher.features_gib * 2**30
+  )
+  has_rounded = any(bits > 0 for bits in layers)
+  if calls_teacher and has_rounded:
     raise errors.UserError(
-      f'{workdir} holds students but no sound run.json '
-      f'({problem or "it is missing"}), so what they were trained with is '
-      'unknown: restore run.json, remove the folder, or choose another '
-      'with --workdir'
+      f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
+      f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
+      'images are augmented or mixed. Raise config.teacher.features_gib, '
+      'choose fewer layers, or leave out augmentation and mixup'
     )
-  if problem is not None:
-    logging.warning('%s is written anew: %s', path, problem)
-    return None
-  if differences:
+  if not calls_teacher:
+    host_memory.check_available(
+      size,
+      "the teacher's features",
+      'a lower config.teacher.features_gib calls the teacher in every step '
+      'instead',
+    )
+  return calls_teacher
+
+
+def check_named_rows(
+  config: ConfigDict, configs: dict[str, ConfigDict]
+) -> None:
+  """Checks the rows that a config names.
+
+  Args:
+    config: the run's config.
+    configs: the closed config of each row.
+  Raises:
+    UserError: if a named row does not exist, or teaches a row before itself,
+      or a row's name is no name of a folder.
+  """
+  for name in configs:  # A row's students have a folder of its name.
+    files.check_name(name, 'config.rows: the row')
+  against = config.benchmark.steps_against
+  if against and against not in configs:
     raise errors.UserError(
-      f'{workdir} holds a run of another config:\n  '
-      + '\n  '.join(differences)
-      + '\nChoose another folder with --workdir, or remove this one'
+      f'config.benchmark.steps_against={against!r}: expected a row '
+      f'({", ".join(configs)}), or nothing'
     )
-  return record
+  earlier = ['teacher']
+  for name, row in configs.items():
+    unknown = [other for other in row.teacher.rows if other not in earlier]
+    if unknown:
+      raise errors.UserError(
+        f'config.teacher.rows={row.teacher.rows} of row {name!r}: expected '
+        f'rows before it ({", ".join(earlier)}), not {", ".join(unknown)}'
+      )
+    earlier.append(name)

@@ -16,18 +16,18 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate, inference
-from kd_jax.experiments.rows import Row, Run
+from kd_jax.experiments.run import Row, Run
 from kd_jax.models import apply
 from kd_jax.runtime import files, locks, processes, run_records
 from kd_jax.teachers import stored_outputs, user_logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import (
+  example_source,
   job,
   job_folder,
   networks,
-  outcome,
   plan,
-  source,
+  training_record,
 )
 
 PyTree = Any
@@ -202,10 +202,10 @@ def _train_seeds(
 
 def _teacher_inputs(
   row: Row, teacher: Teacher, dataset: data.Dataset, row_plan: plan.Plan
-) -> source.TeacherInputs:
+) -> example_source.TeacherInputs:
   """Returns what a row's training takes from its teacher."""
   config = row.config
-  inputs = source.TeacherInputs(logits=teacher.logits)
+  inputs = example_source.TeacherInputs(logits=teacher.logits)
   if row.calls_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
@@ -233,11 +233,11 @@ def _teacher_inputs(
 
 
 def _quantize(
-  student: outcome.Trained,
+  student: training_record.Trained,
   config: ConfigDict,
   dataset: data.Dataset,
   teacher: Teacher,
-) -> outcome.Trained:
+) -> training_record.Trained:
   """Adds the deployed network of a quantized student.
 
   The record gets its metrics under the key `run_records.QUANTIZED`.

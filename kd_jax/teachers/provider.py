@@ -19,11 +19,11 @@ from kd_jax.teachers.teacher import Teacher, TeacherNetwork
 from kd_jax.training import (
   checkpoint,
   context,
+  example_source,
   job,
   job_folder,
   networks,
-  outcome,
-  source,
+  training_record,
 )
 
 PyTree = Any
@@ -147,7 +147,10 @@ def _train_or_restore(
         job.TrainingInfo('teacher', (section.seed,), folder, identity),
       )
       (trained,) = job.run_job(
-        teacher_job, dataset, source.TeacherInputs(), training_log(folder)
+        teacher_job,
+        dataset,
+        example_source.TeacherInputs(),
+        training_log(folder),
       )
       record = job_folder.finish(trained, folder, identity)
       variables = trained.variables
@@ -247,7 +250,7 @@ def _make_network_teacher(
 ) -> Teacher:
   """Returns a teacher of a network's outputs, stored in a locked folder."""
   section = config.teacher
-  record = record | outcome.robust_accuracy(
+  record = record | training_record.robust_accuracy(
     networks.make_attack(
       section.model,
       dataset.num_classes,

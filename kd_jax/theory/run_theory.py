@@ -9,10 +9,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
+from kd_jax.config_checks import theory_checks
 from kd_jax.report import run_report
 from kd_jax.runtime import environment, errors, files, json_records
 from kd_jax.theory import bayes_teacher, lemma1, lemma2, tables_and_curves
-from kd_jax.validation import theory_checks
 
 # Functions of a config to JSON values, by the config's field `theory`.
 COMPUTATIONS: dict[str, Callable[[ConfigDict], tables_and_curves.Results]] = {

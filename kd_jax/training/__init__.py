@@ -13,16 +13,16 @@ method_terms.py     a distillation method as a term of the loss
 The parts of a training:
 context.py          the data and functions that the trainings of a run share
 plan.py             the examples, phases and epochs of a training
-source.py           where the examples and the teacher's outputs come from
+example_source.py   where the examples and the teacher's outputs come from
 hyperparameters.py  the traced numbers of a step
 networks.py         networks from a config's model sections
 optimizers.py       optimizers and schedules by name
-factory.py          from a config's sections to the functions of a training
+training_functions.py  from a config's sections to the functions of a training
 
 Its results and its progress:
 job_folder.py       the folder of a training
 checkpoint.py       checkpoints with a digest
-outcome.py          the record of a training: metrics, counts, times
+training_record.py  the record of a training: metrics, counts, times
 pace.py             clock, steps per call, progress bar
-finite.py           stops a training that diverges
+divergence.py       stops a training that diverges
 """

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from kd_jax import data
 from kd_jax.data import selection
 from kd_jax.runtime import errors
-from kd_jax.training import factory
+from kd_jax.training import training_functions
 
 
 class Context(NamedTuple):
@@ -25,7 +25,9 @@ class Context(NamedTuple):
 
   dataset: data.Dataset
   load: Callable[[str], data.Dataset]
-  functions_for: Callable[[FrozenConfigDict], factory.TrainingFunctions]
+  functions_for: Callable[
+    [FrozenConfigDict], training_functions.TrainingFunctions
+  ]
 
 
 def make_context(
@@ -34,7 +36,7 @@ def make_context(
   """Returns the context of a run; `load` loads a data set by its name."""
   dataset = selection.select(load(config.data.name), config.data)
   return Context(
-    dataset, load, functools.cache(factory.make_training_functions)
+    dataset, load, functools.cache(training_functions.make_training_functions)
   )
 
 

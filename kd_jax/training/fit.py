@@ -14,6 +14,7 @@ import numpy as np
 
 from kd_jax.training import plan
 from kd_jax.training.batch import Examples
+from kd_jax.training.divergence import check_loss, check_state
 from kd_jax.training.epoch import (
   EpochFunctions,
   EpochTotals,
@@ -27,7 +28,6 @@ from kd_jax.training.epoch_inputs import (
   ExampleReader,
   StepInputs,
 )
-from kd_jax.training.finite import check_loss, check_state
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.pace import Pace, progress_bar
 from kd_jax.training.step import TrainState

@@ -25,19 +25,19 @@ from kd_jax.runtime import (
 )
 from kd_jax.training import (
   checkpoint,
-  factory,
+  example_source,
   fit,
   job_folder,
-  outcome,
-  source,
+  training_functions,
+  training_record,
 )
 from kd_jax.training.context import Context
-from kd_jax.training.factory import TrainingFunctions
+from kd_jax.training.example_source import TeacherInputs
 from kd_jax.training.hyperparameters import Hyperparameters
-from kd_jax.training.outcome import Trained
 from kd_jax.training.plan import Plan, make_plan
-from kd_jax.training.source import TeacherInputs
 from kd_jax.training.step import TrainState
+from kd_jax.training.training_functions import TrainingFunctions
+from kd_jax.training.training_record import Trained
 
 PyTree = Any
 
@@ -106,7 +106,7 @@ def make_job(
     calls_teacher: whether the teacher is called in every step.
   """
   plan = make_plan(sections.train, context.dataset)
-  spec = factory.make_spec(
+  spec = training_functions.make_spec(
     config,
     sections,
     context.dataset.problem,
@@ -119,7 +119,9 @@ def make_job(
     functions=context.functions_for(spec),
     plan=plan,
     hyperparameters_of_epoch=functools.partial(
-      factory.hyperparameters_of_epoch, sections.optim, sections.distill
+      training_functions.hyperparameters_of_epoch,
+      sections.optim,
+      sections.distill,
     ),
     carry_optimizer=sections.train.carry_optimizer,
     attacked_examples=config.eval.attacked_examples,
@@ -157,7 +159,7 @@ def run_job(
   epochs = fit.fit(
     job.functions.epoch,
     state,
-    source.make_source(job.plan, dataset, teacher),
+    example_source.make_source(job.plan, dataset, teacher),
     job.plan,
     fit.FitOptions(
       key=train_key,
@@ -293,7 +295,7 @@ def _log_epoch(
         'seed': seed,
         'epoch': result.epoch,
         'phase': result.phase,
-        **outcome.epoch_metrics(result.sums, i),
+        **training_record.epoch_metrics(result.sums, i),
         **{f'eval/{name}': value for name, value in test.items()},
         'time/train_s': result.train_s / share,
         'time/compile_s': result.compile_s / share,
@@ -323,7 +325,7 @@ def _describe(
     if job.functions.num_seeds is not None:
       network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
     variables = network.variables
-    robust = outcome.robust_accuracy(
+    robust = training_record.robust_accuracy(
       job.functions.attack, variables, dataset, job.attacked_examples
     )
     record = {
@@ -335,22 +337,22 @@ def _describe(
       'reliability': evaluate.reliability(test_logits[i], labels),
       'by_class': {
         **evaluate.by_class(test_logits[i], labels),
-        'trained_on': outcome.examples_by_class(job.plan, dataset),
+        'trained_on': training_record.examples_by_class(job.plan, dataset),
       },
       **robust,
       'steps': int(network.step),
       'parameters': costs.count_parameters(variables['params']),
-      **outcome.history(log, label, seed),
+      **training_record.history(log, label, seed),
       'weights': checkpoint.tree_digest(variables),
       'environment': surroundings,
     }
     if held_out_logits is not None:
-      decisions_by_source = outcome.bias_decisions(
+      decisions_by_source = training_record.bias_decisions(
         dataset,
         teacher.split_logits('train'),
         job.plan.num_held_out,
       )
-      record['bias'] = outcome.biased_metrics(
+      record['bias'] = training_record.biased_metrics(
         job.bias_classes,
         held_out_logits[i],
         decisions_by_source,

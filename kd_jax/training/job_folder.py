@@ -29,8 +29,8 @@ from kd_jax.runtime import (
 )
 from kd_jax.training import checkpoint, fit, networks
 from kd_jax.training.epoch import EpochTotals
-from kd_jax.training.outcome import Trained
 from kd_jax.training.step import TrainState
+from kd_jax.training.training_record import Trained
 
 PyTree = Any
 

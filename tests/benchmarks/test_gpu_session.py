@@ -9,7 +9,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from kd_jax.data import array_cache, specs
+from kd_jax.data.builtin import array_cache, specs
 from kd_jax.runtime import files
 from tests import helpers
 

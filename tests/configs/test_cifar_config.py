@@ -15,9 +15,9 @@ from configs import (
 )
 from kd_jax import config as config_lib
 from kd_jax import data, methods
+from kd_jax.config_checks import field_checks, traced_checks
 from kd_jax.runtime import errors
-from kd_jax.training import factory
-from kd_jax.validation import field_checks, traced_checks
+from kd_jax.training import training_functions
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -92,7 +92,7 @@ def test_the_readings_of_table_2_set_the_right_fields():
   }
   weights = [
     float(
-      factory.hyperparameters_of_epoch(
+      training_functions.hyperparameters_of_epoch(
         coded.optim, coded.distill, epoch
       ).kd_weight
     )

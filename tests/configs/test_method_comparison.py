@@ -8,8 +8,8 @@ import pytest
 from configs import cifar, cifar_methods, mnist
 from kd_jax import config as config_lib
 from kd_jax import methods
+from kd_jax.config_checks import field_checks
 from kd_jax.report import study_tables
-from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 RESULTS = pathlib.Path(__file__).parents[2] / 'results'

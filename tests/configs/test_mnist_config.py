@@ -10,11 +10,11 @@ import pytest
 from configs import mnist
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
-from kd_jax.training import factory, plan
+from kd_jax.training import plan, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
-from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -63,8 +63,8 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     np.ones(60_000, bool), epochs=config.train.epochs, folds=config.train.folds
   )
   timetable = plan.timetable(phases, config.train.batch_size, False)
-  functions = factory.make_training_functions(
-    factory.make_spec(
+  functions = training_functions.make_training_functions(
+    training_functions.make_spec(
       config,
       config_lib.student_sections(config),
       data.Problem(10, (28, 28, 1)),
@@ -87,7 +87,9 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
       each_step=StepInputs(
         100,
         key,
-        factory.hyperparameters_of_epoch(config.optim, config.distill, 0),
+        training_functions.hyperparameters_of_epoch(
+          config.optim, config.distill, 0
+        ),
       ),
     )
     return functions.epoch.take_steps(

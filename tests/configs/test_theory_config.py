@@ -7,9 +7,9 @@ import pytest
 from configs import base
 from configs import theory as recipes
 from kd_jax import config as config_lib
+from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
 from kd_jax.theory import run_theory
-from kd_jax.validation import field_checks
 
 
 def test_every_recipe_is_computed_or_trains_students():

@@ -7,9 +7,9 @@ import pytest
 from configs import user_data
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.data import survey
+from kd_jax.config_checks import field_checks, traced_checks
+from kd_jax.data.user_data import survey
 from kd_jax.runtime import errors
-from kd_jax.validation import field_checks, traced_checks
 
 
 @pytest.fixture(name='get_config')

@@ -3,8 +3,8 @@
 import pytest
 
 from configs import cifar, mnist
+from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
-from kd_jax.validation import field_checks
 from tests.configs import recipe_rows
 
 

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from kd_jax.data import prepared_store
+from kd_jax.data.builtin import prepared_store
 from tests.data import toys
 
 

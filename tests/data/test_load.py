@@ -1,6 +1,5 @@
 """What `kd_jax.data` itself offers: names, folders, an import without cost."""
 
-import fnmatch
 import pathlib
 import re
 import subprocess
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from kd_jax import data
+from kd_jax.data import builtin, user_data
 from kd_jax.runtime import errors
 from tests.data import toys
 
@@ -68,6 +68,7 @@ def test_an_image_size_for_images_of_fixed_size_is_refused(tmp_path):
 
 
 def test_the_map_of_modules_names_every_module():
-  patterns = re.findall(r'`([a-z0-9_*]+)`', data.__doc__)
-  for path in pathlib.Path(data.__file__).parent.glob('[!_]*.py'):
-    assert any(fnmatch.fnmatch(path.stem, name) for name in patterns), path
+  for package in (data, builtin, user_data):
+    named = set(re.findall(r'`([a-z0-9_]+)`', package.__doc__))
+    for path in pathlib.Path(package.__file__).parent.glob('[!_]*.py'):
+      assert path.stem in named, path

@@ -4,7 +4,8 @@ import logging
 
 import tensorflow_datasets as tfds
 
-from kd_jax.data import progress, tfds_builder
+from kd_jax.data import progress
+from kd_jax.data.builtin import tfds_builder
 from tests.data import toys
 
 

@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
-from kd_jax.data import tfds_canonical, tfds_classes, tfds_folder
+from kd_jax.data import tfds_classes
+from kd_jax.data.builtin import tfds_canonical
 from kd_jax.data.dataset import DataError
+from kd_jax.data.user_data import tfds_folder
 from tests.data import tfds_toys, toys
 
 pytestmark = pytest.mark.faults

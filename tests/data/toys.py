@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kd_jax.data import file_formats
+from kd_jax.data.builtin import file_formats
+from kd_jax.data.builtin.specs import Archive, OriginalFile, Spec
 from kd_jax.data.dataset import Dataset, Split, array_digest, named_arrays
-from kd_jax.data.specs import Archive, OriginalFile, Spec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ import launch
 from configs import cifar, mnist, theory
 from kd_jax import config as config_lib
 from kd_jax import data, methods, models
+from kd_jax.config_checks import field_checks
 from kd_jax.data import augmentation, preprocessing
 from kd_jax.runtime import errors
 from kd_jax.training import optimizers
-from kd_jax.validation import field_checks
 from tests import helpers
 
 pytestmark = [

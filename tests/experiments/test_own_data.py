@@ -16,7 +16,7 @@ from kd_jax.export import exporter, measurement
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import pretrained, provider
-from kd_jax.training import context, outcome, plan
+from kd_jax.training import context, plan, training_record
 from tests import helpers
 
 NUM_CLASSES = 3
@@ -90,7 +90,7 @@ def test_what_is_kept_from_the_teacher_has_its_share_of_each_class(tmp_path):
   dataset = context.make_context(config, data.load).dataset
   training_plan = plan.make_plan(config.teacher.train, dataset)
   # Of 24 examples of each class, 72 in all, 58 are trained on.
-  trained_on = outcome.examples_by_class(training_plan, dataset)
+  trained_on = training_record.examples_by_class(training_plan, dataset)
   assert sum(trained_on) == 58 and min(trained_on) >= 19
 
 

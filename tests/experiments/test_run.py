@@ -1,83 +1,31 @@
-"""The record of a run that goes on: whose it is, and whether it is sound."""
-
-import json
+"""The rows of a run: names that become folders, and features in memory."""
 
 import pytest
 
 from kd_jax import config as config_lib
 from kd_jax.experiments import run
-from kd_jax.runtime import errors, json_records
+from kd_jax.runtime import errors, host_memory
 from tests import helpers
 
-pytestmark = pytest.mark.faults
 
-CONFIG = helpers.tiny_mnist()
-
-
-@pytest.fixture(name='workdir')
-def _workdir(tmp_path):
-  """A run folder with a student, and a benchmark that cost hours."""
-  (tmp_path / 'students').mkdir()
-  record = run._open_run(CONFIG, tmp_path / 'new') | {'benchmark': {'a': 1}}
-  json_records.write(tmp_path / 'run.json', record)
-  return tmp_path
+@pytest.mark.parametrize('name', ['a/b', '/a', 'a\\b'])
+def test_a_row_whose_name_leads_out_of_the_run_is_refused(name):
+  config = helpers.tiny_mnist()
+  with config.unlocked():
+    config.rows[name] = config.rows.h50
+  configs = {row: config_lib.close_row(config, 'h50') for row in config.rows}
+  with pytest.raises(errors.UserError, match='config.rows: the row .* is no'):
+    run.check_named_rows(config, configs)
 
 
-def _change(workdir, old, new):
-  path = workdir / 'run.json'
-  text = path.read_text()
-  assert old in text
-  path.write_text(text.replace(old, new, 1))
-
-
-def test_a_record_goes_on(workdir):
-  assert run._open_run(CONFIG, workdir)['benchmark'] == {'a': 1}
-
-
-def test_a_record_of_an_older_version_goes_on(workdir):
-  record = json.loads((workdir / 'run.json').read_text())
-  del record[json_records.CHECKSUM]
-  (workdir / 'run.json').write_text(json.dumps(record))
-  assert run._open_run(CONFIG, workdir)['benchmark'] == {'a': 1}
-
-
-def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
-  """Each student has a separate record with a checksum."""
-  _change(workdir, '"a": 1', '"a": 2')
-  record = run._open_run(CONFIG, workdir)
-  assert 'benchmark' not in record
-  assert record['config'] == config_lib.recorded(CONFIG)
-  assert 'run.json is written anew: its content does not match' in caplog.text
-
-
-def test_another_config_is_refused_field_by_field(workdir):
-  other = helpers.tiny_mnist(fields={'train.epochs': 7})
-  with pytest.raises(errors.UserError, match='config.train.epochs: 7, was 1'):
-    run._open_run(other, workdir)
-
-
-def test_a_damaged_config_of_students_is_refused(workdir):
-  _change(workdir, '"epochs": 1', '"epochs": 3')
-  with pytest.raises(errors.UserError, match='no sound run.json .its content'):
-    run._open_run(CONFIG, workdir)
-
-
-@pytest.mark.parametrize(
-  'content', ['[]', '5', 'null', '"text"', '{}', '{"config": []}', '{', '\xff']
-)
-def test_a_run_json_of_another_shape_is_refused_beside_students(
-  workdir, caplog, content
+def test_features_beyond_the_memory_are_refused_before_training(
+  generated, monkeypatch
 ):
-  (workdir / 'run.json').write_bytes(content.encode('latin-1'))
-  with pytest.raises(errors.UserError, match='students but no sound run.json'):
-    run._open_run(CONFIG, workdir)
-  (workdir / 'students').rmdir()
-  assert 'benchmark' not in run._open_run(CONFIG, workdir)
-  assert 'run.json is written anew: ' in caplog.text
-
-
-def test_a_record_of_theory_is_another_run(workdir):
-  theory = {'name': 'a', 'status': 'complete', 'config': {'theory': 'lemma1'}}
-  (workdir / 'run.json').write_text(json.dumps(theory))
-  with pytest.raises(errors.UserError, match='a run of another config'):
-    run._open_run(CONFIG, workdir)
+  config = helpers.tiny_mnist(fields={'distill.method': 'kl+attention'})
+  config = config_lib.close_row(config, 'h50')
+  assert not run.needs_live_teacher(config, generated)
+  monkeypatch.setattr(host_memory, 'available_bytes', lambda: 1000)
+  with pytest.raises(errors.UserError, match='lower config.teacher.features_g'):
+    run.needs_live_teacher(config, generated)
+  config.teacher.features_gib = 0.0
+  assert run.needs_live_teacher(config, generated)

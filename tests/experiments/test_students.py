@@ -5,7 +5,7 @@ import pytest
 
 from kd_jax.experiments import students
 from kd_jax.training import job_folder
-from kd_jax.training.outcome import Trained
+from kd_jax.training.training_record import Trained
 from tests import helpers
 
 

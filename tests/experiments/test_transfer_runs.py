@@ -8,9 +8,9 @@ import pytest
 from configs import tables, theory
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.config_checks import field_checks
 from kd_jax.report import accuracy_plots, plots, study_tables
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.validation import field_checks
 from tests import helpers
 
 EPOCHS = 15

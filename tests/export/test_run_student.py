@@ -10,7 +10,7 @@ from kd_jax import config as config_lib
 from kd_jax.export import exporter, run_student
 from kd_jax.runtime import errors, json_records
 from kd_jax.training import job_folder
-from kd_jax.training.outcome import Trained
+from kd_jax.training.training_record import Trained
 from tests import helpers
 
 pytestmark = pytest.mark.faults

@@ -14,7 +14,7 @@ from kd_jax import losses, models
 from kd_jax.data import Problem
 from kd_jax.methods import adversarial
 from kd_jax.models import apply
-from kd_jax.training import factory, networks, optimizers, step
+from kd_jax.training import networks, optimizers, step, training_functions
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
@@ -27,7 +27,7 @@ def _step(method, options=None):
   module = networks.make_module(section, 4)
   objective = objectives.make_objective(
     {method: options or {}},
-    factory.method_setup(section, section, 'unit', problem),
+    training_functions.method_setup(section, section, 'unit', problem),
   )
   optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.0, nesterov=False, weight_decay=0.0

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from kd_jax import config as config_lib
 from kd_jax import models
+from kd_jax.config_checks import field_checks
 from kd_jax.models import quantization
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files, json_records
-from kd_jax.validation import field_checks
 from tests import helpers
 
 NETWORKS = {

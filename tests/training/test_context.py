@@ -8,7 +8,7 @@ import pytest
 
 from kd_jax.data.dataset import Dataset, Split
 from kd_jax.runtime import errors
-from kd_jax.training import context, factory
+from kd_jax.training import context, training_functions
 from tests import helpers
 
 
@@ -44,7 +44,7 @@ def test_a_context_holds_the_part_of_the_data_that_the_config_uses():
 def test_each_spec_is_compiled_once_in_a_run(monkeypatch):
   specs = []
   monkeypatch.setattr(
-    factory,
+    training_functions,
     'make_training_functions',
     lambda spec: specs.append(spec) or object(),
   )

@@ -7,7 +7,7 @@ import pytest
 from kd_jax import config as config_lib
 from kd_jax.runtime import run_records
 from kd_jax.training import context, job, job_folder
-from kd_jax.training.source import TeacherInputs
+from kd_jax.training.example_source import TeacherInputs
 from tests import helpers
 
 EPOCHS = 3

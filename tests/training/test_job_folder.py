@@ -8,7 +8,7 @@ import toy_training as toy
 
 from kd_jax.runtime import files
 from kd_jax.training import checkpoint, fit, job_folder
-from kd_jax.training.outcome import Trained
+from kd_jax.training.training_record import Trained
 from tests import helpers
 
 IDENTITY = {'student': {'hidden': [3]}, 'data_digest': 'd'}

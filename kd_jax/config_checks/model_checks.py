@@ -1,0 +1,116 @@
+"""Checks the model sections of a config."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax.config_checks.checking import (
+  check,
+  check_at_least,
+  check_fraction,
+  check_one_of,
+)
+from kd_jax.models import quantization, resnet, user
+from kd_jax.runtime import errors
+from kd_jax.training import networks
+
+# The least value of each number in a list that shapes a network.
+_LEAST = {
+  'hidden': 1,
+  'filters': 1,
+  'widths': 1,
+  'strides': 1,
+  'blocks': 0,
+}
+
+
+def check_model(prefix: str, model: ConfigDict) -> None:
+  """Checks a model section.
+
+  Args:
+    prefix: the section's dotted name.
+    model: the section.
+  Raises:
+    UserError: names the field, its value and what was expected.
+  """
+  _check_kind(prefix, model)
+  check_one_of(f'{prefix}.dtype', model.dtype, networks.DTYPES)
+  _check_quantization(prefix, model)
+  check(
+    model.temperature > 0,
+    f'{prefix}.temperature',
+    model.temperature,
+    'a number above 0',
+  )
+  check_fraction(f'{prefix}.dropout_rate', model.get('dropout_rate', 0.0))
+  for field, least in _LEAST.items():
+    values = model.get(field, ())
+    check(
+      all(isinstance(value, int) and value >= least for value in values),
+      f'{prefix}.{field}',
+      values,
+      f'whole numbers of at least {least}',
+    )
+  if model.kind == 'resnet':
+    _check_resnet(prefix, model)
+
+
+def _check_kind(prefix: str, model: ConfigDict) -> None:
+  """Checks that the kind is known, and that its fields are the section's."""
+  if user.is_function_name(model.kind):
+    _check_user_function(f'{prefix}.kind', model.kind)
+    return
+  if model.kind == config_lib.TRAINED:
+    _check_user_function('teacher.module', model.module)
+    return
+  check_one_of(f'{prefix}.kind', model.kind, networks.MODELS)
+  module = networks.MODELS[model.kind]
+  fields = {field.name for field in dataclasses.fields(module)}
+  foreign = sorted(set(model) - fields - {'kind'})
+  check(
+    not foreign,
+    f'{prefix}.kind',
+    model.kind,
+    f'one that has the fields of this recipe ({", ".join(foreign)}): choose '
+    'a recipe of that kind of network',
+  )
+
+
+def _check_user_function(field: str, name: str) -> None:
+  try:
+    user.find_function(name)
+  except user.FunctionError as error:
+    raise errors.UserError(f'config.{field}={name!r}: {error}') from None
+
+
+def _check_quantization(prefix: str, model: ConfigDict) -> None:
+  """Checks that a network can be quantized as its section says."""
+  field, scheme = f'{prefix}.quantization', model.quantization
+  check_one_of(field, scheme, quantization.SCHEMES)
+  is_quantized = networks.is_quantized(model)
+  check(
+    not is_quantized or model.dtype == 'float32',
+    field,
+    scheme,
+    f'float with {prefix}.dtype={model.dtype!r}, or float32',
+  )
+  check(
+    not is_quantized or model.kind in networks.MODELS,
+    field,
+    scheme,
+    f'float with {prefix}.kind={model.kind!r}',
+  )
+
+
+def _check_resnet(prefix: str, model: ConfigDict) -> None:
+  check_one_of(f'{prefix}.block', model.block, resnet.BLOCKS)
+  for field in ('widths', 'strides'):
+    check(
+      len(model[field]) == len(model.blocks),
+      f'{prefix}.{field}',
+      model[field],
+      f'one for each of {prefix}.blocks={model.blocks}',
+    )
+  check_at_least(f'{prefix}.stem_stride', model.stem_stride, 1)
+  check_at_least(f'{prefix}.min_blocks', model.min_blocks, 0)

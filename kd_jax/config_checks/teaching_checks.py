@@ -1,0 +1,182 @@
+"""Checks what students learn from: teacher, methods, weights, transfer sets."""
+
+import math
+
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data, methods
+from kd_jax.config_checks.checking import (
+  check,
+  check_at_least,
+  check_fraction,
+  check_limit,
+  check_one_of,
+  check_positive,
+  check_seed,
+)
+from kd_jax.data import preprocessing
+from kd_jax.teachers import provider, user_logits
+
+
+def check_transfer(config: ConfigDict) -> None:
+  """Checks what students are shown instead of their training split."""
+  transfer_set, known = config.train.transfer_set, data.TRANSFER_SETS
+  check_one_of('train.transfer_set', transfer_set, ('', *known, *data.names()))
+  check(
+    not config.teacher.train.transfer_set,
+    'teacher.train.transfer_set',
+    config.teacher.train.transfer_set,
+    "'': the teacher learns its data set",
+  )
+  check(
+    not (transfer_set and provider.has_only_logits(config.teacher)),
+    'train.transfer_set',
+    transfer_set,
+    "'', or a teacher that is trained here (teacher.retrain=true), which can "
+    'be shown the transfer set: these outputs are of the training split',
+  )
+  if config.eval.bias_classes:
+    check(
+      config.train.holdout_fraction > 0 and not transfer_set,
+      'eval.bias_classes',
+      config.eval.bias_classes,
+      '(), or a part of the training split to choose a bias on: '
+      "train.holdout_fraction above 0 and train.transfer_set=''",
+    )
+
+
+def check_teacher(config: ConfigDict) -> None:
+  """Checks the teacher, and whether it can teach what the config asks for."""
+  teacher = config.teacher
+  for field in ('scaling', 'outputs_scaling'):
+    check_one_of(f'teacher.{field}', teacher[field], preprocessing.SCALINGS)
+  for scaling in teacher.also_outputs:
+    check_one_of('teacher.also_outputs', scaling, preprocessing.SCALINGS)
+  check_one_of('teacher.average', teacher.average, user_logits.AVERAGES)
+  check_seed('teacher.seed', teacher.seed)
+  check(
+    teacher.distill.kd_weight == 0,
+    'teacher.distill.kd_weight',
+    teacher.distill.kd_weight,
+    '0: the teacher learns from labels',
+  )
+  is_augmented = config.train.augmentation != 'none'
+  _check_stored_outputs(config, is_augmented)
+  _check_live(teacher)
+  check(
+    not is_augmented
+    or not config_lib.distills(config.distill)
+    or not provider.has_only_logits(teacher),
+    'train.augmentation',
+    config.train.augmentation,
+    "'none', or a teacher that is trained here (teacher.retrain=true): these "
+    'outputs are of the images without augmentation',
+  )
+
+
+def _check_stored_outputs(config: ConfigDict, is_augmented: bool) -> None:
+  """Checks fields that need the stored logits of unaugmented images."""
+  teacher = config.teacher
+  check(
+    teacher.class_shift == 0 or not (teacher.live or is_augmented),
+    'teacher.class_shift',
+    teacher.class_shift,
+    '0 with a live teacher or augmented images: stored outputs are shifted',
+  )
+  check(
+    not teacher.rows
+    or not (
+      teacher.live or config_lib.uses_features(config.distill) or is_augmented
+    ),
+    'teacher.rows',
+    teacher.rows,
+    '() with a live teacher, a method that takes features, or augmented '
+    'images: a row teaches by its logits for the images without augmentation',
+  )
+
+
+def _check_live(teacher: ConfigDict) -> None:
+  """Checks that a live teacher has a network."""
+  check(
+    not (teacher.live and teacher.logits),
+    'teacher.live',
+    teacher.live,
+    'false with teacher.logits: a file has no network to call',
+  )
+  check(
+    not (teacher.live and provider.has_only_logits(teacher)),
+    'teacher.live',
+    teacher.live,
+    f'teacher.retrain=true with it: {teacher.pretrained} holds outputs alone',
+  )
+
+
+def check_methods(config: ConfigDict) -> None:
+  """Checks the distillation methods, their options and their teacher."""
+  distill, teacher = config.distill, config.teacher
+  for name in distill.method.split('+'):
+    _check_method(name, distill)
+  used = config_lib.method_options(distill)
+  check(
+    distill.ce_weight > 0
+    or not config_lib.distills(distill)
+    or any(
+      methods.METHODS[name].inputs & {'student_logits', 'student_fn'}
+      for name in used
+    ),
+    'distill.ce_weight',
+    distill.ce_weight,
+    f'a weight above 0, or a method beside {distill.method} that learns '
+    'logits: nothing would train the last layer',
+  )
+  check(
+    not config_lib.uses_features(distill)
+    or not provider.has_only_logits(teacher),
+    'distill.method',
+    distill.method,
+    'a method that takes no features, or a teacher that is trained here '
+    f'(teacher.retrain=true): {teacher.logits or teacher.pretrained} holds '
+    'logits alone',
+  )
+  bits = teacher.feature_bits
+  check(0 <= bits <= 16, 'teacher.feature_bits', bits, 'a number from 0 to 16')
+  check(
+    bits > 0 or not config_lib.uses_rounded_features(distill),
+    'teacher.feature_bits',
+    bits,
+    f'a number from 1 to 16 for the method {distill.method}',
+  )
+  check_limit('teacher.features_gib', teacher.features_gib)
+
+
+def _check_method(name: str, distill: ConfigDict) -> None:
+  """Checks that a method is known, and its numeric options."""
+  check(
+    name in methods.METHODS and name in distill,
+    'distill.method',
+    distill.method,
+    f'one of {", ".join(sorted(methods.METHODS))}, or several joined by +',
+  )
+  traced, _ = methods.split_options(distill[name].to_dict())
+  for option, value in traced.items():
+    check(
+      math.isfinite(value) and (value >= 0 or option != 'weight'),
+      f'distill.{name}.{option}',
+      value,
+      'a finite number; a weight is at least 0',
+    )
+
+
+def check_weights(distill: ConfigDict) -> None:
+  """Checks the weights of the loss, and its temperature."""
+  check_positive('distill.temperature', distill.temperature)
+  for field in ('ce_weight', 'kd_weight', 'kd_warmup_epochs'):
+    check_at_least(f'distill.{field}', distill[field], 0)
+  check(
+    distill.ce_weight + distill.kd_weight > 0,
+    'distill.ce_weight + distill.kd_weight',
+    0,
+    'at least one weight above 0: nothing would be learned',
+  )
+  check_fraction('distill.label_smoothing', distill.label_smoothing)

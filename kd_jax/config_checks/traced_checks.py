@@ -1,0 +1,196 @@
+"""Checks what a config names by tracing it on the shapes of its data.
+
+Nothing is computed: JAX traces networks, scalings and methods on shapes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import methods
+from kd_jax.config_checks.checking import check
+from kd_jax.data import Problem, preprocessing
+from kd_jax.models import apply, user
+from kd_jax.runtime import errors
+from kd_jax.teachers import provider
+from kd_jax.training import method_terms, networks, training_functions
+from kd_jax.training import objective as objectives
+from kd_jax.training.batch import Batch
+
+
+def trace_scalings(config: ConfigDict, problem: Problem) -> None:
+  """Checks that a closed config's scalings fit the channels of its images.
+
+  Raises:
+    UserError: names the field of a scaling that does not fit.
+  """
+  teacher = config.teacher
+  fields = {'data.scaling': [config.data.scaling]}
+  if not provider.has_only_logits(teacher):
+    fields['teacher.outputs_scaling'] = [teacher.outputs_scaling]
+    fields['teacher.also_outputs'] = teacher.also_outputs
+    if provider.is_trained_here(teacher):
+      fields['teacher.scaling'] = [teacher.scaling]
+  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.uint8)
+
+  def fits(scale):
+    try:
+      return jax.eval_shape(scale, images).shape == images.shape
+    except (TypeError, ValueError):  # Its constants are for other channels.
+      return False
+
+  fitting = [
+    name for name, scale in preprocessing.SCALINGS.items() if fits(scale)
+  ]
+  for field, scalings in fields.items():
+    for scaling in scalings:
+      check(
+        scaling in fitting,
+        field,
+        scaling,
+        f'one of {", ".join(fitting)} for images {list(problem.image_shape)}',
+      )
+
+
+def trace_networks(config: ConfigDict, problem: Problem) -> None:
+  """Traces the networks that a closed config takes from the user.
+
+  Raises:
+    UserError: if a network does not give logits [B, K] for images
+      [B, H, W, C].
+  """
+  for field, model in (
+    ('student.kind', config.student),
+    ('teacher.model.kind', config.teacher.model),
+  ):
+    if model.kind in networks.MODELS:
+      continue
+    name = model.kind
+    if model.kind == config_lib.TRAINED:
+      field, name = 'teacher.module', model.module
+    mistake = _find_mistake(model, problem)
+    if mistake:
+      raise errors.UserError(f'config.{field}={name!r}: {mistake}')
+
+
+def _find_mistake(model: ConfigDict, problem: Problem) -> str:
+  """Returns what is wrong with a user's network, or ''."""
+  try:
+    # Outside of the traces below: a trained network holds arrays.
+    module = networks.make_module(model, problem.num_classes)
+  except Exception as error:  # The user's code may raise anything.
+    return _explain(error)
+  is_trained = model.kind == config_lib.TRAINED
+  for mode in (False,) if is_trained else (False, True):
+    try:
+      mistake = _trace_call(module, problem, mode)
+    except Exception as error:
+      when = ' in training' if mode else ''
+      return f'{_explain(error)} (called{when} as {module.call})'
+    if mistake:
+      return mistake
+  return ''
+
+
+def _explain(error: Exception) -> str:
+  """Returns the message, in one line, for an error in a user's code."""
+  if isinstance(error, user.FunctionError):
+    return str(error)
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _trace_call(module: Any, problem: Problem, train: bool) -> str:
+  """Traces a call of a user's network; returns what is wrong, or ''."""
+  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.float32)
+  forward = apply.make_apply(module)
+  returned: list[str] = []
+
+  def call(key, images):
+    variables = apply.init_variables(module, problem.image_shape, key)
+    logits, features, batch_stats = forward(
+      variables, images, train=train, key=key if train else None
+    )
+    returned.extend(features)
+    return logits, variables['batch_stats'], batch_stats
+
+  logits, before, after = jax.eval_shape(call, jax.random.key(0), images)
+  if getattr(logits, 'shape', None) != (2, problem.num_classes):
+    return (
+      f'for images {list(images.shape)} it gives {logits}; expected logits '
+      f'[2, {problem.num_classes}]'
+    )
+  missing = sorted(set(module.feature_names) - set(returned))
+  if missing:
+    return (
+      f'feature_names lists {", ".join(missing)}; expected names of features '
+      f'that the network returns ({", ".join(returned) or "none"})'
+    )
+  if after != before:
+    return (
+      f'batch_stats become {after}; expected the structure, shapes and types '
+      f'of the initial ones, {before}'
+    )
+  return ''
+
+
+def trace_methods(config: ConfigDict, problem: Problem) -> None:
+  """Traces each method of a closed config once.
+
+  Raises:
+    UserError: if a layer does not exist, or layers cannot be compared.
+  """
+  setup = training_functions.method_setup(
+    config.student,
+    config.teacher.model,
+    config.data.scaling,
+    problem,
+    feature_bits=config.teacher.feature_bits,
+  )
+  array: Callable[..., Any] = lambda *shape, dtype=jnp.float32: (
+    jax.ShapeDtypeStruct((2, *shape), dtype)
+  )
+  student_features, teacher_features = (
+    {layer: array(*shape) for layer, shape in shapes.items()}
+    for shapes in (setup.student_shapes, setup.teacher_shapes)
+  )
+  batch = Batch(
+    images=array(*problem.image_shape),
+    labels=array(dtype=jnp.int32),
+    mask=array(),
+    teacher_logits=array(problem.num_classes),
+    teacher_features={
+      methods.stored_layer(layer, rounded): value
+      for layer, value in teacher_features.items()
+      for rounded in (False, True)
+    },
+  )
+  hyperparameters = training_functions.hyperparameters_of_epoch(
+    config.optim, config.distill, 0
+  )
+  for name, options in config_lib.method_options(config.distill).items():
+
+    def terms(key, logits, features, batch, name=name, options=options):
+      objective = objectives.make_objective(
+        {name: methods.split_options(options)[1]}, setup
+      )
+      forward = lambda images: logits + 0 * jnp.sum(images)
+      student = method_terms.Student(logits, features, forward, key)
+      inputs = method_terms.TermInputs(
+        objective.init(key), student, batch, hyperparameters
+      )
+      return objective.terms(inputs), objective.discriminator_terms(inputs)
+
+    try:
+      jax.eval_shape(
+        terms,
+        jax.random.key(0),
+        array(problem.num_classes),
+        student_features,
+        batch,
+      )
+    except ValueError as error:
+      raise errors.UserError(f'config.distill.{name}: {error}') from None

@@ -1,0 +1,82 @@
+"""The quick look at the user's data."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_jax.data.dataset import DataError
+from kd_jax.data.user_data import survey
+
+
+def _save_images(folder, split, sizes, mode='L', **save):
+  for i, (height, width) in enumerate(sizes):
+    path = folder / split / 'ab'[i % 2] / f'{i}.jpg'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (width, height)).save(path, **save)
+
+
+def test_a_folder_is_counted_and_measured(tmp_path):
+  _save_images(tmp_path, 'train', [(6, 8)] * 4)
+  assert survey.survey(str(tmp_path)) == (4, False, [(6, 8)] * 4, True, True)
+  _save_images(tmp_path, 'val', [(6, 8)] * 2)
+  assert survey.survey(str(tmp_path)).has_test
+
+
+def test_photographs_on_their_side_have_the_size_that_is_shown(tmp_path):
+  turned = Image.Exif()
+  turned[0x0112] = 6
+  _save_images(tmp_path, 'train', [(6, 8)] * 2, mode='RGB', exif=turned)
+  looked = survey.survey(str(tmp_path))
+  assert (looked.sizes, looked.is_gray) == ([(8, 6)] * 2, False)
+
+
+def test_a_damaged_image_is_left_to_the_reader(tmp_path):
+  _save_images(tmp_path, 'train', [(6, 8)] * 4)
+  (tmp_path / 'train' / 'a' / '0.jpg').write_bytes(b'no image')
+  assert survey.survey(str(tmp_path))[:3] == (4, False, [(6, 8)] * 3)
+  for path in (tmp_path / 'train').rglob('*.jpg'):
+    path.write_bytes(b'no image')
+  with pytest.raises(DataError, match='no training image can be read'):
+    survey.survey(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+  'shape, is_gray',
+  [((7, 6, 8), True), ((7, 6, 8, 1), True), ((7, 6, 8, 3), False)],
+)
+@pytest.mark.parametrize('has_test', [False, True])
+def test_an_npz_file_is_measured_by_its_headers(
+  tmp_path, shape, is_gray, has_test
+):
+  arrays = {'train_images': np.zeros(shape, np.uint8)}
+  if has_test:
+    arrays['test_images'] = arrays['train_images']
+  np.savez_compressed(tmp_path / 'own.npz', **arrays)
+  looked = survey.survey(str(tmp_path / 'own.npz'))
+  assert looked == (7, has_test, [(6, 8)], is_gray, False)
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    (None, 'no such file'),
+    ({'x': np.zeros(3)}, 'lacks train_images'),
+    (
+      {'train_images': np.zeros(3), 'train_labels': np.zeros(3, int)},
+      'expected uint8',
+    ),
+  ],
+)
+def test_a_mistake_in_an_npz_file_is_named_as_by_its_reader(
+  tmp_path, content, message
+):
+  if content is not None:
+    np.savez(tmp_path / 'own.npz', **content)
+  with pytest.raises(DataError, match=message):
+    survey.survey(str(tmp_path / 'own.npz'))
+
+
+@pytest.mark.parametrize('name', ['mnist', 'tfds:mnist', 'no/such/folder'])
+def test_other_names_are_refused(name):
+  with pytest.raises(DataError, match=f'data={name}: expected FILE.npz, a fol'):
+    survey.survey(name)
