@@ -67,12 +67,12 @@ def training_macs(name: str) -> int:
 
 def teacher_macs(name: str) -> int:
   """Returns the forward multiply-accumulates of a student's teacher."""
-  from kd_jax.training import networks as model_networks
+  from kd_jax.models import from_config
 
   if name in RESNETS:
     return macs('teacher')
   model = make_config(name).teacher.model
-  return _count(model_networks.make_module(model, 10), image_shape(name))
+  return _count(from_config.make_module(model, 10), image_shape(name))
 
 
 def _count(module, shape: tuple[int, ...]) -> int:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from kd_jax import data, methods
-from kd_jax.models import user
+from kd_jax.models import from_config, user
 
 # Fields that do not change a student: commands in one folder may differ in
 # them.
@@ -26,8 +26,6 @@ FREE_FIELDS = (
   'loop',
   'benchmark',
 )
-# The `kind` of a network that the user has trained; `module` names it.
-TRAINED = 'trained'
 # Renamed fields: the name in older records, and today's name.
 RENAMED = {
   'arithmetic': 'quantization',
@@ -132,7 +130,7 @@ def with_user_teacher(config: ConfigDict) -> ConfigDict:
   config.teacher.unlock()
   config.teacher.model = ConfigDict(
     dict(
-      kind=TRAINED,
+      kind=from_config.USER_TRAINED,
       module=config.teacher.module,
       dtype='float32',
       quantization='float',
@@ -186,6 +184,32 @@ def uses_rounded_features(distill: ConfigDict) -> bool:
   return any(
     methods.METHODS[name].uses_rounded for name in method_options(distill)
   )
+
+
+def teacher_layers(
+  config: ConfigDict, problem: data.Problem
+) -> dict[int, methods.Shapes]:
+  """Returns the teacher's layers that a closed config's methods take.
+
+  Returns:
+    The shapes of the layers by name, by the bits that they are rounded to. 0
+    bits are for features that are not rounded.
+  """
+  layers: dict[int, methods.Shapes] = {}
+  for name, options in method_options(config.distill).items():
+    method = methods.METHODS[name]
+    if not method.uses_features:
+      continue
+    student, teacher = (
+      from_config.feature_shapes(model, problem)
+      for model in (config.student, config.teacher.model)
+    )
+    pairs = methods.match_layers(options['layers'], student, teacher)
+    bits = config.teacher.feature_bits if method.uses_rounded else 0
+    layers.setdefault(bits, {}).update(
+      {layer: teacher[layer] for _, layer in pairs}
+    )
+  return layers
 
 
 def _with_methods(distill: ConfigDict, names: Iterable[str]) -> ConfigDict:

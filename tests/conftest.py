@@ -31,8 +31,10 @@ import pytest  # noqa: E402
 from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 
 from kd_jax import data  # noqa: E402
+from kd_jax.evaluation import predictors  # noqa: E402
+from kd_jax.models import from_config  # noqa: E402
 from kd_jax.runtime import compilation_cache  # noqa: E402
-from kd_jax.training import networks, training_functions  # noqa: E402
+from kd_jax.training import training_functions  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -76,8 +78,8 @@ def _forget_compiled():
     caches = []
     for module, name in (
       (training_functions, 'make_training_functions'),
-      (networks, 'make_predict'),
-      (networks, 'feature_shapes'),
+      (predictors, 'make_predict'),
+      (from_config, 'feature_shapes'),
     ):
       cache = functools.lru_cache(maxsize=16)(getattr(module, name))
       stack.enter_context(mock.patch.object(module, name, _frozen(cache)))

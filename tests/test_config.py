@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from configs import mnist
 from kd_jax import config as config_lib
-from kd_jax.data.dataset import Dataset, Split
+from kd_jax.data.dataset import Dataset, Problem, Split
+from kd_jax.models import from_config
 from kd_jax.runtime import files
 
 
@@ -339,3 +340,32 @@ def test_model_sections_of_one_network_are_equal():
   assert canonical.blocks == (1, 2) and canonical.min_blocks == 0
   assert section.blocks == (0, 2)
   assert config_lib.canonical_model(canonical) == canonical
+
+
+@pytest.mark.parametrize(
+  'fields, layers_by_bits',
+  [
+    ({'distill.method': 'kl'}, {}),
+    ({'distill.method': 'hint', 'distill.kd_weight': 0.0}, {}),
+    ({'distill.method': 'kl+hint'}, {0: ['hidden1']}),
+    # Methods that take rounded features have another store.
+    ({'distill.method': 'quantized+hint'}, {4: ['hidden1'], 0: ['hidden1']}),
+    (
+      {
+        'distill.method': 'hint+attention',
+        'distill.hint.layers': 'hidden0:hidden0',
+        'distill.attention.layers': 'hidden0:conv0',
+      },
+      {0: ['hidden0', 'conv0']},
+    ),
+  ],
+)
+def test_the_layers_that_methods_take_by_bits(fields, layers_by_bits):
+  config = _closed(**fields, **{'teacher.feature_bits': 4})
+  problem = Problem(10, (28, 28, 1))
+  layers = config_lib.teacher_layers(config, problem)
+  assert {bits: [*shapes] for bits, shapes in layers.items()} == layers_by_bits
+  teacher_shapes = from_config.feature_shapes(config.teacher.model, problem)
+  for shapes in layers.values():
+    for layer, shape in shapes.items():
+      assert shape == teacher_shapes[layer]

@@ -17,10 +17,9 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import latency
 from kd_jax.config_checks import field_checks
-from kd_jax.models import apply
+from kd_jax.models import apply, from_config
 from kd_jax.report import tables
 from kd_jax.runtime import command_line, compilation_cache, environment, files
-from kd_jax.training import networks
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'
@@ -47,7 +46,7 @@ def _benchmark(
   models = {'teacher': first.teacher.model} | students
   variables = {
     name: apply.init_variables(
-      networks.make_module(model, dataset.num_classes),
+      from_config.make_module(model, dataset.num_classes),
       dataset.problem.image_shape,
       jax.random.key(0),
     )

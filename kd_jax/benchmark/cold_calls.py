@@ -24,8 +24,7 @@ from ml_collections import ConfigDict
 
 from kd_jax.benchmark import timing
 from kd_jax.data import preprocessing
-from kd_jax.models import apply
-from kd_jax.training import networks
+from kd_jax.models import apply, from_config
 
 _CALLS = ('first', 'second')
 
@@ -116,7 +115,7 @@ def _make_network(
   fields: dict[str, Any], spec: dict[str, Any]
 ) -> tuple[nn.Module, Any]:
   """Returns the module of a config section, and random variables for it."""
-  module = networks.make_module(ConfigDict(fields), spec['num_classes'])
+  module = from_config.make_module(ConfigDict(fields), spec['num_classes'])
   variables = apply.init_variables(
     module, tuple(spec['image_shape']), jax.random.key(0)
   )

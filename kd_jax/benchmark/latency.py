@@ -21,9 +21,8 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import cold_calls, timing
 from kd_jax.data import preprocessing
-from kd_jax.models import costs
+from kd_jax.models import costs, from_config
 from kd_jax.runtime import compilation_cache
-from kd_jax.training import networks as model_networks
 
 PyTree = Any
 
@@ -186,7 +185,7 @@ def benchmark_inference(
     config: the closed config of a row.
     models: config sections by network; the first is the ratios' reference.
     network_by_row: the network of each row.
-    variables: the variables of each network, see `networks.deploy`.
+    variables: the variables of each network, see `from_config.deploy`.
     dataset: the data set whose test images are classified.
   Returns:
     JSON values for run.json.
@@ -195,7 +194,7 @@ def benchmark_inference(
   logging.info('benchmark: batch sizes %s', section.batch_sizes)
   networks = {
     name: make_network(
-      *model_networks.deploy(model, dataset.problem, variables[name]),
+      *from_config.deploy(model, dataset.problem, variables[name]),
       scaling=config.data.scaling,
       parameters=_count_trained(model, dataset.problem),
     )
@@ -228,5 +227,5 @@ def _count_trained(model: ConfigDict, problem: data.Problem) -> int:
 
   A deployed network may have fewer, because its batch norms are folded.
   """
-  variables = model_networks.variables_like(model, problem)
+  variables = from_config.variables_like(model, problem)
   return costs.count_parameters(variables['params'])

@@ -13,7 +13,7 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
-from kd_jax.training import epoch, networks, training_functions
+from kd_jax.training import epoch, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import StepInputs
 from kd_jax.training.example_source import TeacherInputs
@@ -136,11 +136,12 @@ def random_teacher_outputs(
   logits = jnp.asarray(
     rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )
+  layers = config_lib.teacher_layers(config, dataset.problem)
   features = {
     methods.stored_layer(layer, bits > 0): rng.uniform(
       0, 3, (count, *shape)
     ).astype(compact_arrays.features_dtype(bits))
-    for bits, shapes in networks.teacher_layers(config, dataset.problem).items()
+    for bits, shapes in layers.items()
     for layer, shape in shapes.items()
   }
   return TeacherInputs({'train': logits}, features=features)

@@ -8,10 +8,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax.data import Problem, preprocessing
-from kd_jax.models import user
+from kd_jax.models import from_config, user
 from kd_jax.runtime import errors
 from kd_jax.teachers import logit_checks
-from kd_jax.training import networks
 
 _NUM_IMAGES = 8
 
@@ -30,7 +29,7 @@ def check_student_outputs(config: ConfigDict, problem: Problem) -> None:
   kind = config.student.kind
   if not user.is_function_name(kind):
     return
-  module = networks.make_module(config.student, problem.num_classes)
+  module = from_config.make_module(config.student, problem.num_classes)
   pixels = np.random.RandomState(0).randint(
     256, size=(_NUM_IMAGES, *problem.image_shape), dtype=np.uint8
   )

@@ -6,8 +6,9 @@ import numpy as np
 from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.config import TrainingSections
+from kd_jax.models import from_config
 from kd_jax.runtime import errors, processes
-from kd_jax.training import networks, plan
+from kd_jax.training import plan
 
 # An optimizer counts its steps in 32 bits.
 _TOO_MANY_STEPS = 2**31
@@ -28,7 +29,7 @@ def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
   training_plan = plan.make_plan(sections.train, dataset)
   _check_steps(sections, training_plan)
   _check_least_examples(sections, training_plan)
-  if not sections.train.drop_remainder and networks.has_batch_norm(
+  if not sections.train.drop_remainder and from_config.has_batch_norm(
     sections.model, dataset.problem
   ):
     _check_whole_batches(sections, training_plan)

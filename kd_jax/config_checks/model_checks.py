@@ -4,16 +4,14 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from kd_jax import config as config_lib
 from kd_jax.config_checks.checking import (
   check,
   check_at_least,
   check_fraction,
   check_one_of,
 )
-from kd_jax.models import quantization, resnet, user
+from kd_jax.models import from_config, quantization, resnet, user
 from kd_jax.runtime import errors
-from kd_jax.training import networks
 
 # The least value of each number in a list that shapes a network.
 _LEAST = {
@@ -35,7 +33,7 @@ def check_model(prefix: str, model: ConfigDict) -> None:
     UserError: names the field, its value and what was expected.
   """
   _check_kind(prefix, model)
-  check_one_of(f'{prefix}.dtype', model.dtype, networks.DTYPES)
+  check_one_of(f'{prefix}.dtype', model.dtype, from_config.DTYPES)
   _check_quantization(prefix, model)
   check(
     model.temperature > 0,
@@ -61,11 +59,11 @@ def _check_kind(prefix: str, model: ConfigDict) -> None:
   if user.is_function_name(model.kind):
     _check_user_function(f'{prefix}.kind', model.kind)
     return
-  if model.kind == config_lib.TRAINED:
+  if model.kind == from_config.USER_TRAINED:
     _check_user_function('teacher.module', model.module)
     return
-  check_one_of(f'{prefix}.kind', model.kind, networks.MODELS)
-  module = networks.MODELS[model.kind]
+  check_one_of(f'{prefix}.kind', model.kind, from_config.MODELS)
+  module = from_config.MODELS[model.kind]
   fields = {field.name for field in dataclasses.fields(module)}
   foreign = sorted(set(model) - fields - {'kind'})
   check(
@@ -88,7 +86,7 @@ def _check_quantization(prefix: str, model: ConfigDict) -> None:
   """Checks that a network can be quantized as its section says."""
   field, scheme = f'{prefix}.quantization', model.quantization
   check_one_of(field, scheme, quantization.SCHEMES)
-  is_quantized = networks.is_quantized(model)
+  is_quantized = from_config.is_quantized(model)
   check(
     not is_quantized or model.dtype == 'float32',
     field,
@@ -96,7 +94,7 @@ def _check_quantization(prefix: str, model: ConfigDict) -> None:
     f'float with {prefix}.dtype={model.dtype!r}, or float32',
   )
   check(
-    not is_quantized or model.kind in networks.MODELS,
+    not is_quantized or model.kind in from_config.MODELS,
     field,
     scheme,
     f'float with {prefix}.kind={model.kind!r}',

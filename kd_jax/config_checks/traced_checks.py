@@ -14,10 +14,10 @@ from kd_jax import config as config_lib
 from kd_jax import methods
 from kd_jax.config_checks.checking import check
 from kd_jax.data import Problem, preprocessing
-from kd_jax.models import apply, user
+from kd_jax.models import apply, from_config, user
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider
-from kd_jax.training import method_terms, networks, training_functions
+from kd_jax.training import method_terms, training_functions
 from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 
@@ -67,10 +67,10 @@ def trace_networks(config: ConfigDict, problem: Problem) -> None:
     ('student.kind', config.student),
     ('teacher.model.kind', config.teacher.model),
   ):
-    if model.kind in networks.MODELS:
+    if model.kind in from_config.MODELS:
       continue
     name = model.kind
-    if model.kind == config_lib.TRAINED:
+    if model.kind == from_config.USER_TRAINED:
       field, name = 'teacher.module', model.module
     mistake = _find_mistake(model, problem)
     if mistake:
@@ -81,10 +81,10 @@ def _find_mistake(model: ConfigDict, problem: Problem) -> str:
   """Returns what is wrong with a user's network, or ''."""
   try:
     # Outside of the traces below: a trained network holds arrays.
-    module = networks.make_module(model, problem.num_classes)
+    module = from_config.make_module(model, problem.num_classes)
   except Exception as error:  # The user's code may raise anything.
     return _explain(error)
-  is_trained = model.kind == config_lib.TRAINED
+  is_trained = model.kind == from_config.USER_TRAINED
   for mode in (False,) if is_trained else (False, True):
     try:
       mistake = _trace_call(module, problem, mode)

@@ -131,3 +131,11 @@ def affine(
     return rows.reshape(images.shape[0], *image_shape)
 
   return scale
+
+
+def image_range(scaling: str, num_channels: int) -> tuple[jax.Array, jax.Array]:
+  """Returns the lowest and highest values of scaled images, [1, 1, 1, C]."""
+  scale = SCALINGS[scaling]
+  pixel = (1, 1, 1, num_channels)
+  low, high = (scale(jnp.full(pixel, value, jnp.uint8)) for value in (0, 255))
+  return low, high

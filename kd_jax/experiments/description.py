@@ -17,11 +17,11 @@ from kd_jax import data
 from kd_jax.config import TrainingSections
 from kd_jax.config_checks import class_checks
 from kd_jax.experiments import preparation
-from kd_jax.models import apply, costs
+from kd_jax.models import apply, costs, from_config
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
 from kd_jax.teachers import provider
-from kd_jax.training import context, networks, plan
+from kd_jax.training import context, plan
 
 # Images of each class in the picture.
 _IMAGES_SHOWN = 8
@@ -235,8 +235,8 @@ def _training_row(
 ) -> list[str]:
   """Returns the cells of a network's training."""
   training_plan = plan.make_plan(sections.train, dataset)
-  module = networks.make_module(sections.model, dataset.num_classes)
-  variables = networks.variables_like(sections.model, dataset.problem)
+  module = from_config.make_module(sections.model, dataset.num_classes)
+  variables = from_config.variables_like(sections.model, dataset.problem)
   image = jax.ShapeDtypeStruct((1, *dataset.problem.image_shape), jnp.float32)
   forward = lambda variables, images: apply.make_apply(module)(
     variables, images, train=False, key=None

@@ -14,7 +14,7 @@ from kd_jax.data import augmentation
 from kd_jax.runtime import errors, files, host_memory
 from kd_jax.teachers import compact_arrays
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import context, networks, plan
+from kd_jax.training import context, plan
 
 
 class Row(NamedTuple):
@@ -133,7 +133,7 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   """
   if not config_lib.distills(config.distill):
     return False
-  layers = networks.teacher_layers(config, dataset.problem)
+  layers = config_lib.teacher_layers(config, dataset.problem)
   views = augmentation.AUGMENTATIONS[config.train.augmentation]
   is_augmented = views is not None
   # For data on disk, stored features or views would be larger than the images.

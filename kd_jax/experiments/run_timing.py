@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax.benchmark import latency, training_steps
 from kd_jax.experiments.run import Run
-from kd_jax.models import apply
+from kd_jax.models import apply, from_config
 from kd_jax.runtime import environment, files, processes
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import job_folder, networks
+from kd_jax.training import job_folder
 
 Record = dict[str, Any]
 
@@ -132,7 +132,7 @@ def _teacher_variables(config: ConfigDict, teacher: Teacher, dataset):
   """
   if teacher.variables is not None:
     return teacher.variables
-  module = networks.make_module(config.teacher.model, dataset.num_classes)
+  module = from_config.make_module(config.teacher.model, dataset.num_classes)
   return apply.init_variables(
     module, dataset.problem.image_shape, jax.random.key(0)
   )

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.data import preprocessing
-from kd_jax.evaluation import evaluate, inference
+from kd_jax.evaluation import evaluate, inference, predictors
 from kd_jax.experiments.run import Row, Run
-from kd_jax.models import apply
+from kd_jax.models import apply, from_config
 from kd_jax.runtime import files, locks, processes, run_records
 from kd_jax.teachers import stored_outputs, user_logits
 from kd_jax.teachers.teacher import Teacher
@@ -25,7 +25,6 @@ from kd_jax.training import (
   example_source,
   job,
   job_folder,
-  networks,
   plan,
   training_record,
 )
@@ -186,7 +185,7 @@ def _train_seeds(
     seed_folder = folder / f'seed-{seed}'
     if job_folder.is_done(seed_folder, row.identity, seed):
       continue  # It was kept before the other seeds were stopped.
-    if networks.is_quantized(config.student):
+    if from_config.is_quantized(config.student):
       student = _quantize(student, config, run_context.dataset, teacher)
     record = job_folder.finish(student, seed_folder, row.identity)
     logging.info(
@@ -214,7 +213,7 @@ def _teacher_inputs(
     assert teacher.network is not None  # See `teaching_checks`.
     view_logits = teacher.network.view_store(config.train.augmentation)
     inputs = inputs._replace(lookup_view_logits=view_logits)
-  layers = networks.teacher_layers(config, dataset.problem)
+  layers = config_lib.teacher_layers(config, dataset.problem)
   if layers:
     assert teacher.network is not None  # See `teaching_checks`.
     examples = row_plan.examples
@@ -245,8 +244,8 @@ def _quantize(
   the float network predict the same class.
   """
   images, labels = dataset.test.images, dataset.test.labels
-  quantized = networks.quantize_weights(config.student, student.variables)
-  network, variables = networks.deploy(
+  quantized = from_config.quantize_weights(config.student, student.variables)
+  network, variables = from_config.deploy(
     config.student, dataset.problem, quantized
   )
   predict = inference.make_predict(
@@ -268,7 +267,7 @@ def _quantize(
 def _make_predict(
   config: ConfigDict, dataset: data.Dataset
 ) -> inference.PredictFn:
-  return networks.make_predict(
+  return predictors.make_predict(
     config.student,
     dataset.num_classes,
     config.data.scaling,

@@ -25,8 +25,9 @@ from kd_jax.export import (
   run_datasets,
   run_student,
 )
+from kd_jax.models import from_config
 from kd_jax.runtime import environment, errors, files
-from kd_jax.training import job_folder, networks
+from kd_jax.training import job_folder
 
 # The files of the networks, by the networks' names in the manifest.
 FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
@@ -102,7 +103,7 @@ def _restore(
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
   variables = job_folder.restore_deployed(folder, config.student, problem)
-  return networks.deploy(config.student, problem, variables)
+  return from_config.deploy(config.student, problem, variables)
 
 
 # --- The files of the folder. ---

@@ -26,8 +26,8 @@ def make_forward(
 
   Args:
     network: a Flax module. If it has a `cpu_batch`, as networks from
-      `networks.deploy` may have, a CPU computes larger batches in parts of that
-      size.
+      `from_config.deploy` may have, a CPU computes larger batches in parts of
+      that size.
     variables: the network's parameters and batch statistics.
     preprocess: maps images uint8 [B, H, W, C] to the network's input.
   Returns:

@@ -51,7 +51,7 @@ def with_flax_convolutions(network: nn.Module) -> nn.Module:
   """Returns a deployed network that uses Flax's convolutions, which ONNX has.
 
   Args:
-    network: a network from `networks.deploy`. A network of the user's is
+    network: a network from `from_config.deploy`. A network of the user's is
       returned unchanged: its layers are the user's.
   """
   if isinstance(network, models.user.NETWORKS):

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import selection
-from kd_jax.evaluation import evaluate
-from kd_jax.models import user
+from kd_jax.evaluation import evaluate, predictors
+from kd_jax.models import from_config, user
 from kd_jax.runtime import environment, errors, files, run_records
 from kd_jax.teachers import pretrained, user_logits
 from kd_jax.teachers import teacher as teacher_lib
@@ -22,7 +22,6 @@ from kd_jax.training import (
   example_source,
   job,
   job_folder,
-  networks,
   training_record,
 )
 
@@ -133,7 +132,7 @@ def _train_or_restore(
     variables: PyTree | None = None
     record: dict[str, Any] = {}
     if job_folder.is_done(folder, identity, section.seed):
-      like = networks.variables_like(section.model, dataset.problem)
+      like = from_config.variables_like(section.model, dataset.problem)
       variables = job_folder.restore(folder, like)
       stored = job_folder.read_result(folder)
       assert stored is not None  # See `is_done`.
@@ -186,7 +185,7 @@ def _load_pretrained(
     variables = pretrained.read_weights(
       folder,
       manifest,
-      networks.variables_like(section.model, dataset.problem),
+      from_config.variables_like(section.model, dataset.problem),
     )
     home = _folder(teachers_dir, section.model.kind, config, dataset, variables)
     with files.locked(home, wait=True):
@@ -251,7 +250,7 @@ def _make_network_teacher(
   """Returns a teacher of a network's outputs, stored in a locked folder."""
   section = config.teacher
   record = record | training_record.robust_accuracy(
-    networks.make_attack(
+    predictors.make_attack(
       section.model,
       dataset.num_classes,
       section.scaling,

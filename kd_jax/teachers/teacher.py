@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import augmentation as augment
-from kd_jax.evaluation import alignment, evaluate, inference
+from kd_jax.evaluation import alignment, evaluate, inference, predictors
 from kd_jax.runtime import files
 from kd_jax.teachers import (
   compact_arrays,
@@ -23,7 +23,7 @@ from kd_jax.teachers import (
   stored_outputs,
 )
 from kd_jax.teachers.compact_arrays import Logits
-from kd_jax.training import checkpoint, networks
+from kd_jax.training import checkpoint
 
 PyTree = Any
 
@@ -138,7 +138,7 @@ class TeacherNetwork:
     return self.folder / '-'.join([*parts, *transfer_set])
 
   def _predict(self, scaling: str) -> Callable[[Any], jax.Array]:
-    predict = networks.make_predict(
+    predict = predictors.make_predict(
       self.config.teacher.model,
       self.dataset.num_classes,
       scaling,
@@ -205,7 +205,7 @@ class TeacherNetwork:
   ) -> dict[str, np.ndarray]:
     """Returns features as they are stored: see `features`."""
     batch_size = self.config.eval.batch_size
-    predict = networks.make_features(
+    predict = predictors.make_features(
       self.config.teacher.model,
       self.dataset.num_classes,
       self.config.teacher.outputs_scaling,

@@ -15,7 +15,6 @@ context.py          the data and functions that the trainings of a run share
 plan.py             the examples, phases and epochs of a training
 example_source.py   where the examples and the teacher's outputs come from
 hyperparameters.py  the traced numbers of a step
-networks.py         networks from a config's model sections
 optimizers.py       optimizers and schedules by name
 training_functions.py  from a config's sections to the functions of a training
 

@@ -19,6 +19,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax.data import Problem
+from kd_jax.models import from_config
 from kd_jax.runtime import (
   errors,
   files,
@@ -27,7 +28,7 @@ from kd_jax.runtime import (
   processes,
   run_records,
 )
-from kd_jax.training import checkpoint, fit, networks
+from kd_jax.training import checkpoint, fit
 from kd_jax.training.epoch import EpochTotals
 from kd_jax.training.step import TrainState
 from kd_jax.training.training_record import Trained
@@ -151,7 +152,7 @@ def restore_trained(
   Raises:
     UserError: if the weights are damaged.
   """
-  variables = restore(folder, networks.variables_like(model, problem))
+  variables = restore(folder, from_config.variables_like(model, problem))
   if variables is None:
     raise _damaged(folder / 'weights')
   return variables
@@ -163,15 +164,15 @@ def restore_deployed(
   """Returns the variables that a network is deployed with.
 
   They are those of `restore_trained`, or the quantized ones of a quantized
-  network: see `networks.deploy`.
+  network: see `from_config.deploy`.
 
   Raises:
     UserError: if the weights are damaged.
   """
   variables = restore_trained(folder, model, problem)
-  if not networks.is_quantized(model):
+  if not from_config.is_quantized(model):
     return variables
-  like = networks.quantize_weights(model, variables)
+  like = from_config.quantize_weights(model, variables)
   variables = restore_quantized(folder, like)
   if variables is None:
     raise _damaged(folder / run_records.QUANTIZED)

@@ -1,5 +1,6 @@
 """From a config's sections to the functions of a training."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,16 +12,9 @@ from kd_jax import config as config_lib
 from kd_jax import methods
 from kd_jax.config import TrainingSections
 from kd_jax.data import Problem, augmentation, preprocessing
-from kd_jax.evaluation import inference
-from kd_jax.models import apply, user
-from kd_jax.training import (
-  batch,
-  epoch,
-  method_terms,
-  networks,
-  optimizers,
-  step,
-)
+from kd_jax.evaluation import inference, predictors
+from kd_jax.models import apply, from_config, user
+from kd_jax.training import batch, epoch, method_terms, optimizers, step
 from kd_jax.training import objective as objectives
 from kd_jax.training.hyperparameters import Hyperparameters
 
@@ -125,7 +119,7 @@ def _place_of_loop(loop: str, kind: str) -> str:
 
 def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
   """Returns the functions of a training, see `make_spec`."""
-  module = networks.make_module(spec.model, spec.num_classes)
+  module = from_config.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
   optimizer = optimizers.make_optimizer(
     spec.optim.name,
@@ -173,7 +167,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
       batch_size=spec.eval_batch_size,
       num_seeds=spec.num_seeds,
     ),
-    attack=networks.make_attack(
+    attack=predictors.make_attack(
       spec.model, spec.num_classes, spec.scaling, spec.eval_batch_size
     ),
     num_seeds=spec.num_seeds,
@@ -214,7 +208,7 @@ def _epoch_options(
 def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
   """Returns a function from images to the teacher's logits and features."""
   apply_fn = apply.make_apply(
-    networks.make_module(spec.teacher.model, spec.num_classes)
+    from_config.make_module(spec.teacher.model, spec.num_classes)
   )
   scale = preprocessing.SCALINGS[spec.teacher.scaling]
 
@@ -247,19 +241,41 @@ def method_setup(
     feature_bits: the bits that the teacher's features are rounded to.
     unroll: whether loops are best written out.
   """
-  init_peer, peer_fn = networks.make_peer(student, problem)
+  init_peer, peer_fn = make_peer(student, problem)
   return method_terms.MethodSetup(
     num_classes=problem.num_classes,
-    student_shapes=networks.feature_shapes(student, problem),
+    student_shapes=from_config.feature_shapes(student, problem),
     teacher_shapes=(
-      {} if teacher is None else networks.feature_shapes(teacher, problem)
+      {} if teacher is None else from_config.feature_shapes(teacher, problem)
     ),
     feature_levels=2**feature_bits - 1,
-    image_range=networks.image_range(scaling, problem.image_shape[-1]),
+    image_range=preprocessing.image_range(scaling, problem.image_shape[-1]),
     init_peer=init_peer,
     peer_fn=peer_fn,
     unroll=unroll,
   )
+
+
+def make_peer(
+  model: ConfigDict, problem: Problem
+) -> tuple[Callable[[jax.Array], PyTree], Callable[..., jax.Array]]:
+  """Returns a peer network of the student's kind, as two functions.
+
+  Returns:
+    init: maps a key to the peer's parameters.
+    peer: maps (parameters, images, key) to logits [B, K] in training.
+  """
+  module = from_config.make_module(model, problem.num_classes)
+  apply_fn = apply.make_apply(module)
+  init = functools.partial(apply.init_variables, module, problem.image_shape)
+
+  def peer(params, images, key):
+    # Its running statistics are not kept: it is not used after training.
+    stats = init(jax.random.key(0))['batch_stats']
+    variables = {'params': params, 'batch_stats': stats}
+    return apply_fn(variables, images, train=True, key=key)[0]
+
+  return lambda key: init(key)['params'], peer
 
 
 def hyperparameters_of_epoch(

@@ -17,8 +17,7 @@ from configs import cifar
 from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.benchmark import latency, timing
-from kd_jax.models import apply, costs
-from kd_jax.training import networks
+from kd_jax.models import apply, costs, from_config
 
 
 def _network(module):
@@ -62,7 +61,7 @@ def test_macs_of_strides_groups_and_loops():
 def test_parameters_are_counted_as_trained_and_without_statistics(generated):
   config = config_lib.close_row(cifar.get_config('ideal,smoke=true'), 'ideal')
   config.student.update(blocks=(1,), widths=(8,), strides=(1,))
-  module = networks.make_module(config.student, 10)
+  module = from_config.make_module(config.student, 10)
   variables = apply.init_variables(module, (28, 28, 1), jax.random.key(0))
   config.benchmark.update(batch_sizes=(), cold_calls=0)
   record = latency.benchmark_inference(

@@ -5,8 +5,7 @@ import jax
 from configs import mnist
 from kd_jax import config as config_lib
 from kd_jax.benchmark import timing, training_steps
-from kd_jax.models import apply
-from kd_jax.training import networks
+from kd_jax.models import apply, from_config
 from tests import helpers
 
 
@@ -30,7 +29,7 @@ def test_a_live_step_calls_the_teacher_and_a_stored_step_does_not(
   generated, monkeypatch
 ):
   config = config_lib.close_row(helpers.tiny_mnist(), 'h50')
-  module = networks.make_module(config.teacher.model, 10)
+  module = from_config.make_module(config.teacher.model, 10)
 
   def losses(seed):
     """Returns the loss of each kind of step, for a teacher of a seed."""

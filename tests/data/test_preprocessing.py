@@ -53,3 +53,12 @@ def test_a_scaling_that_is_not_fused_gives_the_same_values(scaling):
     apart(images), jax.jit(preprocessing.SCALINGS[scaling])(images)
   )
   assert 'gather' in apart.lower(images).compile().as_text()
+
+
+@pytest.mark.parametrize(
+  'scaling, lowest, highest', [('unit', 0, 1), ('symmetric', -1, 1)]
+)
+def test_the_range_of_scaled_images(scaling, lowest, highest):
+  low, high = preprocessing.image_range(scaling, 1)
+  assert low.shape == high.shape == (1, 1, 1, 1)
+  np.testing.assert_allclose([low.item(), high.item()], [lowest, highest])

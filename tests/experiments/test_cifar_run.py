@@ -8,10 +8,11 @@ from ml_collections import ConfigDict
 from configs import cifar, cifar_teachers
 from kd_jax import data
 from kd_jax.data import selection
-from kd_jax.models import apply
+from kd_jax.evaluation import predictors
+from kd_jax.models import apply, from_config
 from kd_jax.report import run_report
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.training import checkpoint, networks
+from kd_jax.training import checkpoint
 from tests import helpers
 
 
@@ -247,11 +248,11 @@ def test_damaged_published_outputs_are_refused(folder, tmp_path):
 def test_predictions_do_not_depend_on_where_a_batch_ends():
   """Predictions use the running averages, not the batch's statistics."""
   config = _config()
-  module = networks.make_module(config.student, 10)
+  module = from_config.make_module(config.student, 10)
   variables = apply.init_variables(module, (32, 32, 3), jax.random.key(0))
   images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
   logits = [
-    networks.make_predict(config.student, 10, 'symmetric', size)(
+    predictors.make_predict(config.student, 10, 'symmetric', size)(
       variables, images
     )
     for size in (7, 3)

@@ -8,8 +8,7 @@ from ml_collections import ConfigDict
 from kd_jax import data
 from kd_jax.data import preprocessing
 from kd_jax.export import forward, onnx
-from kd_jax.models import apply
-from kd_jax.training import networks
+from kd_jax.models import apply, from_config
 
 # The smallest network with all forms of convolution that a CPU uses.
 RESNET = dict(
@@ -22,14 +21,14 @@ IMAGE_SHAPE = (8, 8, 3)
 
 def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
   model = ConfigDict(RESNET)
-  module = networks.make_module(model, 10)
+  module = from_config.make_module(model, 10)
   variables = apply.init_variables(module, IMAGE_SHAPE, jax.random.key(0))
   variables['batch_stats'] = jax.tree.map(
     lambda leaf: leaf - 0.1, variables['batch_stats']
   )
   unit = preprocessing.SCALINGS['unit']
   as_trained = jax.jit(forward.make_forward(module, variables, unit))
-  network, variables = networks.deploy(
+  network, variables = from_config.deploy(
     model, data.Problem(10, IMAGE_SHAPE), variables
   )
   forward_fn = forward.make_forward(network, variables, unit)

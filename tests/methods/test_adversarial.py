@@ -13,9 +13,9 @@ from configs import base
 from kd_jax import losses, models
 from kd_jax.data import Problem
 from kd_jax.methods import adversarial
-from kd_jax.models import apply
-from kd_jax.training import networks, optimizers, step, training_functions
+from kd_jax.models import apply, from_config
 from kd_jax.training import objective as objectives
+from kd_jax.training import optimizers, step, training_functions
 from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
 
@@ -24,7 +24,7 @@ def _step(method, options=None):
   """Returns a compiled step of one method, its first state and a batch."""
   section = base.mlp((16,))
   problem = Problem(4, (3, 3, 1))
-  module = networks.make_module(section, 4)
+  module = from_config.make_module(section, 4)
   objective = objectives.make_objective(
     {method: options or {}},
     training_functions.method_setup(section, section, 'unit', problem),

@@ -12,8 +12,9 @@ import pytest
 
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.models import from_config
 from kd_jax.runtime import errors, files, mesh, run_records
-from kd_jax.training import job, job_folder, networks
+from kd_jax.training import job, job_folder
 from tests import helpers, mesh_runs
 
 
@@ -75,7 +76,7 @@ def _end(folder, name, seed):
   config = mesh_runs.RUNS[name]()
   ((row, _),) = config.rows.items()
   shape = (32, 32, 3) if name == 'resnet' else (28, 28, 1)
-  like = networks.variables_like(
+  like = from_config.variables_like(
     config_lib.close_row(config, row).student, data.Problem(10, shape)
   )
   student = folder / f'{name}/students/{row}/seed-{seed}'

@@ -10,10 +10,10 @@ import pytest
 from configs import cifar, cifar_teachers, theory
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.evaluation import evaluate
+from kd_jax.evaluation import evaluate, predictors
+from kd_jax.models import from_config
 from kd_jax.runtime import files
 from kd_jax.teachers import pretrained
-from kd_jax.training import networks
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob('teachers/*/manifest.json'))
@@ -77,10 +77,10 @@ def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
   dataset = _dataset(manifest)
   model = config_lib.from_json(manifest['teacher']['model'])
   variables = pretrained.read_weights(
-    folder, manifest, networks.variables_like(model, dataset.problem)
+    folder, manifest, from_config.variables_like(model, dataset.problem)
   )
   for scaling, stated in manifest['accuracy'].items():
-    predict = networks.make_predict(model, dataset.num_classes, scaling, 1000)
+    predict = predictors.make_predict(model, dataset.num_classes, scaling, 1000)
     logits = predict(variables, jnp.asarray(dataset.test.images))
     _check_accuracy(logits, dataset.test.labels, stated['test'])
 

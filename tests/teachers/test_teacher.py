@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from kd_jax.data import augmentation, preprocessing, selection
-from kd_jax.models import apply
+from kd_jax.evaluation import predictors
+from kd_jax.models import apply, from_config
 from kd_jax.teachers import sharded_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
-from kd_jax.training import context, networks
+from kd_jax.training import context
 from tests import helpers
 
 
@@ -32,7 +33,7 @@ def _dataset(config, generated):
 
 
 def _variables(config, dataset, seed=0):
-  module = networks.make_module(config.teacher.model, dataset.num_classes)
+  module = from_config.make_module(config.teacher.model, dataset.num_classes)
   return apply.init_variables(
     module, dataset.problem.image_shape, jax.random.key(seed)
   )
@@ -56,7 +57,7 @@ def _again(network, **changes):
 
 def _forward(network, images, scaling='unit'):
   """Returns the logits and features of images."""
-  module = networks.make_module(
+  module = from_config.make_module(
     network.config.teacher.model, network.dataset.num_classes
   )
   scaled = preprocessing.SCALINGS[scaling](jnp.asarray(images))
@@ -69,7 +70,7 @@ def _forbid_computing(monkeypatch):
 
   def forbid():
     for function in ('make_predict', 'make_features'):
-      monkeypatch.setattr(networks, function, None)
+      monkeypatch.setattr(predictors, function, None)
 
   return forbid
 

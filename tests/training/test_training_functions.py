@@ -1,10 +1,13 @@
 """From a config to compiled functions: what shares them, what is traced."""
 
+import jax
+import numpy as np
 import pytest
 
-from configs import mnist
+from configs import base, mnist
 from kd_jax import config as config_lib
 from kd_jax.data import Problem
+from kd_jax.models import from_config
 from kd_jax.training import training_functions
 
 PROBLEM = Problem(10, (28, 28, 1))
@@ -94,3 +97,19 @@ def test_hyperparameters_of_an_epoch():
     config.optim, config.distill, 9
   )
   assert later.kd_weight == pytest.approx(0.8)
+
+
+def test_a_peer_is_a_network_of_the_students_kind_in_training():
+  problem = Problem(3, (8, 8, 1))
+  section = base.mlp((16,), dropout_rate=0.5)
+  init, peer = training_functions.make_peer(section, problem)
+  shapes = from_config.variables_like(section, problem)
+  params = init(jax.random.key(1))
+  assert jax.tree.structure(params) == jax.tree.structure(shapes['params'])
+  images = jax.random.uniform(jax.random.key(2), (5, 8, 8, 1))
+  first, again, other = (
+    peer(params, images, jax.random.key(seed)) for seed in (0, 0, 1)
+  )
+  assert first.shape == (5, 3)
+  np.testing.assert_array_equal(first, again)
+  assert (first != other).any()  # Dropout is on.
