@@ -57,7 +57,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   from kd_jax import config as config_lib
   from kd_jax.data import Problem
   from kd_jax.runtime import host_memory
-  from kd_jax.training import fit, plan, training_functions
+  from kd_jax.training import epoch_loop, plan, training_functions
 
   host_memory.keep_freed_memory()
   config, shape = _make_config(network, case)
@@ -80,12 +80,12 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   key = jax.random.key(0)
   if seeds > 1:
     key = jax.random.split(key, seeds)
-  *_, last = fit.fit(
+  *_, last = epoch_loop.train_epochs(
     functions.epoch,
     functions.init(key),
-    fit.ExampleSource(examples),
+    epoch_loop.ExampleSource(examples),
     training_plan,
-    fit.FitOptions(
+    epoch_loop.LoopOptions(
       key=key,
       hyperparameters_of_epoch=lambda epoch: (
         training_functions.hyperparameters_of_epoch(

@@ -45,7 +45,7 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   import numpy as np
 
   from kd_jax.runtime import host_memory
-  from kd_jax.training import example_source, fit, plan
+  from kd_jax.training import epoch_loop, example_source, plan
 
   if place == 'disk':
     # An allocation beyond the limit ends the process.
@@ -58,12 +58,12 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
   teacher = example_source.TeacherInputs(logits={'train': outputs})
-  *_, last = fit.fit(
+  *_, last = epoch_loop.train_epochs(
     job.functions.epoch,
     job.functions.init(jax.random.key(0)),
     example_source.make_source(job.plan, dataset, teacher),
     job.plan._replace(phases=phases),
-    fit.FitOptions(
+    epoch_loop.LoopOptions(
       key=jax.random.key(0),
       hyperparameters_of_epoch=job.hyperparameters_of_epoch,
     ),

@@ -13,7 +13,7 @@ import student_systems
 from configs import mnist
 from kd_jax import config as config_lib
 from kd_jax.data import Problem
-from kd_jax.training import fit, plan, training_functions
+from kd_jax.training import epoch_loop, plan, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
 
@@ -35,7 +35,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
       calls_teacher=live,
     )
   )
-  source = fit.ExampleSource(
+  source = epoch_loop.ExampleSource(
     Examples(
       jnp.asarray(images),
       jnp.asarray(labels),
@@ -55,18 +55,18 @@ def make(*, live: bool = False) -> student_systems.Trainer:
   def run(examples):
     nonlocal state, epochs
     assert examples == used.sum()
-    (result,) = fit.fit(
+    (result,) = epoch_loop.train_epochs(
       functions.epoch,
       state,
       source,
       training_plan,
-      fit.FitOptions(
+      epoch_loop.LoopOptions(
         key=jax.random.fold_in(key, epochs),
         hyperparameters_of_epoch=hyperparameters_of_epoch,
       ),
     )
     state, epochs = result.state, epochs + 1
-    # The clock of `fit` leaves out only the check that it is compiled.
+    # The clock of `train_epochs` leaves out only the check that it is compiled.
     return result.train_s
 
   return student_systems.Trainer(losses, run)
@@ -98,7 +98,7 @@ def _initial_state(
 
 def _first_losses(
   functions: training_functions.TrainingFunctions,
-  source: fit.ExampleSource,
+  source: epoch_loop.ExampleSource,
   key: jax.Array,
   hyperparameters,
 ) -> list[float]:

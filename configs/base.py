@@ -7,11 +7,10 @@ error. Values below are defaults, which a recipe may change.
 `config.rows` lists the students that a config trains; see tables.py.
 """
 
-from typing import NamedTuple
-
 from ml_collections import config_dict
 
 from kd_jax import methods
+from kd_jax.config import NetworkSections
 from kd_jax.runtime import errors
 
 
@@ -218,22 +217,6 @@ def hard_labels() -> config_dict.ConfigDict:
   return distillation(ce_weight=1.0, kd_weight=0.0)
 
 
-class NetworkSections(NamedTuple):
-  """The sections of a network and of its training.
-
-  Attributes:
-    model: from `mlp`, `conv_net` or `resnet`.
-    train: from `training`.
-    optim: from `optimizer`.
-    distill: from `distillation`.
-  """
-
-  model: config_dict.ConfigDict
-  train: config_dict.ConfigDict
-  optim: config_dict.ConfigDict
-  distill: config_dict.ConfigDict
-
-
 def base(
   *,
   name: str,
@@ -247,7 +230,8 @@ def base(
   Args:
     name: the run's name; the run's folder is named after it.
     dataset: the name of the data set; see `data.name` below.
-    teacher: the teacher's sections.
+    teacher: the teacher's sections, from `mlp` (or another network),
+      `training`, `optimizer` and `distillation`.
     student: the sections that all students share.
     scaling: a name in SCALINGS of data/preprocessing.py: the scaling of the
       students' inputs and, until a recipe changes it, of the teacher's.

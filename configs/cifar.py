@@ -48,6 +48,7 @@ from configs import (
   cifar_teachers,
   method_comparison,
 )
+from kd_jax.config import NetworkSections
 
 TEMPERATURE = 4.0
 EPOCHS = 10  # of the students of most recipes
@@ -197,7 +198,7 @@ def _base(name: str, readings: cifar_table2.Readings) -> config_dict.ConfigDict:
     dataset='cifar10',
     scaling='symmetric',
     teacher=cifar_teachers.resnet50(),
-    student=base.NetworkSections(
+    student=NetworkSections(
       model=base.resnet((1, 1, 1, 1), min_blocks=readings.min_blocks),
       train=base.training(epochs=EPOCHS, batch_size=100, drop_remainder=True),
       optim=base.optimizer(

@@ -5,6 +5,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import base
+from kd_jax.config import NetworkSections
 
 TEACHER = 'teachers/cifar10-resnet50'
 RESNET18_EPOCHS = 30
@@ -21,9 +22,9 @@ BEST_TEACHERS = {
 HOLDOUT = 5000
 
 
-def resnet50() -> base.NetworkSections:
+def resnet50() -> NetworkSections:
   """Returns a ResNet-50 and the recipe of the authors' public checkpoint."""
-  return base.NetworkSections(
+  return NetworkSections(
     model=base.resnet((3, 4, 6, 3), block='bottleneck'),
     train=base.training(
       epochs=100,

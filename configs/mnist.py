@@ -24,6 +24,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import arguments, base, method_comparison, tables
+from kd_jax.config import NetworkSections
 
 # As printed: hidden units, temperature, epochs, batch size; then accuracy (%),
 # training time (s), and the ratio of inference times teacher / student.
@@ -144,7 +145,7 @@ def _base(
   return base.base(
     name=name,
     dataset='mnist',
-    teacher=base.NetworkSections(
+    teacher=NetworkSections(
       model=base.conv_net(
         filters=(32,),
         hidden=(1200, 1200),
@@ -157,7 +158,7 @@ def _base(
       optim=base.optimizer('adam', 1e-3),
       distill=base.hard_labels(),
     ),
-    student=base.NetworkSections(
+    student=NetworkSections(
       model=base.mlp((300,)),
       train=base.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
       optim=base.optimizer('adam', 1e-3),

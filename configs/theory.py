@@ -42,6 +42,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import arguments, base, tables
+from kd_jax.config import NetworkSections
 
 # The teacher's weights, which come with the project. The recipe `teacher`
 # trains them.
@@ -151,7 +152,7 @@ def _mnist(
   config = base.base(
     name=name,
     dataset='mnist',
-    teacher=base.NetworkSections(
+    teacher=NetworkSections(
       model=base.mlp((1200, 1200), dropout_rate=0.5),
       train=base.training(
         epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
@@ -159,7 +160,7 @@ def _mnist(
       optim=base.optimizer('adam', 1e-3, schedule='cosine'),
       distill=base.hard_labels(),
     ),
-    student=base.NetworkSections(
+    student=NetworkSections(
       model=base.mlp((800, 800)),
       train=base.training(epochs=1 if args.smoke else epochs, batch_size=128),
       optim=base.optimizer('adam', 1e-3, schedule='cosine'),

@@ -34,6 +34,7 @@ import statistics
 from ml_collections import config_dict
 
 from configs import arguments, base, method_comparison, tables
+from kd_jax.config import NetworkSections
 from kd_jax.data.user_data import survey as survey_lib
 
 RECIPES = {
@@ -146,13 +147,13 @@ def _base(
   config = base.base(
     name=_name(args),
     dataset=args.data,
-    teacher=base.NetworkSections(
+    teacher=NetworkSections(
       model=teacher,
       train=_training(count, augmentation),
       optim=_optimizer(count),
       distill=base.hard_labels(),
     ),
-    student=base.NetworkSections(
+    student=NetworkSections(
       model=student,
       train=_training(count, augmentation),
       optim=_optimizer(count),

@@ -7,8 +7,9 @@ the config that matter, the digest of the data, the digests of weights. A
 stored result is used only if its identity is the one that is asked for.
 """
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
@@ -73,52 +74,61 @@ def _leaves(section: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
       yield f'{prefix}{key}', value
 
 
-class TrainingSections(NamedTuple):
-  """The sections of a closed config that say how one network trains.
+@dataclasses.dataclass(frozen=True)
+class NetworkSections:
+  """The sections of a network and of its training.
 
   Attributes:
-    field: the name of its `train` section, for messages.
     model: the network.
     train: epochs, batches, examples.
     optim: the optimizer and its schedule.
     distill: the loss.
+  """
+
+  model: ConfigDict
+  train: ConfigDict
+  optim: ConfigDict
+  distill: ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSections(NetworkSections):
+  """What a closed config says of the training of one network.
+
+  Attributes:
+    field: the name of its `train` section, for messages.
     scaling: the name of the scaling of its images.
     bias_classes: classes whose logits get a bias after the training.
   """
 
   field: str
-  model: ConfigDict
-  train: ConfigDict
-  optim: ConfigDict
-  distill: ConfigDict
   scaling: str
-  bias_classes: tuple[int, ...]
+  bias_classes: tuple[int, ...] = ()
 
 
 def student_sections(config: ConfigDict) -> TrainingSections:
-  """Returns the sections that say how a closed config's student trains."""
+  """Returns what a closed config says of its student's training."""
   return TrainingSections(
-    'train',
     config.student,
     config.train,
     config.optim,
     config.distill,
-    config.data.scaling,
-    config.eval.bias_classes,
+    field='train',
+    scaling=config.data.scaling,
+    bias_classes=config.eval.bias_classes,
   )
 
 
 def teacher_sections(config: ConfigDict) -> TrainingSections:
-  """Returns the sections that say how a config's teacher trains."""
-  teacher = config.teacher
+  """Returns what a config says of its teacher's training."""
+  section = config.teacher
   return TrainingSections(
-    'teacher.train',
-    teacher.model,
-    teacher.train,
-    teacher.optim,
-    teacher.distill,
-    teacher.scaling,
-    bias_classes=(),
+    section.model,
+    section.train,
+    section.optim,
+    section.distill,
+    field='teacher.train',
+    scaling=section.scaling,
   )
 
 
@@ -349,7 +359,7 @@ def outputs_identity(
   """
   fields = {'weights': weights, 'model': config.teacher.model}
   if config.teacher.module:
-    fields['source'] = user.source_digest(config.teacher.module)
+    fields['source'] = user.code_digest(config.teacher.module)
   return _identity(config, dataset, fields)
 
 
@@ -384,5 +394,5 @@ def student_identity(
   if config.eval.bias_classes:
     fields['bias_classes'] = config.eval.bias_classes
   if user.is_function_name(config.student.kind):
-    fields['student_source'] = user.source_digest(config.student.kind)
+    fields['student_source'] = user.code_digest(config.student.kind)
   return _identity(config, dataset, fields)

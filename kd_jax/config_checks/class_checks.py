@@ -66,16 +66,16 @@ def _in_training(
   """Yields what a network's training leaves out of the training split."""
   train, labels = sections.train, np.asarray(dataset.train.labels)
   training_plan = plan.make_plan(train, dataset)
-  kept = labels[: len(labels) - training_plan.num_held_out]
+  kept = labels[: len(labels) - training_plan.num_untrained]
   listed = labels
   if training_plan.examples is not None:
     listed = labels[training_plan.examples]
-  *folds, fit = [listed[phase.subset] for phase in training_plan.phases]
+  *folds, whole = [listed[phase.subset] for phase in training_plan.phases]
   parts = [(f'holdout_fraction={train.holdout_fraction:g}', kept, labels)]
   if not train.subset.startswith(_NAME_CLASSES):
-    parts.append((f'subset={train.subset!r}', fit, kept))
+    parts.append((f'subset={train.subset!r}', whole, kept))
   parts += [
-    (f'folds={train.folds} (fold {i})', fold, fit)
+    (f'folds={train.folds} (fold {i})', fold, whole)
     for i, fold in enumerate(folds)
   ]
   for field, part, whole in parts:

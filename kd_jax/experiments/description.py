@@ -224,7 +224,7 @@ def _training_table(
     dataset = context_for(row_config.train.transfer_set).dataset
     rows.append(_training_row(name, sections, dataset))
   headers = (
-    *('network', 'kind', 'parameters', 'MAC', 'examples', 'held out'),
+    *('network', 'kind', 'parameters', 'MAC', 'examples', 'not trained on'),
     *('epochs', 'batch', 'steps', 'optimizer', 'augmentation', 'loss'),
   )
   return markdown.table(headers, rows)
@@ -248,7 +248,7 @@ def _training_row(
     f'{costs.count_parameters(variables["params"]):,}',
     f'{macs:,}',
     f'{int(training_plan.phases[-1].subset.sum()):,}',
-    f'{training_plan.num_held_out:,}',
+    f'{training_plan.num_untrained:,}',
     f'{len(training_plan.epochs):,}',
     f'{sections.train.batch_size:,}',
     f'{training_plan.num_steps:,}',

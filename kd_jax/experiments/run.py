@@ -25,15 +25,15 @@ class Row(NamedTuple):
     config: the closed config of a row.
     identity: what determines its students, except for their seed.
     calls_teacher: whether its steps call the teacher.
-    trained_as: the name of the first row that is the same training; its own
-      name if there is none before it.
+    same_training_as: the name of the first row that is the same training; the
+      row's name if no row before it is.
   """
 
   name: str
   config: ConfigDict
   identity: dict[str, Any]
   calls_teacher: bool
-  trained_as: str
+  same_training_as: str
 
 
 class Run(NamedTuple):
@@ -52,7 +52,7 @@ class Run(NamedTuple):
 
   def folder(self, row: Row) -> pathlib.Path:
     """Returns the folder of a row's students."""
-    return self.workdir / 'students' / row.trained_as
+    return self.workdir / 'students' / row.same_training_as
 
 
 def make_run(
@@ -83,9 +83,9 @@ def make_run(
       live_teacher=rows_calling_teacher[name],
     )
     digests[name] = files.digest(identity)
-    trained_as = first_with.setdefault(digests[name], name)
+    same_training_as = first_with.setdefault(digests[name], name)
     rows[name] = Row(
-      name, config, identity, rows_calling_teacher[name], trained_as
+      name, config, identity, rows_calling_teacher[name], same_training_as
     )
 
   @functools.cache

@@ -41,7 +41,7 @@ def train_students(run: Run) -> None:
   Workers share the students. A row that another worker is busy with, or whose
   teacher another worker is training, is tried again later.
   """
-  left = [row for row in run.rows.values() if row.trained_as == row.name]
+  left = [row for row in run.rows.values() if row.same_training_as == row.name]
   while left := [row for row in left if not _train_row(run, row)]:
     time.sleep(_POLL_S)
 
@@ -59,8 +59,8 @@ def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
   results, left_out = [], {}
   for row in run.rows.values():
     renamed = {'row': row.name}
-    if row.trained_as != row.name:
-      renamed['same_as'] = row.trained_as
+    if row.same_training_as != row.name:
+      renamed['same_as'] = row.same_training_as
     found = {}
     for folder in sorted(run.folder(row).glob('seed-*')):
       result = job_folder.read_result(folder)
@@ -232,11 +232,11 @@ def _teacher_inputs(
 
 
 def _quantize(
-  student: training_record.Trained,
+  student: training_record.TrainedNetwork,
   config: ConfigDict,
   dataset: data.Dataset,
   teacher: Teacher,
-) -> training_record.Trained:
+) -> training_record.TrainedNetwork:
   """Adds the deployed network of a quantized student.
 
   The record gets its metrics under the key `run_records.QUANTIZED`.

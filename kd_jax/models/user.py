@@ -71,7 +71,7 @@ def find_function(name: str) -> Callable[..., Any]:
   return found
 
 
-def source_digest(name: str) -> str:
+def code_digest(name: str) -> str:
   """Returns a digest (hex) of the source files of a user's function.
 
   The digest covers the file of the named module and the file that defines the

@@ -40,7 +40,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'reproduction': tables.reproduction_table,
   'cost': tables.cost_table,
   'latency': tables.latency_table,
-  'fits': tables.fits_table,
+  'phases': tables.phases_table,
   'methods': study_tables.methods_table,
   'grid': study_tables.grid_table,
   'unseen': study_tables.missing_classes_table,

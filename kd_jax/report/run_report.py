@@ -123,8 +123,8 @@ def _accuracy_section(record: Record) -> list[str]:
     'Agreement and KL compare the network with the teacher.',
     tables.accuracy_table(record),
     *_shared_trainings(record),
-    'Accuracy (%) after each fit, which shows what the last fit adds:',
-    tables.fits_table(record),
+    'Accuracy (%) after each phase, which shows what the last phase adds:',
+    tables.phases_table(record),
   ]
 
 

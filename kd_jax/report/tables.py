@@ -155,28 +155,29 @@ def reproduction_cells(
   }
 
 
-def fits_table(record: Record) -> str:
-  """Returns the test accuracy (%) after each fit of a training.
+def phases_table(record: Record) -> str:
+  """Returns the test accuracy (%) after each phase of a training.
 
-  A training that repeats the authors' fold loop fits the network several times.
+  A training that repeats the authors' fold loop has a phase for each fold, and
+  a last phase, 'fit', on all its examples.
   """
   rows = run_records.by_row(record)
-  fits = list(
+  phases = list(
     dict.fromkeys(
-      fit
+      phase
       for students in rows.values()
       for student in students
-      for fit in student['test_accuracy_after']
+      for phase in student['test_accuracy_after']
     )
   )
   lines = []
   for name, students in rows.items():
     accuracies = (
-      fields.values(students, 'test_accuracy_after', fit) for fit in fits
+      fields.values(students, 'test_accuracy_after', phase) for phase in phases
     )
     line = {'row': name} | {
-      f'after {fit}': markdown.mean_sd(values, 2, scale=100)
-      for fit, values in zip(fits, accuracies, strict=True)
+      f'after {phase}': markdown.mean_sd(values, 2, scale=100)
+      for phase, values in zip(phases, accuracies, strict=True)
     }
     if fields.paper_figures(record):
       paper = fields.paper_value(record, name, 'accuracy')

@@ -2,7 +2,7 @@
 
 One training, from the outside in:
 job.py              one training: resume, train, log, save, describe
-fit.py              the loop over epochs
+epoch_loop.py       the loop over epochs
 epoch.py            the functions of an epoch: `take_steps` and `take_step`
 epoch_inputs.py     the examples, order and views of an epoch
 batch.py            from stored examples to the batch of a step

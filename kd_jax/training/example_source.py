@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_jax import data
 from kd_jax.runtime import mesh, processes
-from kd_jax.training import fit
+from kd_jax.training import epoch_loop
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import ExampleReader
 from kd_jax.training.plan import Plan
@@ -45,7 +45,7 @@ class TeacherInputs(NamedTuple):
 
 def make_source(
   plan: Plan, dataset: data.Dataset, teacher: TeacherInputs
-) -> fit.ExampleSource:
+) -> epoch_loop.ExampleSource:
   """Returns where a training takes its examples from.
 
   Args:
@@ -61,7 +61,7 @@ def make_source(
   variables = mesh.put_replicated(teacher.variables)
   if data.is_on_disk(dataset.train):
     reader = ExampleReader(functools.partial(_read, plan, examples))
-    return fit.ExampleSource(reader, variables)
+    return epoch_loop.ExampleSource(reader, variables)
   indices = plan.examples
   if indices is not None:
     examples = jax.tree.map(lambda array: array[indices], examples)
@@ -73,7 +73,7 @@ def make_source(
     if indices is None:
       indices = np.arange(len(dataset.train.labels))
     epoch_view_logits = functools.partial(teacher.lookup_view_logits, indices)
-  return fit.ExampleSource(
+  return epoch_loop.ExampleSource(
     mesh.put_sharded(examples), variables, epoch_view_logits
   )
 

@@ -25,8 +25,8 @@ from kd_jax.runtime import (
 )
 from kd_jax.training import (
   checkpoint,
+  epoch_loop,
   example_source,
-  fit,
   job_folder,
   training_functions,
   training_record,
@@ -37,7 +37,7 @@ from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.plan import Plan, make_plan
 from kd_jax.training.step import TrainState
 from kd_jax.training.training_functions import TrainingFunctions
-from kd_jax.training.training_record import Trained
+from kd_jax.training.training_record import TrainedNetwork
 
 PyTree = Any
 
@@ -75,8 +75,8 @@ class Job(NamedTuple):
       next.
     attacked_examples: how many of the first test examples are attacked after
       training, for robust accuracy.
-    bias_classes: classes whose logits get a bias, chosen on the held-out part
-      of the training split.
+    bias_classes: classes whose logits get a bias, chosen on the training
+      examples that are in no phase.
   """
 
   info: TrainingInfo
@@ -134,7 +134,7 @@ def run_job(
   dataset: data.Dataset,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
-) -> list[Trained]:
+) -> list[TrainedNetwork]:
   """Trains a job, or resumes and finishes it.
 
   Args:
@@ -152,16 +152,16 @@ def run_job(
   state, done_epochs, mid_epoch = _resume(job, checkpoints, state, log)
   _drop_undone(log, job.info, done_epochs)
 
-  def save_mid_epoch(position: fit.EpochPosition) -> None:
+  def save_mid_epoch(position: epoch_loop.EpochPosition) -> None:
     log.sync()  # A checkpoint must not outlast the lines before it.
     job_folder.save_mid_epoch(job.info.folder, position)
 
-  epochs = fit.fit(
+  epochs = epoch_loop.train_epochs(
     job.functions.epoch,
     state,
     example_source.make_source(job.plan, dataset, teacher),
     job.plan,
-    fit.FitOptions(
+    epoch_loop.LoopOptions(
       key=train_key,
       hyperparameters_of_epoch=job.hyperparameters_of_epoch,
       done_epochs=done_epochs,
@@ -226,7 +226,7 @@ def _resume(
   checkpoints: checkpoint.Checkpoints,
   state: TrainState,
   log: run_records.MetricsLog,
-) -> tuple[TrainState, int, fit.EpochPosition | None]:
+) -> tuple[TrainState, int, epoch_loop.EpochPosition | None]:
   """Returns where to resume: state, finished epochs, mid-epoch checkpoint."""
   label, initial_state = job.info.label, state
   done_epochs, state = checkpoints.restore(state) or (0, state)
@@ -278,7 +278,7 @@ def _drop_undone(
 def _log_epoch(
   log: run_records.MetricsLog,
   info: TrainingInfo,
-  result: fit.EpochResult,
+  result: epoch_loop.EpochResult,
   test_logits: jax.Array,
   dataset: data.Dataset,
   teacher: TeacherInputs,
@@ -311,13 +311,13 @@ def _describe(
   dataset: data.Dataset,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
-) -> list[Trained]:
+) -> list[TrainedNetwork]:
   """Returns each seed's network with its record."""
   label, labels = job.info.label, dataset.test.labels
-  held_out_logits = None
+  untrained_logits = None
   if job.bias_classes:
-    held_out = dataset.train.images[-job.plan.num_held_out :]
-    held_out_logits = _predict(job, state, held_out)
+    untrained = dataset.train.images[-job.plan.num_untrained :]
+    untrained_logits = _predict(job, state, untrained)
   surroundings = environment.describe()
   trained = []
   for i, seed in enumerate(job.info.seeds):
@@ -346,18 +346,18 @@ def _describe(
       'weights': checkpoint.tree_digest(variables),
       'environment': surroundings,
     }
-    if held_out_logits is not None:
-      decisions_by_source = training_record.bias_decisions(
+    if untrained_logits is not None:
+      decisions_by = training_record.bias_decisions(
         dataset,
         teacher.split_logits('train'),
-        job.plan.num_held_out,
+        job.plan.num_untrained,
       )
       record['bias'] = training_record.biased_metrics(
         job.bias_classes,
-        held_out_logits[i],
-        decisions_by_source,
+        untrained_logits[i],
+        decisions_by,
         test_logits[i],
         labels,
       )
-    trained.append(Trained(variables, record))
+    trained.append(TrainedNetwork(variables, record))
   return trained

@@ -28,10 +28,11 @@ from kd_jax.runtime import (
   processes,
   run_records,
 )
-from kd_jax.training import checkpoint, fit
+from kd_jax.training import checkpoint
 from kd_jax.training.epoch import EpochTotals
+from kd_jax.training.epoch_loop import EpochPosition
 from kd_jax.training.step import TrainState
-from kd_jax.training.training_record import Trained
+from kd_jax.training.training_record import TrainedNetwork
 
 PyTree = Any
 
@@ -78,7 +79,7 @@ def _read_identity(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def finish(
-  trained: Trained, folder: pathlib.Path, identity: dict[str, Any]
+  trained: TrainedNetwork, folder: pathlib.Path, identity: dict[str, Any]
 ) -> dict[str, Any]:
   """Keeps the weights and the record of a training; removes its checkpoints.
 
@@ -193,7 +194,7 @@ def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
   return None if restored is None else restored[1]
 
 
-def save_mid_epoch(folder: pathlib.Path, position: fit.EpochPosition) -> None:
+def save_mid_epoch(folder: pathlib.Path, position: EpochPosition) -> None:
   """Saves a mid-epoch checkpoint; it replaces the one before."""
   saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
   saved.save(
@@ -215,7 +216,7 @@ def restore_mid_epoch(
   state: TrainState,
   zero_totals: Callable[[], EpochTotals],
   done_epochs: int,
-) -> fit.EpochPosition | None:
+) -> EpochPosition | None:
   """Returns the mid-epoch checkpoint, if its epoch is not done.
 
   Args:
@@ -246,7 +247,7 @@ def restore_mid_epoch(
   state, sums = mesh.put_replicated((tree['state'], tree['sums']))
   nonfinite_step = sums.pop('nonfinite_step')
   totals = EpochTotals(sums, nonfinite_step)
-  return fit.EpochPosition(
+  return EpochPosition(
     int(tree['epoch']), int(tree['step']), state, totals, float(tree['train_s'])
   )
 

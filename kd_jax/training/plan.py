@@ -8,12 +8,15 @@ from ml_collections import ConfigDict
 
 from kd_jax import data
 
+# The name, in logs and records, of the phase on all examples of a training.
+WHOLE = 'fit'
+
 
 class Phase(NamedTuple):
   """A phase of a training: some epochs over a part of the examples.
 
   Attributes:
-    name: 'fold0', 'fold1', ... or 'fit'.
+    name: 'fold0', 'fold1', ... or WHOLE.
     epochs: its number of epochs.
     subset: bool [N], which examples it uses.
   """
@@ -51,7 +54,7 @@ class Plan(NamedTuple):
     examples: int [M], the indices of the training examples (an index may
       repeat); None if the phases' masks select from all examples.
     phases: the phases, in order, over those examples.
-    num_held_out: how many of the last training examples are in no phase.
+    num_untrained: how many of the last training examples are in no phase.
     batch_size: examples per step.
     drop_remainder: whether examples that do not fill a batch are left out;
       the left-out examples differ from epoch to epoch. If not, the last batch
@@ -60,7 +63,7 @@ class Plan(NamedTuple):
 
   examples: np.ndarray | None
   phases: list[Phase]
-  num_held_out: int
+  num_untrained: int
   batch_size: int
   drop_remainder: bool
 
@@ -81,10 +84,10 @@ class Plan(NamedTuple):
 def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   """Returns the plan of a `train` section of a config."""
   num_examples = len(dataset.train.labels)
-  num_held_out = count_held_out(train, dataset)
-  kept = num_examples - num_held_out
+  num_untrained = count_untrained(train, dataset)
+  kept = num_examples - num_untrained
   examples = used_examples(train, dataset)
-  # Masks select every example that is not held out. Other subsets are copied.
+  # Masks select every example that a phase uses. Other subsets are copied.
   masked = np.array_equal(examples, np.arange(kept))
   used = (
     np.arange(num_examples) < kept if masked else np.ones(len(examples), bool)
@@ -92,7 +95,7 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   return Plan(
     examples=None if masked else examples,
     phases=make_phases(used, epochs=train.epochs, folds=train.folds),
-    num_held_out=num_held_out,
+    num_untrained=num_untrained,
     batch_size=train.batch_size,
     drop_remainder=train.drop_remainder,
   )
@@ -101,13 +104,13 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
 def used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
   """Returns the indices [M] of the examples that a `train` section uses."""
   labels = np.asarray(dataset.train.labels)
-  kept = len(labels) - count_held_out(train, dataset)
+  kept = len(labels) - count_untrained(train, dataset)
   find = data.find_subset(train.subset)
   assert find is not None  # See `field_checks`.
   return find(labels[:kept])
 
 
-def count_held_out(train: ConfigDict, dataset: data.Dataset) -> int:
+def count_untrained(train: ConfigDict, dataset: data.Dataset) -> int:
   """Returns how many of the last training examples are not trained on."""
   num_examples = len(dataset.train.labels)
   return num_examples - round(num_examples * (1 - train.holdout_fraction))
@@ -125,11 +128,11 @@ def make_phases(used: np.ndarray, *, epochs: int, folds: int) -> list[Phase]:
   """
   phases = []
   for fold in range(folds):
-    held_out = np.array_split(np.flatnonzero(used), folds)[fold]
+    left_out = np.array_split(np.flatnonzero(used), folds)[fold]
     subset = used.copy()
-    subset[held_out] = False
+    subset[left_out] = False
     phases.append(Phase(f'fold{fold}', epochs, subset))
-  return phases + [Phase('fit', epochs, used)]
+  return phases + [Phase(WHOLE, epochs, used)]
 
 
 def epoch_size(

@@ -107,8 +107,8 @@ def make_train_step(
   """
 
   def train_step(state, batch, key, hyperparameters):
-    def loss_fn(trained):
-      params, adapters = trained
+    def loss_fn(learned):
+      params, adapters = learned
       variables = state._replace(params=params).variables
       forward = lambda images: apply_fn(variables, images, train=True, key=key)
       logits, features, batch_stats = forward(batch.images)
@@ -135,13 +135,13 @@ def make_train_step(
       loss, means = objectives.combine(terms, hyperparameters, batch.mask)
       return loss, (means | update.means, logits, batch_stats, update)
 
-    trained = (state.params, state.method_params.adapters)
-    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(trained)
+    learned = (state.params, state.method_params.adapters)
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
     means, logits, batch_stats, update = aux
-    direction, opt_state = optimizer.update(grads, state.opt_state, trained)
+    direction, opt_state = optimizer.update(grads, state.opt_state, learned)
     rate = hyperparameters.learning_rate * schedule(state.step)
     params, adapters = jax.tree.map(
-      lambda p, d: (p - rate * d).astype(p.dtype), trained, direction
+      lambda p, d: (p - rate * d).astype(p.dtype), learned, direction
     )
     state = TrainState(
       state.step + 1,

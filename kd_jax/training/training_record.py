@@ -9,12 +9,12 @@ import numpy as np
 from kd_jax import data
 from kd_jax.evaluation import evaluate, inference
 from kd_jax.runtime import run_records
-from kd_jax.training.plan import Plan
+from kd_jax.training.plan import WHOLE, Plan
 
 PyTree = Any
 
 
-class Trained(NamedTuple):
+class TrainedNetwork(NamedTuple):
   """A trained network.
 
   Attributes:
@@ -49,8 +49,8 @@ def examples_by_class(plan: Plan, dataset: data.Dataset) -> list[int]:
   labels = np.asarray(dataset.train.labels)
   if plan.examples is not None:
     labels = labels[plan.examples]
-  elif plan.num_held_out:
-    labels = labels[: -plan.num_held_out]
+  elif plan.num_untrained:
+    labels = labels[: -plan.num_untrained]
   return np.bincount(labels, minlength=dataset.num_classes).tolist()
 
 
@@ -75,8 +75,8 @@ def robust_accuracy(
 
 def biased_metrics(
   classes: tuple[int, ...],
-  held_out_logits: jax.Array,
-  decisions_by_source: dict[str, jax.Array | np.ndarray],
+  untrained_logits: jax.Array,
+  decisions_by: dict[str, jax.Array | np.ndarray],
   test_logits: jax.Array,
   test_labels: jax.Array | np.ndarray,
 ) -> dict[str, Any]:
@@ -84,17 +84,17 @@ def biased_metrics(
 
   Args:
     classes: whose logits get the bias.
-    held_out_logits: [M, K], for the held-out training examples.
-    decisions_by_source: the decisions [M] by which the bias is chosen, by
-      source: 'labels' or 'teacher'.
+    untrained_logits: [M, K], for the training examples that are in no phase.
+    decisions_by: the decisions [M] that the bias is to reproduce, by
+      what made them: 'labels' or 'teacher'.
     test_logits: [N, K].
     test_labels: int [N].
   """
   chosen = {}
-  for source, decisions in decisions_by_source.items():
-    bias = evaluate.choose_bias(held_out_logits, decisions, classes)
+  for chosen_by, decisions in decisions_by.items():
+    bias = evaluate.choose_bias(untrained_logits, decisions, classes)
     logits = evaluate.add_bias(test_logits, classes, bias)
-    chosen[source] = {
+    chosen[chosen_by] = {
       'bias': bias,
       'test': evaluate.evaluate(logits, test_labels),
       'by_class': evaluate.by_class(logits, test_labels),
@@ -105,24 +105,22 @@ def biased_metrics(
 def bias_decisions(
   dataset: data.Dataset,
   teacher_logits: jax.Array | None,
-  num_held_out: int,
+  num_untrained: int,
 ) -> dict[str, jax.Array | np.ndarray]:
-  """Returns the decisions on the held-out examples, see `biased_metrics`.
+  """Returns the decisions on the untrained examples, see `biased_metrics`.
 
   Args:
     dataset: the data set that the network learns.
     teacher_logits: [N, K], of the training split; None without a teacher.
-    num_held_out: how many of the last training examples are held out.
+    num_untrained: how many of the last training examples are in no phase.
   """
-  held_out = slice(-num_held_out, None)
-  decisions_by_source: dict[str, jax.Array | np.ndarray] = {
-    'labels': dataset.train.labels[held_out]
+  untrained = slice(-num_untrained, None)
+  decisions_by: dict[str, jax.Array | np.ndarray] = {
+    'labels': dataset.train.labels[untrained]
   }
   if teacher_logits is not None:
-    decisions_by_source['teacher'] = jnp.argmax(
-      teacher_logits[held_out], axis=-1
-    )
-  return decisions_by_source
+    decisions_by['teacher'] = jnp.argmax(teacher_logits[untrained], axis=-1)
+  return decisions_by
 
 
 def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
     phase = epoch['phase']
     seconds[phase] = seconds.get(phase, 0.0) + epoch['time/train_s']
     accuracy[phase] = epoch['eval/accuracy']
-  total_s, fit_s = sum(seconds.values()), seconds.get('fit', 0.0)
+  total_s, fit_s = sum(seconds.values()), seconds.get(WHOLE, 0.0)
   return {
     'time': {
       'train_s': total_s,

@@ -5,7 +5,7 @@ import pytest
 
 from kd_jax.experiments import students
 from kd_jax.training import job_folder
-from kd_jax.training.training_record import Trained
+from kd_jax.training.training_record import TrainedNetwork
 from tests import helpers
 
 
@@ -18,7 +18,7 @@ def _run(generated, tmp_path):
 def _finish(run, name, *, seed, identity=None):
   (row,) = run.rows.values()
   job_folder.finish(
-    Trained({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': seed}),
+    TrainedNetwork({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': seed}),
     run.folder(row) / name,
     identity or row.identity,
   )
@@ -58,7 +58,7 @@ def test_a_folder_that_was_copied_to_another_seed_is_left_out(run):
 def test_a_folder_that_was_copied_from_another_row_is_this_rows(run):
   (row,) = run.rows.values()
   job_folder.finish(
-    Trained({'w': jnp.zeros(1)}, {'row': 'another', 'seed': 0}),
+    TrainedNetwork({'w': jnp.zeros(1)}, {'row': 'another', 'seed': 0}),
     run.folder(row) / 'seed-0',
     row.identity,
   )

@@ -50,8 +50,8 @@ def test_a_run_without_timings_has_no_ratios_beside_the_paper(record):
   assert cells == ['h50', '2', '96.50 ± 0.71', '95.97']
 
 
-def test_accuracy_is_given_after_each_fit(record):
-  cells = example_records.cells(tables.fits_table(record), 'h50')
+def test_accuracy_is_given_after_each_phase(record):
+  cells = example_records.cells(tables.phases_table(record), 'h50')
   assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
 
 
@@ -87,5 +87,5 @@ def test_data_without_figures_of_the_paper_has_no_columns_for_them(
   assert 'paper' not in tables.accuracy_table(record)
   assert 'difference' not in tables.accuracy_table(record)
   assert 'paper' not in tables.cost_table(record)
-  assert 'paper' not in tables.fits_table(record)
+  assert 'paper' not in tables.phases_table(record)
   assert 'paper %' not in run_report.render(record)

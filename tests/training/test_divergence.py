@@ -18,7 +18,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_hyperparameters():
     match=r'step 1 of epoch 3 \(fold1\), with learning_rate=inf, '
     r'ce_weight=0, kd_weight=1, temperature=2',
   ):
-    for result in toy.run_fit(
+    for result in toy.run_epochs(
       toy.make_epoch_functions(),
       toy.init_state(),
       hyperparameters_of_epoch=hyperparameters_of_epoch,
@@ -33,7 +33,7 @@ def test_a_last_step_that_ruins_the_network_is_an_error():
   phases = [plan.Phase('fit', 1, subset)]
   (loss,) = (
     result.sums['loss']
-    for result in toy.run_fit(functions, toy.init_state(), phases=phases)
+    for result in toy.run_epochs(functions, toy.init_state(), phases=phases)
   )
   # The loss of the only step is computed before its update.
   assert np.isfinite(loss)
@@ -43,7 +43,7 @@ def test_a_last_step_that_ruins_the_network_is_an_error():
     match=r"params\['w'\] is not finite.*epoch 0 \(fit\)",
   ):
     list(
-      toy.run_fit(
+      toy.run_epochs(
         functions,
         toy.init_state(),
         phases=phases,

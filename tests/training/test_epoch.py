@@ -8,7 +8,7 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import fit, step
+from kd_jax.training import epoch_loop, step
 from kd_jax.training.batch import Batch, Examples, Pipeline
 
 
@@ -151,10 +151,10 @@ def test_mixup_mixes_images_as_its_targets_say(live):
 
   if live:
     teacher = lambda variables, images: (images[:, 0, 0], {})
-    source = fit.ExampleSource(examples, teacher_variables=jnp.zeros(1))
+    source = epoch_loop.ExampleSource(examples, teacher_variables=jnp.zeros(1))
   else:
     teacher = None
-    source = fit.ExampleSource(examples._replace(teacher_logits=logits))
+    source = epoch_loop.ExampleSource(examples._replace(teacher_logits=logits))
   functions = toy.make_epoch_functions(
     train_step,
     pipeline=Pipeline(preprocessing.unit, mixup_alpha=1.0, teacher_fn=teacher),
@@ -162,7 +162,7 @@ def test_mixup_mixes_images_as_its_targets_say(live):
   )
   first, second = (
     result.sums
-    for result in toy.run_fit(
+    for result in toy.run_epochs(
       functions,
       toy.init_state(optax.identity()),
       source=source,

@@ -7,8 +7,8 @@ import pytest
 import toy_training as toy
 
 from kd_jax.runtime import files
-from kd_jax.training import checkpoint, fit, job_folder
-from kd_jax.training.training_record import Trained
+from kd_jax.training import checkpoint, epoch_loop, job_folder
+from kd_jax.training.training_record import TrainedNetwork
 from tests import helpers
 
 IDENTITY = {'student': {'hidden': [3]}, 'data_digest': 'd'}
@@ -16,7 +16,7 @@ VARIABLES = {'params': {'w': jnp.arange(6.0).reshape(2, 3)}, 'batch_stats': {}}
 
 
 def _finish(folder, **fields):
-  trained = Trained(VARIABLES, {'row': 'toy', 'seed': 0}, **fields)
+  trained = TrainedNetwork(VARIABLES, {'row': 'toy', 'seed': 0}, **fields)
   return job_folder.finish(trained, folder, IDENTITY)
 
 
@@ -46,7 +46,7 @@ def test_variables_come_back(tmp_path):
 
 def test_quantized_variables_are_kept_beside_the_others(tmp_path):
   quantized = {'codes': jnp.arange(4, dtype=jnp.uint8)}
-  trained = Trained(VARIABLES, {'packed': {'accuracy': 1.0}}, quantized)
+  trained = TrainedNetwork(VARIABLES, {'packed': {'accuracy': 1.0}}, quantized)
   record = job_folder.finish(trained, tmp_path, IDENTITY)
   size = _size(tmp_path / 'packed')
   assert record['packed'] == {'accuracy': 1.0, 'bytes': size}
@@ -77,7 +77,7 @@ def test_a_training_of_another_seed_is_not_that_of_the_folder(tmp_path):
 def test_weights_that_the_record_was_not_written_for_are_not_used(
   tmp_path, caplog
 ):
-  trained = Trained(
+  trained = TrainedNetwork(
     VARIABLES,
     {'row': 'toy', 'seed': 0, 'weights': checkpoint.tree_digest(VARIABLES)},
   )
@@ -111,7 +111,7 @@ def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
   assert restore(0) is None
   totals = jax.tree.map(lambda value: value - 3, zero_totals())
   state = toy.init_state()._replace(step=jnp.int32(12))
-  position = fit.EpochPosition(
+  position = epoch_loop.EpochPosition(
     epoch=2, step=4, state=state, totals=totals, train_s=1.5
   )
   job_folder.save_mid_epoch(tmp_path, position)

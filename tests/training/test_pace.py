@@ -66,7 +66,7 @@ def test_the_clock_stops_for_saves_and_goes_on_after_a_resume(clock):
 def test_the_progress_bar_counts_the_examples_of_all_epochs():
   timetable = plan.timetable(toy.make_phases(), 8, drop_remainder=False)
   with pace.progress_bar(timetable, 3, label='toy seed 0') as bar:
-    # Folds of 33, 33 and 34 examples, and a fit of 50, for two epochs each.
+    # Folds of 33, 33 and 34 examples, and then all 50, for two epochs each.
     assert (bar.total, bar.initial) == (300, 99)
   with pace.progress_bar(timetable, 3, label=None) as bar:
     assert bar.disable

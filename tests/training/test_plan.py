@@ -1,4 +1,4 @@
-"""Plans: which examples a training uses, in which fits and steps."""
+"""Plans: which examples a training uses, in which phases and steps."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ def test_the_fold_loop_of_the_papers_code():
   phases = plan.make_phases(np.ones(60_000, bool), epochs=3, folds=3)
   assert [p.name for p in phases] == ['fold0', 'fold1', 'fold2', 'fit']
   assert [p.subset.sum() for p in phases] == [40_000] * 3 + [60_000]
-  held_out = [~p.subset for p in phases[:3]]
-  np.testing.assert_array_equal(np.sum(held_out, axis=0), 1)
+  left_out = [~p.subset for p in phases[:3]]
+  np.testing.assert_array_equal(np.sum(left_out, axis=0), 1)
   # In all, these are 3 E epochs of the whole training set.
   assert sum(p.epochs * p.subset.sum() for p in phases) == 9 * 60_000
   whole = plan.Plan(None, phases, 0, batch_size=32, drop_remainder=False)
@@ -23,8 +23,8 @@ def test_the_fold_loop_of_the_papers_code():
 
 def test_folds_divide_the_examples_that_are_used():
   used = np.arange(60) < 48
-  *folds, fit = plan.make_phases(used, epochs=1, folds=3)
-  np.testing.assert_array_equal(fit.subset, used)
+  *folds, whole = plan.make_phases(used, epochs=1, folds=3)
+  np.testing.assert_array_equal(whole.subset, used)
   assert [p.subset.sum() for p in folds] == [32] * 3
   assert not any(p.subset[48:].any() for p in folds)
 
@@ -70,12 +70,12 @@ def _plan(subset: str, holdout_fraction: float = 0.0) -> plan.Plan:
 
 
 @pytest.mark.parametrize('holdout_fraction, used', [(0.0, 40), (0.25, 30)])
-def test_all_examples_up_to_the_held_out_ones_are_a_mask(
+def test_all_examples_up_to_the_untrained_ones_are_a_mask(
   holdout_fraction, used
 ):
   whole = _plan('all', holdout_fraction)
   assert whole.examples is None
-  assert whole.num_held_out == 40 - used
+  assert whole.num_untrained == 40 - used
   (phase,) = whole.phases
   np.testing.assert_array_equal(phase.subset, np.arange(40) < used)
 

@@ -41,15 +41,15 @@ def _dataset():
 
 
 @pytest.mark.parametrize(
-  'examples, num_held_out, counts',
+  'examples, num_untrained, counts',
   [
     (None, 0, [4, 2, 2]),
     (None, 2, [3, 2, 1]),
     (np.array([1, 1, 2]), 2, [0, 2, 1]),
   ],
 )
-def test_examples_of_each_class_are_counted(examples, num_held_out, counts):
-  used = plan.Plan(examples, [], num_held_out, 4, drop_remainder=False)
+def test_examples_of_each_class_are_counted(examples, num_untrained, counts):
+  used = plan.Plan(examples, [], num_untrained, 4, drop_remainder=False)
   assert training_record.examples_by_class(used, _dataset()) == counts
 
 
@@ -74,18 +74,16 @@ def test_an_attack_is_evaluated_on_the_first_test_examples():
 def test_a_bias_is_chosen_by_labels_and_by_the_teacher():
   dataset = _dataset()
   teacher_logits = jnp.eye(3)[jnp.array([0, 0, 0, 0, 0, 0, 1, 1])]
-  decisions_by_source = training_record.bias_decisions(
-    dataset, teacher_logits, 3
-  )
-  np.testing.assert_array_equal(decisions_by_source['labels'], [0, 0, 2])
-  np.testing.assert_array_equal(decisions_by_source['teacher'], [0, 1, 1])
+  decisions_by = training_record.bias_decisions(dataset, teacher_logits, 3)
+  np.testing.assert_array_equal(decisions_by['labels'], [0, 0, 2])
+  np.testing.assert_array_equal(decisions_by['teacher'], [0, 1, 1])
   assert training_record.bias_decisions(dataset, None, 3).keys() == {'labels'}
   # Class 2 needs more than 1 to be chosen, which only the labels ask for.
-  held_out = jnp.array([[4.0, 0.0, 0.0], [4.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
+  untrained = jnp.array([[4.0, 0.0, 0.0], [4.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
   metrics = training_record.biased_metrics(
     (2,),
-    held_out,
-    decisions_by_source,
+    untrained,
+    decisions_by,
     jnp.array([[0.0, 1.0, 0.0]]),
     jnp.array([1]),
   )

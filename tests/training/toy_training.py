@@ -1,4 +1,4 @@
-"""A linear network on 50 tiny images, for tests of epochs and fits."""
+"""A linear network on 50 tiny images, for tests of epochs."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import batch, epoch, fit, objective, plan, step
+from kd_jax.training import batch, epoch, epoch_loop, objective, plan, step
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, StepInputs
 from kd_jax.training.hyperparameters import Hyperparameters
@@ -105,22 +105,22 @@ def recording_augmentation(seen):
 
 
 def make_phases(epochs: int = 2, folds: int = 3) -> list[plan.Phase]:
-  """Returns fits over all examples; by default 8 epochs in 4 phases."""
+  """Returns phases over all examples; by default 8 epochs in 4 phases."""
   used = np.ones(NUM_EXAMPLES, bool)
   return plan.make_phases(used, epochs=epochs, folds=folds)
 
 
-def run_fit(
+def run_epochs(
   functions: epoch.EpochFunctions,
   state: step.TrainState,
   *,
-  source: fit.ExampleSource | None = None,
+  source: epoch_loop.ExampleSource | None = None,
   phases: list[plan.Phase] | None = None,
   key: jax.Array | None = None,
   drop_remainder: bool = False,
   **options,
 ):
-  """Returns the iterator of a fit.
+  """Returns the iterator of `train_epochs`.
 
   Args:
     functions: the functions of an epoch.
@@ -129,14 +129,14 @@ def run_fit(
     phases: None for `make_phases`.
     key: None for `key(7)`.
     drop_remainder: whether examples that do not fill a batch are left out.
-    **options: further fields of FitOptions.
+    **options: further fields of LoopOptions.
   """
-  return fit.fit(
+  return epoch_loop.train_epochs(
     functions,
     state,
-    source or fit.ExampleSource(examples()),
+    source or epoch_loop.ExampleSource(examples()),
     plan.Plan(None, phases or make_phases(), 0, BATCH_SIZE, drop_remainder),
-    fit.FitOptions(
+    epoch_loop.LoopOptions(
       key=jax.random.key(7) if key is None else key,
       **{'hyperparameters_of_epoch': lambda epoch: HYPERPARAMETERS, **options},
     ),
@@ -144,7 +144,7 @@ def run_fit(
 
 
 def copy(tree):
-  """Returns a copy of a tree; a fit takes the buffers of the original."""
+  """Returns a copy of a tree; a training takes the buffers of the original."""
   return jax.tree.map(jnp.copy, tree)
 
 

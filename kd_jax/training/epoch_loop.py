@@ -92,8 +92,8 @@ class EpochResult(NamedTuple):
   teacher_s: float
 
 
-class FitOptions(NamedTuple):
-  """The options of `fit`.
+class LoopOptions(NamedTuple):
+  """The options of `train_epochs`.
 
   Attributes:
     key: the key of the whole training; keys [S] for S seeds in one function.
@@ -119,12 +119,12 @@ class FitOptions(NamedTuple):
   progress_label: str | None = None
 
 
-def fit(
+def train_epochs(
   functions: EpochFunctions,
   state: TrainState,
   source: ExampleSource,
   training_plan: plan.Plan,
-  options: FitOptions,
+  options: LoopOptions,
 ) -> Generator[EpochResult, None, None]:
   """Trains epoch by epoch; the caller evaluates and saves in between.
 
@@ -192,7 +192,7 @@ def _start_epoch(
   functions: EpochFunctions,
   state: TrainState,
   epoch: plan.Epoch,
-  options: FitOptions,
+  options: LoopOptions,
 ) -> EpochPosition:
   """Returns where an epoch starts: at its first step, or where it resumes."""
   if epoch.index == options.done_epochs and options.mid_epoch is not None:
@@ -207,7 +207,7 @@ def _take_epoch(
   inputs: EpochInputs | DiskInputs,
   position: EpochPosition,
   epoch: plan.Epoch,
-  options: FitOptions,
+  options: LoopOptions,
   pace: Pace,
 ) -> EpochPosition:
   """Takes the steps of an epoch, several in each call; returns its end.

@@ -8,7 +8,7 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import fit, pace, step
+from kd_jax.training import epoch_loop, pace, step
 from kd_jax.training.batch import Pipeline
 from kd_jax.training.epoch_inputs import ExampleReader
 from tests import helpers
@@ -21,7 +21,7 @@ def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
     results.append(
       [
         (toy.copy(r.state), r.sums)
-        for r in toy.run_fit(functions, toy.init_state())
+        for r in toy.run_epochs(functions, toy.init_state())
       ]
     )
   for (on_device, sums), (on_host, host_sums) in zip(*results, strict=True):
@@ -35,15 +35,15 @@ def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():
 
 def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
   functions = toy.make_epoch_functions(loop='host')
-  with helpers.compilations_as_seconds(fit, pace):
-    first = next(toy.run_fit(functions, toy.init_state()))
+  with helpers.compilations_as_seconds(epoch_loop, pace):
+    first = next(toy.run_epochs(functions, toy.init_state()))
   assert first.compile_s >= 1 > first.train_s
   # A fold has 33 examples and 5 steps; the steps of the compilation are undone.
   assert first.state.step == 5
 
 
 def test_an_epoch_can_leave_out_its_remainder():
-  (result,) = toy.run_fit(
+  (result,) = toy.run_epochs(
     toy.make_epoch_functions(),
     toy.init_state(),
     drop_remainder=True,
@@ -65,16 +65,19 @@ def _batches(examples, order):
 @pytest.mark.parametrize('done_epochs', [0, 3])
 def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
   functions = toy.make_epoch_functions(loop='host')
-  *_, expected = toy.run_fit(functions, toy.init_state())
+  *_, expected = toy.run_epochs(functions, toy.init_state())
   reader = ExampleReader(lambda order: _batches(toy.examples(), order))
-  epochs = toy.run_fit(
-    functions, toy.init_state(), source=fit.ExampleSource(reader)
+  epochs = toy.run_epochs(
+    functions, toy.init_state(), source=epoch_loop.ExampleSource(reader)
   )
   state = toy.init_state()
   for _ in range(done_epochs):
     state = next(epochs).state
-  *_, result = toy.run_fit(
-    functions, state, source=fit.ExampleSource(reader), done_epochs=done_epochs
+  *_, result = toy.run_epochs(
+    functions,
+    state,
+    source=epoch_loop.ExampleSource(reader),
+    done_epochs=done_epochs,
   )
   np.testing.assert_allclose(
     result.state.params['w'], expected.state.params['w'], rtol=1e-5
@@ -91,10 +94,10 @@ def test_each_epoch_opens_its_reader_once():
     opened.append(len(order))
     return _batches(toy.examples(), order)
 
-  results = toy.run_fit(
+  results = toy.run_epochs(
     toy.make_epoch_functions(),
     toy.init_state(),
-    source=fit.ExampleSource(ExampleReader(batches)),
+    source=epoch_loop.ExampleSource(ExampleReader(batches)),
     phases=toy.make_phases(epochs=2, folds=0),
   )
   assert [int(result.sums['count']) for result in results] == [50, 50]
@@ -129,10 +132,10 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
   examples = toy.examples()._replace(teacher_logits=None)
   results = [
     result.sums
-    for result in toy.run_fit(
+    for result in toy.run_epochs(
       functions,
       state,
-      source=fit.ExampleSource(examples, epoch_view_logits=view_logits),
+      source=epoch_loop.ExampleSource(examples, epoch_view_logits=view_logits),
       phases=toy.make_phases(epochs=2, folds=0),
       key=key,
     )
@@ -150,7 +153,7 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
 def test_a_run_is_reproducible_and_another_key_differs():
   functions = toy.make_epoch_functions()
   last_state = lambda **options: [
-    r.state for r in toy.run_fit(functions, toy.init_state(), **options)
+    r.state for r in toy.run_epochs(functions, toy.init_state(), **options)
   ][-1]
   first, second = last_state(), last_state()
   toy.assert_equal(first, second)
@@ -164,17 +167,17 @@ def test_resume_is_exact(done_epochs):
   functions = toy.make_epoch_functions()
   whole = [
     (r.epoch, toy.copy(r.state))
-    for r in toy.run_fit(functions, toy.init_state())
+    for r in toy.run_epochs(functions, toy.init_state())
   ]
   assert [index for index, _ in whole] == list(range(8))
-  epochs = toy.run_fit(functions, toy.init_state())
+  epochs = toy.run_epochs(functions, toy.init_state())
   for _ in range(done_epochs):
     saved = next(epochs).state
   saved = jax.tree.map(np.asarray, saved)  # as a checkpoint holds it
   functions = toy.make_epoch_functions()  # a new process compiles anew
   rest = [
     (r.epoch, toy.copy(r.state))
-    for r in toy.run_fit(
+    for r in toy.run_epochs(
       functions, jax.tree.map(jnp.asarray, saved), done_epochs=done_epochs
     )
   ]
@@ -186,10 +189,10 @@ def test_resume_is_exact(done_epochs):
 def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
   functions = toy.make_epoch_functions()
-  *_, whole = toy.run_fit(functions, toy.init_state())
+  *_, whole = toy.run_epochs(functions, toy.init_state())
   whole = toy.copy(whole.state), whole.sums
   saved = []
-  for _ in toy.run_fit(
+  for _ in toy.run_epochs(
     functions,
     toy.init_state(),
     save_mid_epoch=lambda position: saved.append(
@@ -204,7 +207,7 @@ def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
   assert position.step > 0 and position.train_s > 0
   functions = toy.make_epoch_functions()
   results = list(
-    toy.run_fit(
+    toy.run_epochs(
       functions, toy.init_state(), done_epochs=done_epochs, mid_epoch=position
     )
   )
@@ -228,7 +231,7 @@ def test_hyperparameters_follow_the_epoch_over_all_phases():
   before = np.asarray(state.params['w'])
   results = [
     np.asarray(r.state.params['w'])
-    for r in toy.run_fit(
+    for r in toy.run_epochs(
       toy.make_epoch_functions(),
       state,
       hyperparameters_of_epoch=hyperparameters_of_epoch,
@@ -248,7 +251,7 @@ def test_the_optimizer_state_is_kept_unless_it_is_reset():
 
   states = lambda **options: [
     toy.copy(r.state)
-    for r in toy.run_fit(functions, toy.init_state(), **options)
+    for r in toy.run_epochs(functions, toy.init_state(), **options)
   ]
   carried, restarted = states(), states(reset_optimizer=reset)
   # Folds of 33 and 34 examples: 5 steps per epoch, two epochs per fold.
@@ -269,7 +272,7 @@ def test_the_step_is_traced_once_for_all_epochs_subsets_and_rates():
     learning_rate=jnp.float32(index / 10)
   )
   run = lambda state: list(
-    toy.run_fit(
+    toy.run_epochs(
       functions, state, hyperparameters_of_epoch=hyperparameters_of_epoch
     )
   )
@@ -290,7 +293,8 @@ def test_seeds_side_by_side_equal_seeds_one_by_one():
   states = [toy.init_state(seed=seed) for seed in (0, 1)]
   keys = jnp.stack([jax.random.key(seed) for seed in (0, 1)])
   run = lambda functions, state, key: [
-    (toy.copy(r.state), r.sums) for r in toy.run_fit(functions, state, key=key)
+    (toy.copy(r.state), r.sums)
+    for r in toy.run_epochs(functions, state, key=key)
   ][-1]
   one_by_one = [
     run(single, toy.copy(s), k) for s, k in zip(states, keys, strict=True)
@@ -307,6 +311,6 @@ def test_seeds_side_by_side_equal_seeds_one_by_one():
 def test_the_loss_falls():
   losses = [
     r.sums['loss'] / r.sums['count']
-    for r in toy.run_fit(toy.make_epoch_functions(), toy.init_state())
+    for r in toy.run_epochs(toy.make_epoch_functions(), toy.init_state())
   ]
   assert losses[-1] < 0.5 * losses[0]
