@@ -189,7 +189,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
     ).items()
     if field.partition('.')[0] not in config_lib.FREE_FIELDS
   }
-  mark = f'+{files.digest(overrides)[:8]}' if overrides else ''
+  mark = f'+{files.json_digest(overrides)[:8]}' if overrides else ''
   return _runs_dir() / f'{config.name}{mark}'
 
 

@@ -80,7 +80,7 @@ def _make_job(place: str, folder: pathlib.Path):
   from configs import cifar
   from kd_jax import config as config_lib
   from kd_jax import data
-  from kd_jax.training import context
+  from kd_jax.training import context, plan
   from kd_jax.training.job import TrainingInfo, make_job
 
   config = cifar.get_config('ideal,stride_at=stem')
@@ -96,6 +96,7 @@ def _make_job(place: str, folder: pathlib.Path):
     config,
     shared,
     config_lib.student_sections(config),
+    plan.make_plan(config.train, shared.dataset),
     TrainingInfo('student', (0,), folder.parent / place, {}),
   )
   return job, shared.dataset

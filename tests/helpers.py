@@ -24,11 +24,11 @@ from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.experiments import experiment
-from kd_jax.experiments.run import Run, make_run, needs_live_teacher
+from kd_jax.experiments.run import Run, make_run, plan_row
 from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import context, training_functions
+from kd_jax.training import context, plan, training_functions
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -117,8 +117,10 @@ def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
   )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return make_run(
-    configs,
-    {name: needs_live_teacher(c, dataset) for name, c in configs.items()},
+    {
+      name: plan_row(c, plan.make_plan(c.train, dataset), dataset)
+      for name, c in configs.items()
+    },
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),

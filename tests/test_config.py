@@ -275,7 +275,7 @@ def test_a_teachers_identity_is_that_of_the_first_version():
   ],
 )
 def test_digests_of_identities_are_those_of_the_first_version(fields, digest):
-  assert files.digest(_identity(_closed(**fields))) == digest
+  assert files.json_digest(_identity(_closed(**fields))) == digest
 
 
 def test_runs_of_hint_without_its_relu_are_not_taken_for_todays():
@@ -283,7 +283,7 @@ def test_runs_of_hint_without_its_relu_are_not_taken_for_todays():
   of_the_first_version = (
     '05f6e010249cdca635487e10aaa0641038291723d6d0d07dc0d2e64550e9ce79'
   )
-  assert files.digest(_identity(_closed(**fields))) != of_the_first_version
+  assert files.json_digest(_identity(_closed(**fields))) != of_the_first_version
 
 
 def test_the_identity_of_outputs_keeps_the_old_names_of_fields():

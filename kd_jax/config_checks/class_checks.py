@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config import TrainingSections
-from kd_jax.teachers import provider
 from kd_jax.training import context, plan
 
 # Subsets that start so leave out classes on purpose.
@@ -19,6 +18,7 @@ _MOST_NAMED = 10
 def find_lacking(
   config: ConfigDict,
   configs: dict[str, ConfigDict],
+  plans: plan.Plans,
   context_for: Callable[[str], context.Context],
 ) -> list[str]:
   """Returns a sentence for each part of the data that lacks classes.
@@ -28,17 +28,18 @@ def find_lacking(
   Args:
     config: the run's config.
     configs: the config of each row, with every field set.
+    plans: the plans of the run's trainings.
     context_for: maps a transfer set's name to its context.
   """
   dataset = context_for('').dataset
   sentences = [*_in_splits(config.data, dataset)]
-  if provider.is_trained_here(config.teacher):
+  if plans.teacher is not None:
     sections = config_lib.teacher_sections(config)
-    sentences += _in_training(sections, dataset)
-  for row_config in configs.values():
+    sentences += _in_training(sections, plans.teacher, dataset)
+  for name, row_config in configs.items():
     sections = config_lib.student_sections(row_config)
     shown = context_for(row_config.train.transfer_set).dataset
-    sentences += _in_training(sections, shown)
+    sentences += _in_training(sections, plans.rows[name], shown)
     sentences += _in_attack(row_config.eval.attacked_examples, dataset)
   return list(dict.fromkeys(sentences))
 
@@ -61,11 +62,10 @@ def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
 
 
 def _in_training(
-  sections: TrainingSections, dataset: data.Dataset
+  sections: TrainingSections, training_plan: plan.Plan, dataset: data.Dataset
 ) -> Iterator[str]:
   """Yields what a network's training leaves out of the training split."""
   train, labels = sections.train, np.asarray(dataset.train.labels)
-  training_plan = plan.make_plan(train, dataset)
   kept = labels[: len(labels) - training_plan.num_untrained]
   listed = labels
   if training_plan.examples is not None:

@@ -14,12 +14,16 @@ from kd_jax.training import plan
 _TOO_MANY_STEPS = 2**31
 
 
-def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
-  """Checks that batches, steps and examples go together.
+def plan_training(
+  sections: TrainingSections, dataset: data.Dataset
+) -> plan.Plan:
+  """Plans a training; checks that batches, steps and examples go together.
 
   Args:
     sections: the sections of the network that trains.
     dataset: the data set that the network learns.
+  Returns:
+    The plan, for `job.make_job`.
   Raises:
     DataError: if the subset of the examples is not known, or a label is not a
       class.
@@ -34,6 +38,7 @@ def check_training(sections: TrainingSections, dataset: data.Dataset) -> None:
   ):
     _check_whole_batches(sections, training_plan)
   _check_shares(sections, dataset)
+  return training_plan
 
 
 def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:

@@ -5,7 +5,7 @@ import functools
 import io
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +62,8 @@ def describe_run(
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )
-    preparation.check_against_data(config, configs, context_for)
-    warnings = class_checks.find_lacking(config, configs, context_for)
+    plans = preparation.plan_trainings(config, configs, context_for)
+    warnings = class_checks.find_lacking(config, configs, plans, context_for)
     teacher, doubts = _describe_teacher(
       config, run_context, pathlib.Path(teachers_dir)
     )
@@ -73,7 +73,7 @@ def describe_run(
     _describe_images(used),
     _class_table(whole, used),
     teacher,
-    _training_table(config, configs, context_for),
+    _training_table(config, configs, plans, context_for),
   ]
   if warnings + doubts:
     lines = [f'- {warning}.' for warning in warnings + doubts]
@@ -212,17 +212,21 @@ def _describe_teacher(
 
 
 def _training_table(
-  config: ConfigDict, configs: Mapping[str, ConfigDict], context_for
+  config: ConfigDict,
+  configs: Mapping[str, ConfigDict],
+  plans: plan.Plans,
+  context_for: Callable[[str], context.Context],
 ) -> str:
   """Returns a table of the networks that the run trains."""
   rows = []
-  if provider.is_trained_here(config.teacher):
+  if plans.teacher is not None:
     sections = config_lib.teacher_sections(config)
-    rows.append(_training_row('teacher', sections, context_for('').dataset))
+    problem = context_for('').dataset.problem
+    rows.append(_training_row('teacher', sections, plans.teacher, problem))
   for name, row_config in configs.items():
     sections = config_lib.student_sections(row_config)
-    dataset = context_for(row_config.train.transfer_set).dataset
-    rows.append(_training_row(name, sections, dataset))
+    problem = context_for(row_config.train.transfer_set).dataset.problem
+    rows.append(_training_row(name, sections, plans.rows[name], problem))
   headers = (
     *('network', 'kind', 'parameters', 'MAC', 'examples', 'not trained on'),
     *('epochs', 'batch', 'steps', 'optimizer', 'augmentation', 'loss'),
@@ -231,13 +235,15 @@ def _training_table(
 
 
 def _training_row(
-  name: str, sections: TrainingSections, dataset: data.Dataset
+  name: str,
+  sections: TrainingSections,
+  training_plan: plan.Plan,
+  problem: data.Problem,
 ) -> list[str]:
   """Returns the cells of a network's training."""
-  training_plan = plan.make_plan(sections.train, dataset)
-  module = from_config.make_module(sections.model, dataset.num_classes)
-  variables = from_config.variables_like(sections.model, dataset.problem)
-  image = jax.ShapeDtypeStruct((1, *dataset.problem.image_shape), jnp.float32)
+  module = from_config.make_module(sections.model, problem.num_classes)
+  variables = from_config.variables_like(sections.model, problem)
+  image = jax.ShapeDtypeStruct((1, *problem.image_shape), jnp.float32)
   forward = lambda variables, images: apply.make_apply(module)(
     variables, images, train=False, key=None
   )[0]
@@ -247,7 +253,7 @@ def _training_row(
     sections.model.kind,
     f'{costs.count_parameters(variables["params"]):,}',
     f'{macs:,}',
-    f'{int(training_plan.phases[-1].subset.sum()):,}',
+    f'{training_plan.num_examples:,}',
     f'{training_plan.num_untrained:,}',
     f'{len(training_plan.epochs):,}',
     f'{sections.train.batch_size:,}',

@@ -19,7 +19,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks
 from kd_jax.experiments import preparation, run_data, run_timing, students
-from kd_jax.experiments.run import make_run, needs_live_teacher
+from kd_jax.experiments.run import make_run
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -44,10 +44,10 @@ def run_experiment(
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
 ) -> Record:
-  """Does what is left to do of a run.
+  """Completes a run: trains missing students, times them, writes the report.
 
-  A worker does its share of the students. The process that prepares a run for
-  workers stops before the students.
+  A worker trains only its share of the students. The process that prepares a
+  run for workers stops before the students.
 
   Args:
     config: a config from configs/.
@@ -84,20 +84,17 @@ def _run_in_locked_folder(
   teachers_dir: pathlib.Path,
   load: Callable[[str], data.Dataset],
 ) -> Record:
-  """Does the work of a run in its locked folder."""
+  """Completes a run whose folder is locked; returns its record."""
   run_context = context.make_context(config, load)
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  preparation.check_against_data(config, configs, context_for)
+  plans = preparation.plan_trainings(config, configs, context_for)
   run_data.check_same(record, workdir, run_context.dataset)
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
-  _warn(record, class_checks.find_lacking(config, configs, context_for))
-  live_teacher = {
-    row: needs_live_teacher(row_config, run_context.dataset)
-    for row, row_config in configs.items()
-  }
+  _warn(record, class_checks.find_lacking(config, configs, plans, context_for))
+  planned = preparation.plan_rows(configs, plans, context_for)
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record
   _warn(record, teacher.warnings)
@@ -109,7 +106,7 @@ def _run_in_locked_folder(
     return record
   if not configs:
     provider.publish(config, run_context.dataset, teacher, workdir)
-  run = make_run(configs, live_teacher, context_for, teacher, workdir)
+  run = make_run(planned, context_for, teacher, workdir)
   students.train_students(run)
   if workers.is_worker():
     return record

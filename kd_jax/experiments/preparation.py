@@ -12,11 +12,12 @@ from kd_jax.config_checks import (
   computed_checks,
   data_checks,
   field_checks,
+  row_checks,
   traced_checks,
 )
-from kd_jax.experiments.run import check_named_rows
+from kd_jax.experiments.run import PlannedRow, plan_row
 from kd_jax.teachers import provider
-from kd_jax.training import context
+from kd_jax.training import context, plan
 
 
 def check_config(
@@ -36,7 +37,7 @@ def check_config(
   # The config of a teacher trained alone has no rows, and no open fields.
   for closed_config in configs.values() or (config,):
     field_checks.check_fields(closed_config)
-  check_named_rows(config, configs)
+  row_checks.check_named_rows(config, configs)
   return config, configs
 
 
@@ -56,21 +57,58 @@ def make_loader(
   )
 
 
-def check_against_data(
+def plan_trainings(
   config: ConfigDict,
   configs: dict[str, ConfigDict],
   context_for: Callable[[str], context.Context],
-) -> None:
-  """Checks what the config asks for against the data, before any training."""
+) -> plan.Plans:
+  """Plans all trainings; checks what the config asks for against the data.
+
+  Args:
+    config: the run's config.
+    configs: the closed config of each row.
+    context_for: maps a transfer set's name to its context.
+  Raises:
+    DataError: if the data cannot be learned from.
+    UserError: names the field of a mistake.
+  """
   dataset = context_for('').dataset
-  for row_config in configs.values():
+  rows = {}
+  for name, row_config in configs.items():
     traced_checks.trace_scalings(row_config, dataset.problem)
     traced_checks.trace_networks(row_config, dataset.problem)
     traced_checks.trace_methods(row_config, dataset.problem)
     computed_checks.check_student_outputs(row_config, dataset.problem)
-    data_checks.check_training(
+    rows[name] = data_checks.plan_training(
       config_lib.student_sections(row_config),
       context_for(row_config.train.transfer_set).dataset,
     )
+  teacher = None
   if provider.is_trained_here(config.teacher):
-    data_checks.check_training(config_lib.teacher_sections(config), dataset)
+    sections = config_lib.teacher_sections(config)
+    teacher = data_checks.plan_training(sections, dataset)
+  return plan.Plans(rows, teacher)
+
+
+def plan_rows(
+  configs: dict[str, ConfigDict],
+  plans: plan.Plans,
+  context_for: Callable[[str], context.Context],
+) -> dict[str, PlannedRow]:
+  """Returns the rows of a run by name, before there is a teacher.
+
+  Args:
+    configs: the closed config of each row.
+    plans: the plans of the run's trainings.
+    context_for: maps a transfer set's name to its context.
+  Raises:
+    UserError: see `run.plan_row`.
+  """
+  return {
+    name: plan_row(
+      row_config,
+      plans.rows[name],
+      context_for(row_config.train.transfer_set).dataset,
+    )
+    for name, row_config in configs.items()
+  }

@@ -2,14 +2,14 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
-from kd_jax import data
+from kd_jax import data, methods
 from kd_jax.data import augmentation
 from kd_jax.runtime import errors, files, host_memory
 from kd_jax.teachers import compact_arrays
@@ -17,22 +17,40 @@ from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context, plan
 
 
+class PlannedRow(NamedTuple):
+  """What is known of a row before there is a teacher.
+
+  Attributes:
+    config: the closed config of the row.
+    plan: the examples, phases and batches of a training.
+    teacher_layers: the teacher's layers that its methods take, see
+      `config.teacher_layers`.
+    calls_teacher: whether its steps call the teacher.
+  """
+
+  config: ConfigDict
+  plan: plan.Plan
+  teacher_layers: dict[int, methods.Shapes]
+  calls_teacher: bool
+
+
 class Row(NamedTuple):
   """A row of a run's table: one student, for several seeds.
 
   Attributes:
     name: the name of the row.
-    config: the closed config of a row.
+    config, plan, teacher_layers, calls_teacher: see `PlannedRow`.
     identity: what determines its students, except for their seed.
-    calls_teacher: whether its steps call the teacher.
     same_training_as: the name of the first row that is the same training; the
       row's name if no row before it is.
   """
 
   name: str
   config: ConfigDict
-  identity: dict[str, Any]
+  plan: plan.Plan
+  teacher_layers: dict[int, methods.Shapes]
   calls_teacher: bool
+  identity: dict[str, Any]
   same_training_as: str
 
 
@@ -42,22 +60,31 @@ class Run(NamedTuple):
   Attributes:
     workdir: the run's folder.
     rows: by name, in the order of the config.
-    for_transfer_set: maps a transfer set's name ('' for the training split) to
-      the context and the teacher of the students that train on it.
+    context_for: maps a transfer set's name ('' for the training split) to the
+      context of the students that train on it.
+    teacher_for: maps a transfer set's name to the teacher with outputs for it.
   """
 
   workdir: pathlib.Path
   rows: dict[str, Row]
-  for_transfer_set: Callable[[str], tuple[context.Context, Teacher]]
+  context_for: Callable[[str], context.Context]
+  teacher_for: Callable[[str], Teacher]
 
   def folder(self, row: Row) -> pathlib.Path:
     """Returns the folder of a row's students."""
     return self.workdir / 'students' / row.same_training_as
 
+  def context(self, row: Row) -> context.Context:
+    """Returns the context of a row's students."""
+    return self.context_for(row.config.train.transfer_set)
+
+  def teacher(self, row: Row) -> Teacher:
+    """Returns the run's teacher, with outputs for the images of a row."""
+    return self.teacher_for(row.config.train.transfer_set)
+
 
 def make_run(
-  configs: dict[str, ConfigDict],
-  rows_calling_teacher: dict[str, bool],
+  planned: Mapping[str, PlannedRow],
   context_for: Callable[[str], context.Context],
   teacher: Teacher,
   workdir: pathlib.Path,
@@ -65,8 +92,7 @@ def make_run(
   """Returns the rows of a run, with what determines each.
 
   Args:
-    configs: the closed config of each row.
-    rows_calling_teacher: whether the steps of a row call the teacher, by row.
+    planned: the rows by name.
     context_for: maps a transfer set's name to its context.
     teacher: the run's teacher.
     workdir: the run's folder.
@@ -75,28 +101,29 @@ def make_run(
   digests = {'teacher': teacher.record['outputs']}
   first_with: dict[str, str] = {}
   rows = {}
-  for name, config in configs.items():
+  for name, row in planned.items():
     identity = config_lib.student_identity(
-      config,
+      row.config,
       dataset,
-      teacher_outputs=_teacher_outputs(config, digests),
-      live_teacher=rows_calling_teacher[name],
+      teacher_outputs=_teacher_outputs(row.config, digests),
+      live_teacher=row.calls_teacher,
     )
-    digests[name] = files.digest(identity)
-    same_training_as = first_with.setdefault(digests[name], name)
+    digests[name] = files.json_digest(identity)
     rows[name] = Row(
-      name, config, identity, rows_calling_teacher[name], same_training_as
+      name,
+      *row,
+      identity=identity,
+      same_training_as=first_with.setdefault(digests[name], name),
     )
 
   @functools.cache
-  def for_transfer_set(transfer_set: str) -> tuple[context.Context, Teacher]:
-    run_context = context_for(transfer_set)
+  def teacher_for(transfer_set: str) -> Teacher:
     if not transfer_set:
-      return run_context, teacher
-    shown = teacher.on_transfer_set(transfer_set, run_context.dataset)
-    return run_context, shown
+      return teacher
+    shown = context_for(transfer_set).dataset
+    return teacher.on_transfer_set(transfer_set, shown)
 
-  return Run(workdir, rows, for_transfer_set)
+  return Run(workdir, rows, context_for, teacher_for)
 
 
 def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
@@ -115,7 +142,32 @@ def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
   }
 
 
-def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
+def plan_row(
+  config: ConfigDict, row_plan: plan.Plan, dataset: data.Dataset
+) -> PlannedRow:
+  """Returns what is known of a row before there is a teacher.
+
+  Args:
+    config: the closed config of the row.
+    row_plan: the plan of its trainings.
+    dataset: the data set that the row learns.
+  Raises:
+    UserError: if a method takes rounded features, which have to be stored, or
+      if stored features do not fit in memory.
+  """
+  layers = config_lib.teacher_layers(config, dataset.problem)
+  calls_teacher = _needs_live_teacher(
+    config, layers, row_plan.num_examples, dataset
+  )
+  return PlannedRow(config, row_plan, layers, calls_teacher)
+
+
+def _needs_live_teacher(
+  config: ConfigDict,
+  layers: dict[int, methods.Shapes],
+  num_examples: int,
+  dataset: data.Dataset,
+) -> bool:
   """Returns whether a row's steps call the teacher, not its stored outputs.
 
   They do if (1) `teacher.live` is set, (2) images are on disk, and a method
@@ -126,6 +178,8 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
 
   Args:
     config: the closed config of a row.
+    layers: the teacher's layers that its methods take, by bits.
+    num_examples: how many examples it trains on.
     dataset: the data set that the row learns.
   Raises:
     UserError: if a method takes rounded features, which have to be stored, or
@@ -133,7 +187,6 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
   """
   if not config_lib.distills(config.distill):
     return False
-  layers = config_lib.teacher_layers(config, dataset.problem)
   views = augmentation.AUGMENTATIONS[config.train.augmentation]
   is_augmented = views is not None
   # For data on disk, stored features or views would be larger than the images.
@@ -145,8 +198,7 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
     return True
   if not (layers or is_too_large):
     return False
-  examples = plan.used_examples(config.train, dataset)
-  size = len(examples) * sum(
+  size = num_examples * sum(
     compact_arrays.features_dtype(bits).itemsize * int(np.prod(shape))
     for bits, shapes in layers.items()
     for shape in shapes.values()
@@ -173,34 +225,3 @@ def needs_live_teacher(config: ConfigDict, dataset: data.Dataset) -> bool:
       'instead',
     )
   return calls_teacher
-
-
-def check_named_rows(
-  config: ConfigDict, configs: dict[str, ConfigDict]
-) -> None:
-  """Checks the rows that a config names.
-
-  Args:
-    config: the run's config.
-    configs: the closed config of each row.
-  Raises:
-    UserError: if a named row does not exist, or teaches a row before itself,
-      or a row's name is no name of a folder.
-  """
-  for name in configs:  # A row's students have a folder of its name.
-    files.check_name(name, 'config.rows: the row')
-  against = config.benchmark.steps_against
-  if against and against not in configs:
-    raise errors.UserError(
-      f'config.benchmark.steps_against={against!r}: expected a row '
-      f'({", ".join(configs)}), or nothing'
-    )
-  earlier = ['teacher']
-  for name, row in configs.items():
-    unknown = [other for other in row.teacher.rows if other not in earlier]
-    if unknown:
-      raise errors.UserError(
-        f'config.teacher.rows={row.teacher.rows} of row {name!r}: expected '
-        f'rows before it ({", ".join(earlier)}), not {", ".join(unknown)}'
-      )
-    earlier.append(name)

@@ -37,15 +37,15 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
   student_models, network_by_row = latency.distinct_models(configs)
   done = record.get('benchmark', {})
   asked = config_lib.to_json(next(iter(configs.values())).benchmark)
-  run_context, teacher = run.for_transfer_set('')
+  dataset, teacher = run.context_for('').dataset, run.teacher_for('')
   # Timings of older versions do not have it.
-  identity = files.digest(
+  identity = files.json_digest(
     {
       'networks': {
         name: config_lib.to_json(model)
         for name, model in student_models.items()
       },
-      'image_shape': list(run_context.dataset.problem.image_shape),
+      'image_shape': list(dataset.problem.image_shape),
     }
   )
   if (
@@ -90,8 +90,7 @@ def _measure(
   """Times the teacher and each distinct student network."""
   configs = {name: row.config for name, row in run.rows.items()}
   config = next(iter(configs.values()))
-  run_context, _ = run.for_transfer_set('')
-  dataset = run_context.dataset
+  dataset = run.context_for('').dataset
   models, variables = {}, {}
   if not config.teacher.logits:
     models['teacher'] = config.teacher.model

@@ -25,7 +25,6 @@ from kd_jax.training import (
   example_source,
   job,
   job_folder,
-  plan,
   training_record,
 )
 
@@ -114,8 +113,8 @@ def _missing_seeds(run: Run, row: Row) -> list[int]:
 
 def _seeds_per_program(run: Run, row: Row, missing: list[int]) -> int:
   """Returns how many seeds train in one compiled function."""
-  run_context, _ = run.for_transfer_set(row.config.train.transfer_set)
-  if row.config.teacher.rows or data.is_on_disk(run_context.dataset.train):
+  is_on_disk = data.is_on_disk(run.context(row).dataset.train)
+  if row.config.teacher.rows or is_on_disk:
     return 1  # Each seed has its own teacher, or its own order of examples.
   if row.config.seeds_per_program:
     return row.config.seeds_per_program
@@ -164,20 +163,21 @@ def _train_seeds(
 ) -> None:
   """Trains seeds of a row; several train in one compiled function."""
   folder, config = run.folder(row), row.config
-  run_context, _ = run.for_transfer_set(config.train.transfer_set)
+  run_context = run.context(row)
   name = f'seed-{"-".join(map(str, seeds))}'
   info = job.TrainingInfo(row.name, seeds, folder / name, row.identity)
   row_job = job.make_job(
     config,
     run_context,
     config_lib.student_sections(config),
+    row.plan,
     info,
     calls_teacher=row.calls_teacher,
   )
   students = job.run_job(
     row_job,
     run_context.dataset,
-    _teacher_inputs(row, teacher, run_context.dataset, row_job.plan),
+    _teacher_inputs(row, teacher, run_context.dataset),
     run_records.MetricsLog(run.workdir / 'metrics.jsonl'),
   )
   for student in students:
@@ -200,7 +200,7 @@ def _train_seeds(
 
 
 def _teacher_inputs(
-  row: Row, teacher: Teacher, dataset: data.Dataset, row_plan: plan.Plan
+  row: Row, teacher: Teacher, dataset: data.Dataset
 ) -> example_source.TeacherInputs:
   """Returns what a row's training takes from its teacher."""
   config = row.config
@@ -213,14 +213,13 @@ def _teacher_inputs(
     assert teacher.network is not None  # See `teaching_checks`.
     view_logits = teacher.network.view_store(config.train.augmentation)
     inputs = inputs._replace(lookup_view_logits=view_logits)
-  layers = config_lib.teacher_layers(config, dataset.problem)
-  if layers:
+  if row.teacher_layers:
     assert teacher.network is not None  # See `teaching_checks`.
-    examples = row_plan.examples
+    examples = row.plan.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
-    for bits, shapes in layers.items():
+    for bits, shapes in row.teacher_layers.items():
       stored = teacher.network.features(
         tuple(shapes), bits, config.train.subset, examples
       )
@@ -284,7 +283,7 @@ def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
   Returns None while another worker trains one of those rows.
   """
   section, transfer_set = row.config.teacher, row.config.train.transfer_set
-  run_context, teacher = run.for_transfer_set(transfer_set)
+  teacher = run.teacher(row)
   if not (section.rows or section.class_shift):
     return teacher
   outputs = []
@@ -297,7 +296,9 @@ def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
     if not job_folder.is_done(folder, other.identity, seed):
       return None
     outputs.append(
-      _student_outputs(other.config, run_context.dataset, transfer_set, folder)
+      _student_outputs(
+        other.config, run.context(row).dataset, transfer_set, folder
+      )
     )
   logits = user_logits.average(outputs, section.average)
   return teacher.with_logits(

@@ -1,4 +1,4 @@
-"""Atomic writes, JSON files, locks on folders, and digests.
+"""Atomic writes, .npy files, locks on folders, and digests.
 
 Every write is atomic: a reader, or a run that resumes, sees either the whole
 old file or the whole new file. In a run of several processes, the first process
@@ -7,12 +7,15 @@ reads and writes, and sends the others what it read.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from kd_jax.runtime import errors, locks, processes
 
@@ -142,7 +145,28 @@ def as_name(text: str) -> str:
   return kept if kept.strip('.') else kept.replace('.', '_') or '_'
 
 
-def digest(value: Any) -> str:
+def npy_content(array: np.ndarray) -> bytes:
+  """Returns an array as the content of a .npy file.
+
+  Raises:
+    TypeError: if the file could not hold the type, as for bfloat16.
+  """
+  if array.dtype.kind == 'V' and array.dtype.names is None:
+    raise TypeError(f'.npy files cannot hold {array.dtype}: convert it before')
+  content = io.BytesIO()
+  np.save(content, array)
+  return content.getvalue()
+
+
+def file_digest(path: pathlib.Path) -> str:
+  """Returns the SHA-256 (hex) of a file, or '' if there is no file."""
+  if not path.exists():
+    return ''
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def json_digest(value: Any) -> str:
   """Returns the SHA-256 (hex) of a JSON value; key order does not matter."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'))
   return hashlib.sha256(text.encode()).hexdigest()

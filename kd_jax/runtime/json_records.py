@@ -64,8 +64,10 @@ RUN = {
 }
 # identity.json of a training, and of a teacher's logits for views.
 IDENTITY = dict
-# manifest.json of a teacher's stored outputs.
-OUTPUTS = {'fingerprint': dict, 'sha256': {str: str}}
+# manifest.json of a teacher's stored outputs. It keeps the name that the first
+# version had for an identity.
+OUTPUTS_IDENTITY = 'fingerprint'
+OUTPUTS = {OUTPUTS_IDENTITY: dict, 'sha256': {str: str}}
 # manifest.json of a teacher that comes with the project.
 PRETRAINED = {
   'data': str,
@@ -169,7 +171,7 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
   """
   content = json.loads(json.dumps(value))
   content.pop(CHECKSUM, None)
-  return content | {CHECKSUM: files.digest(content)[:16]}
+  return content | {CHECKSUM: files.json_digest(content)[:16]}
 
 
 def check(value: Any, shape: Any) -> tuple[Any, str | None]:
@@ -184,7 +186,7 @@ def check(value: Any, shape: Any) -> tuple[Any, str | None]:
   if isinstance(value, dict) and CHECKSUM in value:
     stored = value[CHECKSUM]
     value = {key: item for key, item in value.items() if key != CHECKSUM}
-    if files.digest(value)[:16] != stored:
+    if files.json_digest(value)[:16] != stored:
       return value, (
         f'its content does not match its checksum {stored!r}, so that it was '
         'damaged or edited'

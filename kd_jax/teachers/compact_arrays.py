@@ -1,37 +1,8 @@
-"""Arrays as .npy files, and the compact types that outputs are stored in."""
-
-import hashlib
-import io
-import pathlib
-from typing import Any
+"""The compact types that a teacher's outputs are stored in."""
 
 import numpy as np
 
 from kd_jax.runtime import errors
-
-# Logits [N, K] by split: arrays, or a `ShardedLogits` if images are on disk.
-Logits = dict[str, Any]
-
-
-def npy_content(array: np.ndarray) -> bytes:
-  """Returns an array as the content of a .npy file.
-
-  Raises:
-    TypeError: if the file could not hold the type, as for bfloat16.
-  """
-  if array.dtype.kind == 'V' and array.dtype.names is None:
-    raise TypeError(f'.npy files cannot hold {array.dtype}: convert it before')
-  content = io.BytesIO()
-  np.save(content, array)
-  return content.getvalue()
-
-
-def file_digest(path: pathlib.Path) -> str:
-  """Returns the SHA-256 (hex) of a file, or '' if there is no file."""
-  if not path.exists():
-    return ''
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def half_floats(outputs: np.ndarray) -> np.ndarray:

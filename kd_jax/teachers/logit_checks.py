@@ -1,10 +1,14 @@
-"""Checks that a teacher's outputs are logits that can be stored and learned."""
+"""A teacher's logits: their type, and checks that they can be learned from."""
+
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.runtime import errors
 
+# Logits [N, K] by split: arrays, or a `ShardedLogits` if images are on disk.
+Logits = dict[str, Any]
 # The largest distance from 1 of a sum of probabilities, in any float type.
 _SUM_TOLERANCE = 5e-3
 

@@ -12,6 +12,7 @@ import numpy as np
 from kd_jax import config as config_lib
 from kd_jax.runtime import errors, files, json_records
 from kd_jax.teachers import compact_arrays
+from kd_jax.teachers.logit_checks import Logits
 
 PyTree = Any
 # The file of the weights, in a teacher's folder.
@@ -34,7 +35,7 @@ def write(
   folder: pathlib.Path,
   manifest: Mapping[str, Any],
   *,
-  outputs: Mapping[str, compact_arrays.Logits] | None = None,
+  outputs: Mapping[str, Logits] | None = None,
   weights: PyTree = None,
 ) -> None:
   """Writes a teacher's outputs or weights as float16, small enough to publish.
@@ -49,7 +50,7 @@ def write(
   """
   if weights is None:
     contents = {
-      f'{scaling}-{split}.npy': compact_arrays.npy_content(
+      f'{scaling}-{split}.npy': files.npy_content(
         compact_arrays.half_floats(array)
       )
       for scaling, logits in (outputs or {}).items()
@@ -120,7 +121,7 @@ def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def read_logits(
   folder: pathlib.Path, manifest: Mapping[str, Any], scaling: str
-) -> compact_arrays.Logits:
+) -> Logits:
   """Returns the float32 logits [N, K] by split for a scaling of the inputs.
 
   Raises:
@@ -156,7 +157,7 @@ def read_weights(
 
 
 def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
-  if compact_arrays.file_digest(folder / name) != manifest['sha256'][name]:
+  if files.file_digest(folder / name) != manifest['sha256'][name]:
     raise errors.UserError(f'{folder / name} is damaged: restore it')
   return np.load(folder / name, allow_pickle=False)
 

@@ -14,7 +14,7 @@ from kd_jax.models import from_config, user
 from kd_jax.runtime import environment, errors, files, run_records
 from kd_jax.teachers import pretrained, user_logits
 from kd_jax.teachers import teacher as teacher_lib
-from kd_jax.teachers.compact_arrays import Logits
+from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
 from kd_jax.training import (
   checkpoint,
@@ -22,6 +22,7 @@ from kd_jax.training import (
   example_source,
   job,
   job_folder,
+  plan,
   training_record,
 )
 
@@ -143,6 +144,7 @@ def _train_or_restore(
         config,
         run_context,
         config_lib.teacher_sections(config),
+        plan.make_plan(section.train, dataset),
         job.TrainingInfo('teacher', (section.seed,), folder, identity),
       )
       (trained,) = job.run_job(
@@ -289,7 +291,7 @@ def _folder(
 def _folder_name(
   dataset: data.Dataset, kind: str, identity: dict[str, Any]
 ) -> str:
-  digest = files.digest(identity)[:8]
+  digest = files.json_digest(identity)[:8]
   # A data set's own files may bring its name.
   return files.as_name(f'{dataset.name}-{kind.replace(":", ".")}-{digest}')
 

@@ -23,8 +23,6 @@ from kd_jax.runtime import errors, files, json_records, processes
 SHARD = 65_536
 _CHUNK = 256
 _CACHE_BYTES = 64 * 2**20
-# The manifest's name for an identity, kept since its first version.
-_IDENTITY = 'fingerprint'
 
 
 class ShardedLogits:
@@ -58,11 +56,11 @@ class ShardedLogits:
     folder = pathlib.Path(folder)
     self.shape = shape
     identity = {**identity, 'shape': list(shape), 'shard': shard}
-    self.digest = files.digest(identity)
+    self.digest = files.json_digest(identity)
     manifest = json_records.read(folder / 'manifest.json', json_records.OUTPUTS)
-    if manifest is None or manifest[_IDENTITY] != identity:
+    if manifest is None or manifest[json_records.OUTPUTS_IDENTITY] != identity:
       files.remove(folder)
-      manifest = {_IDENTITY: identity, 'sha256': {}}
+      manifest = {json_records.OUTPUTS_IDENTITY: identity, 'sha256': {}}
       json_records.write(folder / 'manifest.json', manifest)
       # The other processes wait here until the first has made the array.
       processes.from_first(lambda: self._open(folder, shard) and None)
@@ -98,7 +96,7 @@ class ShardedLogits:
       if processes.is_first():
         with _one_line_errors(folder):
           self._store[start:stop].write(logits).result()
-      sound[str(start)] = _digest(logits)
+      sound[str(start)] = _shard_digest(logits)
       manifest['sha256'] = sound
       json_records.write(folder / 'manifest.json', manifest)
     # The other processes read only after the first has written everything.
@@ -144,7 +142,7 @@ class ShardedLogits:
       except ValueError as error:  # tensorstore's error for a damaged file.
         logging.warning('teacher outputs: %s; computed again', error)
         continue
-      if _digest(content) == digest:
+      if _shard_digest(content) == digest:
         sound[start] = digest
       else:
         logging.warning('teacher outputs: %s is damaged', self._store.spec())
@@ -181,5 +179,5 @@ def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
-def _digest(logits: np.ndarray) -> str:
+def _shard_digest(logits: np.ndarray) -> str:
   return hashlib.sha256(np.ascontiguousarray(logits).data).hexdigest()

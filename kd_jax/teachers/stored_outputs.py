@@ -22,9 +22,6 @@ from kd_jax.teachers import compact_arrays
 
 Arrays = dict[str, np.ndarray]
 
-# The manifest's name for an identity, kept since its first version.
-_IDENTITY = 'fingerprint'
-
 
 def load_or_compute(
   folder: os.PathLike,
@@ -55,11 +52,12 @@ def load_or_compute(
   files.remove(folder / 'manifest.json')
   digests = {}
   for name, array in outputs.items():
-    content = compact_arrays.npy_content(array)
+    content = files.npy_content(array)
     files.write_bytes(folder / f'{name}.npy', content)
     digests[name] = hashlib.sha256(content).hexdigest()
   json_records.write(
-    folder / 'manifest.json', {_IDENTITY: dict(identity), 'sha256': digests}
+    folder / 'manifest.json',
+    {json_records.OUTPUTS_IDENTITY: dict(identity), 'sha256': digests},
   )
   return outputs
 
@@ -75,7 +73,7 @@ def _find(
     return None, f'{folder}/manifest.json is damaged: {problem}'
   if manifest is None:
     return None, f'{folder} holds none'
-  stored = manifest[_IDENTITY]
+  stored = manifest[json_records.OUTPUTS_IDENTITY]
   differing = sorted(
     key
     for key in stored.keys() | identity.keys()
@@ -85,7 +83,7 @@ def _find(
     return None, f'those in {folder} have another {", ".join(differing)}'
   for name, sha256 in manifest['sha256'].items():
     path = folder / f'{name}.npy'
-    if compact_arrays.file_digest(path) != sha256:
+    if files.file_digest(path) != sha256:
       return None, f'{path} is damaged'
   return list(manifest['sha256']), ''
 
@@ -150,7 +148,7 @@ class ViewOutputs:
     for path in sorted(self._folder.glob('*.npy')):
       if path.name in self._read_files:
         continue
-      if compact_arrays.file_digest(path) == path.stem:
+      if files.file_digest(path) == path.stem:
         names.append(path.name)
       else:
         logging.warning('teacher outputs: %s is damaged and was removed', path)
@@ -186,7 +184,7 @@ class ViewOutputs:
     )
     part['example'], part['view'], part['logits'] = examples, views, logits
     self._logits[examples, views] = logits
-    content = compact_arrays.npy_content(part)
+    content = files.npy_content(part)
     digest = hashlib.sha256(content).hexdigest()
     files.write_bytes(self._folder / f'{digest}.npy', content)
     self._read_files.add(f'{digest}.npy')

@@ -22,7 +22,7 @@ from kd_jax.teachers import (
   sharded_logits,
   stored_outputs,
 )
-from kd_jax.teachers.compact_arrays import Logits
+from kd_jax.teachers.logit_checks import Logits
 from kd_jax.training import checkpoint
 
 PyTree = Any

@@ -9,7 +9,7 @@ import numpy as np
 from kd_jax.data.dataset import SPLITS, Dataset, Origin
 from kd_jax.runtime import errors, local_paths
 from kd_jax.teachers import logit_checks
-from kd_jax.teachers.compact_arrays import Logits
+from kd_jax.teachers.logit_checks import Logits
 
 
 def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:

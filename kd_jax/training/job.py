@@ -34,7 +34,7 @@ from kd_jax.training import (
 from kd_jax.training.context import Context
 from kd_jax.training.example_source import TeacherInputs
 from kd_jax.training.hyperparameters import Hyperparameters
-from kd_jax.training.plan import Plan, make_plan
+from kd_jax.training.plan import Plan
 from kd_jax.training.step import TrainState
 from kd_jax.training.training_functions import TrainingFunctions
 from kd_jax.training.training_record import TrainedNetwork
@@ -92,6 +92,7 @@ def make_job(
   config: ConfigDict,
   context: Context,
   sections: TrainingSections,
+  plan: Plan,
   info: TrainingInfo,
   *,
   calls_teacher: bool = False,
@@ -102,10 +103,10 @@ def make_job(
     config: the closed config of a row.
     context: the data and the functions of the run.
     sections: the sections of the network that trains.
+    plan: the plan of the training.
     info: the row, seeds, folder and identity of the training.
     calls_teacher: whether the teacher is called in every step.
   """
-  plan = make_plan(sections.train, context.dataset)
   spec = training_functions.make_spec(
     config,
     sections,

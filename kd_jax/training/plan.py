@@ -68,6 +68,11 @@ class Plan(NamedTuple):
   drop_remainder: bool
 
   @property
+  def num_examples(self) -> int:
+    """The number of examples that the training uses."""
+    return int(self.phases[-1].subset.sum())
+
+  @property
   def epochs(self) -> list[Epoch]:
     """Every epoch of the training, in order."""
     return timetable(self.phases, self.batch_size, self.drop_remainder)
@@ -81,12 +86,24 @@ class Plan(NamedTuple):
     )
 
 
+class Plans(NamedTuple):
+  """The plans of a run's trainings.
+
+  Attributes:
+    rows: the plan of each row's students, by row.
+    teacher: the teacher's; None if it is not trained by this run.
+  """
+
+  rows: dict[str, Plan]
+  teacher: Plan | None
+
+
 def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   """Returns the plan of a `train` section of a config."""
   num_examples = len(dataset.train.labels)
-  num_untrained = count_untrained(train, dataset)
+  num_untrained = _count_untrained(train, dataset)
   kept = num_examples - num_untrained
-  examples = used_examples(train, dataset)
+  examples = _used_examples(train, dataset)
   # Masks select every example that a phase uses. Other subsets are copied.
   masked = np.array_equal(examples, np.arange(kept))
   used = (
@@ -101,16 +118,16 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   )
 
 
-def used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
+def _used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
   """Returns the indices [M] of the examples that a `train` section uses."""
   labels = np.asarray(dataset.train.labels)
-  kept = len(labels) - count_untrained(train, dataset)
+  kept = len(labels) - _count_untrained(train, dataset)
   find = data.find_subset(train.subset)
   assert find is not None  # See `field_checks`.
   return find(labels[:kept])
 
 
-def count_untrained(train: ConfigDict, dataset: data.Dataset) -> int:
+def _count_untrained(train: ConfigDict, dataset: data.Dataset) -> int:
   """Returns how many of the last training examples are not trained on."""
   num_examples = len(dataset.train.labels)
   return num_examples - round(num_examples * (1 - train.holdout_fraction))

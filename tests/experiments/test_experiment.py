@@ -58,7 +58,7 @@ def _folder(tmp_path_factory):
     ),
   ],
 )
-def test_fits_without_a_step_or_with_too_many_are_refused(
+def test_phases_without_a_step_or_with_too_many_are_refused(
   folder, tmp_path, fields, message
 ):
   with pytest.raises(errors.UserError, match=message):

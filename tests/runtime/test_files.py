@@ -1,8 +1,11 @@
 """Atomic writes, JSON files, digests and locks."""
 
 import errno
+import hashlib
+import io
 import pwd
 
+import numpy as np
 import pytest
 
 from kd_jax.runtime import errors, files, locks
@@ -25,8 +28,10 @@ def test_no_file_or_a_damaged_one_reads_as_none(tmp_path):
 
 
 def test_digest_ignores_key_order_alone():
-  assert files.digest({'a': 1, 'b': [2]}) == files.digest({'b': [2], 'a': 1})
-  assert files.digest({'a': 1}) != files.digest({'a': 2})
+  assert files.json_digest({'a': 1, 'b': [2]}) == files.json_digest(
+    {'b': [2], 'a': 1}
+  )
+  assert files.json_digest({'a': 1}) != files.json_digest({'a': 2})
 
 
 def test_differences_name_the_fields():
@@ -138,3 +143,14 @@ def test_names_that_lead_elsewhere_are_refused_or_changed(name):
 def test_other_names_stay_as_they_are(name):
   files.check_name(name, 'the row')
   assert files.as_name(name) == name
+
+
+def test_the_digest_of_a_file_is_that_of_its_content(tmp_path):
+  array = np.arange(6, dtype=np.float16).reshape(2, 3)
+  content = files.npy_content(array)
+  np.testing.assert_array_equal(np.load(io.BytesIO(content)), array)
+  path = tmp_path / 'array.npy'
+  assert files.file_digest(path) == ''
+  path.write_bytes(content)
+  expected = hashlib.sha256(content).hexdigest()
+  assert files.file_digest(path) == expected

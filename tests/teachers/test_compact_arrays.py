@@ -1,7 +1,4 @@
-"""The compact types that outputs are stored in, and files of arrays."""
-
-import hashlib
-import io
+"""The compact types that outputs are stored in."""
 
 import numpy as np
 import pytest
@@ -37,14 +34,3 @@ def test_half_floats_refuse_outputs_that_are_not_finite():
   for value in (1e5, np.nan, -np.inf):
     with pytest.raises(errors.UserError, match='beyond half floats'):
       compact_arrays.half_floats(np.array([0, value], np.float32))
-
-
-def test_the_digest_of_a_file_is_that_of_its_content(tmp_path):
-  array = np.arange(6, dtype=np.float16).reshape(2, 3)
-  content = compact_arrays.npy_content(array)
-  np.testing.assert_array_equal(np.load(io.BytesIO(content)), array)
-  path = tmp_path / 'array.npy'
-  assert compact_arrays.file_digest(path) == ''
-  path.write_bytes(content)
-  expected = hashlib.sha256(content).hexdigest()
-  assert compact_arrays.file_digest(path) == expected

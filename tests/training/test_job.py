@@ -6,7 +6,7 @@ import pytest
 
 from kd_jax import config as config_lib
 from kd_jax.runtime import run_records
-from kd_jax.training import context, job, job_folder
+from kd_jax.training import context, job, job_folder, plan
 from kd_jax.training.example_source import TeacherInputs
 from tests import helpers
 
@@ -51,6 +51,7 @@ def _make(run_context, folder, *, seeds=(0,), **fields):
     config,
     run_context,
     config_lib.student_sections(config),
+    plan.make_plan(config.train, run_context.dataset),
     job.TrainingInfo(
       'h50', seeds, folder / 'training', {'fields': repr(fields)}
     ),
@@ -90,10 +91,16 @@ def test_a_teacher_has_its_sections_and_no_biased_classes(
   )
   info = job.TrainingInfo('teacher', (0,), tmp_path, {})
   student, teacher = (
-    job.make_job(config, run_context, sections(config), info)
+    job.make_job(
+      config,
+      run_context,
+      sections,
+      plan.make_plan(sections.train, run_context.dataset),
+      info,
+    )
     for sections in (
-      config_lib.student_sections,
-      config_lib.teacher_sections,
+      config_lib.student_sections(config),
+      config_lib.teacher_sections(config),
     )
   )
   assert (student.bias_classes, teacher.bias_classes) == ((3,), ())
