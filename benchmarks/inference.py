@@ -108,7 +108,7 @@ def deployed(name: str, preprocess=None, **fields):
     networks.make_module(name, **fields), networks.make_variables(name)
   )
   return forward.make_forward(
-    module, variables, preprocess or preprocessing.apart('unit')
+    module, variables, preprocess or preprocessing.unfused('unit')
   )
 
 

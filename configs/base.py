@@ -10,8 +10,8 @@ error. Values below are defaults, which a recipe may change.
 from ml_collections import config_dict
 
 from kd_jax import methods
-from kd_jax.config import NetworkSections
 from kd_jax.runtime import errors
+from kd_jax.sections import NetworkSections
 
 
 class ConfigError(errors.UserError):

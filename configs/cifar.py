@@ -48,7 +48,7 @@ from configs import (
   cifar_teachers,
   method_comparison,
 )
-from kd_jax.config import NetworkSections
+from kd_jax.sections import NetworkSections
 
 TEMPERATURE = 4.0
 EPOCHS = 10  # of the students of most recipes

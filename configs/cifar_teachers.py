@@ -5,7 +5,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import base
-from kd_jax.config import NetworkSections
+from kd_jax.sections import NetworkSections
 
 TEACHER = 'teachers/cifar10-resnet50'
 RESNET18_EPOCHS = 30

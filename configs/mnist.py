@@ -24,7 +24,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import arguments, base, method_comparison, tables
-from kd_jax.config import NetworkSections
+from kd_jax.sections import NetworkSections
 
 # As printed: hidden units, temperature, epochs, batch size; then accuracy (%),
 # training time (s), and the ratio of inference times teacher / student.

@@ -42,7 +42,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import arguments, base, tables
-from kd_jax.config import NetworkSections
+from kd_jax.sections import NetworkSections
 
 # The teacher's weights, which come with the project. The recipe `teacher`
 # trains them.

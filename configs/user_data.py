@@ -34,8 +34,8 @@ import statistics
 from ml_collections import config_dict
 
 from configs import arguments, base, method_comparison, tables
-from kd_jax.config import NetworkSections
 from kd_jax.data.user_data import survey as survey_lib
+from kd_jax.sections import NetworkSections
 
 RECIPES = {
   'distill': 'your images, your teacher or a trained one, and a control on '

@@ -7,7 +7,6 @@ the config that matter, the digest of the data, the digests of weights. A
 stored result is used only if its identity is the one that is asked for.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from ml_collections.config_flags import config_path
 
 from kd_jax import data, methods
 from kd_jax.models import from_config, user
+from kd_jax.sections import TrainingSections
 
 # Fields that do not change a student: commands in one folder may differ in
 # them.
@@ -72,38 +72,6 @@ def _leaves(section: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
       yield from _leaves(value, f'{prefix}{key}.')
     else:
       yield f'{prefix}{key}', value
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkSections:
-  """The sections of a network and of its training.
-
-  Attributes:
-    model: the network.
-    train: epochs, batches, examples.
-    optim: the optimizer and its schedule.
-    distill: the loss.
-  """
-
-  model: ConfigDict
-  train: ConfigDict
-  optim: ConfigDict
-  distill: ConfigDict
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingSections(NetworkSections):
-  """What a closed config says of the training of one network.
-
-  Attributes:
-    field: the name of its `train` section, for messages.
-    scaling: the name of the scaling of its images.
-    bias_classes: classes whose logits get a bias after the training.
-  """
-
-  field: str
-  scaling: str
-  bias_classes: tuple[int, ...] = ()
 
 
 def student_sections(config: ConfigDict) -> TrainingSections:
@@ -330,18 +298,18 @@ def teacher_identity(
   config: ConfigDict, dataset: data.Dataset
 ) -> dict[str, Any]:
   """Returns what determines the weights of a teacher that is trained here."""
-  teacher = config.teacher
+  section = config.teacher
   return _identity(
     config,
     dataset,
     {
       'teacher': {
-        'distill': _with_methods(teacher.distill, ()),
-        'seed': teacher.seed,
-        'scaling': teacher.scaling,
-        'model': teacher.model,
-        'train': teacher.train,
-        'optim': teacher.optim,
+        'distill': _with_methods(section.distill, ()),
+        'seed': section.seed,
+        'scaling': section.scaling,
+        'model': section.model,
+        'train': section.train,
+        'optim': section.optim,
       }
     },
   )

@@ -2,6 +2,9 @@
 
 import ast
 import pathlib
+import re
+
+import pytest
 
 import kd_jax
 
@@ -23,8 +26,17 @@ LAYERS = (
   'models',
   'data',
   'losses',
+  'sections',
   'report',
   'runtime',
+)
+# Folders of many modules, whose docstring says what each module is for.
+MAPPED = (
+  'config_checks',
+  'data',
+  'data/builtin',
+  'data/user_data',
+  'training',
 )
 # Pure mathematics imports these alone, besides the standard library and what
 # is pure itself.
@@ -126,6 +138,24 @@ def test_there_are_no_import_cycles_inside_a_folder():
 def test_no_two_modules_have_one_name():
   names = [module.split('.')[-1] for module, _ in _modules()]
   assert len(names) == len(set(names)), sorted(names)
+
+
+def test_built_in_data_and_the_users_data_do_not_need_each_other():
+  for module, path in _modules():
+    for folder, other in (('builtin', 'user_data'), ('user_data', 'builtin')):
+      if module.startswith(f'data.{folder}.'):
+        for imported in _imported_modules(path):
+          assert not imported.startswith(f'data.{other}'), (module, imported)
+
+
+@pytest.mark.parametrize('folder', MAPPED)
+def test_the_map_of_a_folder_names_its_modules(folder):
+  text = ast.get_docstring(
+    ast.parse((ROOT / folder / '__init__.py').read_text())
+  )
+  named = set(re.findall(r'`(\w+)`', text))
+  modules = {path.stem for path in (ROOT / folder).glob('[!_]*.py')}
+  assert modules <= named, modules - named
 
 
 def test_mathematics_is_pure():

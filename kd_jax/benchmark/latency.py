@@ -54,7 +54,7 @@ def make_network(
   """
 
   def predict(variables, images):
-    images = preprocessing.apart(scaling)(images)
+    images = preprocessing.unfused(scaling)(images)
     logits, _ = module.apply(variables, images, train=False)
     return jnp.argmax(logits, axis=-1)
 

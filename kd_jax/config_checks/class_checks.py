@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.config import TrainingSections
+from kd_jax.sections import TrainingSections
 from kd_jax.training import context, plan
 
 # Subsets that start so leave out classes on purpose.

@@ -5,9 +5,9 @@ import numpy as np
 
 from kd_jax import config as config_lib
 from kd_jax import data, methods
-from kd_jax.config import TrainingSections
 from kd_jax.models import from_config
 from kd_jax.runtime import errors, processes
+from kd_jax.sections import TrainingSections
 from kd_jax.training import plan
 
 # An optimizer counts its steps in 32 bits.

@@ -48,26 +48,26 @@ def check_transfer(config: ConfigDict) -> None:
 
 def check_teacher(config: ConfigDict) -> None:
   """Checks the teacher, and whether it can teach what the config asks for."""
-  teacher = config.teacher
+  section = config.teacher
   for field in ('scaling', 'outputs_scaling'):
-    check_one_of(f'teacher.{field}', teacher[field], preprocessing.SCALINGS)
-  for scaling in teacher.also_outputs:
+    check_one_of(f'teacher.{field}', section[field], preprocessing.SCALINGS)
+  for scaling in section.also_outputs:
     check_one_of('teacher.also_outputs', scaling, preprocessing.SCALINGS)
-  check_one_of('teacher.average', teacher.average, user_logits.AVERAGES)
-  check_seed('teacher.seed', teacher.seed)
+  check_one_of('teacher.average', section.average, user_logits.AVERAGES)
+  check_seed('teacher.seed', section.seed)
   check(
-    teacher.distill.kd_weight == 0,
+    section.distill.kd_weight == 0,
     'teacher.distill.kd_weight',
-    teacher.distill.kd_weight,
+    section.distill.kd_weight,
     '0: the teacher learns from labels',
   )
   is_augmented = config.train.augmentation != 'none'
   _check_stored_outputs(config, is_augmented)
-  _check_live(teacher)
+  _check_live(section)
   check(
     not is_augmented
     or not config_lib.distills(config.distill)
-    or not provider.has_only_logits(teacher),
+    or not provider.has_only_logits(section),
     'train.augmentation',
     config.train.augmentation,
     "'none', or a teacher that is trained here (teacher.retrain=true): these "
@@ -77,44 +77,44 @@ def check_teacher(config: ConfigDict) -> None:
 
 def _check_stored_outputs(config: ConfigDict, is_augmented: bool) -> None:
   """Checks fields that need the stored logits of unaugmented images."""
-  teacher = config.teacher
+  section = config.teacher
   check(
-    teacher.class_shift == 0 or not (teacher.live or is_augmented),
+    section.class_shift == 0 or not (section.live or is_augmented),
     'teacher.class_shift',
-    teacher.class_shift,
+    section.class_shift,
     '0 with a live teacher or augmented images: stored outputs are shifted',
   )
   check(
-    not teacher.rows
+    not section.rows
     or not (
-      teacher.live or config_lib.uses_features(config.distill) or is_augmented
+      section.live or config_lib.uses_features(config.distill) or is_augmented
     ),
     'teacher.rows',
-    teacher.rows,
+    section.rows,
     '() with a live teacher, a method that takes features, or augmented '
     'images: a row teaches by its logits for the images without augmentation',
   )
 
 
-def _check_live(teacher: ConfigDict) -> None:
+def _check_live(section: ConfigDict) -> None:
   """Checks that a live teacher has a network."""
   check(
-    not (teacher.live and teacher.logits),
+    not (section.live and section.logits),
     'teacher.live',
-    teacher.live,
+    section.live,
     'false with teacher.logits: a file has no network to call',
   )
   check(
-    not (teacher.live and provider.has_only_logits(teacher)),
+    not (section.live and provider.has_only_logits(section)),
     'teacher.live',
-    teacher.live,
-    f'teacher.retrain=true with it: {teacher.pretrained} holds outputs alone',
+    section.live,
+    f'teacher.retrain=true with it: {section.pretrained} holds outputs alone',
   )
 
 
 def check_methods(config: ConfigDict) -> None:
   """Checks the distillation methods, their options and their teacher."""
-  distill, teacher = config.distill, config.teacher
+  distill, section = config.distill, config.teacher
   for name in distill.method.split('+'):
     _check_method(name, distill)
   used = config_lib.method_options(distill)
@@ -132,14 +132,14 @@ def check_methods(config: ConfigDict) -> None:
   )
   check(
     not config_lib.uses_features(distill)
-    or not provider.has_only_logits(teacher),
+    or not provider.has_only_logits(section),
     'distill.method',
     distill.method,
     'a method that takes no features, or a teacher that is trained here '
-    f'(teacher.retrain=true): {teacher.logits or teacher.pretrained} holds '
+    f'(teacher.retrain=true): {section.logits or section.pretrained} holds '
     'logits alone',
   )
-  bits = teacher.feature_bits
+  bits = section.feature_bits
   check(0 <= bits <= 16, 'teacher.feature_bits', bits, 'a number from 0 to 16')
   check(
     bits > 0 or not config_lib.uses_rounded_features(distill),
@@ -147,7 +147,7 @@ def check_methods(config: ConfigDict) -> None:
     bits,
     f'a number from 1 to 16 for the method {distill.method}',
   )
-  check_limit('teacher.features_gib', teacher.features_gib)
+  check_limit('teacher.features_gib', section.features_gib)
 
 
 def _check_method(name: str, distill: ConfigDict) -> None:

@@ -28,13 +28,13 @@ def trace_scalings(config: ConfigDict, problem: Problem) -> None:
   Raises:
     UserError: names the field of a scaling that does not fit.
   """
-  teacher = config.teacher
+  section = config.teacher
   fields = {'data.scaling': [config.data.scaling]}
-  if not provider.has_only_logits(teacher):
-    fields['teacher.outputs_scaling'] = [teacher.outputs_scaling]
-    fields['teacher.also_outputs'] = teacher.also_outputs
-    if provider.is_trained_here(teacher):
-      fields['teacher.scaling'] = [teacher.scaling]
+  if not provider.has_only_logits(section):
+    fields['teacher.outputs_scaling'] = [section.outputs_scaling]
+    fields['teacher.also_outputs'] = section.also_outputs
+    if provider.is_trained_here(section):
+      fields['teacher.scaling'] = [section.scaling]
   images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.uint8)
 
   def fits(scale):

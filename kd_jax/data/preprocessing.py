@@ -51,7 +51,7 @@ SCALINGS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def apart(scaling: str) -> Callable[[jax.Array], jax.Array]:
+def unfused(scaling: str) -> Callable[[jax.Array], jax.Array]:
   """Returns a scaling that XLA on a CPU does not fuse with the next operation.
 
   From 500 images on, XLA (jax 0.10 to 0.12) fuses the scaling with the first

@@ -29,7 +29,7 @@ def make_predict(
   """
   return inference.make_predict(
     apply.make_apply(make_module(model, num_classes)),
-    preprocessing.apart(scaling),
+    preprocessing.unfused(scaling),
     batch_size=batch_size,
   )
 
@@ -55,7 +55,7 @@ def make_features(
   """
   return inference.make_predict(
     apply.make_apply(make_module(model, num_classes)),
-    preprocessing.apart(scaling),
+    preprocessing.unfused(scaling),
     batch_size=batch_size,
     output=lambda logits, features: {name: features[name] for name in layers},
   )

@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.config import TrainingSections
 from kd_jax.config_checks import class_checks
 from kd_jax.experiments import preparation
 from kd_jax.models import apply, costs, from_config
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
+from kd_jax.sections import TrainingSections
 from kd_jax.teachers import provider
 from kd_jax.training import context, plan
 
@@ -202,12 +202,12 @@ def _describe_teacher(
     for split in data.SPLITS
     if split in teacher.record
   ]
-  source = (
+  chosen = (
     teacher.record.get('source')
     or config.teacher.pretrained
     or 'already trained'
   )
-  sentence = f'The teacher, {source}, has an accuracy of '
+  sentence = f'The teacher, {chosen}, has an accuracy of '
   return f'{sentence}{", ".join(accuracies)}.', teacher.warnings
 
 

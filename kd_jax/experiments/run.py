@@ -18,7 +18,7 @@ from kd_jax.training import context, plan
 
 
 class PlannedRow(NamedTuple):
-  """What is known of a row before there is a teacher.
+  """A row with its plan, before the run has a teacher.
 
   Attributes:
     config: the closed config of the row.
@@ -145,7 +145,7 @@ def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
 def plan_row(
   config: ConfigDict, row_plan: plan.Plan, dataset: data.Dataset
 ) -> PlannedRow:
-  """Returns what is known of a row before there is a teacher.
+  """Returns a row with its plan, before the run has a teacher.
 
   Args:
     config: the closed config of the row.

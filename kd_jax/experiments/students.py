@@ -249,7 +249,7 @@ def _quantize(
   )
   predict = inference.make_predict(
     apply.make_apply(network),
-    preprocessing.apart(config.data.scaling),
+    preprocessing.unfused(config.data.scaling),
     batch_size=config.eval.batch_size,
   )
   logits = predict(variables, images)

@@ -73,7 +73,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
   image_shape = run_data.problem.image_shape
   network, variables = _restore(config, folder, run_data.problem)
   forward_fn = forward.make_forward(
-    network, variables, preprocessing.apart(config.data.scaling)
+    network, variables, preprocessing.unfused(config.data.scaling)
   )
   contents = {artifact.NETWORK: _to_stablehlo(forward_fn, config, image_shape)}
   if with_onnx:

@@ -43,7 +43,7 @@ TABLES: dict[str, Callable[[Record], str]] = {
   'phases': tables.phases_table,
   'methods': study_tables.methods_table,
   'grid': study_tables.grid_table,
-  'unseen': study_tables.missing_classes_table,
+  'missing_classes': study_tables.missing_classes_table,
   'pretrained': tables.pretrained_table,
   'results': tables.theory_tables,
   **benchmark_tables.TABLES,

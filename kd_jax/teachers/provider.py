@@ -29,20 +29,20 @@ from kd_jax.training import (
 PyTree = Any
 
 
-def is_trained_here(teacher: ConfigDict) -> bool:
-  """Returns whether the teacher is one that runs train and restore."""
-  if teacher.logits or teacher.module:
+def is_trained_here(section: ConfigDict) -> bool:
+  """Returns whether a `teacher` section asks for one that runs train."""
+  if section.logits or section.module:
     return False
-  return teacher.retrain or not teacher.pretrained
+  return section.retrain or not section.pretrained
 
 
-def has_only_logits(teacher: ConfigDict) -> bool:
+def has_only_logits(section: ConfigDict) -> bool:
   """Returns whether a teacher has logits alone, and no network to call."""
-  if teacher.logits:
+  if section.logits:
     return True
-  if teacher.module or is_trained_here(teacher):
+  if section.module or is_trained_here(section):
     return False
-  return not pretrained.has_weights(teacher.pretrained)
+  return not pretrained.has_weights(section.pretrained)
 
 
 def get_teacher(

@@ -1,27 +1,27 @@
-"""Trains a network. The files, in the order in which to read them.
+"""Trains a network. The modules, in the order in which to read them.
 
 One training, from the outside in:
-job.py              one training: resume, train, log, save, describe
-epoch_loop.py       the loop over epochs
-epoch.py            the functions of an epoch: `take_steps` and `take_step`
-epoch_inputs.py     the examples, order and views of an epoch
-batch.py            from stored examples to the batch of a step
-step.py             `train_step` and the state that it updates
-objective.py        the loss of a step, from the terms of several methods
-method_terms.py     a distillation method as a term of the loss
+`job`                 one training: resume, train, log, save, describe
+`epoch_loop`          the loop over epochs, `train_epochs`
+`epoch`               the functions of an epoch: `take_steps`, `take_step`
+`epoch_inputs`        the examples, order and views of an epoch
+`batch`               from stored examples to the batch of a step
+`step`                `train_step` and the state that it updates
+`objective`           the loss of a step, from the terms of several methods
+`method_terms`        a distillation method as a term of the loss
 
 The parts of a training:
-context.py          the data and functions that the trainings of a run share
-plan.py             the examples, phases and epochs of a training
-example_source.py   where the examples and the teacher's outputs come from
-hyperparameters.py  the traced numbers of a step
-optimizers.py       optimizers and schedules by name
-training_functions.py  from a config's sections to the functions of a training
+`context`             the data and functions that the trainings of a run share
+`plan`                the examples, phases and epochs of a training
+`example_source`      where the examples and the teacher's outputs come from
+`hyperparameters`     the traced numbers of a step
+`optimizers`          optimizers and schedules by name
+`training_functions`  from a config's sections to the functions of a training
 
 Its results and its progress:
-job_folder.py       the folder of a training
-checkpoint.py       checkpoints with a digest
-training_record.py  the record of a training: metrics, counts, times
-pace.py             clock, steps per call, progress bar
-divergence.py       stops a training that diverges
+`job_folder`          the folder of a training
+`checkpoint`          checkpoints with a digest
+`training_record`     the record of a training: metrics, counts, times
+`pace`                clock, steps per call, progress bar
+`divergence`          stops a training that diverges
 """

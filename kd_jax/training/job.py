@@ -12,7 +12,6 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import data
-from kd_jax.config import TrainingSections
 from kd_jax.evaluation import evaluate
 from kd_jax.models import costs
 from kd_jax.runtime import (
@@ -23,6 +22,7 @@ from kd_jax.runtime import (
   processes,
   run_records,
 )
+from kd_jax.sections import TrainingSections
 from kd_jax.training import (
   checkpoint,
   epoch_loop,

@@ -10,10 +10,10 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import methods
-from kd_jax.config import TrainingSections
 from kd_jax.data import Problem, augmentation, preprocessing
 from kd_jax.evaluation import inference, predictors
 from kd_jax.models import apply, from_config, user
+from kd_jax.sections import TrainingSections
 from kd_jax.training import batch, epoch, method_terms, optimizers, step
 from kd_jax.training import objective as objectives
 from kd_jax.training.hyperparameters import Hyperparameters
@@ -163,7 +163,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
     ),
     predict=inference.make_predict(
       apply_fn,
-      preprocessing.apart(spec.scaling),
+      preprocessing.unfused(spec.scaling),
       batch_size=spec.eval_batch_size,
       num_seeds=spec.num_seeds,
     ),
@@ -223,8 +223,8 @@ def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
 
 
 def method_setup(
-  student: ConfigDict,
-  teacher: ConfigDict | None,
+  student_model: ConfigDict,
+  teacher_model: ConfigDict | None,
   scaling: str,
   problem: Problem,
   *,
@@ -234,19 +234,21 @@ def method_setup(
   """Returns what methods compare: shapes, image range, peer network.
 
   Args:
-    student: the student's model section.
-    teacher: the teacher's model section, or None if no method takes features.
+    student_model: the student's model section.
+    teacher_model: the teacher's; None if no method takes features.
     scaling: the name of the scaling of the student's images.
     problem: images and classes.
     feature_bits: the bits that the teacher's features are rounded to.
     unroll: whether loops are best written out.
   """
-  init_peer, peer_fn = make_peer(student, problem)
+  init_peer, peer_fn = make_peer(student_model, problem)
   return method_terms.MethodSetup(
     num_classes=problem.num_classes,
-    student_shapes=from_config.feature_shapes(student, problem),
+    student_shapes=from_config.feature_shapes(student_model, problem),
     teacher_shapes=(
-      {} if teacher is None else from_config.feature_shapes(teacher, problem)
+      {}
+      if teacher_model is None
+      else from_config.feature_shapes(teacher_model, problem)
     ),
     feature_levels=2**feature_bits - 1,
     image_range=preprocessing.image_range(scaling, problem.image_shape[-1]),

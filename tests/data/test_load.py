@@ -1,7 +1,6 @@
 """What `kd_jax.data` itself offers: names, folders, an import without cost."""
 
 import pathlib
-import re
 import subprocess
 import sys
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 
 from kd_jax import data
-from kd_jax.data import builtin, user_data
 from kd_jax.runtime import errors
 from tests.data import toys
 
@@ -65,10 +63,3 @@ def test_an_image_size_for_images_of_fixed_size_is_refused(tmp_path):
   for name in ('generated', str(tmp_path / 'mine.npz')):
     with pytest.raises(data.DataError, match='image_size'):
       data.load(name, image_size=16)
-
-
-def test_the_map_of_modules_names_every_module():
-  for package in (data, builtin, user_data):
-    named = set(re.findall(r'`([a-z0-9_]+)`', package.__doc__))
-    for path in pathlib.Path(package.__file__).parent.glob('[!_]*.py'):
-      assert path.stem in named, path

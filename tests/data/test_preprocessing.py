@@ -48,11 +48,11 @@ def test_a_scaling_that_is_not_affine_is_refused(monkeypatch):
 def test_a_scaling_that_is_not_fused_gives_the_same_values(scaling):
   rng = np.random.default_rng(0)
   images = rng.integers(0, 256, (5, 4, 4, 3), np.uint8)
-  apart = jax.jit(preprocessing.apart(scaling))
+  unfused = jax.jit(preprocessing.unfused(scaling))
   np.testing.assert_array_equal(
-    apart(images), jax.jit(preprocessing.SCALINGS[scaling])(images)
+    unfused(images), jax.jit(preprocessing.SCALINGS[scaling])(images)
   )
-  assert 'gather' in apart.lower(images).compile().as_text()
+  assert 'gather' in unfused.lower(images).compile().as_text()
 
 
 @pytest.mark.parametrize(
