@@ -139,7 +139,7 @@ def _about_paper_column(record: Record) -> str:
 def _evaluated_on(record: Record) -> str:
   held_out = record['config']['data'].get('holdout_examples', 0)
   if held_out:
-    return f'{held_out:,} held-out training images'
+    return f'{held_out:,} test images held out of the training split'
   if record['config']['data'].get('test_examples', 0):
     return 'a part of the test split'
   return 'the whole test split'

@@ -38,7 +38,10 @@ def test_a_teacher_alone_is_reported_without_empty_tables(record):
   [
     ({}, 'on the whole test split.'),
     ({'test_examples': 256}, 'on a part of the test split.'),
-    ({'holdout_examples': 5000}, 'on 5,000 held-out training images.'),
+    (
+      {'holdout_examples': 5000},
+      'on 5,000 test images held out of the training split.',
+    ),
   ],
 )
 def test_the_report_names_the_evaluated_images(record, fields, expected):
