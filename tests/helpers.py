@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import jax.monitoring
+import numpy as np
 from absl import logging
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
@@ -110,17 +111,24 @@ def keep_rows(config: ConfigDict, *rows: str) -> None:
 
 
 def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
-  """Returns the rows of a config, taught by some teacher; trains nothing."""
+  """Returns the rows of a config, taught by some teacher; trains nothing.
+
+  Each row is planned on all examples: a recipe's subset may need more.
+
+  Args:
+    config: the run's config.
+    dataset: the data set of all rows.
+  """
+  used = np.ones(len(dataset.train.labels), bool)
+  phases = plan.make_phases(used, epochs=1, folds=0)
+  whole = plan.Plan(None, phases, 0, batch_size=1, drop_remainder=False)
   teacher = Teacher({}, {'outputs': 'digest'})
   run_context = context.Context(
     dataset, data.load, training_functions.make_training_functions
   )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return make_run(
-    {
-      name: plan_row(c, plan.make_plan(c.train, dataset), dataset)
-      for name, c in configs.items()
-    },
+    {name: plan_row(c, whole, dataset) for name, c in configs.items()},
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),
