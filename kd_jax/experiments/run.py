@@ -198,11 +198,7 @@ def _needs_live_teacher(
     return True
   if not (layers or is_too_large):
     return False
-  size = num_examples * sum(
-    compact_arrays.features_dtype(bits).itemsize * int(np.prod(shape))
-    for bits, shapes in layers.items()
-    for shape in shapes.values()
-  )
+  size = num_examples * _bytes_per_example(layers)
   calls_teacher = (
     is_too_large
     or is_augmented
@@ -225,3 +221,12 @@ def _needs_live_teacher(
       'instead',
     )
   return calls_teacher
+
+
+def _bytes_per_example(layers: dict[int, methods.Shapes]) -> int:
+  """Returns the bytes that the stored features of one example take."""
+  return sum(
+    compact_arrays.features_dtype(bits).itemsize * int(np.prod(shape))
+    for bits, shapes in layers.items()
+    for shape in shapes.values()
+  )
