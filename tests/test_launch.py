@@ -6,10 +6,12 @@ test_faults.py tests runs that are killed or whose files are damaged.
 import json
 import os
 import pathlib
+from unittest import mock
 
 import numpy as np
 import pytest
 
+from kd_jax.report import plots
 from kd_jax.runtime import environment
 from tests import helpers
 
@@ -40,15 +42,17 @@ def _launch_here(*args):
   return result.returncode, result.stdout, result.stderr
 
 
-def _run(workdir, *args, recipe='h300', launch=_launch_here):
+def _run(workdir, *args, recipe='h300', launch=_launch_here, with_plots=False):
   """Runs a recipe without an error; returns stdout and stderr."""
-  code, output, error = launch(
-    f'--config=configs/mnist.py:{recipe}',
-    *QUICK,
-    f'--workdir={workdir}',
-    f'--runs_dir={workdir.parent}',
-    *args,
-  )
+  write_plots = plots.write if with_plots else lambda *_: []
+  with mock.patch.object(plots, 'write', write_plots):
+    code, output, error = launch(
+      f'--config=configs/mnist.py:{recipe}',
+      *QUICK,
+      f'--workdir={workdir}',
+      f'--runs_dir={workdir.parent}',
+      *args,
+    )
   assert code == 0, error
   return output, error
 
@@ -221,14 +225,15 @@ def test_a_weight_that_is_infinite_is_refused_before_any_work(tmp_path):
   )
 
 
-def test_a_mistake_of_a_run_with_workers_ends_in_one_line(tmp_path):
-  code, _, error = _launch(
+def test_a_mistake_of_a_run_with_workers_ends_in_one_line(tmp_path, capfd):
+  code, _, _ = _launch_here(
     '--config=configs/mnist.py:h300',
     '--config.data.name=generated',
     '--config.data.train_examples=2001',
     '--workers=2',
     f'--runs_dir={tmp_path}',
   )
+  error = capfd.readouterr().err  # Another process prepares the run.
   assert code != 0
   assert 'config.data.train_examples=2001: generated has 2000' in error
   assert 'Traceback' not in error
@@ -255,7 +260,7 @@ def test_freed_memory_is_kept_before_threads_start():
 
 def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   workdir = tmp_path / 'run'
-  output, error = _run(workdir, '--config.train.epochs=1', launch=_launch)
+  output, error = _run(workdir, '--config.train.epochs=1', with_plots=True)
   assert 'teacher: training it' in error and 'outputs: computed' in error
   assert '97.26' not in output  # The paper's accuracy, on other data.
   for name in ('run.json', 'metrics.jsonl', 'report.md', 'reliability.png'):
@@ -293,18 +298,23 @@ def test_a_run_reports_resumes_and_adds_seeds(tmp_path):
   assert _weights(workdir) == both
 
 
-def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
+@pytest.fixture(name='logits', scope='module')
+def _logits(tmp_path_factory, generated):
+  """Returns a file of a teacher's logits, whose decisions are all right."""
+  path = tmp_path_factory.mktemp('logits') / 'mine.npz'
   onehot = 5.0 * np.eye(10, dtype=np.float32)
   np.savez(
-    tmp_path / 'mine.npz',
+    path,
     train=onehot[generated.train.labels],
     test=onehot[generated.test.labels[:256]],
   )
+  return path
+
+
+def test_teacher_outputs_can_come_from_a_file(tmp_path, logits):
   workdir = tmp_path / 'run'
   output, error = _run(
-    workdir,
-    f'--config.teacher.logits={tmp_path / "mine.npz"}',
-    '--config.train.epochs=1',
+    workdir, f'--config.teacher.logits={logits}', '--config.train.epochs=1'
   )
   assert 'h300 seed 0' in error and 'teacher: training' not in error
   record = _record(workdir)
@@ -313,7 +323,7 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
   assert student['test']['accuracy'] == pytest.approx(
     student['test']['teacher_agreement']
   )
-  np.save(tmp_path / 'short.npy', onehot[:7])
+  np.save(tmp_path / 'short.npy', np.zeros((7, 10), np.float32))
   code, _, error = _launch_here(
     '--config=configs/mnist.py:h300', *QUICK,
     f'--workdir={tmp_path / "other"}', f'--runs_dir={tmp_path}',
@@ -324,22 +334,25 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, generated):
   assert 'shape (7, 10); the train split needs (2000, 10)' in error
 
 
-def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path):
+def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path, logits):
   accuracies = {}
   for name, flag, launch in (
     ('one_program', '--config.seeds_per_program=2', _launch_here),
     ('workers', '--workers=2', _launch),
   ):
     workdir = tmp_path / name
-    _run(
+    output, _ = _run(
       workdir,
       '--config.seeds=2',
       flag,
+      # Without a teacher to train or restore, each process does less.
+      f'--config.teacher.logits={logits}',
       '--config.benchmark.enabled=false',
       '--config.train.epochs=1',
       recipe='h50',
       launch=launch,
     )
+    assert f'{workdir}/report.md has the rest' in output
     students = _record(workdir)['students']
     assert [s['seed'] for s in students] == [0, 1]
     accuracies[name] = [s['test']['accuracy'] for s in students]

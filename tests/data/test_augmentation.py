@@ -1,7 +1,6 @@
 """Crops, flips, cutout and mixup: their values and their distributions."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,14 +9,23 @@ from kd_jax.data import augmentation
 CROP_AND_FLIP = augmentation.AUGMENTATIONS['crop_and_flip']
 
 
+def _views(chosen, images, indices):
+  """Compiles and calls `apply`; eagerly, each operation is compiled."""
+  return jax.jit(chosen.apply)(images, np.asarray(indices))
+
+
+def _choose(chosen, keys):
+  return np.asarray(jax.jit(chosen.choose)(keys))
+
+
 def test_views_are_the_crops_and_their_flips():
   image = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
   padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
   crops = [padded[i : i + 8, j : j + 8] for i in range(9) for j in range(9)]
   expected = np.stack([v for crop in crops for v in (crop, crop[:, ::-1])])
   count = CROP_AND_FLIP.num_views
-  images = jnp.broadcast_to(image, (count, *image.shape))
-  views = CROP_AND_FLIP.apply(images, jnp.arange(count))
+  images = np.broadcast_to(image, (count, *image.shape))
+  views = _views(CROP_AND_FLIP, images, np.arange(count))
   assert count == 162 and views.dtype == np.uint8
   np.testing.assert_array_equal(views, expected)
   np.testing.assert_array_equal(views[80], image)
@@ -28,9 +36,8 @@ def test_jitter_moves_an_image_by_up_to_two_pixels():
   padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
   expected = [padded[i : i + 6, j : j + 6] for i in range(5) for j in range(5)]
   jitter = augmentation.AUGMENTATIONS['jitter']
-  views = jitter.apply(
-    jnp.broadcast_to(image, (25, *image.shape)), jnp.arange(jitter.num_views)
-  )
+  images = np.broadcast_to(image, (25, *image.shape))
+  views = _views(jitter, images, np.arange(jitter.num_views))
   np.testing.assert_array_equal(views, np.stack(expected))
 
 
@@ -40,7 +47,7 @@ def test_jitter_moves_an_image_by_up_to_two_pixels():
 def test_views_are_equally_likely(name, limit):
   chosen = augmentation.AUGMENTATIONS[name]
   keys = jax.random.split(jax.random.key(0), 100 * chosen.num_views)
-  counts = np.bincount(chosen.choose(keys), minlength=chosen.num_views)
+  counts = np.bincount(_choose(chosen, keys), minlength=chosen.num_views)
   # Each view is expected 100 times. The statistic is chi-squared distributed;
   # its degrees of freedom are the number of views minus one.
   assert len(counts) == chosen.num_views
@@ -53,7 +60,7 @@ def test_cutout_hides_a_square_of_a_quarter_of_the_side():
   inner = 80  # The middle crop, unflipped: the image.
   # The square's centre is the upper left corner of pixel (16, 5).
   place = 16 * 32 + 5
-  (shown,) = cutout.apply(image[None], jnp.array([place * 162 + inner]))
+  (shown,) = _views(cutout, image[None], [place * 162 + inner])
   expected = image.copy()
   expected[12:20, 1:9] = 128
   np.testing.assert_array_equal(shown, expected)
@@ -64,10 +71,10 @@ def test_cutout_leaves_the_crops_and_flips_as_they_are():
   cutout = augmentation.AUGMENTATIONS['crop_flip_cutout']
   images = np.random.default_rng(0).integers(1, 128, (9, 32, 32, 3), np.uint8)
   keys = jax.random.split(jax.random.key(0), 9)
-  views = cutout.choose(keys)
-  np.testing.assert_array_equal(views % 162, CROP_AND_FLIP.choose(keys))
-  shown = np.asarray(cutout.apply(images, views))
-  whole = np.asarray(CROP_AND_FLIP.apply(images, views % 162))
+  views = _choose(cutout, keys)
+  np.testing.assert_array_equal(views % 162, _choose(CROP_AND_FLIP, keys))
+  shown = np.asarray(_views(cutout, images, views))
+  whole = np.asarray(_views(CROP_AND_FLIP, images, views % 162))
   np.testing.assert_array_equal(shown[shown != 128], whole[shown != 128])
   hidden = np.all(shown == 128, axis=-1)
   assert np.all((hidden.sum((1, 2)) >= 16) & (hidden.sum((1, 2)) <= 64))
@@ -76,7 +83,7 @@ def test_cutout_leaves_the_crops_and_flips_as_they_are():
 def test_places_of_cutout_are_equally_likely():
   cutout = augmentation.AUGMENTATIONS['crop_flip_cutout']
   keys = jax.random.split(jax.random.key(0), 100 * 1024)
-  counts = np.bincount(np.asarray(cutout.choose(keys)) // 162, minlength=1024)
+  counts = np.bincount(_choose(cutout, keys) // 162, minlength=1024)
   # Chi-squared with 1,023 degrees of freedom: mean 1,023, deviation 45.
   assert len(counts) == 1024
   assert np.sum((counts - 100) ** 2 / 100) < 1023 + 4 * 45
@@ -89,16 +96,17 @@ def test_outputs_for_the_views_of_cutout_are_not_stored():
 
 def test_a_view_depends_on_its_key_alone():
   keys = jax.random.split(jax.random.key(0), 5)
-  together = CROP_AND_FLIP.choose(keys)
-  np.testing.assert_array_equal(together[3:4], CROP_AND_FLIP.choose(keys[3:4]))
+  together = _choose(CROP_AND_FLIP, keys)
+  np.testing.assert_array_equal(
+    together[3:4], _choose(CROP_AND_FLIP, keys[3:4])
+  )
 
 
 def test_mixup_mixes_each_image_with_the_one_before():
   images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), np.uint8)
-  shares = []
-  for seed in range(200):
-    mixed, share = augmentation.mixup(images, jax.random.key(seed), alpha=2.0)
-    shares.append(float(share))
+  mixup = jax.vmap(lambda key: augmentation.mixup(images, key, alpha=2.0))
+  mixed, shares = jax.jit(mixup)(jax.random.split(jax.random.key(0), 200))
+  share = np.reshape(shares, (200, 1, 1, 1, 1))
   expected = share * images + (1 - share) * images[[2, 0, 1]]
   np.testing.assert_allclose(mixed, expected, rtol=1e-5)
   # Beta(2, 2): mean 1/2, standard deviation 0.2236.

@@ -103,6 +103,7 @@ def test_a_live_teacher_gives_what_its_stored_outputs_give(
 def test_views_are_computed_once_for_all_networks(folder):
   """The views of a seed do not depend on the network that sees them."""
   config = _augmented('crop_and_flip')
+  config.train.epochs = 1
   helpers.run(config, folder, 'crop_and_flip')
   (store,) = (folder / 'teachers').glob('*/outputs-symmetric-crop_and_flip')
   parts = set(store.glob('*.npy'))
@@ -304,7 +305,12 @@ def test_a_missing_layer_is_named_before_any_work(folder):
 
 
 def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
-  fields = {'teacher.retrain': True, 'seeds': 2, 'train.subset': 'first20'}
+  fields = {
+    'teacher.retrain': True,
+    'seeds': 2,
+    'train.subset': 'first20',
+    'train.epochs': 1,
+  }
   config = _config('dropped', fields)
   config.unlock()
   small = config.rows.blocks_2200_dropped

@@ -1,5 +1,7 @@
 """Images on disk: the same order, and the same results."""
 
+import functools
+
 import pytest
 
 from kd_jax.runtime import errors, run_records
@@ -34,6 +36,13 @@ def _run(folder, data_dir, memory_gib, **fields):
   return record['students'][0]
 
 
+@pytest.fixture(name='plain', scope='module')
+def _plain(tmp_path_factory, data_dir):
+  """Returns a function: memory_gib -> the student of a run without options."""
+  folder = tmp_path_factory.mktemp('plain')
+  return functools.cache(lambda gib: _run(folder, data_dir, gib))
+
+
 SLOW = pytest.mark.slow
 
 
@@ -60,9 +69,12 @@ SLOW = pytest.mark.slow
   ids=['plain', 'held_out', 'subset', 'augmented', 'labels'],
 )
 def test_students_of_images_on_disk_equal_those_of_images_in_memory(
-  tmp_path, data_dir, fields
+  tmp_path, data_dir, plain, fields
 ):
-  memory, disk = (_run(tmp_path, data_dir, gib, **fields) for gib in (4.0, 0.0))
+  run = (
+    functools.partial(_run, tmp_path, data_dir, **fields) if fields else plain
+  )
+  memory, disk = map(run, (4.0, 0.0))
   assert disk['weights'] == memory['weights']
   assert disk['test'] == memory['test']
   assert disk['by_class'] == memory['by_class']
@@ -94,9 +106,9 @@ def test_a_transfer_set_instead_of_images_on_disk_is_refused(
   ids=['disk', 'memory', 'saves_are_slow'],
 )
 def test_a_run_stopped_within_an_epoch_resumes_within_it(
-  tmp_path, data_dir, memory_gib, epochs_saved, monkeypatch, caplog
+  tmp_path, data_dir, plain, memory_gib, epochs_saved, monkeypatch, caplog
 ):
-  whole = _run(tmp_path / 'whole', data_dir, memory_gib)
+  whole = plain(memory_gib)
   save, saved = job_folder.save_mid_epoch, []
 
   def stop(folder, position):

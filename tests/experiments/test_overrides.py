@@ -40,8 +40,12 @@ WORDS = st.sampled_from(
   ['', '0', '1', '-1', '1e400', 'nan', 'true', 'None', '()', '(1,)', '(0, 2)']
   + ['kl+dkd', 'sgd', 'resnet', 'int8', 'first500', 'x' * 50, '../..', 'ü']
 )
+# `make faults`, with other examples each time, also tries more of them.
+_EXPLORES = settings.get_current_profile_name() == 'explore'
 _SETTINGS = settings(
-  deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
+  deadline=None,
+  max_examples=300 if _EXPLORES else 100,
+  suppress_health_check=[HealthCheck.too_slow],
 )
 RECIPES = st.sampled_from(
   ['mnist.py:h300', 'cifar.py:ideal', 'mnist.py:table1']

@@ -122,6 +122,7 @@ def test_outputs_of_each_transfer_set_are_stored_and_reused(folder, caplog):
   rows = ('all', 'noise_kd', 'by_all')
   config = _config({row: ROWS[row] for row in rows})
   config.seeds = 2
+  config.train.epochs = 1
   with caplog.at_level('INFO'):
     record = helpers.run(config, folder, 'two_seeds')
   # Each seed of the row `all` computes its outputs.

@@ -1,18 +1,19 @@
 """A run of three small students, and the export of its first student."""
 
+import contextlib
 import fcntl
+import io
 import os
 import pathlib
-import subprocess
+import runpy
 import sys
+from unittest import mock
 
 import pytest
 
 from configs import tables
 from kd_jax.export import artifact, onnx
 from tests import helpers
-
-ROOT = pathlib.Path(artifact.__file__).parents[2]
 
 
 @pytest.fixture(scope='package', autouse=True)
@@ -71,14 +72,15 @@ def _train(run_dir: pathlib.Path) -> None:
 
 
 def _export(folder: pathlib.Path) -> None:
-  result = subprocess.run(
-    [sys.executable, '-m', 'kd_jax.export', str(folder.parents[1]), '--onnx'],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  written = [line.split(': ')[0] for line in result.stdout.splitlines()]
+  argv = ['kd_jax.export', str(folder.parents[1]), '--onnx']
+  stdout = io.StringIO()
+  with (
+    helpers.timed_briefly(),
+    mock.patch.object(sys, 'argv', argv),
+    contextlib.redirect_stdout(stdout),
+  ):
+    runpy.run_module('kd_jax.export', run_name='__main__')
+  written = [line.split(': ')[0] for line in stdout.getvalue().splitlines()]
   assert written == [
     str(folder / name) for name in (artifact.NETWORK, onnx.NETWORK)
   ]

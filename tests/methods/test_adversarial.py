@@ -189,10 +189,12 @@ def test_ard_is_kl_at_the_worst_images():
   images, labels, weights = make_images()
   labels, weights = labels % 2, weights[:, :2]
   teacher = jnp.asarray(np.random.default_rng(1).normal(size=(5, 2)), 'float32')
-  loss = adversarial.ard(
-    linear(weights), images, PIXEL_RANGE, teacher, labels, jax.random.key(0),
-    False, temperature=3.0, epsilon=0.1, step_size=0.05, num_steps=10,
-  )  # fmt: skip
+  loss = jax.jit(
+    lambda images, key: adversarial.ard(
+      linear(weights), images, PIXEL_RANGE, teacher, labels, key, False,
+      temperature=3.0, epsilon=0.1, step_size=0.05, num_steps=10,
+    )
+  )(images, jax.random.key(0))  # fmt: skip
   worst = worst_images(images, labels, weights, 0.1)
   student = np.float64(worst.reshape(5, -1)) @ np.float64(weights)
   np.testing.assert_allclose(
@@ -205,18 +207,14 @@ def test_ard_is_kl_at_the_worst_images():
 def test_ard_without_an_attack_is_kl():
   _, state, batch = _step('ard')
   module = models.MLP(hidden=(16,), num_classes=4)
-  logits, _ = module.apply(state.variables, batch.images, train=True)
-  loss = adversarial.ard(
-    lambda x: module.apply(state.variables, x, train=True)[0],
-    batch.images,
-    PIXEL_RANGE,
-    batch.teacher_logits,
-    batch.labels,
-    jax.random.key(0),
-    False,
-    temperature=2.0,
-    epsilon=0.0,
-  )
+  student = lambda images: module.apply(state.variables, images, train=True)[0]
+  logits = jax.jit(student)(batch.images)
+  loss = jax.jit(
+    lambda images, key: adversarial.ard(
+      student, images, PIXEL_RANGE, batch.teacher_logits, batch.labels, key,
+      False, temperature=2.0, epsilon=0.0,
+    )
+  )(batch.images, jax.random.key(0))  # fmt: skip
   np.testing.assert_allclose(
     loss,
     losses.kl(logits, batch.teacher_logits, temperature=2.0),

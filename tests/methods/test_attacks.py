@@ -10,11 +10,19 @@ from kd_jax import losses
 from kd_jax.methods import attacks
 
 
+def _pgd(fn, images, labels, image_range=PIXEL_RANGE, **options):
+  """Compiles and calls `attacks.pgd`; eagerly, each operation is compiled."""
+  attack = lambda images, key: attacks.pgd(
+    fn, images, labels, image_range, key, **options
+  )
+  return jax.jit(attack)(images, jax.random.key(0))
+
+
 @pytest.mark.parametrize('unroll', [False, True])
 def test_an_attack_stays_in_the_ball_and_the_range_and_raises_the_loss(unroll):
   images, labels, weights = make_images()
-  attacked = attacks.pgd(
-    linear(weights), images, labels, PIXEL_RANGE, jax.random.key(0),
+  attacked = _pgd(
+    linear(weights), images, labels,
     epsilon=0.1, step_size=0.03, num_steps=10, unroll=unroll,
   )  # fmt: skip
   assert np.all(np.abs(attacked - images) <= 0.1 + 1e-6)
@@ -28,8 +36,8 @@ def test_an_attack_stays_in_the_ball_and_the_range_and_raises_the_loss(unroll):
 def test_an_attack_finds_the_worst_images_of_a_linear_network():
   images, labels, weights = make_images()
   labels, weights = labels % 2, weights[:, :2]
-  attacked = attacks.pgd(
-    linear(weights), images, labels, PIXEL_RANGE, jax.random.key(0),
+  attacked = _pgd(
+    linear(weights), images, labels,
     epsilon=0.1, step_size=0.05, num_steps=10,
   )  # fmt: skip
   np.testing.assert_allclose(
@@ -41,10 +49,9 @@ def test_epsilon_and_step_size_are_shares_of_the_range():
   images, labels, weights = make_images()
   low, high = PIXEL_RANGE
   wide = (low * 4 - 2, high * 4 - 2)  # -2 to 2
-  attack = lambda fn, x, image_range: attacks.pgd(
-    fn, x, labels, image_range, jax.random.key(0),
-    epsilon=0.1, step_size=0.05, num_steps=10,
-  )  # fmt: skip
+  attack = lambda fn, x, image_range: _pgd(
+    fn, x, labels, image_range, epsilon=0.1, step_size=0.05, num_steps=10
+  )
   expected = attack(linear(weights), images, PIXEL_RANGE)
   scaled = attack(lambda x: linear(weights)((x + 2) / 4), images * 4 - 2, wide)
   np.testing.assert_allclose((scaled + 2) / 4, expected, atol=1e-5)
@@ -53,10 +60,13 @@ def test_epsilon_and_step_size_are_shares_of_the_range():
 def test_an_attack_of_two_steps_is_one_of_one_step_and_another_step():
   images, labels, weights = make_images()
   settings = {'epsilon': 0.1, 'step_size': 0.03}
-  args = linear(weights), images, labels, PIXEL_RANGE, jax.random.key(0)
-  first, second = (attacks.pgd(*args, num_steps=n, **settings) for n in (1, 2))
-  stepped = attacks.pgd_step(
+  first, second = (
+    _pgd(linear(weights), images, labels, num_steps=n, **settings)
+    for n in (1, 2)
+  )
+  step = lambda first: attacks.pgd_step(
     linear(weights), first, images, labels, PIXEL_RANGE, **settings
   )
+  stepped = jax.jit(step)(first)
   np.testing.assert_allclose(stepped, second, atol=1e-6)
   assert jnp.any(first != second)

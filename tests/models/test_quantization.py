@@ -57,17 +57,17 @@ def test_products_of_integers_equal_a_reference(scheme):
   rng = np.random.default_rng(0)
   x, kernel = rng.normal(size=(5, 12)), rng.normal(size=(12, 3))
   scheme = quantization.SCHEMES[scheme]
-  product = lambda x, kernel: scheme.dot_general(
-    x, kernel, (((1,), (0,)), ((), ()))
+  # Eagerly, each operation is compiled.
+  product = jax.jit(
+    lambda x, kernel: scheme.dot_general(x, kernel, (((1,), (0,)), ((), ())))
   )
   expected = _levels(x, scheme.bits, 0) @ _levels(kernel, scheme.bits, 1)
   args = jnp.float32(x), jnp.float32(kernel)
   np.testing.assert_allclose(product(*args), expected, rtol=1e-5, atol=1e-5)
   # The gradient at the rounded values is the gradient of the unrounded values.
   weights = rng.normal(size=(5, 3))
-  grads = jax.grad(
-    lambda *args: jnp.sum(product(*args) * weights.astype(np.float32)), (0, 1)
-  )(*args)
+  weighted = lambda *args: jnp.sum(product(*args) * weights.astype(np.float32))
+  grads = jax.jit(jax.grad(weighted, (0, 1)))(*args)
   np.testing.assert_allclose(
     grads[0], weights @ _levels(kernel, scheme.bits, 1).T, rtol=1e-4, atol=1e-5
   )
@@ -79,12 +79,15 @@ def test_products_of_integers_equal_a_reference(scheme):
 def test_a_convolution_of_integers_equals_one_of_rounded_operands():
   rng = np.random.default_rng(1)
   x, kernel = rng.normal(size=(2, 6, 6, 3)), rng.normal(size=(3, 3, 3, 4))
-  convolve = lambda fn, *args: fn(
-    *map(jnp.float32, args),
-    (1, 1),
-    ((1, 1), (1, 1)),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
+  convolve = lambda fn, *args: jax.jit(
+    lambda x, kernel: fn(
+      x,
+      kernel,
+      (1, 1),
+      ((1, 1), (1, 1)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+  )(*map(np.float32, args))
   np.testing.assert_allclose(
     convolve(quantization.SCHEMES['int4'].conv_general_dilated, x, kernel),
     convolve(
@@ -114,17 +117,16 @@ def test_buckets_have_even_levels_over_their_range(bits):
 
 
 def test_a_bucket_of_equal_values_is_exact_and_has_finite_gradients():
-  x = jnp.full((300,), 0.3)
-  rounded = lambda x: quantization.from_buckets(
-    quantization.to_buckets(x, 2), x.shape
+  x = np.full((300,), 0.3, np.float32)
+  rounded = jax.jit(
+    lambda x: quantization.from_buckets(quantization.to_buckets(x, 2), x.shape)
   )
   np.testing.assert_array_equal(rounded(x), x)
   dot = quantization.SCHEMES['buckets2'].dot_general
-  grad = jax.grad(
-    lambda x: jnp.sum(
-      dot(jnp.ones((1, 300)), x[:, None], (((1,), (0,)), ((), ())))
-    )
-  )(x)
+  total = lambda x: jnp.sum(
+    dot(jnp.ones((1, 300)), x[:, None], (((1,), (0,)), ((), ())))
+  )
+  grad = jax.jit(jax.grad(total))(x)
   np.testing.assert_array_equal(grad, 1.0)
 
 

@@ -46,6 +46,8 @@ def test_environment_names_the_vector_instructions(
 
 
 def test_the_code_version_marks_changes_outside_results(tmp_path, monkeypatch):
+  monkeypatch.delenv('KD_JAX_CODE')
+
   def git(*args):
     identity = ('-c', 'user.name=a', '-c', 'user.email=a@b')
     subprocess.run(
@@ -60,12 +62,13 @@ def test_the_code_version_marks_changes_outside_results(tmp_path, monkeypatch):
   monkeypatch.setattr(
     environment, '__file__', str(tmp_path / 'kd_jax/runtime/environment.py')
   )
-  clean = environment._code_version()
+  code_version = lambda: environment.describe()['code']
+  clean = code_version()
   assert len(clean) == 12
   files.write_text(tmp_path / 'results/run.json', 'second')
-  assert environment._code_version() == clean
+  assert code_version() == clean
   files.write_text(tmp_path / 'kd_jax/runtime/environment.py', 'second')
-  assert environment._code_version() == f'{clean}-dirty'
+  assert code_version() == f'{clean}-dirty'
 
 
 def test_a_recorded_command_names_no_folder_of_the_machine():

@@ -13,7 +13,7 @@ from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
 
 
-@pytest.fixture(name='pieces')
+@pytest.fixture(name='pieces', scope='module')
 def _pieces():
   module = models.MLP(hidden=(16,), num_classes=4, dropout_rate=0.1)
   optimizer = optimizers.make_optimizer(
@@ -33,7 +33,7 @@ def _pieces():
     mask=jnp.ones(8),
     teacher_logits=jax.random.normal(keys[2], (8, 4)),
   )
-  return train_step, step.init_state(variables, optimizer), batch
+  return jax.jit(train_step), step.init_state(variables, optimizer), batch
 
 
 def _hyperparameters(learning_rate=1e-2, ce_weight=0.5, kd_weight=0.5):
@@ -42,7 +42,6 @@ def _hyperparameters(learning_rate=1e-2, ce_weight=0.5, kd_weight=0.5):
 
 def test_same_key_same_result(pieces):
   train_step, state, batch = pieces
-  train_step = jax.jit(train_step)
   run = lambda seed: train_step(
     state, batch, jax.random.key(seed), _hyperparameters()
   )
@@ -53,7 +52,6 @@ def test_same_key_same_result(pieces):
 
 def test_the_loss_falls_on_a_fixed_batch(pieces):
   train_step, state, batch = pieces
-  train_step = jax.jit(train_step)
   hyperparameters = _hyperparameters(ce_weight=0.0, kd_weight=1.0)
   losses = []
   for i in range(60):

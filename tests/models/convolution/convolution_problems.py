@@ -17,10 +17,13 @@ GEOMETRIES = [
 
 
 def make_problem(batch, size, kernel, channels, features, dtype=jnp.float32):
-  """Returns images [batch, *size, channels] and a kernel."""
-  keys = jax.random.split(jax.random.key(0), 2)
-  images = jax.random.normal(keys[0], (batch, *size, channels))
-  weights = jax.random.normal(keys[1], (*kernel, channels, features))
+  """Returns images [batch, *size, channels] and a kernel.
+
+  NumPy draws them: JAX would compile each operation for each shape.
+  """
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(batch, *size, channels))
+  weights = rng.normal(size=(*kernel, channels, features))
   weights /= np.sqrt(np.prod(weights.shape[:3]))
   return images.astype(dtype), weights.astype(dtype)
 
