@@ -42,11 +42,11 @@ def _launch_here(*args):
   return result.returncode, result.stdout, result.stderr
 
 
-def _run(workdir, *args, recipe='h300', launch=_launch_here, with_plots=False):
+def _run(workdir, *args, recipe='h300', with_plots=False):
   """Runs a recipe without an error; returns stdout and stderr."""
   write_plots = plots.write if with_plots else lambda *_: []
   with mock.patch.object(plots, 'write', write_plots):
-    code, output, error = launch(
+    code, output, error = _launch_here(
       f'--config=configs/mnist.py:{recipe}',
       *QUICK,
       f'--workdir={workdir}',
@@ -336,9 +336,9 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, logits):
 
 def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path, logits):
   accuracies = {}
-  for name, flag, launch in (
-    ('one_program', '--config.seeds_per_program=2', _launch_here),
-    ('workers', '--workers=2', _launch),
+  for name, flag in (
+    ('one_program', '--config.seeds_per_program=2'),
+    ('workers', '--workers=2'),
   ):
     workdir = tmp_path / name
     output, _ = _run(
@@ -350,7 +350,6 @@ def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path, logits):
       '--config.benchmark.enabled=false',
       '--config.train.epochs=1',
       recipe='h50',
-      launch=launch,
     )
     assert f'{workdir}/report.md has the rest' in output
     students = _record(workdir)['students']
