@@ -305,12 +305,7 @@ def test_a_missing_layer_is_named_before_any_work(folder):
 
 
 def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
-  fields = {
-    'teacher.retrain': True,
-    'seeds': 2,
-    'train.subset': 'first20',
-    'train.epochs': 1,
-  }
+  fields = {'teacher.retrain': True, 'seeds': 2, 'train.subset': 'first20'}
   config = _config('dropped', fields)
   config.unlock()
   small = config.rows.blocks_2200_dropped
