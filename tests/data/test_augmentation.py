@@ -106,7 +106,7 @@ def test_mixup_mixes_each_image_with_the_one_before():
   images = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 1), np.uint8)
   mixup = jax.vmap(lambda key: augmentation.mixup(images, key, alpha=2.0))
   mixed, shares = jax.jit(mixup)(jax.random.split(jax.random.key(0), 200))
-  share = np.reshape(shares, (200, 1, 1, 1, 1))
+  share = np.asarray(shares).reshape(200, 1, 1, 1, 1)
   expected = share * images + (1 - share) * images[[2, 0, 1]]
   np.testing.assert_allclose(mixed, expected, rtol=1e-5)
   # Beta(2, 2): mean 1/2, standard deviation 0.2236.
