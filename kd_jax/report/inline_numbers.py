@@ -6,7 +6,7 @@ expression that gives the number, and a format if the expression is a number:
   Students reach <!-- number: mean('RUN/ROW') | .1f -->97.6<!-- end --> %.
 
 `make report` evaluates the expression and writes the text. An expression calls
-functions of number_functions.py, and may combine their results by + - * /.
+the functions of FUNCTIONS, and may combine their results by + - * /.
 Figures of others, which no record holds, name their source instead:
 
   They had <!-- quote: Hinton et al. 2015 -->146<!-- end --> errors.
@@ -18,10 +18,23 @@ import ast
 import functools
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
-from kd_jax.report.number_functions import FUNCTIONS, Results
+from kd_jax.report import (
+  benchmark_numbers,
+  comparison_numbers,
+  number_functions,
+)
+from kd_jax.report.number_functions import Results
 from kd_jax.runtime import errors
+
+# The functions that an expression may call, by name.
+FUNCTIONS: dict[str, Callable[..., Any]] = (
+  number_functions.FUNCTIONS
+  | comparison_numbers.FUNCTIONS
+  | benchmark_numbers.FUNCTIONS
+)
 
 _NUMBER = re.compile(r'(<!-- number: (.+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 _QUOTE = re.compile(r'<!-- quote: .+? -->.*?<!-- end -->', re.DOTALL)

@@ -1,7 +1,8 @@
 """Functions that numbers in documents call; see inline_numbers.py.
 
 A network is named 'RECORD/ROW'; 'RECORD/teacher' is a run's teacher. A metric
-is the keys to it in a student's record, joined by dots, such as 'test.nll'.
+is the keys to it in a student's record, joined by dots, such as 'test.nll' or,
+for an entry of a list, 'by_class.errors.3'.
 Accuracies and agreements are in percent. The metric 'last_epochs' is the mean
 test accuracy over a student's last five epochs.
 """
@@ -145,7 +146,7 @@ def paper(results: Results, network: str, field: str = 'accuracy') -> float:
 
 
 def cell(
-  results: Results, name: str, table: str, row: int, column: str
+  results: Results, name: str, table: str, row: int | str, column: str
 ) -> float | str:
   """Returns a cell of a table of theory.
 
@@ -153,13 +154,48 @@ def cell(
     results: the records by name.
     name: a record's name.
     table: the beginning of the table's title.
-    row: index of the row.
+    row: index of the row, or the content of its first column.
     column: the column's heading.
   """
   tables = value(results, name, 'results', 'tables')
   title = next(title for title in tables if title.startswith(table))
   content = tables[title]
+  if isinstance(row, str):
+    row = [cells[0] for cells in content['rows']].index(row)
   return content['rows'][row][content['columns'].index(column)]
+
+
+def cell_interval(
+  results: Results, name: str, table: str, row: int | str, column: str
+) -> str:
+  """Returns a cell with its interval: '0.83 (95 % interval 0.70 to 0.92)'.
+
+  The interval's ends are in the columns 'COLUMN: from' and 'COLUMN: to'.
+  """
+  found, low, high = (
+    cell(results, name, table, row, f'{column}{end}')
+    for end in ('', ': from', ': to')
+  )
+  return f'{found:.2f} (95 % interval {low:.2f} to {high:.2f})'
+
+
+def minutes(results: Results, name: str) -> float:
+  """Returns the minutes of a computation, or of all trainings of a run.
+
+  The trainings of students that were trained side by side are added up. The
+  teacher's training is not counted.
+  """
+  record = _record(results, name)
+  if 'seconds' in record:
+    return record['seconds'] / 60
+  return (
+    sum(
+      student['time']['train_s']
+      for student in record['students']
+      if 'time' in student and 'same_as' not in student
+    )
+    / 60
+  )
 
 
 def _entry(record: Record, keys: Sequence[str | int]) -> Any:
@@ -199,7 +235,7 @@ def _metric(student: Record, metric: str) -> float:
   if metric == 'last_epochs':
     return 100 * statistics.fmean(student['test_accuracy_by_epoch'][-5:])
   keys = metric.split('.')
-  found = _entry(student, keys)
+  found = _entry(student, [int(k) if k.isdigit() else k for k in keys])
   return 100 * found if keys[-1] in _PERCENT else found
 
 
@@ -216,7 +252,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
     *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
-    *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
+    *(gain, mean_gain, p_value, p_value_unpaired, paper),
+    *(cell, cell_interval, minutes),
   )
 } | {
   'abs': lambda _, x: abs(x),
