@@ -102,6 +102,17 @@ def inference_ratios(
   return _range(ratios, 2)
 
 
+def teacher_over_student(
+  results: Results, machine: str, network: str, batch: int
+) -> float:
+  """Returns the teacher's median time of a batch / a student's, both ours."""
+  teacher, student = (
+    rate(results, f'bench-{machine}-inference-{name}', 'ours', str(batch))
+    for name in ('teacher', network)
+  )
+  return student / teacher
+
+
 def inference_limits(results: Results, machine: str, *batches: int) -> str:
   """Returns the range of our shares (%) of the limit, over the ResNets."""
   shares = [
@@ -200,7 +211,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
     *(faster, ratio, rate, share_of_limit, row_minutes, storing_seconds),
-    *(inference_ratios, inference_limits, onnx_ratios, exported_ratios),
+    *(
+      teacher_over_student,
+      inference_ratios,
+      inference_limits,
+      onnx_ratios,
+      exported_ratios,
+    ),
     *(call_us, call_times, loading_s, growth),
   )
 }

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from kd_jax.report import fields, markdown, study_tables
+from kd_jax.report import fields, markdown, seed_statistics, study_tables
 from kd_jax.report.number_functions import Results, mean, value
 from kd_jax.runtime import errors, run_records
 
@@ -57,6 +57,21 @@ def difference(results: Results, name: str, row: str, reference: str) -> str:
 def corrected_p(results: Results, name: str, row: str, reference: str) -> float:
   """Returns the p-value of `difference`, corrected by Holm's method."""
   return _comparison(results, name, row, reference).p
+
+
+def num_reproduced(results: Results, name: str) -> int:
+  """Returns how many of the paper's accuracies a run reproduces.
+
+  The criterion is that of tables.py:reproduction_table.
+  """
+  record = value(results, name)
+  return sum(
+    seed_statistics.prediction_interval(
+      fields.accuracies_percent(students)
+    ).holds(paper)
+    for row, students in run_records.by_row(record).items()
+    if (paper := fields.paper_value(record, row, 'accuracy')) is not None
+  )
 
 
 def step_times(results: Results, name: str, *rows: str) -> str:
@@ -228,7 +243,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
     *(num_rows, told_apart, num_told_apart, difference, corrected_p),
-    *(step_times, grid_best, grid_weights, num_grid_weights, grid_least),
+    *(
+      num_reproduced,
+      step_times,
+      grid_best,
+      grid_weights,
+      num_grid_weights,
+      grid_least,
+    ),
     *(num_grid_least, grid_largest, on_missing, mean_range),
     *(network_ratio, call_ratio, num_changed),
   )

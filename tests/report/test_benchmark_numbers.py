@@ -28,6 +28,11 @@ def _results():
   large = networks['large']['cases']['100']
   large['torch-bfloat16'] = system_rate(2000, share_of_limit=1.0)
   large['ours'] = system_rate(1000, share_of_limit=0.7)
+  teacher = inference('teacher', 1000)
+  teacher['cases']['100']['ours'] = system_rate(250, share_of_limit=0.6)
+  networks['teacher'] = teacher | {
+    'exported_over_live': {'100': quartiles(1.0)}
+  }
   for network, ratio in (('h300', 1.03), ('small', 0.98), ('large', 1.0)):
     networks[network]['exported_over_live'] = {'100': quartiles(ratio)}
   loading = lambda seconds: {'ours': {'load_s': quartiles(seconds)}}
@@ -59,6 +64,7 @@ def _results():
     ("inference_ratios('avx2', 'PyTorch', 100)", '1.25 to 1.25'),
     ("inference_ratios('avx2', 'torch-bfloat16', 100)", '0.33 to 0.50'),
     ("inference_limits('avx2', 100)", '50 to 70'),
+    ("teacher_over_student('avx2', 'small', 100) | .1f", '4.0'),
     ("onnx_ratios('avx2')", '0.90 to 0.90'),
     ("exported_ratios('avx2', 100)", '0.98 to 1.03'),
     ("call_us('serving', 'kept') | .0f", '800'),
