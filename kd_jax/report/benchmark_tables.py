@@ -7,7 +7,7 @@ is ours, kd_jax. The other records hold seconds or examples per second. Each
 `*_table` function returns a Markdown table.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from kd_jax.report import markdown
 from kd_jax.report.fields import Record
@@ -170,7 +170,9 @@ def _inference_cells(record: Record, batch: str) -> list[str]:
   ]
 
 
-def inference_records(results: dict[str, Record], machine: str) -> list[Record]:
+def inference_records(
+  results: Mapping[str, Record], machine: str
+) -> list[Record]:
   """Returns a machine's records of inference, the smallest network first."""
   prefix = f'bench-{machine}-inference-'
   records = [
