@@ -38,7 +38,7 @@ def faster(
   return markdown.quartiles(ratios, 2)
 
 
-def ratio(
+def faster_median(
   results: Results,
   name: str,
   system: str,
@@ -210,7 +210,14 @@ def _range(values: Sequence[float], digits: int) -> str:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
-    *(faster, ratio, rate, share_of_limit, row_minutes, storing_seconds),
+    *(
+      faster,
+      faster_median,
+      rate,
+      share_of_limit,
+      row_minutes,
+      storing_seconds,
+    ),
     *(
       teacher_over_student,
       inference_ratios,

@@ -1,4 +1,4 @@
-"""Numbers about runs that compare methods; see inline_numbers.py.
+"""Numbers about studies and comparisons of methods; see inline_numbers.py.
 
 A run's name stands for its record. A grid's rows are named METHOD_PERCENT.
 """
@@ -8,8 +8,41 @@ from collections.abc import Callable
 from typing import Any
 
 from kd_jax.report import fields, markdown, seed_statistics, study_tables
-from kd_jax.report.number_functions import Results, mean, value
+from kd_jax.report.number_functions import Results, cell, mean, value
 from kd_jax.runtime import errors, run_records
+
+
+def cell_interval(
+  results: Results, name: str, table: str, row: int | str, column: str
+) -> str:
+  """Returns a cell with its interval: '0.83 (95 % interval 0.70 to 0.92)'.
+
+  The interval's ends are in the columns 'COLUMN: from' and 'COLUMN: to'.
+  """
+  found, low, high = (
+    cell(results, name, table, row, f'{column}{end}')
+    for end in ('', ': from', ': to')
+  )
+  return f'{found:.2f} (95 % interval {low:.2f} to {high:.2f})'
+
+
+def minutes(results: Results, name: str) -> float:
+  """Returns the minutes of a computation, or of all trainings of a run.
+
+  The trainings of students that were trained side by side are added up. The
+  teacher's training is not counted.
+  """
+  record = value(results, name)
+  if 'seconds' in record:
+    return record['seconds'] / 60
+  return (
+    sum(
+      student['time']['train_s']
+      for student in record['students']
+      if 'time' in student and 'same_as' not in student
+    )
+    / 60
+  )
 
 
 def num_rows(results: Results, name: str) -> int:
@@ -242,7 +275,15 @@ def _range(values: list[float], digits: int = 2) -> str:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
-    *(num_rows, told_apart, num_told_apart, difference, corrected_p),
+    *(
+      minutes,
+      cell_interval,
+      num_rows,
+      told_apart,
+      num_told_apart,
+      difference,
+      corrected_p,
+    ),
     *(
       num_reproduced,
       step_times,

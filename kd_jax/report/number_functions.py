@@ -165,39 +165,6 @@ def cell(
   return content['rows'][row][content['columns'].index(column)]
 
 
-def cell_interval(
-  results: Results, name: str, table: str, row: int | str, column: str
-) -> str:
-  """Returns a cell with its interval: '0.83 (95 % interval 0.70 to 0.92)'.
-
-  The interval's ends are in the columns 'COLUMN: from' and 'COLUMN: to'.
-  """
-  found, low, high = (
-    cell(results, name, table, row, f'{column}{end}')
-    for end in ('', ': from', ': to')
-  )
-  return f'{found:.2f} (95 % interval {low:.2f} to {high:.2f})'
-
-
-def minutes(results: Results, name: str) -> float:
-  """Returns the minutes of a computation, or of all trainings of a run.
-
-  The trainings of students that were trained side by side are added up. The
-  teacher's training is not counted.
-  """
-  record = _record(results, name)
-  if 'seconds' in record:
-    return record['seconds'] / 60
-  return (
-    sum(
-      student['time']['train_s']
-      for student in record['students']
-      if 'time' in student and 'same_as' not in student
-    )
-    / 60
-  )
-
-
 def _entry(record: Record, keys: Sequence[str | int]) -> Any:
   """Returns the entry of a record below some keys."""
   found: Any = record
@@ -252,8 +219,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
     *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
-    *(gain, mean_gain, p_value, p_value_unpaired, paper),
-    *(cell, cell_interval, minutes),
+    *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
   )
 } | {
   'abs': lambda _, x: abs(x),

@@ -47,14 +47,33 @@ def _results(record):
     'students': _students(
       'x', (0.9,), by_class=by_class, bias={'by': {'labels': bias}}
     )
-    + _students('packed', (0.9,), packed={'trained_agreement': 0.9996}),
+    + _students('packed', (0.9,), packed={'trained_agreement': 0.9996})
+    + _students('copy', (0.9,), same_as='x'),
   }
-  return {'run': record, 'grid': grid_run, 'missing': missing}
+  table = {
+    'columns': ['N', 'error', 'error: from', 'error: to'],
+    'rows': [['1,000', 0.25, 0.2, 0.3]],
+  }
+  computed = {'seconds': 90.0, 'results': {'tables': {'One table:': table}}}
+  return {
+    'run': record,
+    'grid': grid_run,
+    'missing': missing,
+    'computed': computed,
+  }
 
 
 @pytest.mark.parametrize(
   'source, text',
   [
+    ("minutes('computed') | .1f", '1.5'),
+    # Two trainings of 2 s; the copy was not trained.
+    ("minutes('missing') * 60 | .0f", '4'),
+    ("cell('computed', 'One table', '1,000', 'error') | .2f", '0.25'),
+    (
+      "cell_interval('computed', 'One table', '1,000', 'error')",
+      '0.25 (95 % interval 0.20 to 0.30)',
+    ),
     ("num_rows('run') | d", '3'),
     ("num_reproduced('run') | d", '1'),
     ("told_apart('run', 'kl', -1)", '`labels`'),

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kd_jax.report import cross_run_tables, inline_numbers, publish, tables
+from kd_jax.report import cross_run_tables, publish, tables
 from kd_jax.runtime import errors, files
 from tests.report import example_records
 
@@ -114,24 +114,6 @@ def test_published_figures_are_those_of_the_records():
     text = path.read_text(encoding='utf-8')
     assert '<!-- table: ' in text
     assert publish.fill(text, results) == text
-
-
-# Pages whose prose has no number that was typed by hand.
-PAGES = ('methods', 'theory', 'speed')
-
-
-@pytest.mark.parametrize('page', PAGES)
-def test_numbers_in_prose_come_from_records(page):
-  text = (ROOT / 'results' / f'{page}.md').read_text(encoding='utf-8')
-  assert not inline_numbers.unsupported(text)
-  assert not inline_numbers.comments_at_line_starts(text)
-
-
-def test_numbers_in_the_results_of_the_readme_come_from_records():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
-  results = text[text.index('\n## Results') : text.index('\n## Layout')]
-  assert not inline_numbers.unsupported(results)
-  assert not inline_numbers.comments_at_line_starts(results)
 
 
 def test_no_record_names_a_path_of_the_machine_that_made_it():
