@@ -11,7 +11,8 @@ Figures of others, which no record holds, name their source instead:
 
   They had <!-- quote: Hinton et al. 2015 -->146<!-- end --> errors.
 
-A comment must not start a line: Markdown would end the paragraph there.
+A comment must not start a line: Markdown would end the paragraph there. In a
+row of a table, '|' would end the cell: write '\\|' before the format.
 """
 
 import ast
@@ -91,6 +92,16 @@ def comments_at_line_starts(text: str) -> list[str]:
   return re.findall(r'^\s*(?:[-*] )?<!-- (?:number|quote): .*$', text, re.M)
 
 
+def comments_that_end_cells(text: str) -> list[str]:
+  """Returns the comments in rows of tables whose '|' would end their cell."""
+  return [
+    comment
+    for row in re.findall(r'^\|.*$', text, re.MULTILINE)
+    for comment in re.findall(r'<!-- .*? -->', row)
+    if re.search(r'(?<!\\)\|', comment)
+  ]
+
+
 def evaluate(source: str, results: Results) -> str:
   """Returns the text of a number.
 
@@ -100,7 +111,8 @@ def evaluate(source: str, results: Results) -> str:
   Raises:
     UserError: as in `fill`.
   """
-  expression, _, spec = (part.strip() for part in source.rpartition(' | '))
+  unescaped = source.replace('\\|', '|')
+  expression, _, spec = (part.strip() for part in unescaped.rpartition(' | '))
   if not expression:
     expression, spec = spec, ''
   try:

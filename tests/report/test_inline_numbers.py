@@ -122,3 +122,13 @@ def test_a_comment_that_starts_a_line_is_found():
   )
   found = inline_numbers.comments_at_line_starts(text)
   assert found == ['- <!-- number: x -->1<!-- end -->']
+
+
+def test_a_comment_in_a_table_escapes_its_bar(results):
+  source = r"mean('run/h50') \| .1f"
+  assert inline_numbers.evaluate(source, results) == '96.5'
+  row = '| a <!-- number: {} -->1<!-- end --> | b |'
+  wrong, right = row.format('x | d'), row.format(r'x \| d')
+  found = inline_numbers.comments_that_end_cells(f'{right}\n{wrong}\n')
+  assert found == ['<!-- number: x | d -->']
+  assert not inline_numbers.comments_that_end_cells('no <!-- x | y --> row')

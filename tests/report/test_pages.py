@@ -15,6 +15,7 @@ def test_numbers_in_prose_come_from_records(page):
   text = (ROOT / 'results' / f'{page}.md').read_text(encoding='utf-8')
   assert not inline_numbers.unsupported(text)
   assert not inline_numbers.comments_at_line_starts(text)
+  assert not inline_numbers.comments_that_end_cells(text)
 
 
 def test_numbers_in_the_results_of_the_readme_come_from_records():
