@@ -1,4 +1,4 @@
-"""Numbers in the prose of documents, computed from the records of runs.
+r"""Numbers in the prose of documents, computed from the records of runs.
 
 A document writes a number between two comments. The first comment holds the
 expression that gives the number, and a format if the expression is a number:
@@ -12,7 +12,7 @@ Figures of others, which no record holds, name their source instead:
   They had <!-- quote: Hinton et al. 2015 -->146<!-- end --> errors.
 
 A comment must not start a line: Markdown would end the paragraph there. In a
-row of a table, '|' would end the cell: write '\\|' before the format.
+row of a table, '|' would end the cell: write '\|' before the format.
 """
 
 import ast
