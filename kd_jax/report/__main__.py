@@ -4,6 +4,7 @@ python -m kd_jax.report RUN_DIR      report.md and the plots of one run
 python -m kd_jax.report results/     the tables in results/*.md and README.md,
                                      and all published plots
 python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
+                                     to the folder that the run's name says
 """
 
 import pathlib
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from kd_jax.report import publish, run_report
+from kd_jax.report import publish, results_folder, run_report
 from kd_jax.runtime import command_line, errors, files, local_paths
 
 _ADD = flags.DEFINE_multi_string(
@@ -55,7 +56,8 @@ def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
         f'--add={run_dir}: the folder holds no complete run; its launch.py '
         'command finishes the run'
       )
-    files.write_json(folder / f'{path.resolve().name}.json', record)
+    added = results_folder.path(folder, path.resolve().name)
+    files.write_json(added, record)
   publish.publish(folder, folder.resolve().parent / 'README.md')
 
 

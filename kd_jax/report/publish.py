@@ -6,10 +6,10 @@ table with a pair of lines. The table is written between them:
   <!-- table: NAME KIND -->
   <!-- end of table -->
 
-NAME is a file in results/ or a folder in teachers/ beside results/, without a
-suffix. NAME `all` asks for a table over all results. KIND is a key of `TABLES`
-or, for `all`, of `cross_run_tables.TABLES`. Numbers in prose are computed as
-inline_numbers.py says.
+NAME is a file below results/, without its suffix, or a folder in teachers/
+beside results/. NAME `all` asks for a table over all results. KIND is a key of
+`TABLES` or, for `all`, of `cross_run_tables.TABLES`. Numbers in prose are
+computed as inline_numbers.py says.
 """
 
 import pathlib
@@ -23,6 +23,7 @@ from kd_jax.report import (
   cross_run_tables,
   inline_numbers,
   plots,
+  results_folder,
   run_report,
   study_tables,
   table2_plot,
@@ -58,19 +59,19 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   """Writes a report for each record, all plots, and the documents' tables.
 
   Args:
-    results_dir: the folder results/, with a JSON file for each record.
+    results_dir: the folder results/, which results_folder.py describes.
     readme: the path of README.md.
   Raises:
     UserError: if results/ and teachers/ hold no records, a record is damaged,
       or a document asks for an unknown table.
   """
   results = load_results(results_dir.resolve().parent)
-  for name, record in results.items():
-    with run_report.explain_missing_fields(results_dir / f'{name}.json'):
-      report = _report(name, record)
+  for name, path in results_folder.find(results_dir).items():
+    with run_report.explain_missing_fields(path):
+      report = _report(name, results[name])
       if report is not None:
-        files.write_text(results_dir / f'{name}.md', report)
-      _write_plots(results_dir, name, record)
+        files.write_text(path.with_suffix('.md'), report)
+      _write_plots(path.parent, name, results[name])
   table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
   teacher_quality_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
@@ -94,7 +95,7 @@ def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
     raise errors.UserError(
       f'{folder} is no folder: expected RUN_DIR or results/'
     )
-  if folder.resolve().name != 'results' or not any(folder.glob('*.json')):
+  if folder.resolve().name != 'results' or not any(folder.rglob('*.json')):
     raise errors.UserError(
       f'{folder} holds no run.json, and is no folder results/ with records: '
       'expected RUN_DIR or results/'
@@ -102,7 +103,7 @@ def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
 
 
 def load_results(root: pathlib.Path) -> dict[str, Record]:
-  """Returns the records in results/ and the manifests in teachers/, by name.
+  """Returns the records below results/ and the manifests in teachers/, by name.
 
   Args:
     root: the folder that holds results/ and teachers/.
@@ -110,13 +111,14 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
     UserError: if the folders hold no records, or a record is damaged.
   """
   results: dict[str, Any] = {
-    path.stem: _read(path) for path in sorted((root / 'results').glob('*.json'))
+    name: _read(path)
+    for name, path in results_folder.find(root / 'results').items()
   }
   for path in sorted((root / 'teachers').glob('*/manifest.json')):
     results[path.parent.name] = _read(path)
   if not results:
     raise errors.UserError(
-      f'{root} has no records: expected JSON files in {root / "results"}'
+      f'{root} has no records: expected JSON files below {root / "results"}'
     )
   damaged = [name for name, record in results.items() if record is None]
   if damaged:
