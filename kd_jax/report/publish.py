@@ -8,8 +8,9 @@ table with a pair of lines. The table is written between them:
 
 NAME is a file below results/, without its suffix, or a folder in teachers/
 beside results/. NAME `all` asks for a table over all results. KIND is a key of
-`TABLES` or, for `all`, of `cross_run_tables.TABLES`. Numbers in prose are
-computed as inline_numbers.py says.
+`TABLES` or, for `all`, of `cross_run_tables.TABLES`. `differences:ROW` compares
+a run's rows with one of them. Numbers in prose are computed as
+inline_numbers.py says.
 """
 
 import pathlib
@@ -21,6 +22,7 @@ from kd_jax.report import (
   benchmark_plots,
   benchmark_tables,
   cross_run_tables,
+  difference_tables,
   inline_numbers,
   plots,
   results_folder,
@@ -28,6 +30,7 @@ from kd_jax.report import (
   study_tables,
   table2_plot,
   tables,
+  teacher_lines,
   teacher_quality_plot,
   theory_plots,
 )
@@ -35,13 +38,15 @@ from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, files, json_records
 
 # The tables of one record, by the kind that a document's marker names.
-TABLES: dict[str, Callable[[Record], str]] = {
+TABLES: dict[str, Callable[..., str]] = {
   'accuracy': tables.accuracy_table,
   'beside_paper': tables.beside_paper_table,
   'reproduction': tables.reproduction_table,
   'cost': tables.cost_table,
   'latency': tables.latency_table,
   'phases': tables.phases_table,
+  'controls': difference_tables.controls_table,
+  'differences': difference_tables.differences_table,
   'methods': study_tables.methods_table,
   'grid': study_tables.grid_table,
   'missing_classes': study_tables.missing_classes_table,
@@ -199,9 +204,11 @@ def fill_tables(text: str, results: dict[str, Record]) -> str:
 def _table(name: str, kind: str, results: dict[str, Record]) -> str:
   """Returns the table of a marker; a record's table with its provenance."""
   kinds = cross_run_tables.TABLES if name == 'all' else TABLES
-  if kind not in kinds:
+  kind, *rows = kind.split(':', maxsplit=1)
+  if kind not in kinds or (rows and kind != 'differences'):
+    marker = ':'.join([kind, *rows])
     raise errors.UserError(
-      f'table: {name} {kind}: unknown kind {kind!r}; expected one of '
+      f'table: {name} {marker}: unknown kind {marker!r}; expected one of '
       f'{", ".join(kinds)}'
     )
   if name == 'all':
@@ -212,4 +219,10 @@ def _table(name: str, kind: str, results: dict[str, Record]) -> str:
       f'{", ".join(results)}'
     )
   record = results[name]
-  return f'{kinds[kind](record)}\n\n{run_report.provenance(record)}'
+  return '\n\n'.join(
+    [
+      kinds[kind](record, *rows),
+      *teacher_lines.lines(record, results),
+      run_report.provenance(record),
+    ]
+  )

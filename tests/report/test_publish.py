@@ -8,11 +8,23 @@ import sys
 
 import pytest
 
-from kd_jax.report import cross_run_tables, publish, results_folder, tables
+from kd_jax.report import (
+  cross_run_tables,
+  inline_numbers,
+  publish,
+  results_folder,
+  tables,
+)
 from kd_jax.runtime import errors, files
 from tests.report import example_records
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Pages in whose prose no measured number is typed by hand.
+COMPUTED_PAGES = (
+  'results/README.md',
+  'results/table1.md',
+  'results/table2.md',
+)
 README = """# Title
 <!-- table: mnist-table1-as_coded accuracy -->
 old
@@ -121,6 +133,13 @@ def test_published_figures_are_those_of_the_records():
     text = path.read_text(encoding='utf-8')
     assert '<!-- table: ' in text
     assert publish.fill(text, results) == text
+
+
+@pytest.mark.parametrize('page', COMPUTED_PAGES)
+def test_measured_numbers_in_prose_have_a_record_or_a_source(page):
+  text = (ROOT / page).read_text(encoding='utf-8')
+  assert inline_numbers.unsupported(text) == []
+  assert inline_numbers.comments_at_line_starts(text) == []
 
 
 def test_no_record_names_a_path_of_the_machine_that_made_it():
