@@ -237,6 +237,20 @@ def table1_reproduced(results: Results, protocol: str) -> str:
   return _count(cross_run_tables.table1_lines(results, protocol))
 
 
+def table1_verdict(results: Results, protocol: str, row: str) -> str:
+  """Returns whether a row of Table 1 reproduces, over all teachers.
+
+  Args:
+    results: the records by name.
+    protocol: 'as_coded' or 'as_written'.
+    row: the row, or 'teacher'.
+  Returns:
+    'yes', 'no', or why there is no verdict.
+  """
+  lines = cross_run_tables.table1_lines(results, protocol)
+  return next(line['reproduced'] for line in lines if line['row'] == row)
+
+
 def table1_teachers(results: Results, protocol: str) -> int:
   """Returns how many teachers taught the students of Table 1."""
   return int(cross_run_tables.table1_lines(results, protocol)[0]['teachers'])
@@ -315,7 +329,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
     *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
     *(minutes, ratio, ratio_quartiles, eager_ratio, work_ratio),
-    *(teacher_accuracy, rows_reproduced, table1_reproduced, table1_teachers),
+    *(teacher_accuracy, rows_reproduced),
+    *(table1_reproduced, table1_verdict, table1_teachers),
   )
 } | {
   'abs': lambda _, x: abs(x),
