@@ -21,6 +21,7 @@ from typing import Any
 from kd_jax.report import (
   benchmark_plots,
   benchmark_tables,
+  code_changes,
   cross_run_tables,
   difference_tables,
   inline_numbers,
@@ -60,12 +61,18 @@ _MARKER = re.compile(
 )
 
 
-def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
+def publish(
+  results_dir: pathlib.Path,
+  readme: pathlib.Path,
+  changes: code_changes.Changes | None = None,
+) -> None:
   """Writes a report for each record, all plots, and the documents' tables.
 
   Args:
     results_dir: the folder results/, which results_folder.py describes.
     readme: the path of README.md.
+    changes: what has changed since the records were made. The pages in
+      `results_dir` end with it; None leaves the ends as they are.
   Raises:
     UserError: if results/ and teachers/ hold no records, a record is damaged,
       or a document asks for an unknown table.
@@ -81,8 +88,10 @@ def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
   teacher_quality_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
-    text = path.read_text(encoding='utf-8')
-    files.write_text(path, fill(text, results))
+    text = fill(path.read_text(encoding='utf-8'), results)
+    if changes is not None and path != readme:
+      text = code_changes.mark(text, changes)
+    files.write_text(path, text)
 
 
 def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
