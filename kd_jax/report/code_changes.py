@@ -244,11 +244,13 @@ def to_run_again(results: Mapping[str, Record], changes: Changes) -> str:
     return 'No record was made by code that has changed since.'
   known = {name: found[0].part.minutes for name, found in changes.items()}
   order = sorted(changes, key=lambda name: (known[name] or 0, name))
-  lines = [
-    f'{_minutes(known[name])}  {name}: {"; ".join(map(_describe, changes[name]))}\n'
-    f'{"":12}{results[name]["command"]}'
-    for name in order
-  ]
+  lines = []
+  for name in order:
+    differs = '; '.join(map(_describe, changes[name]))
+    lines += [
+      f'{_minutes(known[name])}  {name}: {differs}',
+      f'{"":12}{results[name]["command"]}',
+    ]
   total = sum(minutes for minutes in known.values() if minutes is not None)
   return '\n'.join(
     [
