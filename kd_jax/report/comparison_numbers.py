@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from kd_jax.report import fields, markdown, seed_statistics, study_tables
+from kd_jax.report import fields, markdown, study_tables
 from kd_jax.report.number_functions import Results, cell, mean, value
 from kd_jax.runtime import errors, run_records
 
@@ -24,25 +24,6 @@ def cell_interval(
     for end in ('', ': from', ': to')
   )
   return f'{found:.2f} (95 % interval {low:.2f} to {high:.2f})'
-
-
-def minutes(results: Results, name: str) -> float:
-  """Returns the minutes of a computation, or of all trainings of a run.
-
-  The trainings of students that were trained side by side are added up. The
-  teacher's training is not counted.
-  """
-  record = value(results, name)
-  if 'seconds' in record:
-    return record['seconds'] / 60
-  return (
-    sum(
-      student['time']['train_s']
-      for student in record['students']
-      if 'time' in student and 'same_as' not in student
-    )
-    / 60
-  )
 
 
 def num_rows(results: Results, name: str) -> int:
@@ -90,21 +71,6 @@ def difference(results: Results, name: str, row: str, reference: str) -> str:
 def corrected_p(results: Results, name: str, row: str, reference: str) -> float:
   """Returns the p-value of `difference`, corrected by Holm's method."""
   return _comparison(results, name, row, reference).p
-
-
-def num_reproduced(results: Results, name: str) -> int:
-  """Returns how many of the paper's accuracies a run reproduces.
-
-  The criterion is that of tables.py:reproduction_table.
-  """
-  record = value(results, name)
-  return sum(
-    seed_statistics.prediction_interval(
-      fields.accuracies_percent(students)
-    ).holds(paper)
-    for row, students in run_records.by_row(record).items()
-    if (paper := fields.paper_value(record, row, 'accuracy')) is not None
-  )
 
 
 def step_times(results: Results, name: str, *rows: str) -> str:
@@ -276,7 +242,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   function.__name__: function
   for function in (
     *(
-      minutes,
       cell_interval,
       num_rows,
       told_apart,
@@ -285,7 +250,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
       corrected_p,
     ),
     *(
-      num_reproduced,
       step_times,
       grid_best,
       grid_weights,

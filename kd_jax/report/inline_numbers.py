@@ -39,9 +39,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = (
 
 _NUMBER = re.compile(r'(<!-- number: (.+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 _QUOTE = re.compile(r'<!-- quote: .+? -->.*?<!-- end -->', re.DOTALL)
-# What may stand in a document without a record: code, tables, addresses.
+# What may stand in a document without a record: code, tables, addresses, and
+# the level of an interval.
 _NO_PROSE = re.compile(
-  r'^```.*?^```|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
+  r'95 %\s+(?:confidence\s+|prediction\s+)?intervals?|^```.*?^```'
+  r'|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
   r'|^\|.*?$|https?:\S+|arXiv:\S+',
   re.DOTALL | re.MULTILINE,
 )
