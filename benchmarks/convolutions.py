@@ -7,7 +7,7 @@ every form of the convolution, of the gradient of its images and of the gradient
 of its kernel, compiled separately, in turns. A form ten times slower than the
 fastest is dropped after one round.
 
-Writes results/bench-MACHINE-convolutions.json.
+Writes results/bench/MACHINE/bench-MACHINE-convolutions.json.
 """
 
 import functools

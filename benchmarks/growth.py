@@ -8,7 +8,7 @@ and the other three stay: the training examples, the student's width, the batch,
 the seeds in one program. Each measurement is a training in a separate process.
 An epoch's time is that of the second epoch, as the first includes compilation.
 
-Writes results/bench-MACHINE-growth.json.
+Writes results/bench/MACHINE/bench-MACHINE-growth.json.
 """
 
 import argparse

@@ -47,7 +47,7 @@ def make_parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
     '--out_dir',
     type=pathlib.Path,
     default=ROOT / 'results',
-    help='folder for the record; default results/',
+    help='the record lies below it, in bench/MACHINE/; default results/',
   )
   parser.add_argument('--worker', help=argparse.SUPPRESS)
   return parser
@@ -368,11 +368,12 @@ def write_record(
   of different machines cannot be mistaken for each other.
 
   Args:
-    out_dir: folder for the file.
+    out_dir: folder of records, such as results/.
     topic: what was measured, the last part of the name.
     peers: packages of other systems, whose versions are recorded.
     **fields: JSON values of the record.
   """
+  from kd_jax.report import results_folder
   from kd_jax.runtime import files
 
   environment = describe_environment(peers)
@@ -384,7 +385,7 @@ def write_record(
     'command': _command(sys.argv),
     'environment': environment,
   }
-  files.write_json(out_dir / f'{name}.json', record | fields)
+  files.write_json(results_folder.path(out_dir, name), record | fields)
 
 
 def _command(argv: Sequence[str]) -> str:

@@ -21,7 +21,8 @@ The exported network and the live one are compared once more, in turns in one
 process: in two processes, the placement of memory alone makes up to a quarter
 of a difference.
 
-Writes results/bench-MACHINE-inference-NETWORK.json for each network.
+For each network, writes
+results/bench/MACHINE/bench-MACHINE-inference-NETWORK.json.
 """
 
 import argparse

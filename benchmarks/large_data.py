@@ -12,8 +12,8 @@ that of the third epoch: the first includes compilation, and a machine can be
 faster in its first seconds of work than later. Each measurement follows one on
 the smallest data set in memory, and is compared with it.
 
-Writes results/bench-MACHINE-large_data.json. The files of 2,000,000 images, in
-a temporary folder, take 6 GB.
+Writes results/bench/MACHINE/bench-MACHINE-large_data.json. The files of
+2,000,000 images, in a temporary folder, take 6 GB.
 """
 
 import argparse

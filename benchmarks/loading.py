@@ -7,7 +7,7 @@ one image and then for 100. Compared are `kd_jax/export/artifact.py`, which
 needs JAX alone, without and with JAX's cache of compiled programs, and ONNX
 Runtime with the ONNX file exported beside the artifact. They take turns.
 
-Writes results/bench-MACHINE-loading.json.
+Writes results/bench/MACHINE/bench-MACHINE-loading.json.
 """
 
 import hashlib

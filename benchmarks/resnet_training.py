@@ -17,7 +17,8 @@ If JAX has a GPU, all systems compute on the GPU: ours with the loop over steps
 in the program, PyTorch also with its whole step as one CUDA graph, and compiled
 with mode='max-autotune'.
 
-Writes results/bench-MACHINE-training-NETWORK.json for each network.
+For each network, writes
+results/bench/MACHINE/bench-MACHINE-training-NETWORK.json.
 """
 
 import argparse

@@ -7,7 +7,7 @@ as in a server. JAX's ways to call a program take turns with each other, with
 programs that compute nothing, and with ONNX Runtime. A program that returns its
 first ten pixels shows what a call costs whatever it computes.
 
-Writes results/bench-MACHINE-serving.json.
+Writes results/bench/MACHINE/bench-MACHINE-serving.json.
 """
 
 import functools

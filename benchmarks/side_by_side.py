@@ -7,7 +7,7 @@ and once with a worker for each core, in turns; each time by a run of launch.py.
 Compares the seconds of the epochs: the sum over the seeds of one process, and
 the maximum over the workers. The teacher's outputs are stored beforehand.
 
-Writes results/bench-MACHINE-side_by_side.json.
+Writes results/bench/MACHINE/bench-MACHINE-side_by_side.json.
 """
 
 import json

@@ -8,7 +8,7 @@ when the metrics of that epoch, which include an evaluation, are written. `cold`
 starts with an empty cache of compiled programs, `warm` with the programs of an
 earlier process. The two take turns.
 
-Writes results/bench-MACHINE-start_up.json.
+Writes results/bench/MACHINE/bench-MACHINE-start_up.json.
 """
 
 import json

@@ -11,7 +11,7 @@ their losses are compared: those on stored outputs with each other, and those
 with a live teacher with each other. Keras' Distiller is excepted, as its loss
 is a different one.
 
-Writes results/bench-MACHINE-training-h300.json.
+Writes results/bench/MACHINE/bench-MACHINE-training-h300.json.
 """
 
 import functools

@@ -2,8 +2,11 @@
 
 python -m kd_jax.report RUN_DIR      report.md and the plots of one run
 python -m kd_jax.report results/     the tables in results/*.md and README.md,
-                                     and all published plots
+                                     and all published plots; lists the records
+                                     whose code has changed since, and the cost
+                                     of running them again
 python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
+                                     to the folder that the run's name says
 """
 
 import pathlib
@@ -11,7 +14,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from kd_jax.report import publish, run_report
+from kd_jax.report import code_changes, publish, results_folder, run_report
 from kd_jax.runtime import command_line, errors, files, local_paths
 
 _ADD = flags.DEFINE_multi_string(
@@ -55,8 +58,21 @@ def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
         f'--add={run_dir}: the folder holds no complete run; its launch.py '
         'command finishes the run'
       )
-    files.write_json(folder / f'{path.resolve().name}.json', record)
-  publish.publish(folder, folder.resolve().parent / 'README.md')
+    added = results_folder.path(folder, path.resolve().name)
+    files.write_json(added, record)
+  root = folder.resolve().parent
+  history, changes = code_changes.History(root), None
+  if history.is_complete():
+    results = publish.load_results(root)
+    changes = code_changes.find(results, history)
+    print(code_changes.to_run_again(results, changes))
+  else:
+    print(
+      f'{root} is no git repository, or a shallow one: which records were made '
+      'by code that has changed since is unknown, and the marks of the pages '
+      'stay (git fetch --unshallow gets the history)'
+    )
+  publish.publish(folder, root / 'README.md', changes)
 
 
 app.run(main)

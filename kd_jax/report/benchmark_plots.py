@@ -2,19 +2,20 @@
 
 import pathlib
 
-from kd_jax.report import benchmark_tables, figures
+from kd_jax.report import benchmark_tables, figures, results_folder
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 
 
-def write(folder: pathlib.Path, results: dict[str, Record]) -> None:
+def write(results_dir: pathlib.Path, results: dict[str, Record]) -> None:
   """Writes the roofline and the growth plot of each machine with records.
 
   Args:
-    folder: the folder for the PNG files.
+    results_dir: the folder results/; the files lie beside the records.
     results: the records by name.
   """
   for machine in benchmark_tables.MACHINES:
+    folder = results_folder.folder(results_dir, f'bench-{machine}')
     if benchmark_tables.inference_records(results, machine):
       with figures.figure(folder / f'bench-{machine}-roofline.png') as axes:
         draw_roofline(axes, results, machine)

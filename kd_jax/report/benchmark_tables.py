@@ -7,7 +7,7 @@ is ours, kd_jax. The other records hold seconds or examples per second. Each
 `*_table` function returns a Markdown table.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from kd_jax.report import markdown
 from kd_jax.report.fields import Record
@@ -160,8 +160,8 @@ def _inference_cells(record: Record, batch: str) -> list[str]:
     batch,
     f'{1e3 * int(batch) / ours["examples_per_s"]["median"]:,.2f}',
     *(
-      markdown.quartiles(_ours_over_fastest(systems, names), 2)
-      for names in _GROUPS.values()
+      markdown.quartiles(ours_over_group(systems, group), 2)
+      for group in _GROUPS
     ),
     onnx_ratio,
     markdown.quartiles(over_exported, 2),
@@ -170,7 +170,9 @@ def _inference_cells(record: Record, batch: str) -> list[str]:
   ]
 
 
-def inference_records(results: dict[str, Record], machine: str) -> list[Record]:
+def inference_records(
+  results: Mapping[str, Record], machine: str
+) -> list[Record]:
   """Returns a machine's records of inference, the smallest network first."""
   prefix = f'bench-{machine}-inference-'
   records = [
@@ -186,10 +188,16 @@ def float32_systems(systems: dict[str, Record]) -> list[Record]:
   ]
 
 
-def _ours_over_fastest(
-  systems: dict[str, Record], names: Iterable[str]
+def ours_over_group(
+  systems: dict[str, Record], group: str
 ) -> dict[str, float] | None:
-  """Returns ours / the fastest of the named systems; None if all are absent."""
+  """Returns ours / the fastest of a group; None if all are absent.
+
+  Args:
+    systems: the systems' measurements in one case.
+    group: a key of `_GROUPS`, or the key of one system.
+  """
+  names = _GROUPS.get(group, (group,))
   known = [systems[name] for name in names if name in systems]
   if not known:
     return None

@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kd_jax.report import (
   benchmark_tables,
@@ -54,6 +54,14 @@ def table1_reproduction(results: dict[str, Record], *, protocol: str) -> str:
       differ from it in their teacher's seed alone are used.
     protocol: 'as_coded' or 'as_written'.
   """
+  lines = table1_lines(results, protocol)
+  return markdown.table_of_lines(lines)
+
+
+def table1_lines(
+  results: Mapping[str, Record], protocol: str
+) -> list[dict[str, str]]:
+  """Returns the lines of `table1_reproduction`, by column header."""
   name = f'mnist-table1-{protocol}'
   runs = [
     record
@@ -79,7 +87,7 @@ def table1_reproduction(results: dict[str, Record], *, protocol: str) -> str:
       counts['students'] = markdown.NONE
     cells = tables.reproduction_cells(values, predicted, paper)
     lines.append({'row': row} | counts | cells)
-  return markdown.table_of_lines(lines)
+  return lines
 
 
 def table2_runs(results: dict[str, Record]) -> dict[str, Record]:

@@ -1,4 +1,4 @@
-"""Numbers in the prose of documents, computed from the records of runs.
+r"""Numbers in the prose of documents, computed from the records of runs.
 
 A document writes a number between two comments. The first comment holds the
 expression that gives the number, and a format if the expression is a number:
@@ -6,28 +6,44 @@ expression that gives the number, and a format if the expression is a number:
   Students reach <!-- number: mean('RUN/ROW') | .1f -->97.6<!-- end --> %.
 
 `make report` evaluates the expression and writes the text. An expression calls
-functions of number_functions.py, and may combine their results by + - * /.
+the functions of FUNCTIONS, and may combine their results by + - * /.
 Figures of others, which no record holds, name their source instead:
 
   They had <!-- quote: Hinton et al. 2015 -->146<!-- end --> errors.
 
-A comment must not start a line: Markdown would end the paragraph there.
+A comment must not start a line: Markdown would end the paragraph there. In a
+row of a table, '|' would end the cell: write '\|' before the format.
 """
 
 import ast
 import functools
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
-from kd_jax.report.number_functions import FUNCTIONS, Results
+from kd_jax.report import (
+  benchmark_numbers,
+  comparison_numbers,
+  number_functions,
+)
+from kd_jax.report.number_functions import Results
 from kd_jax.runtime import errors
+
+# The functions that an expression may call, by name.
+FUNCTIONS: dict[str, Callable[..., Any]] = (
+  number_functions.FUNCTIONS
+  | comparison_numbers.FUNCTIONS
+  | benchmark_numbers.FUNCTIONS
+)
 
 _NUMBER = re.compile(r'(<!-- number: (.+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 _QUOTE = re.compile(r'<!-- quote: .+? -->.*?<!-- end -->', re.DOTALL)
-# What may stand in a document without a record: code, tables, addresses.
+# What may stand in a document without a record: code, tables, addresses, and
+# the level of an interval.
 _NO_PROSE = re.compile(
-  r'^```.*?^```|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
+  r'95 %\s+(?:confidence\s+|prediction\s+)?intervals?|^```.*?^```'
+  r'|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
   r'|^\|.*?$|https?:\S+|arXiv:\S+',
   re.DOTALL | re.MULTILINE,
 )
@@ -78,6 +94,16 @@ def comments_at_line_starts(text: str) -> list[str]:
   return re.findall(r'^\s*(?:[-*] )?<!-- (?:number|quote): .*$', text, re.M)
 
 
+def comments_that_end_cells(text: str) -> list[str]:
+  """Returns the comments in rows of tables whose '|' would end their cell."""
+  return [
+    comment
+    for row in re.findall(r'^\|.*$', text, re.MULTILINE)
+    for comment in re.findall(r'<!-- .*? -->', row)
+    if re.search(r'(?<!\\)\|', comment)
+  ]
+
+
 def evaluate(source: str, results: Results) -> str:
   """Returns the text of a number.
 
@@ -87,7 +113,8 @@ def evaluate(source: str, results: Results) -> str:
   Raises:
     UserError: as in `fill`.
   """
-  expression, _, spec = (part.strip() for part in source.rpartition(' | '))
+  unescaped = source.replace('\\|', '|')
+  expression, _, spec = (part.strip() for part in unescaped.rpartition(' | '))
   if not expression:
     expression, spec = spec, ''
   try:

@@ -1,23 +1,32 @@
 """Functions that numbers in documents call; see inline_numbers.py.
 
 A network is named 'RECORD/ROW'; 'RECORD/teacher' is a run's teacher. A metric
-is the keys to it in a student's record, joined by dots, such as 'test.nll'.
+is the keys to it in a student's record, joined by dots, such as 'test.nll' or,
+for an entry of a list, 'by_class.errors.3'.
 Accuracies and agreements are in percent. The metric 'last_epochs' is the mean
-test accuracy over a student's last five epochs.
+test accuracy over a student's last five epochs, 'last_epochs_sd' their standard
+deviation, and 'best_epoch' the highest test accuracy of any epoch.
 """
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kd_jax.report import fields, markdown, seed_statistics
+from kd_jax.report import (
+  cross_run_tables,
+  fields,
+  markdown,
+  seed_statistics,
+  tables,
+  training_costs,
+)
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors
 
 Results = Mapping[str, Record]
 
 _ACCURACY = 'test.accuracy'
-_PERCENT = ('accuracy', 'teacher_agreement')
+_PERCENT = {'accuracy', 'teacher_agreement', 'test_accuracy_after'}
 
 
 def value(results: Results, name: str, *keys: str | int) -> Any:
@@ -145,7 +154,7 @@ def paper(results: Results, network: str, field: str = 'accuracy') -> float:
 
 
 def cell(
-  results: Results, name: str, table: str, row: int, column: str
+  results: Results, name: str, table: str, row: int | str, column: str
 ) -> float | str:
   """Returns a cell of a table of theory.
 
@@ -153,13 +162,114 @@ def cell(
     results: the records by name.
     name: a record's name.
     table: the beginning of the table's title.
-    row: index of the row.
+    row: index of the row, or the content of its first column.
     column: the column's heading.
   """
   tables = value(results, name, 'results', 'tables')
   title = next(title for title in tables if title.startswith(table))
   content = tables[title]
+  if isinstance(row, str):
+    row = [cells[0] for cells in content['rows']].index(row)
   return content['rows'][row][content['columns'].index(column)]
+
+
+def minutes(results: Results, *names: str) -> float:
+  """Returns how many minutes the trainings of runs took, each counted once.
+
+  The time of a teacher that was trained before the run does not count.
+  Trainings that ran side by side count each.
+
+  Args:
+    results: the records by name.
+    *names: names of runs, or of results of theory.
+  """
+  return sum(
+    training_costs.training_minutes(_record(results, name)) for name in names
+  )
+
+
+def ratio(results: Results, network: str, batch: int) -> float:
+  """Returns the median of teacher time / network time at a batch size."""
+  return _ratio(results, network, batch)['median']
+
+
+def ratio_quartiles(
+  results: Results, network: str, batch: int, digits: int = 1
+) -> str:
+  """Returns 'median (lower quartile–upper quartile)' of `ratio`."""
+  return markdown.quartiles(_ratio(results, network, batch), digits)
+
+
+def eager_ratio(results: Results, network: str, call: str) -> float:
+  """Returns the median of teacher time / network time of an eager call.
+
+  Args:
+    results: the records by name.
+    network: 'RECORD/ROW'.
+    call: 'first' or 'second' call of a process, on 10,000 images.
+  """
+  name, _, row = network.partition('/')
+  record = _record(results, name)
+  timed = fields.benchmark(record)['cold_calls']
+  return timed[fields.network_name(record, row)][f'{call}_call_ratio']['median']
+
+
+def work_ratio(results: Results, network: str) -> float:
+  """Returns the multiply-accumulates of the teacher / those of a network."""
+  name, _, row = network.partition('/')
+  record = _record(results, name)
+  macs = (
+    fields.network_timing(record, timed)['macs'] for timed in ('teacher', row)
+  )
+  teacher, student = macs
+  return teacher / student
+
+
+def teacher_accuracy(results: Results, name: str, scaling: str) -> float:
+  """Returns the test accuracy (%) of a stored teacher in an input scaling."""
+  return 100 * value(results, name, 'accuracy', scaling, 'test', 'accuracy')
+
+
+def rows_reproduced(results: Results, name: str) -> str:
+  """Returns how many of a run's rows reproduce the paper, such as '7 of 9'."""
+  return _count(tables.reproduction_lines(_record(results, name)))
+
+
+def table1_reproduced(results: Results, protocol: str) -> str:
+  """Returns how many rows of Table 1 reproduce, over all teachers."""
+  return _count(cross_run_tables.table1_lines(results, protocol))
+
+
+def table1_verdict(results: Results, protocol: str, row: str) -> str:
+  """Returns whether a row of Table 1 reproduces, over all teachers.
+
+  Args:
+    results: the records by name.
+    protocol: 'as_coded' or 'as_written'.
+    row: the row, or 'teacher'.
+  Returns:
+    'yes', 'no', or why there is no verdict.
+  """
+  lines = cross_run_tables.table1_lines(results, protocol)
+  return next(line['reproduced'] for line in lines if line['row'] == row)
+
+
+def table1_teachers(results: Results, protocol: str) -> int:
+  """Returns how many teachers taught the students of Table 1."""
+  return int(cross_run_tables.table1_lines(results, protocol)[0]['teachers'])
+
+
+def _count(lines: Sequence[Mapping[str, str]]) -> str:
+  verdicts = [line['reproduced'] for line in lines if line['row'] != 'teacher']
+  return f'{verdicts.count("yes")} of {len(verdicts)}'
+
+
+def _ratio(results: Results, network: str, batch: int) -> Record:
+  name, _, row = network.partition('/')
+  timing = fields.network_timing(_record(results, name), row)
+  if not timing:
+    raise errors.UserError(f'{name} has no timings of {row!r}')
+  return timing['batches'][str(batch)]['ratio']
 
 
 def _entry(record: Record, keys: Sequence[str | int]) -> Any:
@@ -198,9 +308,13 @@ def _by_seed(results: Results, network: str, metric: str) -> dict[int, float]:
 def _metric(student: Record, metric: str) -> float:
   if metric == 'last_epochs':
     return 100 * statistics.fmean(student['test_accuracy_by_epoch'][-5:])
+  if metric == 'last_epochs_sd':
+    return 100 * statistics.stdev(student['test_accuracy_by_epoch'][-5:])
+  if metric == 'best_epoch':
+    return 100 * max(student['test_accuracy_by_epoch'])
   keys = metric.split('.')
-  found = _entry(student, keys)
-  return 100 * found if keys[-1] in _PERCENT else found
+  found = _entry(student, [int(k) if k.isdigit() else k for k in keys])
+  return 100 * found if _PERCENT & set(keys) else found
 
 
 def _difference(
@@ -217,6 +331,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   for function in (
     *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
     *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
+    *(minutes, ratio, ratio_quartiles, eager_ratio, work_ratio),
+    *(teacher_accuracy, rows_reproduced),
+    *(table1_reproduced, table1_verdict, table1_teachers),
   )
 } | {
   'abs': lambda _, x: abs(x),

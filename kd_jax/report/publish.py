@@ -6,9 +6,10 @@ table with a pair of lines. The table is written between them:
   <!-- table: NAME KIND -->
   <!-- end of table -->
 
-NAME is a file in results/ or a folder in teachers/ beside results/, without a
-suffix. NAME `all` asks for a table over all results. KIND is a key of `TABLES`
-or, for `all`, of `cross_run_tables.TABLES`. Numbers in prose are computed as
+NAME is a file below results/, without its suffix, or a folder in teachers/
+beside results/. NAME `all` asks for a table over all results. KIND is a key of
+`TABLES` or, for `all`, of `cross_run_tables.TABLES`. `differences:ROW` compares
+a run's rows with one of them. Numbers in prose are computed as
 inline_numbers.py says.
 """
 
@@ -20,13 +21,17 @@ from typing import Any
 from kd_jax.report import (
   benchmark_plots,
   benchmark_tables,
+  code_changes,
   cross_run_tables,
+  difference_tables,
   inline_numbers,
   plots,
+  results_folder,
   run_report,
   study_tables,
   table2_plot,
   tables,
+  teacher_lines,
   teacher_quality_plot,
   theory_plots,
 )
@@ -34,13 +39,15 @@ from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, files, json_records
 
 # The tables of one record, by the kind that a document's marker names.
-TABLES: dict[str, Callable[[Record], str]] = {
+TABLES: dict[str, Callable[..., str]] = {
   'accuracy': tables.accuracy_table,
   'beside_paper': tables.beside_paper_table,
   'reproduction': tables.reproduction_table,
   'cost': tables.cost_table,
   'latency': tables.latency_table,
   'phases': tables.phases_table,
+  'controls': difference_tables.controls_table,
+  'differences': difference_tables.differences_table,
   'methods': study_tables.methods_table,
   'grid': study_tables.grid_table,
   'missing_classes': study_tables.missing_classes_table,
@@ -54,29 +61,37 @@ _MARKER = re.compile(
 )
 
 
-def publish(results_dir: pathlib.Path, readme: pathlib.Path) -> None:
+def publish(
+  results_dir: pathlib.Path,
+  readme: pathlib.Path,
+  changes: code_changes.Changes | None = None,
+) -> None:
   """Writes a report for each record, all plots, and the documents' tables.
 
   Args:
-    results_dir: the folder results/, with a JSON file for each record.
+    results_dir: the folder results/, which results_folder.py describes.
     readme: the path of README.md.
+    changes: what has changed since the records were made. The pages in
+      `results_dir` end with it; None leaves the ends as they are.
   Raises:
     UserError: if results/ and teachers/ hold no records, a record is damaged,
       or a document asks for an unknown table.
   """
   results = load_results(results_dir.resolve().parent)
-  for name, record in results.items():
-    with run_report.explain_missing_fields(results_dir / f'{name}.json'):
-      report = _report(name, record)
+  for name, path in results_folder.find(results_dir).items():
+    with run_report.explain_missing_fields(path):
+      report = _report(name, results[name])
       if report is not None:
-        files.write_text(results_dir / f'{name}.md', report)
-      _write_plots(results_dir, name, record)
+        files.write_text(path.with_suffix('.md'), report)
+      _write_plots(path.parent, name, results[name])
   table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
   teacher_quality_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
-    text = path.read_text(encoding='utf-8')
-    files.write_text(path, fill(text, results))
+    text = fill(path.read_text(encoding='utf-8'), results)
+    if changes is not None and path != readme:
+      text = code_changes.mark(text, changes)
+    files.write_text(path, text)
 
 
 def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
@@ -94,7 +109,7 @@ def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
     raise errors.UserError(
       f'{folder} is no folder: expected RUN_DIR or results/'
     )
-  if folder.resolve().name != 'results' or not any(folder.glob('*.json')):
+  if folder.resolve().name != 'results' or not any(folder.rglob('*.json')):
     raise errors.UserError(
       f'{folder} holds no run.json, and is no folder results/ with records: '
       'expected RUN_DIR or results/'
@@ -102,7 +117,7 @@ def check_folder(folder: pathlib.Path, *, is_empty_allowed: bool) -> None:
 
 
 def load_results(root: pathlib.Path) -> dict[str, Record]:
-  """Returns the records in results/ and the manifests in teachers/, by name.
+  """Returns the records below results/ and the manifests in teachers/, by name.
 
   Args:
     root: the folder that holds results/ and teachers/.
@@ -110,13 +125,14 @@ def load_results(root: pathlib.Path) -> dict[str, Record]:
     UserError: if the folders hold no records, or a record is damaged.
   """
   results: dict[str, Any] = {
-    path.stem: _read(path) for path in sorted((root / 'results').glob('*.json'))
+    name: _read(path)
+    for name, path in results_folder.find(root / 'results').items()
   }
   for path in sorted((root / 'teachers').glob('*/manifest.json')):
     results[path.parent.name] = _read(path)
   if not results:
     raise errors.UserError(
-      f'{root} has no records: expected JSON files in {root / "results"}'
+      f'{root} has no records: expected JSON files below {root / "results"}'
     )
   damaged = [name for name, record in results.items() if record is None]
   if damaged:
@@ -197,9 +213,11 @@ def fill_tables(text: str, results: dict[str, Record]) -> str:
 def _table(name: str, kind: str, results: dict[str, Record]) -> str:
   """Returns the table of a marker; a record's table with its provenance."""
   kinds = cross_run_tables.TABLES if name == 'all' else TABLES
-  if kind not in kinds:
+  kind, *rows = kind.split(':', maxsplit=1)
+  if kind not in kinds or (rows and kind != 'differences'):
+    marker = ':'.join([kind, *rows])
     raise errors.UserError(
-      f'table: {name} {kind}: unknown kind {kind!r}; expected one of '
+      f'table: {name} {marker}: unknown kind {marker!r}; expected one of '
       f'{", ".join(kinds)}'
     )
   if name == 'all':
@@ -210,4 +228,10 @@ def _table(name: str, kind: str, results: dict[str, Record]) -> str:
       f'{", ".join(results)}'
     )
   record = results[name]
-  return f'{kinds[kind](record)}\n\n{run_report.provenance(record)}'
+  return '\n\n'.join(
+    [
+      kinds[kind](record, *rows),
+      *teacher_lines.lines(record, results),
+      run_report.provenance(record),
+    ]
+  )

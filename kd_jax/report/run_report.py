@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from kd_jax.report import fields, plots, tables, theory_plots
+from kd_jax.report import fields, plots, tables, theory_plots, training_costs
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, files, json_records, run_records
 
@@ -98,12 +98,24 @@ def render(record: Record) -> str:
   else:
     parts = [
       *head,
+      _size(record),
       *_accuracy_section(record),
       *_cost_section(record),
       '## Latency',
       tables.latency_table(record),
     ]
   return '\n\n'.join(parts) + '\n'
+
+
+def _size(record: Record) -> str:
+  """Returns a line with the numbers of rows and seeds, and the minutes."""
+  rows = run_records.by_row(record).values()
+  seeds = sorted({len(students) for students in rows})
+  minutes = training_costs.training_minutes(record)
+  return (
+    f'Rows: {len(rows)}. Seeds of a row: {" or ".join(map(str, seeds))}. '
+    f'Trainings, each counted once: {minutes:,.1f} minutes.'
+  )
 
 
 def warnings_section(record: Record) -> list[str]:

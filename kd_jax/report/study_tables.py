@@ -5,7 +5,8 @@ Each `*_table` function returns a Markdown table.
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
@@ -29,12 +30,12 @@ def methods_table(record: Record) -> str:
     for name, students in rows.items()
   }
   names = sorted(rows, key=mean.__getitem__, reverse=True)
-  differences = _difference_cells(rows, names, reference)
+  comparisons = compare_rows(record, reference)
   return markdown.table_of_lines(
     [
       {'row': name, 'seeds': str(len(rows[name]))}
       | _accuracy_cell(rows[name])
-      | differences[name]
+      | _difference_cells(comparisons.get(name), reference)
       | _method_cells(rows[name])
       | {
         f'step time / {reference}': markdown.quartiles(
@@ -67,43 +68,70 @@ def _method_cells(students: Sequence[Record]) -> dict[str, str]:
   }
 
 
-def _difference_cells(
-  rows: Mapping[str, Sequence[Record]], names: Sequence[str], reference: str
-) -> dict[str, dict[str, str]]:
-  """Returns each row's difference from the reference row, by column header.
+class Comparison(NamedTuple):
+  """A row's difference in accuracy from a reference row.
+
+  Attributes:
+    estimate: the difference (percentage points), paired by seed.
+    p: p-value of the paired test, corrected for the number of rows (Holm).
+  """
+
+  estimate: seed_statistics.Estimate
+  p: float
+
+  @property
+  def is_told_apart(self) -> bool:
+    """Whether the two rows differ, by a test at 5 %."""
+    return self.p < seed_statistics.ALPHA
+
+
+def compare_rows(record: Record, reference: str) -> dict[str, Comparison]:
+  """Compares each row of a run with one of its rows.
 
   Args:
-    rows: each row's students.
-    names: the rows to compare.
-    reference: the reference row; the cells are empty if `rows` lacks it.
+    record: a run.
+    reference: the row to compare with.
+  Returns:
+    The comparisons by row, without the reference; {} if the run lacks it.
   """
-  differences = {}
-  if reference in rows:
-    control = _accuracy_by_seed(rows[reference])
-    differences = {
-      name: seed_statistics.paired_difference(
-        _accuracy_by_seed(rows[name]), control
-      )
-      for name in names
-      if name != reference
-    }
-  corrected = seed_statistics.holm([d.p for d in differences.values()])
-  verdicts = dict(zip(differences, corrected, strict=True))
-  cells = {}
-  for name in names:
-    difference, told_apart = markdown.NONE, markdown.NONE
-    if name in differences:
-      found = differences[name]
-      difference = f'{found.mean:+.2f}'
-      if found.n > 1:
-        difference += f' ± {found.sd:.2f}'
-        is_different = verdicts[name] < seed_statistics.ALPHA
-        told_apart = 'yes' if is_different else 'no'
-    cells[name] = {
-      f'difference from {reference}': difference,
-      'told apart': told_apart,
-    }
-  return cells
+  rows = run_records.by_row(record)
+  if reference not in rows:
+    return {}
+  control = _accuracy_by_seed(rows[reference])
+  estimates = {
+    name: seed_statistics.paired_difference(
+      _accuracy_by_seed(students), control
+    )
+    for name, students in rows.items()
+    if name != reference
+  }
+  corrected = seed_statistics.holm([found.p for found in estimates.values()])
+  return {
+    name: Comparison(estimate, p)
+    for (name, estimate), p in zip(estimates.items(), corrected, strict=True)
+  }
+
+
+def _difference_cells(
+  comparison: Comparison | None, reference: str
+) -> dict[str, str]:
+  """Returns a row's difference from the reference row, by column header.
+
+  Args:
+    comparison: the difference; None for the reference row itself.
+    reference: the reference row.
+  """
+  difference, told_apart = markdown.NONE, markdown.NONE
+  if comparison is not None:
+    found = comparison.estimate
+    difference = f'{found.mean:+.2f}'
+    if found.n > 1:
+      difference += f' ± {found.sd:.2f}'
+      told_apart = 'yes' if comparison.is_told_apart else 'no'
+  return {
+    f'difference from {reference}': difference,
+    'told apart': told_apart,
+  }
 
 
 def _accuracy_by_seed(students: Sequence[Record]) -> dict[int, float]:
@@ -113,7 +141,7 @@ def _accuracy_by_seed(students: Sequence[Record]) -> dict[int, float]:
   }
 
 
-def _grid_accuracies(record: Record) -> dict[str, dict[int, list[float]]]:
+def grid_accuracies(record: Record) -> dict[str, dict[int, list[float]]]:
   """Returns the accuracies of a grid of weights, by method and percent.
 
   The rows of a grid are named METHOD_PERCENT, where PERCENT is the weight in
@@ -152,13 +180,13 @@ def best_weights(record: Record) -> dict[str, int]:
   """
   return {
     method: _best_percent(accuracies)
-    for method, accuracies in _grid_accuracies(record).items()
+    for method, accuracies in grid_accuracies(record).items()
   }
 
 
 def grid_table(record: Record) -> str:
   """Returns each method's accuracy (%) at each weight; the best is bold."""
-  grid, best = _grid_accuracies(record), best_weights(record)
+  grid, best = grid_accuracies(record), best_weights(record)
   percents = sorted({percent for method in grid.values() for percent in method})
   lines = []
   for method, accuracies in grid.items():

@@ -120,6 +120,11 @@ def reproduction_table(record: Record) -> str:
   95 % prediction interval of one more seed. Rows without a figure in the paper
   are left out.
   """
+  return markdown.table_of_lines(reproduction_lines(record))
+
+
+def reproduction_lines(record: Record) -> list[dict[str, str]]:
+  """Returns the lines of `reproduction_table`, by column header."""
   lines = []
   for row, students in run_records.by_row(record).items():
     paper = fields.paper_value(record, row, 'accuracy')
@@ -129,7 +134,7 @@ def reproduction_table(record: Record) -> str:
     predicted = seed_statistics.prediction_interval(values)
     cells = reproduction_cells(values, predicted, paper)
     lines.append({'row': row, 'seeds': str(len(values))} | cells)
-  return markdown.table_of_lines(lines)
+  return lines
 
 
 def reproduction_cells(

@@ -33,7 +33,7 @@ def test_the_argument_method_sets_the_method_of_all_rows():
 )
 def test_the_weights_of_methods_are_the_best_of_the_grid(recipes, weights):
   name = recipes.__name__.removeprefix('configs.')
-  (path,) = (*RESULTS.glob(f'{name}-methods_grid-*.json'), None)[:1]
+  (path,) = (*RESULTS.rglob(f'{name}-methods_grid-*.json'), None)[:1]
   if path is None:
     assert weights == {}
     return

@@ -8,11 +8,26 @@ import sys
 
 import pytest
 
-from kd_jax.report import cross_run_tables, publish, tables
+from kd_jax.report import (
+  cross_run_tables,
+  inline_numbers,
+  publish,
+  results_folder,
+  tables,
+)
 from kd_jax.runtime import errors, files
 from tests.report import example_records
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Pages in whose prose no measured number is typed by hand.
+COMPUTED_PAGES = (
+  'results/README.md',
+  'results/methods.md',
+  'results/speed.md',
+  'results/table1.md',
+  'results/table2.md',
+  'results/theory.md',
+)
 README = """# Title
 <!-- table: mnist-table1-as_coded accuracy -->
 old
@@ -26,7 +41,9 @@ def test_pages_beside_the_results_are_filled_and_reports_are_not(
 ):
   results = tmp_path / 'results'
   example_records.as_cifar_run(record)
-  files.write_json(results / 'mnist-table1-as_coded.json', record)
+  files.write_json(
+    results_folder.path(results, 'mnist-table1-as_coded'), record
+  )
   (tmp_path / 'README.md').write_text(README)
   (results / 'table2.md').write_text(
     README.replace('mnist-table1-as_coded accuracy', 'all cifar')
@@ -35,13 +52,18 @@ def test_pages_beside_the_results_are_filled_and_reports_are_not(
   text = (results / 'table2.md').read_text()
   table = cross_run_tables.cifar_table({'mnist-table1-as_coded': record})
   assert table in text
-  assert '## Latency' in (results / 'mnist-table1-as_coded.md').read_text()
+  assert (
+    '## Latency'
+    in (results / 'mnist/table1/mnist-table1-as_coded.md').read_text()
+  )
   assert (results / 'table2.png').read_bytes().startswith(b'\x89PNG')
 
 
 def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
   results, readme = tmp_path / 'results', tmp_path / 'README.md'
-  files.write_json(results / 'mnist-table1-as_coded.json', record)
+  files.write_json(
+    results_folder.path(results, 'mnist-table1-as_coded'), record
+  )
   readme.write_text(README)
   publish.publish(results, readme)
   text = readme.read_text()
@@ -50,7 +72,7 @@ def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
   assert tables.accuracy_table(record) in text
   assert 'launch.py --config=configs/mnist.py:table1' in text
   assert 'old' not in text
-  assert (results / 'mnist-table1-as_coded.md').exists()
+  assert (results / 'mnist/table1/mnist-table1-as_coded.md').exists()
   publish.publish(results, readme)
   assert readme.read_text() == text
 
@@ -95,8 +117,15 @@ def test_the_command_line_adds_a_run_and_writes_the_tables(record, tmp_path):
     README.replace('mnist-table1-as_coded', 'my-run')
   )
   command = [sys.executable, '-m', 'kd_jax.report', str(results)]
-  subprocess.run([*command, f'--add={run_dir}'], cwd=ROOT, check=True)
-  assert json.loads((results / 'my-run.json').read_text()) == record
+  added = subprocess.run(
+    [*command, f'--add={run_dir}'],
+    cwd=ROOT,
+    check=True,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  assert f'{tmp_path} is no git repository, or a shallow one' in added.stdout
+  assert json.loads((results / 'my/run/my-run.json').read_text()) == record
   assert tables.accuracy_table(record) in (tmp_path / 'README.md').read_text()
   record['status'] = 'running'
   files.write_json(run_dir / 'run.json', record)
@@ -112,8 +141,16 @@ def test_published_figures_are_those_of_the_records():
   results = publish.load_results(ROOT)
   for path in publish.documents(ROOT / 'results', ROOT / 'README.md', results):
     text = path.read_text(encoding='utf-8')
-    assert '<!-- table: ' in text
+    assert '<!-- table: ' in text or '<!-- number: ' in text
     assert publish.fill(text, results) == text
+
+
+@pytest.mark.parametrize('page', COMPUTED_PAGES)
+def test_measured_numbers_in_prose_have_a_record_or_a_source(page):
+  text = (ROOT / page).read_text(encoding='utf-8')
+  assert inline_numbers.unsupported(text) == []
+  assert inline_numbers.comments_at_line_starts(text) == []
+  assert inline_numbers.comments_that_end_cells(text) == []
 
 
 def test_no_record_names_a_path_of_the_machine_that_made_it():

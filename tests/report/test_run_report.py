@@ -25,6 +25,15 @@ def test_provenance_gives_the_number_of_students_side_by_side(record):
   assert expected in run_report.provenance(record)
 
 
+def test_a_report_begins_with_its_rows_seeds_and_minutes(record):
+  record['config']['teacher'] = {}
+  for student in record['students']:
+    student['time']['train_s'] = 100.0
+  head, _, _ = run_report.render(record).partition('## Accuracy')
+  assert 'Rows: 2. Seeds of a row: 1 or 2. ' in head
+  assert 'Trainings, each counted once: 5.0 minutes.' in head
+
+
 def test_a_teacher_alone_is_reported_without_empty_tables(record):
   alone = record | {'students': []}
   del alone['benchmark']

@@ -79,7 +79,7 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
   """Returns the forms that are fastest on a CPU.
 
   benchmarks/convolutions.py measured the forms for the networks of the paper's
-  Table 2 at batches of 100; see results/bench-avx2-convolutions.json.
+  Table 2 at batches of 100; see the record bench-avx2-convolutions in results/.
 
   Args:
     images: array or ShapeDtypeStruct [B, H, W, C].

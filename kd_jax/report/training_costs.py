@@ -1,0 +1,28 @@
+"""What a record cost to compute."""
+
+from kd_jax.report.fields import Record
+from kd_jax.runtime import run_records
+
+
+def training_minutes(record: Record) -> float:
+  """Returns the minutes of a run's trainings, each counted once.
+
+  Trainings that ran side by side count each. The time of a teacher that was
+  trained before the run does not count.
+
+  Args:
+    record: a run, a teacher trained alone, or results of theory.
+  """
+  if 'seconds' in record:
+    return record['seconds'] / 60
+  trained = [
+    student
+    for row, students in run_records.by_row(record).items()
+    for student in students
+    if student.get('same_as', row) == row
+  ]
+  config = record['config'].get('teacher', {})
+  is_stored = config.get('pretrained') or config.get('shipped')
+  if not (trained and is_stored):  # A record without students is a teacher's.
+    trained.append(record['teacher'])
+  return sum(network['time']['train_s'] for network in trained) / 60
