@@ -79,6 +79,7 @@ _SOURCE_DIR = flags.DEFINE_string(
   None,
   'A folder that is searched for data files before they are downloaded.',
 )
+command_line.define_flags()
 
 
 def _load(path: pathlib.Path) -> types.ModuleType:
@@ -319,6 +320,7 @@ def main(argv: list[str]) -> None:
 def _main(argv: list[str]) -> None:
   if len(argv) > 1:
     sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
+  command_line.apply_flags()
   if _LIST.value:
     _list_recipes()
     return

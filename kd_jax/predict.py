@@ -142,9 +142,8 @@ def main() -> None:
     default=3,
     help='number of classes to print for each image; 3 by default',
   )
-  args = parser.parse_args()
   with command_line.one_line_errors():
-    _print_answers(args)
+    _print_answers(command_line.parse_arguments(parser))
 
 
 def _print_answers(args: argparse.Namespace) -> None:

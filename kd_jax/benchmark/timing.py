@@ -10,6 +10,14 @@ import numpy as np
 
 _MIN_ROUNDS = 5
 _MAX_ROUNDS = 1000
+# The least time of a call: a coarse clock may not move within a short one, and
+# times are divided by each other.
+_TICK_S = 1e-9
+
+
+def since(start: float) -> float:
+  """Returns the seconds since a reading of `time.perf_counter`, above 0."""
+  return max(time.perf_counter() - start, _TICK_S)
 
 
 def quartiles(values: Sequence[float] | np.ndarray) -> dict[str, float | int]:
@@ -48,6 +56,6 @@ def interleave(
     for name in random.Random(i).sample(list(calls), len(calls)):
       start = time.perf_counter()
       jax.block_until_ready(calls[name]())
-      seconds[name].append(time.perf_counter() - start)
+      seconds[name].append(since(start))
       total_s += seconds[name][-1]
   return seconds

@@ -151,20 +151,22 @@ def check_methods(config: ConfigDict) -> None:
 
 
 def _check_method(name: str, distill: ConfigDict) -> None:
-  """Checks that a method is known, and its numeric options."""
+  """Checks that a method is known, and the ranges of its options."""
   check(
     name in methods.METHODS and name in distill,
     'distill.method',
     distill.method,
     f'one of {", ".join(sorted(methods.METHODS))}, or several joined by +',
   )
-  traced, _ = methods.split_options(distill[name].to_dict())
-  for option, value in traced.items():
+  for option, value in distill[name].to_dict().items():
+    if isinstance(value, (str, bool)):
+      continue
+    allowed = methods.METHODS[name].range_of(option)
     check(
-      math.isfinite(value) and (value >= 0 or option != 'weight'),
+      math.isfinite(value) and (allowed is None or allowed.holds(value)),
       f'distill.{name}.{option}',
       value,
-      'a finite number; a weight is at least 0',
+      'a finite number' if allowed is None else allowed.words,
     )
 
 

@@ -3,7 +3,7 @@
 Nothing is computed: JAX traces networks, scalings and methods on shapes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -137,19 +137,64 @@ def _trace_call(module: Any, problem: Problem, train: bool) -> str:
   return ''
 
 
-def trace_methods(config: ConfigDict, problem: Problem) -> None:
-  """Traces each method of a closed config once.
+def find_weaknesses(
+  configs: Mapping[str, ConfigDict], problem: Problem
+) -> list[str]:
+  """Returns a sentence for each method of which a part teaches nothing.
 
-  Raises:
-    UserError: if a layer does not exist, or layers cannot be compared.
+  Args:
+    configs: the closed config of each row.
+    problem: images and classes.
   """
-  setup = training_functions.method_setup(
+  sentences = []
+  for config in configs.values():
+    for name, options in config_lib.method_options(config.distill).items():
+      find = methods.METHODS[name].find_weakness
+      if find is None:
+        continue
+      shapes = _compared_shapes(config, problem, options.get('layers', ''))
+      weakness = find(problem.num_classes, *shapes)
+      if weakness:
+        sentences.append(f'config.distill.method={name}: {weakness}')
+  return list(dict.fromkeys(sentences))
+
+
+def _compared_shapes(
+  config: ConfigDict, problem: Problem, layers: str
+) -> tuple[tuple, tuple]:
+  """Returns the shapes of the student's and the teacher's compared layers."""
+  if not layers:
+    return (), ()
+  setup = _method_setup(config, problem)
+  shapes = setup.student_shapes, setup.teacher_shapes
+  pairs = methods.match_layers(layers, *shapes)
+  student, teacher = (
+    tuple(by_name[names[i]] for names in pairs)
+    for i, by_name in enumerate(shapes)
+  )
+  return student, teacher
+
+
+def _method_setup(
+  config: ConfigDict, problem: Problem
+) -> method_terms.MethodSetup:
+  """Returns what the methods of a closed config compare."""
+  return training_functions.method_setup(
     config.student,
     config.teacher.model,
     config.data.scaling,
     problem,
     feature_bits=config.teacher.feature_bits,
   )
+
+
+def trace_methods(config: ConfigDict, problem: Problem) -> None:
+  """Traces each method of a closed config once.
+
+  Raises:
+    UserError: if a layer does not exist, or layers cannot be compared.
+  """
+  setup = _method_setup(config, problem)
   array: Callable[..., Any] = lambda *shape, dtype=jnp.float32: (
     jax.ShapeDtypeStruct((2, *shape), dtype)
   )

@@ -20,6 +20,6 @@ def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   lock_dir = data_dir / '.kd_jax'
   lock_dir.mkdir(parents=True, exist_ok=True)
   # The kernel releases an flock when its process ends, however it ends.
-  with open(lock_dir / f'{name.replace("/", "-")}.lock', 'w') as lock:
+  with open(lock_dir / f'{name.replace("/", "-")}.lock', 'a+b') as lock:
     locks.acquire(lock.fileno(), lock_dir, wait=True)
     yield lock_dir

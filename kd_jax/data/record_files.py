@@ -11,6 +11,7 @@ from typing import Any
 from tensorflow_datasets.proto import tf_example_pb2
 
 from kd_jax.data.dataset import DataError
+from kd_jax.runtime import local_paths
 
 # Records that `read_chunks` holds in memory at a time.
 _CHUNK_SIZE = 4096
@@ -33,6 +34,7 @@ def read(path: pathlib.Path) -> Sequence[bytes]:
     DataError: if a tfrecord file is incomplete.
     Exception: of any type, if an array_record file is damaged.
   """
+  local_paths.check_regular(path, 'a file of records')
   if not is_array_record(path):
     return list(_read_tfrecords(path))
   from array_record.python import array_record_module
@@ -54,6 +56,7 @@ def read_chunks(path: pathlib.Path) -> Iterator[list[bytes]]:
   """
   from array_record.python import array_record_module
 
+  local_paths.check_regular(path, 'a file of records')
   reader = array_record_module.ArrayRecordReader(str(path))
   try:
     count = reader.num_records()

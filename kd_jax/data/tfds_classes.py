@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kd_jax.data.dataset import DataError
+from kd_jax.runtime import local_paths
 
 # Where features.json names classes, in its format of today and in older ones.
 _CLASS_FIELDS = ('pythonClassName', 'python_class_name', 'type')
@@ -44,9 +45,14 @@ def check(folder: pathlib.Path) -> None:
   Args:
     folder: the folder of a version, with features.json.
   Raises:
-    DataError: if features.json is damaged or names another class.
+    DataError: if features.json is damaged or names another class, or if the
+      folder holds a pipe or a device.
   """
   path = folder / 'features.json'
+  for other in folder.glob('*'):  # TFDS would wait for a pipe without end.
+    kind = local_paths.irregular_kind(other)
+    if kind not in (None, 'a folder'):
+      raise DataError(f'{other} is {kind}; expected a file')
   try:
     names = list(_class_names(json.loads(path.read_bytes().decode())))
   except FileNotFoundError:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.config_checks import class_checks
+from kd_jax.config_checks import class_checks, traced_checks
 from kd_jax.experiments import preparation, run_data, run_timing, students
 from kd_jax.experiments.run import make_run
 from kd_jax.report import run_report
@@ -94,6 +94,10 @@ def _run_in_locked_folder(
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
   _warn(record, class_checks.find_lacking(config, configs, plans, context_for))
+  _warn(
+    record,
+    traced_checks.find_weaknesses(configs, run_context.dataset.problem),
+  )
   planned = preparation.plan_rows(configs, plans, context_for)
   teacher = provider.get_teacher(config, run_context, teachers_dir)
   record['teacher'] = teacher.record

@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ from kd_jax.training import (
 
 PyTree = Any
 
-# How often a worker looks for a student that no other worker trains.
+# Seconds between two looks for a student that no other worker trains, at most.
 _POLL_S = 1.0
 
 
@@ -41,8 +40,15 @@ def train_students(run: Run) -> None:
   teacher another worker is training, is tried again later.
   """
   left = [row for row in run.rows.values() if row.same_training_as == row.name]
+  awaited, wait = '', locks.Wait()
   while left := [row for row in left if not _train_row(run, row)]:
-    time.sleep(_POLL_S)
+    before = awaited
+    awaited = ', '.join(
+      f'{row.name} (seeds {_missing_seeds(run, row)})' for row in left
+    )
+    if awaited != before:  # The limit holds for a wait without any progress.
+      wait = locks.Wait(longest_poll_s=_POLL_S)
+    wait.pause(f'other workers, which train {awaited}')
 
 
 def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:

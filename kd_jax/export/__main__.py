@@ -59,7 +59,7 @@ def _parse_args() -> dict[str, Any]:
     help='import the module that a run of a user-defined network names; needed '
     'only for such runs, and safe only for runs that you trust',
   )
-  return vars(parser.parse_args())
+  return vars(command_line.parse_arguments(parser))
 
 
 def _format_network(
@@ -84,8 +84,8 @@ def _format_network(
 
 def main() -> None:
   """Runs the command line; see the module's docstring."""
-  args = _parse_args()
   with command_line.one_line_errors('exports again'):
+    args = _parse_args()
     compilation_cache.enable()
     for name in ('run_dir', 'output', 'data_dir'):
       if args[name] is not None:

@@ -58,20 +58,45 @@ def read(
   """
   folder = pathlib.Path(folder)
   try:
-    manifest = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))
-    content = (folder / name).read_bytes()
+    manifest = json.loads(_read_file(folder / MANIFEST).decode())
+    content = _read_file(folder / name)
     sha256 = manifest['sha256'][name]
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (
+    *(OSError, ValueError, KeyError, TypeError),
+    *(AttributeError, RecursionError),
+  ) as error:
     raise ArtifactError(
       f'{folder} holds no intact {name} ({type(error).__name__}: {error}): '
       'export it again'
     ) from error
+  _check_checksum(folder, manifest)
   if hashlib.sha256(content).hexdigest() != sha256:
     raise ArtifactError(
       f'{folder / name} does not match its SHA-256 digest in {MANIFEST}: '
       'export it again'
     )
   return manifest, content
+
+
+def _check_checksum(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
+  """Raises ArtifactError if a manifest does not match its checksum.
+
+  Manifests of older versions have none.
+  """
+  stored = manifest.pop('checksum', None)
+  text = json.dumps(manifest, sort_keys=True, separators=(',', ':'))
+  if stored not in (None, hashlib.sha256(text.encode()).hexdigest()[:16]):
+    raise ArtifactError(
+      f'{folder / MANIFEST} does not match its checksum, so that it was '
+      'damaged or edited: export the student again'
+    )
+
+
+def _read_file(path: pathlib.Path) -> bytes:
+  if path.exists() and not path.is_file():
+    # To read a pipe would be to wait without end.
+    raise OSError(f'{path} is no file')
+  return path.read_bytes()
 
 
 def load(folder: str | os.PathLike) -> Artifact:

@@ -26,7 +26,7 @@ from kd_jax.export import (
   run_student,
 )
 from kd_jax.models import from_config
-from kd_jax.runtime import environment, errors, files
+from kd_jax.runtime import environment, errors, files, json_records
 from kd_jax.training import job_folder
 
 # The files of the networks, by the networks' names in the manifest.
@@ -94,7 +94,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
   )
   _check_agreement(output, manifest['measured'])
   manifest['environment'] = environment.describe()
-  files.write_json(output / artifact.MANIFEST, manifest)
+  json_records.write(output / artifact.MANIFEST, manifest)
   return output, manifest
 
 
@@ -206,7 +206,7 @@ def _write(
     files.write_bytes(folder / name, content)
   for name in set(FILE_NAMES.values()) - set(contents):
     (folder / name).unlink(missing_ok=True)
-  files.write_json(folder / artifact.MANIFEST, manifest)
+  json_records.write(folder / artifact.MANIFEST, manifest)
 
 
 def _check_agreement(

@@ -22,8 +22,13 @@ from kd_jax.methods import (
   response,
 )
 from kd_jax.methods.method import (
+  AT_LEAST_0,
+  AT_LEAST_1,
+  BETWEEN_0_AND_1,
   INPUTS,
+  POSITIVE,
   Method,
+  Range,
   Shapes,
   match_layers,
   split_options,
@@ -39,9 +44,14 @@ METHODS: dict[str, Method] = {
 }
 
 __all__ = [
+  'AT_LEAST_0',
+  'AT_LEAST_1',
+  'BETWEEN_0_AND_1',
   'INPUTS',
   'METHODS',
+  'POSITIVE',
   'Method',
+  'Range',
   'Shapes',
   'match_layers',
   'split_options',

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 from kd_jax import losses
 from kd_jax.methods import attacks
 from kd_jax.methods.linear_layers import init_linear, linear
-from kd_jax.methods.method import Method
+from kd_jax.methods.method import (
+  AT_LEAST_0,
+  AT_LEAST_1,
+  POSITIVE,
+  Method,
+  Range,
+)
 from kd_jax.methods.vectors import Features, flatten
 
 # Units of each of a discriminator's two hidden layers.
@@ -324,6 +330,14 @@ METHODS = {
     init=init_features_map,
     discriminator_loss=tell_features,
     init_discriminator=init_features_discriminator,
+    ranges={'doubt': AT_LEAST_0},
   ),
-  'ard': Method(ard),
+  'ard': Method(
+    ard,
+    ranges={
+      'epsilon': Range('a number above 0, at most 1', lambda x: 0 < x <= 1),
+      'step_size': POSITIVE,
+      'num_steps': AT_LEAST_1,
+    },
+  ),
 }

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax.methods.linear_layers import init_linear, linear
-from kd_jax.methods.method import Method
+from kd_jax.methods.method import AT_LEAST_1, Method
 from kd_jax.methods.vectors import (
   Features,
   flatten,
@@ -145,7 +145,8 @@ def attention(
   Returns:
     [B] float32.
   Raises:
-    ValueError: at trace time, if features are not maps or power is below 1.
+    ValueError: at trace time, if features are not maps, if no pair of maps has
+      more than one position, or if power is below 1.
   Reference: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equations 1 and 2.
     The paper has the norm of a(s) - a(t), with a weight of beta / 2. The mean
     of the square is that of the authors' code, and the weight is that of Tian
@@ -169,6 +170,7 @@ def attention(
     return unit(flatten(jnp.mean(features**power, axis=-1)))
 
   loss: Any = 0.0
+  most_positions = 0
   for s, t in zip(student_features, teacher_features, strict=True):
     if s.ndim != 4 or t.ndim != 4:
       raise ValueError(
@@ -176,8 +178,14 @@ def attention(
         f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
       )
     s, t = match_sizes(s, t)
+    most_positions = max(most_positions, s.shape[1] * s.shape[2])
     loss += _mean_per_example(
       jnp.square(attention_vector(s) - attention_vector(t))
+    )
+  if most_positions == 1:
+    raise ValueError(
+      'attention compares positions, and the compared maps have one position: '
+      'their attention is always 1, whatever the student; choose other layers'
     )
   return loss
 
@@ -305,6 +313,10 @@ def review(
   the sum of these weights. Sizes that are not smaller than the map are left
   out.
 
+  Each convolution is followed by a batch norm, which adds 1e-5 to the variance
+  of the convolution's output. The loss does not depend on the scale of the
+  student's features only where this variance is much larger.
+
   Args:
     student_features: for each layer [B, H, W, C], from the first layer to the
       last; differentiated.
@@ -388,12 +400,35 @@ def _pyramid(student: jax.Array, teacher: jax.Array) -> jax.Array:
   return loss / total
 
 
+def _weakness_of_attention(_, student_shapes, teacher_shapes) -> str:
+  pairs = zip(student_shapes, teacher_shapes, strict=True)
+  constant = sum(_num_positions(s, t) == 1 for s, t in pairs)
+  if not constant:
+    return ''
+  return (
+    f'{constant} of its {len(student_shapes)} pairs of maps have one position, '
+    'whose attention is always 1'
+  )
+
+
+def _num_positions(student_shape, teacher_shape) -> int:
+  """Returns the positions at which maps [H, W, C] of two sizes are compared."""
+  height, width = map(min, student_shape[:2], teacher_shape[:2])
+  return height * width
+
+
 METHODS = {
   # With two vectors, a batch norm gives +-1 whatever they are.
   'hint': Method(
     hint, weight=100.0, least_examples=3, layers='middle', init=init_hint
   ),
-  'attention': Method(attention, weight=1000.0, layers='maps'),
+  'attention': Method(
+    attention,
+    weight=1000.0,
+    layers='maps',
+    ranges={'power': AT_LEAST_1},
+    find_weakness=_weakness_of_attention,
+  ),
   'vid': Method(vid, layers='maps', init=init_vid),
   'review': Method(review, weight=5.0, layers='maps', init=init_review),
 }

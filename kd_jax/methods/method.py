@@ -9,7 +9,7 @@ such as counts and names, are static.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +56,24 @@ INPUTS = (
 )
 
 
+class Range(NamedTuple):
+  """The numbers that an option of a method can be.
+
+  Attributes:
+    words: the range, for error messages.
+    holds: returns whether a number is in the range.
+  """
+
+  words: str
+  holds: Callable[[float], bool]
+
+
+POSITIVE = Range('a number above 0', lambda x: x > 0)
+AT_LEAST_0 = Range('a number of at least 0', lambda x: x >= 0)
+AT_LEAST_1 = Range('a number of at least 1', lambda x: x >= 1)
+BETWEEN_0_AND_1 = Range('a number between 0 and 1', lambda x: 0 < x < 1)
+
+
 class Method(NamedTuple):
   """An entry of the registry of methods.
 
@@ -82,6 +100,13 @@ class Method(NamedTuple):
       **options) -> parameters of the discriminator.
     discriminator_rate: Adam's learning rate for the discriminator, unless
       `config.distill.NAME.discriminator_rate` is set.
+    ranges: the `Range` of each option that is a number. An option without a
+      range may be any finite number. The weight is always at least 0, and the
+      discriminator's rate always above 0.
+    find_weakness: (num_classes, student_shapes, teacher_shapes) -> which part
+      of the loss teaches nothing in this setting, for a warning; '' if none.
+      Shapes are those of the compared layers; () without features. What cannot
+      teach at all is an error of `fn` instead, at trace time.
 
   Example:
     >>> def margin(student_logits, teacher_logits, *, scale=2.0):
@@ -98,6 +123,13 @@ class Method(NamedTuple):
   discriminator_loss: Callable[..., jax.Array] | None = None
   init_discriminator: Callable[..., PyTree] | None = None
   discriminator_rate: float = 1e-3
+  ranges: Mapping[str, Range] = {}  # Never changed.
+  find_weakness: Callable[[int, Any, Any], str] | None = None
+
+  def range_of(self, option: str) -> Range | None:
+    """Returns the range of an option; None for any finite number."""
+    common = {'weight': AT_LEAST_0, 'discriminator_rate': POSITIVE}
+    return common.get(option) or self.ranges.get(option)
 
   @property
   def _functions(self) -> tuple[Callable[..., jax.Array], ...]:

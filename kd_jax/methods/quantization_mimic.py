@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.methods.linear_layers import init_linear, linear
-from kd_jax.methods.method import Method
+from kd_jax.methods.method import Method, Range
 from kd_jax.methods.vectors import Features, flatten, match_sizes
 from kd_jax.models.quantization import straight_through
 
@@ -109,5 +109,12 @@ def quantized(
 
 
 METHODS = {
-  'quantized': Method(quantized, layers='map', init=init_quantized),
+  'quantized': Method(
+    quantized,
+    layers='map',
+    init=init_quantized,
+    ranges={
+      'student_bits': Range('a number from 0 to 16', lambda x: 0 <= x <= 16)
+    },
+  ),
 }

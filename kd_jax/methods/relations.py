@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax.methods.linear_layers import init_linear, linear
-from kd_jax.methods.method import Method
+from kd_jax.methods.method import AT_LEAST_0, AT_LEAST_1, POSITIVE, Method
 from kd_jax.methods.vectors import Features, flatten, unit, without_padding
 
 
@@ -205,6 +205,8 @@ def correlation(
     order: order of the Taylor series.
   Returns:
     [B] float32: row i of the sum, times B.
+  Raises:
+    ValueError: at trace time, if the student's features are single numbers.
   Reference: Peng et al. 2019, arXiv:1904.01802, equations 7 to 10. The weight
     is ours.
 
@@ -213,6 +215,11 @@ def correlation(
     >>> print(correlation((student,), (3 * student,), jnp.ones(2)).round(3))
     [0. 0.]
   """
+  if all(s[0].size == 1 for s in student_features):
+    raise ValueError(
+      'correlation compares the directions of features, and the compared ones '
+      'have one number for each example: choose other layers'
+    )
 
   def kernel(features):
     vectors = unit(without_padding(flatten(features), mask))
@@ -343,7 +350,22 @@ METHODS = {
   'similarity': Method(
     similarity, weight=3000.0, least_examples=2, layers='map'
   ),
-  'rkd': Method(rkd, least_examples=3),
-  'correlation': Method(correlation, weight=100.0, least_examples=2),
-  'crd': Method(crd, weight=0.8, least_examples=2, init=init_crd),
+  'rkd': Method(
+    rkd,
+    least_examples=3,
+    ranges={'distance': AT_LEAST_0, 'angle': AT_LEAST_0},
+  ),
+  'correlation': Method(
+    correlation,
+    weight=100.0,
+    least_examples=2,
+    ranges={'gamma': POSITIVE, 'order': AT_LEAST_1},
+  ),
+  'crd': Method(
+    crd,
+    weight=0.8,
+    least_examples=2,
+    init=init_crd,
+    ranges={'tau': POSITIVE},
+  ),
 }

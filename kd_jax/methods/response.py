@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from kd_jax import losses
-from kd_jax.methods.method import Method
+from kd_jax.methods.method import (
+  AT_LEAST_0,
+  BETWEEN_0_AND_1,
+  POSITIVE,
+  Method,
+)
 from kd_jax.methods.vectors import unit_deviation, without_padding
 
 
@@ -252,14 +257,37 @@ def mutual(
   return student_loss + peer_loss
 
 
+def _weakness_of_dkd(num_classes: int, *_) -> str:
+  return 'its term of the other classes is 0' if num_classes == 2 else ''
+
+
+def _weakness_of_dist(num_classes: int, *_) -> str:
+  if num_classes > 2:
+    return ''
+  return 'its term over the classes of an example has no gradient'
+
+
 METHODS = {
   'kl': Method(losses.kl),
   'soft_cross_entropy': Method(soft_cross_entropy),
   'reverse_kl': Method(losses.reverse_kl),
-  'jensen_shannon': Method(losses.jensen_shannon),
+  'jensen_shannon': Method(
+    losses.jensen_shannon, ranges={'beta': BETWEEN_0_AND_1}
+  ),
   'squared_error': Method(losses.squared_error),
-  'dkd': Method(dkd),
-  'dist': Method(dist, least_examples=3),
-  'logit_standardization': Method(logit_standardization, weight=9.0),
+  'dkd': Method(
+    dkd,
+    ranges={'alpha': AT_LEAST_0, 'beta': AT_LEAST_0},
+    find_weakness=_weakness_of_dkd,
+  ),
+  'dist': Method(
+    dist,
+    least_examples=3,
+    ranges={'inter': AT_LEAST_0, 'intra': AT_LEAST_0},
+    find_weakness=_weakness_of_dist,
+  ),
+  'logit_standardization': Method(
+    logit_standardization, weight=9.0, ranges={'base_temperature': POSITIVE}
+  ),
   'mutual': Method(mutual),
 }

@@ -22,11 +22,13 @@ _ADD = flags.DEFINE_multi_string(
   [],
   'A run folder whose run.json is copied into results/ first; repeatable.',
 )
+command_line.define_flags()
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
   with command_line.one_line_errors('writes them again'):
+    command_line.apply_flags()
     if len(argv) != 2:
       raise errors.UserError(
         f'{len(argv) - 1} folders: expected one, a run folder or results/'

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from kd_jax.runtime import errors
+
 Axes = Any  # matplotlib.axes.Axes; matplotlib is imported only to draw.
 
 
@@ -34,7 +36,12 @@ def figure(path: pathlib.Path) -> Iterator[Axes]:
     if axis.get_scale() == 'log':
       _use_plain_numbers(axis)
   temporary = path.with_name(f'.{path.name}')
-  canvas.savefig(temporary, dpi=120, format='png')
+  try:
+    with errors.name_file(path):
+      canvas.savefig(temporary, dpi=120, format='png')
+  except OSError:
+    temporary.unlink(missing_ok=True)  # It would fill a full disk further.
+    raise
   os.replace(temporary, path)
 
 

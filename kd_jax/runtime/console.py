@@ -11,13 +11,34 @@ def make_robust() -> None:
 
   A class may be named in Japanese, and the console take Latin-1 alone; a disk
   that takes the log may be full; the program that reads a pipe may have ended.
-  The error would come at the end of hours of sound work, or end that work.
+  The error would come at the end of hours of sound work, or end that work. A
+  program that started without a console, as `>&-` and some schedulers do, has
+  no streams at all.
   """
+  _open_closed_streams()
   for name in ('stdout', 'stderr'):
     stream = getattr(sys, name)
     if type(stream) is io.TextIOWrapper:
       stream.reconfigure(errors='backslashreplace')
       setattr(sys, name, _RobustStream(stream, name))
+
+
+def _open_closed_streams() -> None:
+  """Opens the streams that the program was started without.
+
+  Otherwise the next files that the program opens would get their descriptors,
+  and with them what libraries print.
+  """
+  for descriptor in range(3):
+    try:
+      os.fstat(descriptor)
+    except OSError:
+      os.open(os.devnull, os.O_RDWR)  # Takes the lowest free descriptor.
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, 'w'))
+  if sys.stdin is None:
+    sys.stdin = open(os.devnull)
 
 
 class _RobustStream:

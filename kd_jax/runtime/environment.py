@@ -92,8 +92,8 @@ def describe() -> dict[str, Any]:
   }
 
 
-# Flags that name places on one machine, which determine no result.
-_PLACES = ('workdir', 'runs_dir', 'data_dir', 'source_dir')
+# Flags with a value that determines no result, such as places on one machine.
+_PLACES = ('workdir', 'runs_dir', 'data_dir', 'source_dir', 'max_wait_h')
 
 
 def command(argv: Sequence[str] | None = None) -> str:
@@ -104,6 +104,8 @@ def command(argv: Sequence[str] | None = None) -> str:
   """
   kept, is_place = [], False
   for argument in sys.argv if argv is None else argv:
+    if argument.lstrip('-') == 'debug':
+      continue
     if is_place:  # The value of `--workdir FOLDER`.
       is_place = False
       continue

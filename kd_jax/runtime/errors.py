@@ -1,6 +1,8 @@
 """The error that a user can fix, and out-of-memory errors turned into it."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 
 
@@ -9,6 +11,24 @@ class UserError(Exception):
 
   launch.py prints the message without a traceback.
   """
+
+
+@contextlib.contextmanager
+def name_file(path: str | os.PathLike) -> Iterator[None]:
+  """Names the file in errors of writing it, which do not name it themselves.
+
+  Raises:
+    OSError: with the path as its `filename`.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.filename is not None:
+      raise
+    # NumPy raises an OSError without a number if it could not write all.
+    raise OSError(
+      error.errno or errno.EIO, error.strerror or str(error), os.fspath(path)
+    ) from error
 
 
 # XLA reports exhausted memory under several codes, but with these words.

@@ -48,7 +48,7 @@ def write_bytes(path: os.PathLike, content: bytes) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
-    with open(temporary, 'wb') as file:
+    with errors.name_file(path), open(temporary, 'wb') as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
@@ -160,7 +160,7 @@ def npy_content(array: np.ndarray) -> bytes:
 
 def file_digest(path: pathlib.Path) -> str:
   """Returns the SHA-256 (hex) of a file, or '' if there is no file."""
-  if not path.exists():
+  if not path.is_file():  # To read a pipe would be to wait without end.
     return ''
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -189,7 +189,11 @@ def differences(a: Any, b: Any, path: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def locked(
-  folder: os.PathLike, *, wait: bool = False, shared: bool = False
+  folder: os.PathLike,
+  *,
+  wait: bool = False,
+  shared: bool = False,
+  limit_s: float | None = None,
 ) -> Iterator[None]:
   """Locks a folder for this run; the lock ends with the process.
 
@@ -200,13 +204,15 @@ def locked(
     folder: a folder, which need not exist yet; the lock is a file beside it.
     wait: whether to wait for another run instead of raising an error.
     shared: whether other runs may hold the lock too, if they also share it.
+    limit_s: the longest wait in seconds; None for that of `locks.limit_waits`.
   Raises:
-    locks.Busy: if another run holds the lock and `wait` is False.
+    locks.Busy: if another run holds the lock and `wait` is False, or holds it
+      for longer than the limit.
   """
   with contextlib.ExitStack() as held:
     processes.from_first(
       lambda: held.enter_context(
-        locked_by_process(folder, wait=wait, shared=shared)
+        locked_by_process(folder, wait=wait, shared=shared, limit_s=limit_s)
       )
     )
     yield
@@ -214,16 +220,24 @@ def locked(
 
 @contextlib.contextmanager
 def locked_by_process(
-  folder: os.PathLike, *, wait: bool = False, shared: bool = False
+  folder: os.PathLike,
+  *,
+  wait: bool = False,
+  shared: bool = False,
+  limit_s: float | None = None,
 ) -> Iterator[None]:
   """Locks a folder for this process alone; for the arguments see `locked`."""
-  # The absolute path, so that even the folder '.' has its lock beside it.
-  folder = pathlib.Path(os.path.abspath(folder))
+  # The real path, so that even the folder '.' has its lock beside it, and that
+  # a folder with two names, one of them a link, has one lock.
+  folder = pathlib.Path(os.path.realpath(folder))
   if not folder.name:
     raise errors.UserError(
       f'{folder} cannot be the folder of a run or of data: name a folder in it'
     )
   folder.parent.mkdir(parents=True, exist_ok=True)
-  with open(folder.with_name(f'.{folder.name}.lock'), 'w') as file:
-    locks.acquire(file.fileno(), folder, wait=wait, shared=shared)
+  # A file opened with 'w' would no longer name the process that has the lock.
+  with open(folder.with_name(f'.{folder.name}.lock'), 'a+b') as file:
+    locks.acquire(
+      file.fileno(), folder, wait=wait, shared=shared, limit_s=limit_s
+    )
     yield  # Closing the file releases the lock.

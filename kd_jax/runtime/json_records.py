@@ -24,7 +24,7 @@ from typing import Any
 
 from absl import logging
 
-from kd_jax.runtime import files, processes
+from kd_jax.runtime import files, local_paths, processes
 
 # The field of the checksum. Files of older versions do not have it.
 CHECKSUM = 'checksum'
@@ -230,6 +230,9 @@ def find(path: os.PathLike, shape: Any) -> tuple[Any | None, str | None]:
   """
 
   def read_file() -> tuple[Any, str | None]:
+    kind = local_paths.irregular_kind(pathlib.Path(path))
+    if kind is not None:  # To read a pipe would be to wait without end.
+      return None, f'it is {kind}; expected a file'
     try:
       content = pathlib.Path(path).read_bytes()
     except FileNotFoundError:

@@ -21,13 +21,23 @@ def check_regular(path: pathlib.Path, name: str) -> None:
   Raises:
     UserError: if the path is a folder, a pipe, a socket or a device.
   """
+  kind = irregular_kind(path)
+  if kind is not None:
+    raise errors.UserError(f'{name}: {path} is {kind}; expected a file')
+
+
+def irregular_kind(path: pathlib.Path) -> str | None:
+  """Returns what a path is instead of a file, such as 'a pipe', or None.
+
+  What cannot be looked at is left to whoever opens the path.
+  """
   try:
     mode = path.stat().st_mode
   except OSError:
-    return  # Whoever opens the path says why that fails.
-  if not stat.S_ISREG(mode):
-    kind = _KINDS.get(stat.S_IFMT(mode), 'no file')
-    raise errors.UserError(f'{name}: {path} is {kind}; expected a file')
+    return None
+  return (
+    None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), 'no file')
+  )
 
 
 _KINDS = {

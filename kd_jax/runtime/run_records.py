@@ -9,7 +9,14 @@ from typing import Any
 
 from absl import logging
 
-from kd_jax.runtime import files, json_records, processes
+from kd_jax.runtime import (
+  errors,
+  files,
+  json_records,
+  local_paths,
+  locks,
+  processes,
+)
 
 # The key of a student's quantized weights in run.json.
 QUANTIZED = 'packed'  # The name since the first version.
@@ -51,6 +58,7 @@ class MetricsLog:
   def _read(self) -> list[dict[str, Any]]:
     if not self.path.exists():
       return []
+    local_paths.check_regular(self.path, 'the log of a run')
     *lines, last = self.path.read_bytes().split(b'\n')
     records = []
     for number, line in enumerate(lines, start=1):
@@ -87,7 +95,8 @@ class MetricsLog:
     if not processes.is_first():
       return
     with (
-      files.locked_by_process(self.path, wait=True),
+      files.locked_by_process(self.path, wait=True, limit_s=locks.BRIEF_S),
+      errors.name_file(self.path),
       open(self.path, 'ab+') as file,
     ):
       # A kill may have cut the last line short; the record starts a new line.
@@ -108,7 +117,7 @@ class MetricsLog:
     Args:
       unwanted: a function that returns whether to remove a record.
     """
-    with files.locked(self.path, wait=True):
+    with files.locked(self.path, wait=True, limit_s=locks.BRIEF_S):
       kept = [record for record in self.read() if not unwanted(record)]
       files.write_text(self.path, ''.join(map(_line, kept)))
 

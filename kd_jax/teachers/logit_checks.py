@@ -34,11 +34,13 @@ def as_logits(array: np.ndarray, name: str) -> np.ndarray:
     raise errors.UserError(
       f'{name} are {array.dtype}; expected floating-point logits'
     )
-  with np.errstate(over='ignore'):
+  # Damaged bytes can be NaNs of a kind at which a conversion warns.
+  with np.errstate(over='ignore', invalid='ignore'):
     logits = np.asarray(array, np.float32)
+    is_too_large = np.isfinite(np.asarray(array, np.float64)).all()
   if not np.isfinite(logits).all():
     reason = 'are not all finite'
-    if np.isfinite(np.asarray(array, np.float64)).all():
+    if is_too_large:
       reason = 'are beyond the range of float32: mask classes with -1e9'
     raise errors.UserError(f'{name} {reason}')
   if are_probabilities(logits):

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 
 from kd_jax import config as config_lib
+from kd_jax.data.user_data import npz_files
 from kd_jax.runtime import errors, files, json_records
-from kd_jax.teachers import compact_arrays
+from kd_jax.teachers import compact_arrays, logit_checks
 from kd_jax.teachers.logit_checks import Logits
 
 PyTree = Any
@@ -132,10 +133,14 @@ def read_logits(
       f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
       f'{", ".join(sorted(manifest["sha256"]))}'
     )
-  return {
-    split: _read(folder, manifest, f'{scaling}-{split}.npy').astype(np.float32)
-    for split in ('train', 'test')
-  }
+  logits = {}
+  for split in ('train', 'test'):
+    name = f'{scaling}-{split}.npy'
+    array = _read(folder, manifest, name)
+    if getattr(array, 'ndim', 0) != 2:
+      raise errors.UserError(f'{folder / name} holds no logits [N, K]')
+    logits[split] = logit_checks.as_logits(array, f'{folder / name}')
+  return logits
 
 
 def read_weights(
@@ -148,18 +153,45 @@ def read_weights(
     manifest: the teacher's manifest.
     like: a tree of the same structure.
   Raises:
-    UserError: if the weights are damaged.
+    UserError: if the weights are damaged, or are those of another network.
   """
-  with _read(folder, manifest, WEIGHTS) as arrays:
-    return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: arrays[_name(path)].astype(np.float32), like
-    )
+  arrays = _read(folder, manifest, WEIGHTS)
+
+  def leaf_of(path: Sequence[Any], leaf: Any) -> np.ndarray:
+    name = _name(path)
+    try:
+      array = npz_files.array_of(arrays, name).astype(np.float32)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+      raise _other_network(folder, name, str(error)) from error
+    if array.shape != np.shape(leaf):
+      raise _other_network(folder, name, f'its shape is {array.shape}')
+    if not np.isfinite(array).all():
+      raise _other_network(folder, name, 'it is not finite')
+    return array
+
+  return jax.tree_util.tree_map_with_path(leaf_of, like)
+
+
+def _other_network(
+  folder: pathlib.Path, name: str, reason: str
+) -> errors.UserError:
+  return errors.UserError(
+    f'{folder / WEIGHTS} holds no {name} for the network of its manifest '
+    f'({reason}): restore the folder'
+  )
 
 
 def _read(folder: pathlib.Path, manifest: Mapping[str, Any], name: str):
-  if files.file_digest(folder / name) != manifest['sha256'][name]:
+  """Returns what a file of NumPy holds, after a look at its digest."""
+  digest = manifest['sha256'].get(name)
+  if digest is None or files.file_digest(folder / name) != digest:
     raise errors.UserError(f'{folder / name} is damaged: restore it')
-  return np.load(folder / name, allow_pickle=False)
+  try:
+    return np.load(folder / name, allow_pickle=False)
+  except Exception as error:  # NumPy and zipfile raise many types.
+    raise errors.UserError(
+      f'{folder / name} is no file of numbers ({error}): restore it'
+    ) from error
 
 
 def as_float16(variables: PyTree) -> PyTree:

@@ -224,6 +224,12 @@ def _select_examples(
     UserError: if the logits are those of a smaller part of the data set.
   """
   train, test = logits['train'], logits['test']
+  for split, array in logits.items():
+    if array.shape[1] != dataset.num_classes:
+      raise errors.UserError(
+        f'config.teacher.pretrained: the {split} logits in {folder} have '
+        f'{array.shape[1]} classes; {dataset.name} has {dataset.num_classes}'
+      )
   needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
   # The examples at the end of the training split are those of the whole split.
   origin = dataset.train.origin

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from kd_jax.data.dataset import SPLITS, Dataset, Origin
+from kd_jax.data.user_data import npz_files
 from kd_jax.runtime import errors, local_paths
 from kd_jax.teachers import logit_checks
 from kd_jax.teachers.logit_checks import Logits
@@ -91,7 +92,7 @@ def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
     if isinstance(content, np.ndarray):
       return {'train': content}
     with content:
-      return {name: content[name] for name in content.files}
+      return {name: npz_files.array_of(content, name) for name in content.files}
   except FileNotFoundError:
     raise errors.UserError(
       f'config.teacher.logits: there is no file {path}'

@@ -13,7 +13,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from kd_jax.runtime import errors, files, json_records, mesh, processes
+from kd_jax.runtime import (
+  errors,
+  files,
+  json_records,
+  local_paths,
+  mesh,
+  processes,
+)
 
 PyTree = Any
 
@@ -213,6 +220,7 @@ class Checkpoints:
       _OtherNetworkError: if the checkpoint is of another network.
       Exception: of any type, if the checkpoint is damaged.
     """
+    self._check_files(number)
     content = self._read(number, digest=ocp.args.JsonRestore()).digest
     is_checked = json_records.CHECKSUM in content
     saved, problem = json_records.check(content, json_records.CHECKPOINT)
@@ -228,6 +236,16 @@ class Checkpoints:
     if tree_digest(state) != saved['sha256']:
       raise ValueError('its arrays do not have their digest')
     return state
+
+  def _check_files(self, number: int) -> None:
+    """Raises ValueError if a checkpoint holds a pipe, which has no end.
+
+    The folder may be a copy of somebody else's run.
+    """
+    for path in (self._directory / str(number)).rglob('*'):
+      kind = local_paths.irregular_kind(path)
+      if kind not in (None, 'a folder'):
+        raise ValueError(f'{path} is {kind}; expected a file')
 
   def _read(self, number: int, **items: Any) -> Any:
     return self._manager.restore(number, args=ocp.args.Composite(**items))

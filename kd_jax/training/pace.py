@@ -13,6 +13,8 @@ from kd_jax.training import plan
 # How long a call of several steps should take, in seconds: long enough to hide
 # the cost of calling, short enough for a progress bar and a prompt Ctrl-C.
 CALL_S = 1.0
+# The least time of a call: a coarse clock may not move within a short one.
+_TICK_S = 1e-6
 
 
 class Pace:
@@ -57,7 +59,8 @@ class Pace:
       ]
     )
     self.steps_per_call = min(
-      4 * self.steps_per_call, max(1, int(num_steps * CALL_S / call_s))
+      4 * self.steps_per_call,
+      max(1, int(num_steps * CALL_S / max(call_s, _TICK_S))),
     )
 
   def show(self, sums: dict[str, np.ndarray], num_examples: int) -> None:

@@ -1,6 +1,11 @@
 """First calls in fresh processes, as the paper times them."""
 
+import subprocess
+
+import pytest
+
 from kd_jax.benchmark import cold_calls
+from kd_jax.runtime import errors
 from tests import helpers
 
 MODEL = dict(kind='mlp', dropout_rate=0.0, temperature=3.5, dtype='float32')
@@ -33,3 +38,26 @@ def test_the_first_call_compiles_and_the_second_does_not():
   with helpers.compilations_as_seconds(cold_calls):
     calls = cold_calls.call_each(spec)
   assert calls['network']['first'] >= 1 > calls['network']['second']
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'code, reason',
+  [
+    ('import os; os.kill(os.getpid(), 9)', 'exit status -9: perhaps for lack'),
+    ('raise ValueError("no device")', 'exit status 1: ValueError: no device'),
+    ('import time; time.sleep(60)', 'did not end within 1 s'),
+  ],
+)
+def test_a_process_that_fails_is_one_line_and_the_students_are_kept(
+  monkeypatch, code, reason
+):
+  """A process that times networks fails or hangs: one line has the mend."""
+  run = subprocess.run
+  command = lambda args, **options: run([args[0], '-c', code], **options)
+  monkeypatch.setattr(cold_calls.subprocess, 'run', command)
+  monkeypatch.setattr(cold_calls, '_LIMIT_S', 1)
+  with pytest.raises(errors.UserError, match=f'{reason}.*cold_calls=0'):
+    cold_calls.measure(
+      {'teacher': {}}, num_classes=2, image_shape=(1,), examples=1, processes=1
+    )

@@ -37,3 +37,14 @@ def test_quartiles():
   assert timing.quartiles([4, 1, 2, 3, 5]) == {
     'median': 3, 'lower': 2, 'upper': 4, 'n': 5,
   }  # fmt: skip
+
+
+@pytest.mark.faults
+def test_a_clock_that_stands_still_gives_no_time_of_zero(monkeypatch):
+  """A clock that does not move within a call: ratios of times stay finite."""
+  clock = types.SimpleNamespace(perf_counter=lambda: 7.0)
+  monkeypatch.setattr(timing, 'time', clock)
+  seconds = timing.interleave(
+    {'a': lambda: None, 'b': lambda: None}, budget_s=1e-9
+  )
+  assert {a / b for a, b in zip(*seconds.values(), strict=True)} == {1.0}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import mnist
+from configs import cifar, mnist
 from kd_jax.config_checks import traced_checks
 from kd_jax.data import Problem
 from kd_jax.runtime import errors
@@ -19,3 +19,28 @@ def test_a_method_that_needs_more_classes_is_refused_with_the_reason():
   )
   with pytest.raises(errors.UserError, match=message):
     traced_checks.trace_methods(config, Problem(2, (28, 28, 1)))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'method, part', [('dkd', 'the other classes is 0'), ('dist', 'no gradient')]
+)
+def test_what_teaches_nothing_with_two_classes_is_said(method, part):
+  """Two classes, for a method of which a part needs three: a warning."""
+  configs = recipe_rows.close(mnist, f'h300,method={method}')
+  problem = lambda classes: Problem(classes, (28, 28, 1))
+  (line,) = traced_checks.find_weaknesses(configs, problem(2))
+  assert line.startswith(f'config.distill.method={method}: its term')
+  assert part in line
+  assert not traced_checks.find_weaknesses(configs, problem(3))
+
+
+@pytest.mark.faults
+def test_a_pair_of_maps_without_attention_is_said():
+  """Some compared maps have one position: a warning says how many."""
+  configs = recipe_rows.close(cifar, 'ideal')
+  (config,) = configs.values()
+  config.distill.method = 'attention'
+  assert not traced_checks.find_weaknesses(configs, Problem(10, (32, 32, 3)))
+  (line,) = traced_checks.find_weaknesses(configs, Problem(10, (8, 8, 3)))
+  assert 'pairs of maps have one position' in line

@@ -3,6 +3,7 @@
 import pytest
 
 from configs import cifar, mnist
+from kd_jax import methods
 from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
 from tests.configs import recipe_rows
@@ -83,6 +84,54 @@ def test_a_value_out_of_range_of_a_resnet_is_named(field, value):
   last = field.rpartition('.')[2]
   with pytest.raises(errors.UserError, match=rf'config\..*{last}.*expected'):
     field_checks.check_fields(config)
+
+
+@pytest.mark.parametrize(
+  'method, option, value',
+  [
+    ('jensen_shannon', 'beta', 0.0),
+    ('jensen_shannon', 'beta', 1.0),
+    ('jensen_shannon', 'beta', float('nan')),
+    ('dkd', 'alpha', -1.0),
+    ('dist', 'intra', -0.5),
+    ('logit_standardization', 'base_temperature', 0.0),
+    ('attention', 'power', 0),
+    ('rkd', 'angle', -1.0),
+    ('correlation', 'gamma', 0.0),
+    ('correlation', 'order', 0),
+    ('crd', 'tau', 0.0),
+    ('crd', 'weight', float('inf')),
+    ('adversarial_logits', 'discriminator_rate', 0.0),
+    ('adversarial_features', 'doubt', -1.0),
+    ('ard', 'epsilon', 1.5),
+    ('ard', 'step_size', 0.0),
+    ('ard', 'num_steps', 0),
+    ('quantized', 'student_bits', -1),
+    ('quantized', 'student_bits', 100),
+  ],
+)
+def test_an_option_of_a_method_out_of_its_range_is_named(method, option, value):
+  config = recipe_rows.close(mnist, 'h300')['h300']
+  config.distill.update(method=f'kl+{method}', ce_weight=1.0)
+  config.teacher.update(feature_bits=8, pretrained='', retrain=True)
+  field_checks.check_fields(config)
+  config.distill[method][option] = value
+  name = rf'config\.distill\.{method}\.{option}=.*expected'
+  with pytest.raises(errors.UserError, match=name):
+    field_checks.check_fields(config)
+
+
+@pytest.mark.parametrize('method', methods.METHODS)
+def test_every_number_of_a_method_has_a_range(method):
+  """A new option is either in `ranges`, or a name or a choice."""
+  entry = methods.METHODS[method]
+  numbers = {
+    option
+    for option, value in entry.options.items()
+    if not isinstance(value, (str, bool))
+  }
+  assert {option for option in numbers if entry.range_of(option)} == numbers
+  assert set(entry.ranges) <= numbers
 
 
 def test_an_untrained_classifier_is_refused():

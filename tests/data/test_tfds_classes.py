@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from kd_jax import data
 from kd_jax.data import tfds_classes
 from kd_jax.data.builtin import tfds_canonical
 from kd_jax.data.dataset import DataError
@@ -44,6 +45,7 @@ def _inside_a_text(metadata):
 def test_code_that_a_folder_names_is_not_imported(
   folder, tmp_path, monkeypatch, change, way
 ):
+  """A TFDS folder that names other code: it is refused and not imported."""
   for path in folder.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   (tmp_path / 'theirs_tfds.py').write_text('raise SystemExit("run")')
@@ -61,10 +63,12 @@ def test_code_that_a_folder_names_is_not_imported(
 
 
 def test_a_folder_of_tfds_own_classes_is_read(folder):
+  """A TFDS folder that names TFDS' own classes: it is read."""
   assert tfds_folder.open_folder(folder).image_feature == 'image'
 
 
 def test_damaged_metadata_is_named(folder, tmp_path):
+  """Damaged metadata of a TFDS folder: one line names the file."""
   for path in folder.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   (tmp_path / 'features.json').write_text('{')
@@ -76,6 +80,7 @@ def test_damaged_metadata_is_named(folder, tmp_path):
   'name', ['theirs:mnist', 'huggingface:a/b', '../a', '']
 )
 def test_a_name_outside_the_catalog_is_refused(tmp_path, name):
+  """A TFDS name whose code would be downloaded: it is refused."""
   with pytest.raises(DataError, match='data set of the catalog of TFDS'):
     tfds_folder.prepare(name, tmp_path)
 
@@ -84,4 +89,29 @@ def test_a_name_outside_the_catalog_is_refused(tmp_path, name):
   'name', ['mnist', 'mnist:3.0.1', 'imagenet_resized/64x64:0.1.*', 'a/b-c+d']
 )
 def test_a_name_of_the_catalog_is_right(name):
+  """A name of the catalog of TFDS: it is accepted."""
   tfds_classes.check_name(name)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'template, reason',
+  [
+    ('../{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}', 'is outside of'),
+    ('/etc/{SPLIT}-{SHARD_X_OF_Y}', 'is outside of'),
+    ('{SPLIT}-{RHARD_X_OF_Y}', 'Could not format template'),
+  ],
+)
+def test_files_that_metadata_names_lie_in_the_folder(
+  folder, tmp_path, template, reason
+):
+  """Metadata of TFDS that names files elsewhere, or none: one line."""
+  for path in folder.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  path = tmp_path / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  for split in info['splits']:
+    split['filepathTemplate'] = template
+  path.write_text(json.dumps(info))
+  with pytest.raises(DataError, match=reason):
+    data.load(str(tmp_path))

@@ -33,10 +33,12 @@ def _change(workdir, old, new):
 
 
 def test_a_record_goes_on(workdir):
+  """A run that was stopped: its record goes on."""
   assert experiment._open_run(CONFIG, workdir)['benchmark'] == {'a': 1}
 
 
 def test_a_record_of_an_older_version_goes_on(workdir):
+  """A record of an older version: the run goes on."""
   record = json.loads((workdir / 'run.json').read_text())
   del record[json_records.CHECKSUM]
   (workdir / 'run.json').write_text(json.dumps(record))
@@ -44,7 +46,10 @@ def test_a_record_of_an_older_version_goes_on(workdir):
 
 
 def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
-  """Each student has a separate record with a checksum."""
+  """A damaged number in run.json: it is made anew, and the students stay.
+
+  Each student has a separate record with a checksum.
+  """
   _change(workdir, '"a": 1', '"a": 2')
   record = experiment._open_run(CONFIG, workdir)
   assert 'benchmark' not in record
@@ -53,12 +58,14 @@ def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
 
 
 def test_another_config_is_refused_field_by_field(workdir):
+  """The folder of another config: it is refused, field by field."""
   other = helpers.tiny_mnist(fields={'train.epochs': 7})
   with pytest.raises(errors.UserError, match='config.train.epochs: 7, was 1'):
     experiment._open_run(other, workdir)
 
 
 def test_a_damaged_config_of_students_is_refused(workdir):
+  """A damaged config beside students: it is refused, and nothing is lost."""
   _change(workdir, '"epochs": 1', '"epochs": 3')
   with pytest.raises(errors.UserError, match='no sound run.json .its content'):
     experiment._open_run(CONFIG, workdir)
@@ -70,6 +77,7 @@ def test_a_damaged_config_of_students_is_refused(workdir):
 def test_a_run_json_of_another_shape_is_refused_beside_students(
   workdir, caplog, content
 ):
+  """A run.json of another shape beside students: it is refused."""
   (workdir / 'run.json').write_bytes(content.encode('latin-1'))
   with pytest.raises(errors.UserError, match='students but no sound run.json'):
     experiment._open_run(CONFIG, workdir)
@@ -79,6 +87,7 @@ def test_a_run_json_of_another_shape_is_refused_beside_students(
 
 
 def test_a_record_of_theory_is_another_run(workdir):
+  """The folder of a run of theory: it is refused."""
   theory = {'name': 'a', 'status': 'complete', 'config': {'theory': 'lemma1'}}
   (workdir / 'run.json').write_text(json.dumps(theory))
   with pytest.raises(errors.UserError, match='a run of another config'):

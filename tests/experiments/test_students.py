@@ -37,6 +37,7 @@ def test_the_students_of_a_row_are_collected_by_seed(run):
 
 @pytest.mark.faults
 def test_students_of_other_data_are_named_and_left_out(run):
+  """Students of other data in a run's folder: they are named and left out."""
   (row,) = run.rows.values()
   other = row.identity | {'data_digest': 'of other data'}
   _finish(run, 'seed-0', seed=0)
@@ -48,6 +49,7 @@ def test_students_of_other_data_are_named_and_left_out(run):
 
 @pytest.mark.faults
 def test_a_folder_that_was_copied_to_another_seed_is_left_out(run):
+  """A student's folder copied to another seed: it is left out."""
   _finish(run, 'seed-0', seed=0)
   _finish(run, 'seed-1', seed=0)
   assert _seeds(run) == [0]

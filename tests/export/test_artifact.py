@@ -109,6 +109,8 @@ def _write_program(folder, fn, shape=(28, 28, 1), classes=10):
 
 @pytest.mark.faults
 def test_a_program_that_calls_other_code_is_refused(tmp_path):
+  """An exported program that calls other code: it is refused before it runs."""
+
   def program(images):
     call = jax.ffi.ffi_call(
       'theirs', jax.ShapeDtypeStruct(images.shape[:1] + (10,), jnp.float32)

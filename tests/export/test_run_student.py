@@ -37,6 +37,7 @@ def _find(folder, *, allow_code=False):
 
 
 def test_a_student_is_found_with_its_folder(tmp_path):
+  """The run folder of somebody else: its student is found."""
   _write(tmp_path)
   found = _find(tmp_path)
   assert found.folder == tmp_path / 'students' / 'h50' / 'seed-0'
@@ -44,6 +45,7 @@ def test_a_student_is_found_with_its_folder(tmp_path):
 
 
 def test_a_module_that_run_json_names_is_not_imported(tmp_path, monkeypatch):
+  """A run folder that names code: it is not imported without --allow-code."""
   (tmp_path / 'theirs_module.py').write_text('raise SystemExit("run")')
   monkeypatch.syspath_prepend(str(tmp_path))
   _write(tmp_path, kind='theirs_module:student')
@@ -56,6 +58,7 @@ def test_a_module_that_run_json_names_is_not_imported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', ['../../h50', '..', '/h50', 'a\\b', 'a\n'])
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+  """A row whose name leads out of the folder: it is refused."""
   _write(tmp_path / 'run', row=name)
   with pytest.raises(errors.UserError, match='is no name of a file'):
     exporter.export(tmp_path / 'run')
@@ -66,6 +69,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
 
 
 def test_weights_that_run_json_does_not_describe_are_refused(tmp_path):
+  """Weights that run.json does not describe: they are refused."""
   _write(tmp_path)
   job_folder.finish(
     TrainedNetwork(
@@ -94,6 +98,7 @@ def test_weights_that_run_json_does_not_describe_are_refused(tmp_path):
   ],
 )
 def test_a_run_json_of_another_shape_is_one_line(tmp_path, content):
+  """A run.json of another shape, to be exported: one line."""
   (tmp_path / 'run.json').write_text(content)
   with pytest.raises(errors.UserError) as raised:
     _find(tmp_path)
@@ -102,7 +107,10 @@ def test_a_run_json_of_another_shape_is_one_line(tmp_path, content):
 
 
 def test_every_value_of_a_run_json_can_be_something_else(tmp_path):
-  """The command ends with a line, or with a student, but never otherwise."""
+  """Any other value in run.json, to be exported: a student, or one line.
+
+  The command ends with a line, or with a student, but never otherwise.
+  """
   _write(tmp_path)
   record = json.loads((tmp_path / 'run.json').read_text())
   del record[json_records.CHECKSUM]

@@ -1,8 +1,11 @@
 """Methods that match features: invariances, and features that do not fit."""
 
+import jax
 import numpy as np
 import pytest
 from method_calls import loss, make_inputs
+
+from kd_jax.methods import features
 
 
 def test_attention_ignores_the_order_and_the_scale_of_channels():
@@ -34,3 +37,12 @@ def test_errors_name_features_that_cannot_be_compared():
       loss(name, make_inputs(name, shapes=vectors))
   with pytest.raises(ValueError, match='a map and a vector'):
     loss('hint', make_inputs('hint', shapes=(((2, 2, 3),), ((7,),))))
+
+
+def test_attention_refuses_maps_of_one_position():
+  """Their normalized attention is 1, whatever the student."""
+  one, four = (jax.numpy.ones((2, *size, 3)) for size in ((1, 1), (2, 2)))
+  for student, teacher in (((one,), (one,)), ((one, four), (four, one))):
+    with pytest.raises(ValueError, match='have one position.*other layers'):
+      features.attention(student, teacher)
+  features.attention((one, four), (one, four))  # One of two pairs teaches.

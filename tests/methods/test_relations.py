@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from method_calls import BATCH, gradient, loss, make_inputs
 
+from kd_jax.methods import relations
+
 
 @pytest.mark.parametrize('name', ('rkd', 'similarity', 'correlation'))
 def test_relations_do_not_depend_on_the_coordinates(name):
@@ -51,3 +53,11 @@ def test_crd_prefers_the_teachers_features_of_the_same_example():
   shifted = np.roll(features, 1, axis=0)
   mismatched = loss('crd', inputs | {'student_features': (shifted,)})
   assert np.all(matched < mismatched - 1)
+
+
+def test_correlation_refuses_features_of_one_number():
+  """Their direction is the same, whatever the student."""
+  one, two = jax.numpy.ones((3, 1)), jax.numpy.ones((3, 2))
+  with pytest.raises(ValueError, match='one number for each example'):
+    relations.correlation((one,), (two,), jax.numpy.ones(3))
+  relations.correlation((two,), (one,), jax.numpy.ones(3))

@@ -45,7 +45,10 @@ def test_a_run_is_not_added_to_a_run(record, tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize('value', [[], {}, 5, 'text', None])
 def test_any_value_of_a_record_can_be_something_else(record, tmp_path, value):
-  """A report ends with one line, or is written, but never otherwise."""
+  """Any other value in a record: the report is written, or one line.
+
+  A report ends with one line, or is written, but never otherwise.
+  """
   for key in record:
     path = tmp_path / 'run.json'
     path.write_text(json.dumps(record | {key: value}))
@@ -83,6 +86,7 @@ def _paths(value, path=()):
 def test_any_change_within_a_record_is_a_report_or_a_line(
   record, tmp_path, data
 ):
+  """Any change within a record: the report is written, or one line."""
   changed = copy.deepcopy(record)
   *way, last = data.draw(st.sampled_from(list(_paths(changed))))
   place = changed

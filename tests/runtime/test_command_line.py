@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 def _restored(monkeypatch):
   """Restores what the end of a command changes."""
   before = signal.getsignal(signal.SIGINT)
-  monkeypatch.delenv('KD_JAX_DEBUG', raising=False)
+  monkeypatch.setattr(sys, 'argv', ['launch.py'])
   yield
   signal.signal(signal.SIGINT, before)
 
@@ -29,22 +29,29 @@ def _end(error, goes_on=''):
 
 
 def test_an_error_of_the_user_is_one_line():
+  """A mistake of the user: one line."""
   assert _end(errors.UserError('config.a=1')) == 'error: config.a=1'
 
 
 def test_an_error_of_the_disk_names_its_file():
+  """An error of the disk: one line names the file."""
   error = OSError(28, 'No space left on device', '/disk/a')
-  expected = "error: [Errno 28] No space left on device: '/disk/a'"
+  expected = (
+    "error: [Errno 28] No space left on device: '/disk/a': free some space, "
+    'and start the same command again'
+  )
   assert _end(error) == expected
-  assert 'KD_JAX_DEBUG=1 shows where' in _end(OSError(5, 'I/O error'))
+  assert '--debug shows where' in _end(OSError(5, 'I/O error'))
 
 
 def test_sequences_of_a_terminal_are_escaped():
+  """A name that would move the terminal's cursor: it is escaped."""
   line = _end(errors.UserError('the class \x1b[2J\x07\nis empty'))
   assert line == 'error: the class \\x1b[2J\\x07\nis empty'
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
+  """Ctrl-C: one line says how to go on."""
   monkeypatch.setattr(sys, 'argv', ['launch.py', '--workdir=my runs'])
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
   assert _end(KeyboardInterrupt(), 'resumes the run') == 130
@@ -55,9 +62,10 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch):
 
 
 def test_other_errors_and_debugged_ones_keep_their_traceback(monkeypatch):
+  """An error of the program, or --debug: the traceback is shown."""
   with pytest.raises(ZeroDivisionError), command_line.one_line_errors():
     raise ZeroDivisionError
-  monkeypatch.setenv('KD_JAX_DEBUG', '1')
+  monkeypatch.setattr(sys, 'argv', ['launch.py', '--list', '--debug'])
   for error in (errors.UserError, KeyboardInterrupt):
     with pytest.raises(error), command_line.one_line_errors():
       raise error

@@ -84,7 +84,10 @@ def test_entries_of_older_versions_are_removed(tmp_path, monkeypatch):
 
 @pytest.mark.faults
 def test_an_entry_with_a_flipped_bit_is_removed(tmp_path, caplog):
-  """Not even a compressor without a checksum lets the bit pass."""
+  """A flipped bit in a compiled function: it is compiled again.
+
+  Not even a compressor without a checksum lets the bit pass.
+  """
   cache = checked_cache.CheckedCache(str(tmp_path), max_size=2**20)
   cache.put('key', b'compressed without a checksum')
   assert cache.get('key') == b'compressed without a checksum'

@@ -2,11 +2,14 @@
 
 import io
 import os
+import shlex
+import subprocess
 import sys
 
 import pytest
 
 from kd_jax.runtime import console
+from tests import helpers
 
 
 def test_unknown_characters_are_escaped(monkeypatch):
@@ -33,6 +36,7 @@ def test_names_are_printed_on_one_line():
 @pytest.mark.faults
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
 def test_a_full_disk_does_not_end_the_program(monkeypatch):
+  """A full disk behind the output: the program goes on."""
   full = io.TextIOWrapper(open('/dev/full', 'wb'))
   monkeypatch.setattr(sys, 'stdout', full)
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
@@ -47,6 +51,7 @@ def test_a_full_disk_does_not_end_the_program(monkeypatch):
 
 @pytest.mark.faults
 def test_a_reader_that_has_ended_does_not_end_the_program(monkeypatch):
+  """A reader of the output that has ended: the program goes on."""
   reader, writer = os.pipe()
   os.close(reader)
   stream = io.TextIOWrapper(os.fdopen(writer, 'wb'))
@@ -61,3 +66,30 @@ def test_a_reader_that_has_ended_does_not_end_the_program(monkeypatch):
 
 def test_lines_keep_their_breaks():
   assert console.printable_lines('a\nb\x1b[2Jc') == 'a\nb\\x1b[2Jc'
+
+
+_WITHOUT_STREAMS = """
+import os, sys
+from kd_jax.runtime import console
+console.make_robust()
+with open(sys.argv[1], 'w') as file:
+  print('to nobody')
+  print('to nobody', file=sys.stderr)
+  os.write(1, b'to nobody')
+  os.write(2, b'to nobody')
+  assert not sys.stdin.read()
+  file.write(f'result {file.fileno() > 2}')
+"""
+
+
+@pytest.mark.faults
+def test_a_program_without_streams_writes_its_files(tmp_path):
+  """No stdin, stdout and stderr at all: the files hold the results alone."""
+  command = shlex.join(
+    [sys.executable, '-c', _WITHOUT_STREAMS, str(tmp_path / 'file')]
+  )
+  closed = subprocess.run(
+    ['sh', '-c', f'{command} <&- >&- 2>&-'], cwd=helpers.ROOT, timeout=60
+  )
+  assert closed.returncode == 0
+  assert (tmp_path / 'file').read_text() == 'result True'

@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import io
+import os
 import pwd
 
 import numpy as np
 import pytest
 
+from kd_jax.data.builtin import array_cache
 from kd_jax.runtime import errors, files, locks
 from tests import helpers
 
@@ -19,6 +21,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     files.write_json(path, {'a': object()})
   assert files.read_json(path) == {'a': 1}
   assert [p.name for p in tmp_path.iterdir()] == ['run.json']
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
+def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path, monkeypatch):
+  """A disk that fills while a file is written: the line names the file."""
+  full = lambda path, mode: open('/dev/full', mode)
+  monkeypatch.setattr(files, 'open', full, raising=False)
+  with pytest.raises(OSError) as raised:
+    files.write_bytes(tmp_path / 'a.json', b'content')
+  assert raised.value.errno == errno.ENOSPC
+  assert raised.value.filename == str(tmp_path / 'a.json')
+  assert not list(tmp_path.iterdir())
+  monkeypatch.setattr(array_cache, 'open', full, raising=False)
+  with pytest.raises(OSError) as raised:
+    array_cache.write(tmp_path, {'images': np.zeros(10_000)})
+  assert raised.value.filename == str(tmp_path / 'images.npy')
 
 
 def test_no_file_or_a_damaged_one_reads_as_none(tmp_path):
@@ -57,6 +76,18 @@ def test_the_current_folder_is_locked_by_its_name(tmp_path, monkeypatch):
   with files.locked('.'):
     with pytest.raises(locks.Busy), files.locked(tmp_path):
       pass
+
+
+@pytest.mark.faults
+def test_a_folder_with_two_names_has_one_lock(tmp_path):
+  """A run folder with two names, one of them a link: it has one lock."""
+  (tmp_path / 'disk' / 'run').mkdir(parents=True)
+  (tmp_path / 'link').symlink_to(tmp_path / 'disk')
+  (tmp_path / 'run').symlink_to(tmp_path / 'disk' / 'run')
+  for name in ('link/run', 'run'):
+    with files.locked(tmp_path / 'disk' / 'run'):
+      with pytest.raises(locks.Busy), files.locked(tmp_path / name):
+        pass
 
 
 def test_a_folder_is_shared_by_those_who_share_it(tmp_path):
@@ -104,6 +135,8 @@ def test_a_wait_says_what_it_waits_for(tmp_path, monkeypatch, caplog):
 def test_a_file_system_without_locks_is_named_with_the_mend(
   tmp_path, monkeypatch
 ):
+  """A file system without locks: one line has the mend."""
+
   def flock(descriptor, mode):
     raise OSError(errno.ENOSYS, 'Function not implemented')
 

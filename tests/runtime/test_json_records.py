@@ -20,6 +20,7 @@ RECORD = {'row': 'h50', 'seed': 0, 'test': {'accuracy': 0.75}, 'weights': 'a'}
   [json_records.RESULT, json_records.RUN, json_records.OUTPUTS, {'a': 1.0}],
 )
 def test_json_of_another_shape_is_not_used(tmp_path, caplog, value, shape):
+  """A JSON file of another shape: it is named and not used."""
   path = tmp_path / 'a.json'
   path.write_text(json.dumps(value))
   shape = {'a': float} if shape == {'a': 1.0} else shape
@@ -39,11 +40,13 @@ def test_json_of_another_shape_is_not_used(tmp_path, caplog, value, shape):
   ],
 )
 def test_a_mismatch_names_the_field(change, problem):
+  """A field of another type: the line names the field."""
   with pytest.raises(AssertionError, match=problem):
     assert not json_records.mismatch(RECORD | change, json_records.RESULT)
 
 
 def test_a_mismatch_names_the_item_of_a_list():
+  """A wrong item of a list: the line names the item."""
   run = {'name': 'a', 'status': 'complete', 'config': {}}
   assert json_records.mismatch(run, json_records.RUN) is None
   run['students'] = [RECORD, {'row': 'h50'}]
@@ -52,6 +55,7 @@ def test_a_mismatch_names_the_item_of_a_list():
 
 
 def test_what_is_written_is_read(tmp_path, caplog):
+  """A record with special numbers: it is read as it was written."""
   record = RECORD | {'nan': float('inf'), 'tuple': (1, 2), 'names': {1: 'a'}}
   json_records.write(tmp_path / 'a.json', record)
   read = json_records.read(tmp_path / 'a.json', json_records.RESULT)
@@ -60,6 +64,7 @@ def test_what_is_written_is_read(tmp_path, caplog):
 
 
 def test_a_flipped_bit_in_a_number_is_damage(tmp_path, caplog):
+  """A flipped bit in a number of a record: the record is not used."""
   path = tmp_path / 'a.json'
   json_records.write(path, RECORD)
   text = path.read_text()
@@ -69,6 +74,7 @@ def test_a_flipped_bit_in_a_number_is_damage(tmp_path, caplog):
 
 
 def test_every_flipped_byte_is_damage_or_changes_nothing(tmp_path):
+  """Each byte of a record flipped: it is not used, or nothing changes."""
   path = tmp_path / 'a.json'
   json_records.write(path, RECORD)
   content = path.read_bytes()
@@ -81,6 +87,7 @@ def test_every_flipped_byte_is_damage_or_changes_nothing(tmp_path):
 
 
 def test_files_of_older_versions_have_no_checksum(tmp_path):
+  """A record of an older version, without a checksum: it is read."""
   path = tmp_path / 'a.json'
   path.write_text(json.dumps(RECORD))
   assert json_records.read(path, json_records.RESULT) == RECORD
@@ -109,6 +116,10 @@ VALUES = st.recursive(
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(VALUES, st.sampled_from(SHAPES))
 def test_any_json_value_is_described_or_has_the_fields(value, shape):
+  """Any JSON value as a record: its fields are there, or one line says why not.
+
+  Any JSON value as a record: it is read, or one line says why not.
+  """
   found, problem = json_records.check(value, shape)
   if problem is None:
     required = {field for field in shape if not field.endswith('?')}
@@ -120,6 +131,7 @@ def test_any_json_value_is_described_or_has_the_fields(value, shape):
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.binary(max_size=40))
 def test_any_content_of_a_file_is_read_or_described(tmp_path_factory, content):
+  """Any content of a JSON file: it is read, or one line says why not."""
   path = tmp_path_factory.getbasetemp() / 'fuzz.json'
   path.write_bytes(content)
   value, problem = json_records.find(path, json_records.RUN)

@@ -6,7 +6,11 @@ import pathlib
 import pytest
 
 from kd_jax import data
-from kd_jax.runtime import errors, local_paths
+from kd_jax.data import record_files, tfds_classes
+from kd_jax.data.builtin import array_cache
+from kd_jax.data.user_data import image_files
+from kd_jax.export import artifact
+from kd_jax.runtime import errors, files, json_records, local_paths, run_records
 from kd_jax.teachers import user_logits
 from tests import helpers
 
@@ -59,6 +63,7 @@ def test_an_address_in_a_command_is_refused_before_any_work(flag, tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize('kind', ['a pipe', 'a folder', 'a device'])
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+  """A pipe, a folder or a device as data: it is refused by its kind."""
   path = tmp_path / 'data.npz'
   if kind == 'a pipe':
     os.mkfifo(path)
@@ -79,3 +84,36 @@ def test_a_file_and_what_is_missing_are_left_to_who_opens_them(tmp_path):
   (tmp_path / 'file').touch()
   local_paths.check_regular(tmp_path / 'file', 'a')
   local_paths.check_regular(tmp_path / 'none', 'a')
+
+
+def _read_image(path):
+  image_files.decode('an image', path, image_size=0, is_gray=False)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'read',
+  [
+    lambda path: json_records.find(path, json_records.RUN),
+    lambda path: run_records.MetricsLog(path).read(),
+    lambda path: artifact.read(path.parent, path.name),
+    lambda path: artifact.load(path.parent),
+    lambda path: record_files.read(path),
+    lambda path: record_files.read(path.with_name('a.array_record')),
+    lambda path: list(record_files.read_chunks(path)),
+    lambda path: tfds_classes.check(path.parent),
+    lambda path: array_cache.read(path.parent, {'array': ''}),
+    lambda path: files.file_digest(path),
+    _read_image,
+  ],
+)
+def test_no_reader_waits_for_a_pipe(tmp_path, read):
+  """A pipe where a file belongs: it is named, and never waited for."""
+  for name in ('file', 'a.array_record', 'array.npy', 'manifest.json'):
+    os.mkfifo(tmp_path / name)
+  with helpers.time_limit(20):
+    try:
+      result = read(tmp_path / 'file')
+    except (errors.UserError, artifact.ArtifactError) as error:
+      result = error
+  assert 'pipe' in str(result) or 'is no file' in str(result) or result == ''

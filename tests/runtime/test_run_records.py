@@ -32,6 +32,7 @@ def _log(folder, epochs=3):
 
 @pytest.mark.faults
 def test_a_flipped_byte_costs_its_line_alone_and_is_named(tmp_path, caplog):
+  """A flipped byte in the log: its line alone is left out, and named."""
   log = _log(tmp_path)
   content = log.path.read_bytes()
   second = content.index(b'\n') + 1
@@ -52,6 +53,7 @@ def test_a_flipped_byte_costs_its_line_alone_and_is_named(tmp_path, caplog):
 
 @pytest.mark.faults
 def test_a_line_after_one_that_was_cut_is_kept(tmp_path):
+  """A line of the log cut by a kill: the next line is kept."""
   log = _log(tmp_path)
   log.path.write_bytes(log.path.read_bytes()[:-5])
   log.append({'row': 'a', 'seed': 1, 'epoch': 0})

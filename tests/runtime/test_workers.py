@@ -2,13 +2,13 @@
 
 import contextlib
 import os
+import time
 import types
 
 import pytest
 
 from configs import tables
-from kd_jax.experiments import students as students_lib
-from kd_jax.runtime import errors, files, workers
+from kd_jax.runtime import errors, files, locks, workers
 from tests import helpers
 
 
@@ -165,8 +165,8 @@ def test_a_worker_skips_students_that_another_worker_trains(
     seen.append(trained())
     other.close()
 
-  clock = types.SimpleNamespace(sleep=other_is_gone)
-  monkeypatch.setattr(students_lib, 'time', clock)
+  clock = types.SimpleNamespace(sleep=other_is_gone, monotonic=time.monotonic)
+  monkeypatch.setattr(locks, 'time', clock)
   run()
   assert seen == [{'apart'}]
   assert trained() == {'first', 'taught_by_it', 'apart'}

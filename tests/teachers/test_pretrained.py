@@ -1,10 +1,13 @@
 """Teachers that come with the project: written, and read again."""
 
+import hashlib
+import io
+
 import jax
 import numpy as np
 import pytest
 
-from kd_jax.runtime import errors
+from kd_jax.runtime import errors, files, json_records
 from kd_jax.teachers import pretrained
 from tests import helpers
 
@@ -63,3 +66,68 @@ def test_logits_beyond_half_floats_are_refused(tmp_path):
     outputs = {'unit': {'train': np.full((2, 2), value, np.float32)}}
     with pytest.raises(errors.UserError, match='its training diverged'):
       pretrained.write(tmp_path, {}, outputs=outputs)
+
+
+def _seal(folder, name, content):
+  """Replaces a file, and makes its digest and the checksum anew."""
+  (folder / name).write_bytes(content)
+  manifest = json_records.read(folder / 'manifest.json', dict)
+  manifest['sha256'][name] = hashlib.sha256(content).hexdigest()
+  json_records.write(folder / 'manifest.json', manifest)
+  return manifest
+
+
+def _npy(array):
+  return files.npy_content(np.asarray(array))
+
+
+def _npz(**arrays):
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  return file.getvalue()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'content, reason',
+  [
+    (_npy(np.zeros(3, 'f')), 'holds no logits'),
+    (_npy(np.zeros((3, 2), 'i4')), 'are int32; expected floating-point'),
+    (_npy(np.full((3, 2), np.nan, 'f2')), 'are not all finite'),
+    (_npz(a=np.zeros((3, 2))), 'holds no logits'),
+    (b'no array', 'is no file of numbers'),
+  ],
+)
+def test_sealed_files_that_are_no_logits_are_refused(tmp_path, content, reason):
+  """Published outputs of somebody else that are no logits: one line."""
+  pretrained.write(tmp_path, MANIFEST, outputs={'unit': LOGITS})
+  manifest = _seal(tmp_path, 'unit-train.npy', content)
+  with pytest.raises(errors.UserError, match=reason):
+    pretrained.read_logits(tmp_path, manifest, 'unit')
+  manifest = _seal(tmp_path, 'unit-train.npy', _npy(LOGITS['train']))
+  del manifest['sha256']['unit-test.npy']
+  with pytest.raises(errors.UserError, match='unit-test.npy is damaged'):
+    pretrained.read_logits(tmp_path, manifest, 'unit')
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'content, reason',
+  [
+    (_npz(b=np.zeros(4)), 'params/w.*not a file in the archive'),
+    (_npz(**{'params/w': np.zeros(3)}), r'its shape is \(3,\)'),
+    (_npz(**{'params/w': np.full(4, np.inf)}), 'it is not finite'),
+    (_npz(**{'params/w': np.array(['a'] * 4)}), 'could not convert'),
+    (_npy(np.zeros(4)), 'holds no params/w'),
+    (b'', 'is no file of numbers'),
+  ],
+)
+def test_sealed_weights_of_another_network_are_refused(
+  tmp_path, content, reason
+):
+  """Published weights of another network, with right digests: one line."""
+  like = {'params': {'w': np.zeros(4, 'f')}}
+  pretrained.write(tmp_path, MANIFEST, weights=like)
+  manifest = _seal(tmp_path, pretrained.WEIGHTS, content)
+  with pytest.raises(errors.UserError, match=reason):
+    pretrained.read_weights(tmp_path, manifest, like)

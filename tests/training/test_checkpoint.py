@@ -106,6 +106,7 @@ def _description_file(folder, number):
 def test_every_flipped_byte_of_a_description_is_passed_over(
   checkpoints, tmp_path
 ):
+  """Each byte of a checkpoint's description flipped: it is passed over."""
   for number in (1, 2):
     checkpoints.save(number, _state(number))
   path = _description_file(tmp_path, 2)
@@ -121,6 +122,7 @@ def test_every_flipped_byte_of_a_description_is_passed_over(
 def test_a_description_that_is_no_object_is_passed_over(
   checkpoints, tmp_path, caplog
 ):
+  """A checkpoint's description of another shape: it is passed over."""
   checkpoints.save(1, _state(1))
   for content in ('[]', '5', '{}', 'null', '{"sha256": 1}'):
     _description_file(tmp_path, 1).write_text(content)
@@ -157,6 +159,8 @@ def test_older_descriptions_are_believed_if_no_checkpoint_is_sound(
 def test_a_save_that_fails_is_one_line_with_the_mend(
   checkpoints, monkeypatch, error
 ):
+  """A save that fails: one line has the mend."""
+
   def save(*args, **kwargs):
     raise error
 

@@ -185,6 +185,7 @@ def test_a_training_that_was_stopped_after_its_last_epoch_is_described_again(
 def test_a_training_whose_log_is_damaged_is_trained_again(
   run_context, teacher, tmp_path, caplog
 ):
+  """A damaged log of a finished training: it is trained again."""
   student_job = _make(run_context, tmp_path)
   (first,) = _run(student_job, run_context, teacher, tmp_path)
   # The first byte of the first line.

@@ -77,6 +77,7 @@ def test_a_training_of_another_seed_is_not_that_of_the_folder(tmp_path):
 def test_weights_that_the_record_was_not_written_for_are_not_used(
   tmp_path, caplog
 ):
+  """Weights of another training in a folder: they are not used."""
   trained = TrainedNetwork(
     VARIABLES,
     {'row': 'toy', 'seed': 0, 'weights': checkpoint.tree_digest(VARIABLES)},

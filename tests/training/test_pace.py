@@ -40,6 +40,16 @@ def test_calls_grow_at_most_fourfold_towards_a_second(clock):
   assert timer.steps_per_call == 1
 
 
+@pytest.mark.faults
+def test_a_clock_that_stands_still_or_goes_back_divides_by_nothing(clock):
+  """A clock that does not move within a call: the calls grow as usual."""
+  timer = _timer(np.inf)
+  timer.start_epoch(0.0)
+  for seconds, steps in ((0.0, 4), (-5.0, 16)):
+    _call(timer, clock, timer.steps_per_call, seconds)
+    assert timer.steps_per_call == steps
+
+
 def test_a_save_is_due_some_time_after_the_last_one(clock):
   timer = _timer(10.0)
   timer.start_epoch(0.0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kd_jax.data.dataset import Arrays, DataError, array_digest
+from kd_jax.runtime import errors, local_paths
 
 
 def check(arrays: Arrays, digests: Mapping[str, str]) -> Arrays:
@@ -49,6 +50,7 @@ def read(
   for name, digest in digests.items():
     path = folder / f'{name}.npy'
     try:
+      local_paths.check_regular(path, name)
       arrays |= check({name: np.load(path, allow_pickle=False)}, {name: digest})
     except FileNotFoundError:
       damaged[path] = 'missing'
@@ -63,6 +65,6 @@ def write(folder: pathlib.Path, arrays: Arrays) -> None:
   for name, array in arrays.items():
     path = folder / f'{name}.npy'
     partial_path = path.with_suffix('.part')
-    with open(partial_path, 'wb') as file:
+    with errors.name_file(path), open(partial_path, 'wb') as file:
       np.save(file, array, allow_pickle=False)
     os.replace(partial_path, path)

@@ -36,6 +36,9 @@ def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
       another type or shape.
   """
   arrays, orders = _load(path, needs_test), {}
+  for name, array in arrays.items():
+    if not array.ndim:
+      raise DataError(f'{path}: {name} is a single number; expected an array')
   for split in SPLITS:
     images, labels = f'{split}_images', f'{split}_labels'
     arrays[images] = _as_images(
@@ -68,7 +71,7 @@ def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
       if missing == ['test_images', 'test_labels']:
         if needs_test:
           raise no_test_split(path, ' and '.join(missing))
-        arrays = {name: content[name] for name in _NAMES[:2]}
+        arrays = {name: array_of(content, name) for name in _NAMES[:2]}
         empty = {f'test{n[5:]}': array[:0] for n, array in arrays.items()}
         return arrays | empty
       if missing:
@@ -76,7 +79,7 @@ def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
           f'{path} lacks {", ".join(missing)}; it holds '
           f'{", ".join(content.files)}'
         )
-      return {name: content[name] for name in _NAMES}
+      return {name: array_of(content, name) for name in _NAMES}
   except FileNotFoundError:
     raise DataError(f'{path}: no such file') from None
   except errors.UserError:
@@ -85,6 +88,18 @@ def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
     raise DataError(
       f'{path} is not a valid .npz file: {error_text(error)}'
     ) from None
+
+
+def array_of(content: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+  """Returns an array of an .npz file.
+
+  Raises:
+    ValueError: if the member is no array; NumPy would return its bytes.
+  """
+  array = content[name]
+  if not isinstance(array, np.ndarray):
+    raise ValueError(f'{name} is no array')
+  return array
 
 
 def _check_memory(content: zipfile.ZipFile, path: pathlib.Path) -> None:

@@ -25,6 +25,7 @@ from kd_jax.data.dataset import (
   error_text,
   no_test_split,
 )
+from kd_jax.data.user_data import npz_files
 
 
 class SplitFiles(NamedTuple):
@@ -145,8 +146,17 @@ def open_folder(
   try:
     with progress.quiet_tfds():
       info = tfds.builder_from_directory(folder).info
+    return _describe(folder, info, needs_test)
+  except DataError:
+    raise
   except Exception as error:  # TFDS raises many types for damaged metadata.
     raise DataError(f'{folder}: {error_text(error)}') from error
+
+
+def _describe(
+  folder: pathlib.Path, info: tfds.core.DatasetInfo, needs_test: bool
+) -> PreparedFolder:
+  """Returns the description of a folder whose metadata TFDS has read."""
   image_feature, label_feature = _find_features(folder, info)
   test = next((name for name in TEST_SPLIT_NAMES if name in info.splits), None)
   names = ', '.join(info.splits)
@@ -162,8 +172,8 @@ def open_folder(
   return PreparedFolder(
     name=info.name,
     folder=folder,
-    train=_split_files(info.splits['train']),
-    test=None if test is None else _split_files(info.splits[test]),
+    train=_split_files(info.splits['train'], folder),
+    test=None if test is None else _split_files(info.splits[test], folder),
     image_feature=image_feature,
     label_feature=label_feature,
     class_names=tuple(info.features[label_feature].names),
@@ -171,8 +181,20 @@ def open_folder(
   )
 
 
-def _split_files(info: tfds.core.SplitInfo) -> SplitFiles:
+def _split_files(info: tfds.core.SplitInfo, folder: pathlib.Path) -> SplitFiles:
+  """Returns the files of a split.
+
+  Raises:
+    DataError: if the metadata names files outside of the folder.
+  """
   paths = [pathlib.Path(path) for path in info.filepaths]
+  inside = pathlib.Path(os.path.abspath(folder))
+  for path in paths:
+    if not pathlib.Path(os.path.abspath(path)).is_relative_to(inside):
+      raise DataError(
+        f'{folder}/dataset_info.json names {str(path)!r}, which is outside of '
+        'the folder'
+      )
   return SplitFiles(info.name, paths, info.num_examples)
 
 
@@ -307,7 +329,7 @@ def _load_labels(path: pathlib.Path) -> tuple[np.ndarray, str] | None:
   try:
     # The zip archive has checksums, so that NumPy detects damaged arrays.
     with np.load(path, allow_pickle=False) as stored:
-      return stored['labels'], str(stored['digest'])
+      return npz_files.array_of(stored, 'labels'), str(stored['digest'])
   except Exception:  # NumPy and zipfile raise many types of errors.
     return None
 

@@ -1,12 +1,15 @@
 """Data sets in .npz files, and the mistakes in them."""
 
 import pathlib
+import zipfile
 
 import numpy as np
 import pytest
 
 from kd_jax import data
+from kd_jax.data.dataset import DataError
 from kd_jax.runtime import errors, host_memory
+from kd_jax.teachers import user_logits
 from tests.data import toys
 
 
@@ -191,3 +194,28 @@ def test_an_invalid_npz_file_is_refused(arrays, tmp_path):
     data.load(str(tmp_path / 'mine.npz'))
   with pytest.raises(data.DataError, match='other.npz: no such file'):
     data.load(str(tmp_path / 'other.npz'))
+
+
+@pytest.mark.faults
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+  """A damaged member of an .npz file, which the fuzzer found: it is refused."""
+  path = tmp_path / 'own.npz'
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name in ('train_images', 'train_labels', 'test_images', 'test_labels'):
+      archive.writestr(f'{name}.npy', b'no array')
+  with pytest.raises(DataError, match='train_images is no array'):
+    data.load(str(path))
+  with pytest.raises(errors.UserError, match='is no array'):
+    user_logits.load_outputs(path, data.load('generated'))
+
+
+@pytest.mark.faults
+def test_a_single_number_is_no_split(tmp_path):
+  """An array without axes, which the fuzzer found: it is refused by name."""
+  arrays = dict.fromkeys(
+    ('train_images', 'train_labels', 'test_images', 'test_labels'),
+    np.zeros((), np.uint8),
+  )
+  np.savez(tmp_path / 'own.npz', **arrays)
+  with pytest.raises(DataError, match='train_images is a single number'):
+    data.load(str(tmp_path / 'own.npz'))
