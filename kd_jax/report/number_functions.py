@@ -240,18 +240,20 @@ def table1_reproduced(results: Results, protocol: str) -> str:
   return _count(cross_run_tables.table1_lines(results, protocol))
 
 
-def table1_verdict(results: Results, protocol: str, row: str) -> str:
-  """Returns whether a row of Table 1 reproduces, over all teachers.
+def table1_cell(
+  results: Results, protocol: str, row: str, column: str = 'reproduced'
+) -> str:
+  """Returns a cell of the table `table1_reproduction`, over all teachers.
 
   Args:
     results: the records by name.
     protocol: 'as_coded' or 'as_written'.
     row: the row, or 'teacher'.
-  Returns:
-    'yes', 'no', or why there is no verdict.
+    column: the column's heading. 'reproduced' is 'yes', 'no', or why there is
+      no verdict.
   """
   lines = cross_run_tables.table1_lines(results, protocol)
-  return next(line['reproduced'] for line in lines if line['row'] == row)
+  return next(line[column] for line in lines if line['row'] == row)
 
 
 def table1_teachers(results: Results, protocol: str) -> int:
@@ -333,7 +335,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
     *(minutes, ratio, ratio_quartiles, eager_ratio, work_ratio),
     *(teacher_accuracy, rows_reproduced),
-    *(table1_reproduced, table1_verdict, table1_teachers),
+    *(table1_reproduced, table1_cell, table1_teachers),
   )
 } | {
   'abs': lambda _, x: abs(x),

@@ -16,7 +16,7 @@ def folder(results_dir: pathlib.Path, name: str) -> pathlib.Path:
 
   Args:
     results_dir: the folder results/.
-    name: the record's name. A name of one word has no folder of its own.
+    name: the record's name. A record with a name of one word lies in results/.
   """
   parts = name.split('-')[:2]
   return results_dir.joinpath(*parts) if len(parts) > 1 else results_dir
