@@ -11,7 +11,7 @@ from kd_jax.data.dataset import Dataset, Origin
 from kd_jax.data.user_data import npz_files
 from kd_jax.evaluation import alignment
 from kd_jax.models import from_config
-from kd_jax.runtime import errors, local_paths
+from kd_jax.runtime import errors, files, local_paths
 from kd_jax.teachers import compact_arrays
 
 FIELD = 'config.teacher.features'
