@@ -7,7 +7,7 @@ BENCH := benchmarks/.venv
 LOCK := .venv-lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow faults check format onnx report lock audit bench clean
+.PHONY: help run test test-slow test-torch faults check format onnx report lock audit bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,6 +20,10 @@ test: $(VENV)/.test  ## Set up and run the tests.
 
 test-slow: $(VENV)/.test  ## Run the tests that take minutes or large downloads.
 	$(BIN)/python -m pytest -m slow
+
+test-torch: $(BENCH)/.run  ## Run the tests that need PyTorch, in the benchmarks' environment.
+	$(BENCH)/bin/python -m pip install --quiet -r tests/requirements.txt
+	$(BENCH)/bin/python -m pytest tests/experiments/test_torch_teacher.py tests/export/test_weights.py
 
 faults: $(VENV)/.test  ## Break runs in many ways, three times over.
 	$(BIN)/python tests/run_faults.py

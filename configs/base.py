@@ -171,13 +171,22 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     # Above 0: each image, with its targets, is mixed with another image of the
     # batch. The image's share has the distribution Beta(alpha, alpha).
     mixup_alpha=0.0,
-    # Training examples: all, firstN (the first N of each class), uptoN (firstN,
-    # with all of smaller classes), onlyA_B (classes A and B), withoutA_B (all
-    # other classes), or a name in SUBSETS of data/subsets.py.
+    # Training examples with their labels: all, none, firstN (the first N of
+    # each class), uptoN (firstN, with all of smaller classes), onlyA_B (classes
+    # A and B), withoutA_B (all other classes), or a name in SUBSETS of
+    # data/subsets.py.
     subset='all',
     # Images that replace the training split: noise, shuffled_pixels, or the
     # name of a data set of equal image shape. '' keeps the training split.
     transfer_set='',
+    # Images without labels, which join the training split: a folder of image
+    # files, FILE.npz with an array 'images', or 'rest': the training examples
+    # that `subset` leaves out. They teach by the teacher's outputs alone; with
+    # subset='none', nothing else does. Students of labels alone leave them out.
+    unlabeled='',
+    # Images without labels for each labeled example in an epoch: the kind that
+    # has too few is repeated. 0 takes each example once.
+    unlabeled_ratio=0.0,
   )
   train.update(fields)
   return train
@@ -298,6 +307,10 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     # logits of the training split, FILE.npz those of train and test. There is a
     # row for each example, in the order of the data's files.
     logits='',
+    # The features of that teacher, for methods that take features. FILE.npz has
+    # an array [N, C] or [N, H, W, C] for each layer, from the first to the
+    # last, with a row for each training example in the order of the files.
+    features='',
     # A network of the user's: PACKAGE.MODULE:FUNCTION returns (apply,
     # variables), and apply(variables, images) returns the logits of images that
     # are scaled by outputs_scaling.

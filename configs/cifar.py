@@ -10,6 +10,7 @@
   python launch.py --config=configs/cifar.py:ideal_best,teacher=no_pool
   python launch.py --config=configs/cifar.py:methods,seeds=3
   python launch.py --config=configs/cifar.py:quantized
+  python launch.py --config=configs/cifar.py:unlabeled,seeds=3
   python launch.py --config=configs/cifar.py:teacher,epochs=10
 
 Arguments:
@@ -55,6 +56,7 @@ EPOCHS = 10  # of the students of most recipes
 BEST_EPOCHS = 30  # of `ideal_best`
 BEST_GRID_EPOCHS = 15  # of `ideal_best_grid`
 QUANTIZED_EPOCHS = 15  # of `quantized`
+UNLABELED_EPOCHS = 15  # of `unlabeled`, on all images
 METHODS_EPOCHS = 15  # of `methods` and `mimic`, on 5,000 images
 METHODS_GRID_EPOCHS = 10  # of `methods_grid`
 # Learning rate of `ideal_best`: the best of `ideal_best_grid`, see results/.
@@ -85,6 +87,8 @@ RECIPES = {
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
+  'unlabeled': 'the ideal student on 1,000 labels and 49,000 images without '
+  'labels, on 1,000 labels alone, and on all labels',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
   'resnet18': 'the ResNet-18 that teaches ideal_best, methods and mimic; '
   'publishes its weights',
@@ -128,7 +132,9 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
     config.train.epochs = args.epochs or EPOCHS
     if recipe in _STUDENT_RECIPES:
       _STUDENT_RECIPES[recipe](config, args)
-    rows = cifar_rows.recipe_rows(recipe, readings, args.seeds)
+    rows = cifar_rows.recipe_rows(
+      recipe, readings, args.seeds, config.train.epochs
+    )
     cifar_table2.set_rows(config, rows)
   if args.smoke:
     _shrink(config)
@@ -310,6 +316,13 @@ def _quantized(config, args) -> None:
   config.benchmark.live_teacher = False
 
 
+def _unlabeled(config, args) -> None:
+  _use_one_cycle(config, args.epochs or UNLABELED_EPOCHS)
+  config.data.scaling = config.teacher.outputs_scaling = 'cifar10'
+  config.student.stem_stride = 2
+  config.benchmark.enabled = False
+
+
 # What a recipe changes in the config; recipes of Table 2 change nothing.
 _TEACHER_RECIPES = {'teacher': _train_resnet50, 'resnet18': _train_resnet18}
 _STUDENT_RECIPES = {
@@ -319,6 +332,7 @@ _STUDENT_RECIPES = {
   'methods_grid': _methods_grid,
   'mimic': _mimic,
   'quantized': _quantized,
+  'unlabeled': _unlabeled,
 }
 
 
@@ -327,12 +341,13 @@ def _shrink(config: config_dict.ConfigDict) -> None:
   config.data.train_examples = 1024
   config.data.test_examples = 256
   config.data.at_most = True
-  config.train.epochs = 1
   for section in (config, *config.rows.values()):
     subset = section.get('train', {}).get('subset') or ''
     if subset.startswith('first'):
       # A smoke run has too few images for a larger subset.
       section.train.subset = 'upto50'
+    if section.get('train', {}).get('epochs'):
+      section.train.epochs = 1
   config.teacher.train.epochs = 1
   config.benchmark.batch_sizes = (1, 32)
   config.benchmark.budget_s = 0.05

@@ -25,15 +25,26 @@ BEST_GRID = {
 SIZES = (50, 100, 250, 500, 1000, 5000)
 # Larger sets have one seed, unless --config.seeds=N sets the seeds of all rows.
 _LARGEST_WITH_SEEDS = 500
+# Images of each class that keep their label in `unlabeled`, of 5,000.
+LABELED = 100
 QUANTIZED = ('float', 'int8', 'int4', 'buckets8', 'buckets4', 'buckets2')
 
 
 def recipe_rows(
-  recipe: str, readings: table2.Readings, seeds: int
+  recipe: str, readings: table2.Readings, seeds: int, epochs: int
 ) -> dict[str, table2.RowFields]:
-  """Returns the rows of a recipe, by name."""
+  """Returns the rows of a recipe, by name.
+
+  Args:
+    recipe: the name of the recipe.
+    readings: the readings of what the paper leaves open.
+    seeds: students of each row.
+    epochs: epochs of the students on all images.
+  """
   if recipe == 'sizes':
     return _size_rows(readings, seeds)
+  if recipe == 'unlabeled':
+    return _unlabeled_rows(epochs)
   if recipe in _ROWS:
     return _ROWS[recipe](readings)
   row = table2.IDEAL if recipe == 'ideal' else recipe
@@ -54,6 +65,29 @@ def _size_rows(readings, seeds: int) -> dict[str, table2.RowFields]:
         table2.row_fields(row, readings) | fields
       )
   return rows
+
+
+def _unlabeled_rows(epochs: int) -> dict[str, table2.RowFields]:
+  """Returns students of few labels, of images without labels, and of both.
+
+  The teacher has seen all labels, so that its outputs for images without labels
+  are better than those for images that are new to it.
+  """
+  few = {'train.subset': f'first{LABELED}'}
+  # An epoch of few images has a fiftieth of the steps.
+  longer = few | {'train.epochs': 10 * epochs}
+  rest = {'train.unlabeled': 'rest'}
+  none = {'train.subset': 'none'}
+  return _without_paper(
+    {
+      'labels_1000': longer | LABELS_ALONE,
+      'labels_50000': LABELS_ALONE,
+      'kd_1000': longer,
+      'kd_50000': {},
+      'kd_1000_and_unlabeled': few | rest,
+      'kd_unlabeled_alone': none | rest,
+    }
+  )
 
 
 def _best_fields(readings) -> dict[str, Any]:
@@ -89,7 +123,7 @@ def _without_paper(
   return {name: table2.RowFields(fields) for name, fields in rows.items()}
 
 
-# Recipes that are no row of Table 2; `sizes` depends on the seeds as well.
+# Recipes that are no row of Table 2; `sizes` and `unlabeled` depend on more.
 _ROWS = {
   'table2': table2.all_rows,
   'strides': table2.stride_rows,

@@ -17,6 +17,9 @@ Arguments:
   alpha=0.9: weight of the teacher's loss; labels weigh 1 - alpha.
   temperature=4.0: divisor of the logits in the teacher's loss.
   method=kl: a method of kd_jax/methods, or several joined by +.
+  unlabeled=: a folder of images without labels, or FILE.npz with an array
+    'images'. Only `distilled` learns from them, by the teacher's outputs, so
+    that its epochs are longer.
   image_size=N: crops and resizes images to N x N pixels. By default, images
     of one size of at most 224 pixels stay as they are.
   seeds=3: students of each row.
@@ -44,6 +47,7 @@ RECIPES = {
 _DEFAULTS = {
   'data': '',
   'teacher': '',
+  'unlabeled': '',
   'alpha': 0.9,
   'temperature': 4.0,
   'method': 'kl',
@@ -121,6 +125,8 @@ def _name(args: config_dict.ConfigDict) -> str:
   parts = [path.name.removesuffix('.npz')]
   if args.teacher:
     parts.append(pathlib.PurePath(args.teacher).stem)
+  if args.unlabeled:
+    parts.append(f'unlabeled_{pathlib.PurePath(args.unlabeled).stem}')
   parts += [
     f'{key}_{args[key]}'
     for key in ('alpha', 'temperature', 'method', 'image_size')
@@ -164,6 +170,7 @@ def _base(
       ),
     ),
   )
+  config.train.unlabeled = args.unlabeled
   config.data.image_size = image_size
   config.data.holdout_examples = held_out
   config.eval.batch_size = 1000 if side <= 64 else 100

@@ -36,6 +36,17 @@ RENAMED = {
   'experiment': 'theory',
 }
 _OLD_NAMES = {new: old for old, new in RENAMED.items()}
+# Fields that are younger than many records and identities, with their defaults.
+# Identities leave out a default, so that older results remain valid.
+_ADDED: dict[str, dict[str, Any]] = {
+  'train': {'unlabeled': '', 'unlabeled_ratio': 0.0},
+  'teacher': {'features': ''},
+}
+# `train.unlabeled` with this value: the training examples that the subset
+# leaves out, without their labels.
+REST = 'rest'
+# Starts the name of a transfer set that adds images without labels.
+UNLABELED = 'unlabeled:'
 
 
 # --- Rows and sections. ---
@@ -45,7 +56,8 @@ def close_row(config: ConfigDict, row: str) -> ConfigDict:
   """Returns the closed config of one row, in which no field is open.
 
   An open field (None) takes the row's value. A field that is not open was
-  given on the command line, and stays.
+  given on the command line, and stays. A row that learns from labels alone
+  leaves out images without labels.
   """
   # The other rows are left out: copying them would be most of the work.
   closed = ConfigDict(
@@ -61,6 +73,9 @@ def close_row(config: ConfigDict, row: str) -> ConfigDict:
     if config_path.get_value(path, closed) is None:
       config_path.set_value(path, closed, value)
   closed.rows = ConfigDict({row: {}})
+  # A record of an older version lacks the fields.
+  if 'unlabeled' in closed.train and not distills(closed.distill):
+    closed.train.update(_ADDED['train'])
   closed.lock()
   return closed
 
@@ -98,6 +113,17 @@ def teacher_sections(config: ConfigDict) -> TrainingSections:
     field='teacher.train',
     scaling=section.scaling,
   )
+
+
+def transfer_set(config: ConfigDict) -> str:
+  """Returns the name of what a closed config's student sees as training split.
+
+  '' is the training split itself.
+  """
+  unlabeled = config.train.unlabeled
+  if unlabeled and unlabeled != REST:
+    return f'{UNLABELED}{unlabeled}'
+  return config.train.transfer_set
 
 
 def with_user_teacher(config: ConfigDict) -> ConfigDict:
@@ -262,14 +288,35 @@ def recorded(config: ConfigDict) -> dict[str, Any]:
 
 def fixed_fields(record: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a recorded config without the fields that change no student."""
-  drop = lambda fields: {
-    key: value for key, value in fields.items() if key not in FREE_FIELDS
-  }
+  drop = lambda fields: _without_added(
+    {key: value for key, value in fields.items() if key not in FREE_FIELDS}
+  )
   # A record of theory has neither rows nor data.
   rows = {name: drop(fields) for name, fields in record.get('rows', {}).items()}
   # A field that is younger than a record must not set the record apart.
   section = {k: v for k, v in record.get('data', {}).items() if k != 'at_most'}
   return drop(record) | {'rows': rows, 'data': section}
+
+
+def _without_added(value: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a JSON value without younger fields that have their defaults.
+
+  Args:
+    value: sections by name, at any depth.
+  """
+  kept = {}
+  for name, section in value.items():
+    if isinstance(section, Mapping):
+      added = _ADDED.get(name, {})
+      section = _without_added(
+        {
+          field: item
+          for field, item in section.items()
+          if field not in added or item != added[field]
+        }
+      )
+    kept[name] = section
+  return kept
 
 
 # --- Identities. ---
@@ -291,7 +338,7 @@ def _identity(
   identity = to_json(
     ConfigDict({'data': section, 'data_digest': dataset.digest, **fields})
   )
-  return rename_fields(identity, _OLD_NAMES)
+  return rename_fields(_without_added(identity), _OLD_NAMES)
 
 
 def teacher_identity(
@@ -342,7 +389,7 @@ def student_identity(
 
   Args:
     config: the closed config of a row.
-    dataset: the data set that they learn.
+    dataset: the data set that they learn, with images without labels.
     teacher_outputs: a JSON value that determines the outputs they learn from.
     live_teacher: whether the teacher is called in every step.
   """
@@ -361,6 +408,10 @@ def student_identity(
     fields['feature_bits'] = config.teacher.feature_bits
   if config.eval.bias_classes:
     fields['bias_classes'] = config.eval.bias_classes
+  if dataset.unlabeled:  # The images, wherever they lie.
+    fields['unlabeled'] = dataset.unlabeled
+    fields['train'] = config.train.copy_and_resolve_references()
+    fields['train'].unlabeled = ''
   if user.is_function_name(config.student.kind):
     fields['student_source'] = user.code_digest(config.student.kind)
   return _identity(config, dataset, fields)

@@ -1,5 +1,6 @@
 """Timing of training steps, with stored teacher outputs or a live teacher."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -121,6 +122,33 @@ def measure_against_row(
       ),
     }
   return results
+
+
+def seconds_per_step(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: TeacherInputs,
+  *,
+  budget_s: float,
+) -> float:
+  """Returns how long a training step of a row takes, without compilation.
+
+  Args:
+    config: the closed config of the row.
+    dataset: a data set on the device.
+    teacher: see `make_training_step`.
+    budget_s: timed seconds; at least one call is timed.
+  """
+  step = make_training_step(
+    config, dataset, teacher, steps_per_call=_STEPS_PER_CALL
+  )
+  state, _ = jax.block_until_ready(step())
+  first, began = int(state.step), time.perf_counter()
+  elapsed_s = 0.0
+  while elapsed_s <= budget_s:
+    state, _ = jax.block_until_ready(step())
+    elapsed_s = time.perf_counter() - began
+  return elapsed_s / (int(state.step) - first)
 
 
 def random_teacher_outputs(

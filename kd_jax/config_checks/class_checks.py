@@ -11,7 +11,7 @@ from kd_jax.sections import TrainingSections
 from kd_jax.training import context, plan
 
 # Subsets that start so leave out classes on purpose.
-_NAME_CLASSES = ('only', 'without')
+_NAME_CLASSES = ('only', 'without', 'none')
 _MOST_NAMED = 10
 
 
@@ -38,7 +38,7 @@ def find_lacking(
     sentences += _in_training(sections, plans.teacher, dataset)
   for name, row_config in configs.items():
     sections = config_lib.student_sections(row_config)
-    shown = context_for(row_config.train.transfer_set).dataset
+    shown = context_for(config_lib.transfer_set(row_config)).dataset
     sentences += _in_training(sections, plans.rows[name], shown)
     sentences += _in_attack(row_config.eval.attacked_examples, dataset)
   return list(dict.fromkeys(sentences))
@@ -65,11 +65,12 @@ def _in_training(
   sections: TrainingSections, training_plan: plan.Plan, dataset: data.Dataset
 ) -> Iterator[str]:
   """Yields what a network's training leaves out of the training split."""
-  train, labels = sections.train, np.asarray(dataset.train.labels)
+  train = sections.train
+  labels = np.asarray(dataset.train.labels)[: dataset.num_labeled]
   kept = labels[: len(labels) - training_plan.num_untrained]
-  listed = labels
+  listed = np.asarray(training_plan.labels(dataset))
   if training_plan.examples is not None:
-    listed = labels[training_plan.examples]
+    listed = listed[training_plan.examples]
   *folds, whole = [listed[phase.subset] for phase in training_plan.phases]
   parts = [(f'holdout_fraction={train.holdout_fraction:g}', kept, labels)]
   if not train.subset.startswith(_NAME_CLASSES):
@@ -99,7 +100,7 @@ def _in_attack(num_examples: int, dataset: data.Dataset) -> Iterator[str]:
 
 
 def _classes(labels: np.ndarray) -> set[int]:
-  return set(np.unique(labels).tolist())
+  return set(np.unique(labels).tolist()) - {data.NO_LABEL}
 
 
 def _named(classes: set[int], dataset: data.Dataset) -> str:

@@ -31,6 +31,7 @@ def plan_training(
   """
   _check_labels(dataset)
   training_plan = plan.make_plan(sections.train, dataset)
+  _check_rest(sections, training_plan)
   _check_steps(sections, training_plan)
   _check_least_examples(sections, training_plan)
   if not sections.train.drop_remainder and from_config.has_batch_norm(
@@ -61,6 +62,16 @@ def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
     )
 
 
+def _check_rest(sections: TrainingSections, training_plan: plan.Plan) -> None:
+  """Refuses to hide the labels of the rest of the examples, if none is left."""
+  if training_plan.hidden is not None and not len(training_plan.hidden):
+    raise errors.UserError(
+      f'config.{sections.field}.unlabeled={config_lib.REST!r}: subset='
+      f'{sections.train.subset!r} leaves out no training example; expected a '
+      'smaller subset, such as first100'
+    )
+
+
 def _check_labels(dataset: data.Dataset) -> None:
   """Refuses a single class, and labels whose loss would be NaN."""
   if dataset.num_classes < 2:
@@ -71,6 +82,8 @@ def _check_labels(dataset: data.Dataset) -> None:
   for name, split in (('train', dataset.train), ('test', dataset.test)):
     labels = np.asarray(split.labels)
     wrong = (labels < 0) | (labels >= dataset.num_classes)
+    if dataset.unlabeled:
+      wrong &= labels != data.NO_LABEL
     if wrong.any():
       first = int(np.argmax(wrong))
       raise data.DataError(

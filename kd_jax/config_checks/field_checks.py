@@ -54,6 +54,7 @@ def check_fields(config: ConfigDict) -> None:
     _check_training(f'{prefix}train', section.train)
     _check_optimizer(f'{prefix}optim', section.optim)
   teaching_checks.check_transfer(config)
+  teaching_checks.check_unlabeled(config)
   teaching_checks.check_teacher(config)
   teaching_checks.check_methods(config)
   teaching_checks.check_weights(config.distill)
@@ -123,6 +124,7 @@ def _check_training(prefix: str, section: ConfigDict) -> None:
   )
   check_fraction(f'{prefix}.holdout_fraction', section.holdout_fraction)
   check_at_least(f'{prefix}.mixup_alpha', section.mixup_alpha, 0)
+  check_at_least(f'{prefix}.unlabeled_ratio', section.unlabeled_ratio, 0)
   check_one_of(
     f'{prefix}.augmentation', section.augmentation, augmentation.AUGMENTATIONS
   )

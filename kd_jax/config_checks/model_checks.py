@@ -62,6 +62,8 @@ def _check_kind(prefix: str, model: ConfigDict) -> None:
   if model.kind == from_config.USER_TRAINED:
     _check_user_function('teacher.module', model.module)
     return
+  if model.kind == from_config.USER_FEATURES:
+    return
   check_one_of(f'{prefix}.kind', model.kind, from_config.MODELS)
   module = from_config.MODELS[model.kind]
   fields = {field.name for field in dataclasses.fields(module)}

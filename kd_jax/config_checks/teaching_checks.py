@@ -46,6 +46,66 @@ def check_transfer(config: ConfigDict) -> None:
     )
 
 
+def check_unlabeled(config: ConfigDict) -> None:
+  """Checks what students learn from images without labels."""
+  train, unlabeled = config.train, config.train.unlabeled
+  check(
+    not config.teacher.train.unlabeled,
+    'teacher.train.unlabeled',
+    config.teacher.train.unlabeled,
+    "'': the teacher learns from labels",
+  )
+  check(
+    unlabeled or train.unlabeled_ratio == 0,
+    'train.unlabeled_ratio',
+    train.unlabeled_ratio,
+    '0 without train.unlabeled',
+  )
+  check(
+    unlabeled or train.subset != 'none',
+    'train.subset',
+    train.subset,
+    "another subset: without labels, train.unlabeled and a method's loss "
+    '(distill.kd_weight above 0) must be given',
+  )
+  if not unlabeled:
+    return
+  check(
+    not train.transfer_set,
+    'train.transfer_set',
+    train.transfer_set,
+    "'' with train.unlabeled: the one replaces the training images, the other "
+    'adds to them',
+  )
+  check(
+    not config.eval.bias_classes,
+    'eval.bias_classes',
+    config.eval.bias_classes,
+    '() with train.unlabeled',
+  )
+  taking_labels = [
+    name
+    for name in config_lib.method_options(config.distill)
+    if methods.METHODS[name].uses_labels
+  ]
+  check(
+    not taking_labels,
+    'train.unlabeled',
+    unlabeled,
+    f"'' with the method {', '.join(taking_labels)}, which takes labels; or "
+    'another method, such as kl',
+  )
+  check(
+    unlabeled == config_lib.REST
+    or config.teacher.logits
+    or not provider.has_only_logits(config.teacher),
+    'train.unlabeled',
+    unlabeled,
+    f"'', 'rest', or a teacher with a network: {config.teacher.pretrained} "
+    'holds outputs for the training split alone',
+  )
+
+
 def check_teacher(config: ConfigDict) -> None:
   """Checks the teacher, and whether it can teach what the config asks for."""
   section = config.teacher
@@ -61,6 +121,7 @@ def check_teacher(config: ConfigDict) -> None:
     section.distill.kd_weight,
     '0: the teacher learns from labels',
   )
+  _check_features(config)
   is_augmented = config.train.augmentation != 'none'
   _check_stored_outputs(config, is_augmented)
   _check_live(section)
@@ -72,6 +133,34 @@ def check_teacher(config: ConfigDict) -> None:
     config.train.augmentation,
     "'none', or a teacher that is trained here (teacher.retrain=true): these "
     'outputs are of the images without augmentation',
+  )
+
+
+def _check_features(config: ConfigDict) -> None:
+  """Checks fields that stored features of a user go with."""
+  teacher, train = config.teacher, config.train
+  if not teacher.features:
+    return
+  check(
+    teacher.logits,
+    'teacher.features',
+    teacher.features,
+    "'' without teacher.logits: a teacher outside the project gives both",
+  )
+  if not config_lib.uses_features(config.distill):
+    return
+  check(
+    train.mixup_alpha == 0,
+    'train.mixup_alpha',
+    train.mixup_alpha,
+    '0 with teacher.features, which are those of whole images',
+  )
+  check(
+    train.unlabeled in ('', config_lib.REST),
+    'train.unlabeled',
+    train.unlabeled,
+    "'', 'rest', or a method that takes no features: teacher.features are "
+    'those of the training split alone',
   )
 
 
@@ -132,12 +221,13 @@ def check_methods(config: ConfigDict) -> None:
   )
   check(
     not config_lib.uses_features(distill)
+    or section.features
     or not provider.has_only_logits(section),
     'distill.method',
     distill.method,
-    'a method that takes no features, or a teacher that is trained here '
-    f'(teacher.retrain=true): {section.logits or section.pretrained} holds '
-    'logits alone',
+    'a method that takes no features, a file of teacher.features, or a teacher '
+    f'that is trained here (teacher.retrain=true): '
+    f'{section.logits or section.pretrained} holds logits alone',
   )
   bits = section.feature_bits
   check(0 <= bits <= 16, 'teacher.feature_bits', bits, 'a number from 0 to 16')

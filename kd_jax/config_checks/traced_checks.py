@@ -67,7 +67,7 @@ def trace_networks(config: ConfigDict, problem: Problem) -> None:
     ('student.kind', config.student),
     ('teacher.model.kind', config.teacher.model),
   ):
-    if model.kind in from_config.MODELS:
+    if model.kind in (*from_config.MODELS, from_config.USER_FEATURES):
       continue
     name = model.kind
     if model.kind == from_config.USER_TRAINED:

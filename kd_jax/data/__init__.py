@@ -23,6 +23,7 @@ from kd_jax.data import generated
 from kd_jax.data.builtin import prepared_store
 from kd_jax.data.builtin.specs import SPECS
 from kd_jax.data.dataset import (
+  NO_LABEL,
   SPLITS,
   DataError,
   Dataset,
@@ -35,6 +36,7 @@ from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
 from kd_jax.runtime import local_paths
 
 __all__ = [
+  'NO_LABEL',
   'PATTERNS',
   'SPLITS',
   'SUBSETS',

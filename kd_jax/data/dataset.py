@@ -18,6 +18,8 @@ SPLITS = ('train', 'test')
 # used.
 TEST_SPLIT_NAMES = ('test', 'val', 'validation')
 _HASHED_AT_ONCE = 1024  # Examples.
+# The label of an image without one.
+NO_LABEL = -1
 # The arrays of a data set, by the names train_images, train_labels,
 # test_images and test_labels, in this order.
 Arrays = Mapping[str, np.ndarray]
@@ -56,7 +58,7 @@ class Split:
   Attributes:
     images: uint8 [N, H, W, C], a NumPy or JAX array; an `images_on_disk.Images`
       if the training images are larger than memory.
-    labels: int32 [N].
+    labels: int32 [N]; NO_LABEL for images without one, which come last.
     origin: where the examples lie in the files; None for images that are in no
       file of the data set, such as noise.
   """
@@ -97,6 +99,8 @@ class Dataset:
     class_names: the name of each label, in order; () if classes have no names.
     files_digest: the digest of the user's arrays or records in the order of the
       files, which older versions called `digest`; '' for built-in data sets.
+    unlabeled: the name, by their digest, of the images without labels at the
+      end of the training split; '' if there are none. `digest` leaves them out.
   """
 
   name: str
@@ -106,6 +110,7 @@ class Dataset:
   digest: str
   class_names: tuple[str, ...] = ()
   files_digest: str = ''
+  unlabeled: str = ''
 
   @property
   def is_users(self) -> bool:
@@ -116,6 +121,14 @@ class Dataset:
     """Returns the names of some classes, or their numbers without names."""
     names = self.class_names or range(self.num_classes)
     return [str(names[label]) for label in classes]
+
+  @property
+  def num_labeled(self) -> int:
+    """The number of training examples that have a label."""
+    labels = self.train.labels
+    if not self.unlabeled:
+      return len(labels)
+    return int(np.sum(np.asarray(labels) != NO_LABEL))
 
   @property
   def problem(self) -> Problem:

@@ -3,7 +3,8 @@
 Hinton et al. 2015 (arXiv:1503.02531) call the examples on which a student
 learns a teacher's outputs the transfer set. The transfer sets here do not show
 the task: the images are another data set, shuffled pixels of the training
-split, or noise.
+split, or noise. `user_data/unlabeled_images.py` adds images of the task, which
+have no labels, to the training split.
 """
 
 from collections.abc import Callable

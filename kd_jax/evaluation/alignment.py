@@ -65,6 +65,31 @@ def find_mismatches(
   return sentences
 
 
+def is_unrelated(features: np.ndarray, labels: np.ndarray) -> bool:
+  """Returns whether features tell the classes apart no more than by chance.
+
+  Each example of the second half gets the class whose mean over the first half
+  is nearest.
+
+  Args:
+    features: [N, C] or [N, H, W, C]; maps are averaged over their positions.
+    labels: int [N].
+  """
+  pooled = np.asarray(features, np.float32).reshape(
+    len(features), -1, features.shape[-1]
+  )
+  pooled = pooled.mean(axis=1)
+  half = len(labels) // 2
+  classes = np.unique(labels[:half])
+  if len(classes) < 2:
+    return False
+  means = np.stack([pooled[:half][labels[:half] == k].mean(0) for k in classes])
+  # ||x - m||^2 without ||x||^2, which is the same for all classes.
+  distances = np.sum(means**2, axis=1) - 2 * pooled[half:] @ means.T
+  decisions = classes[np.argmin(distances, axis=1)]
+  return _is_chance(labels[half:], decisions, int(labels.max()) + 1)
+
+
 def _shortened(class_names: Sequence[str]) -> str:
   """Returns the first names, for a sentence."""
   shown = ', '.join(class_names[:_MOST_NAMED])

@@ -5,28 +5,25 @@ import functools
 import io
 import os
 import pathlib
-from collections.abc import Callable, Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks
-from kd_jax.experiments import preparation
-from kd_jax.models import apply, costs, from_config
+from kd_jax.experiments import preparation, training_forecast
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
-from kd_jax.sections import TrainingSections
 from kd_jax.teachers import provider
-from kd_jax.training import context, plan
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.training import context
 
 # Images of each class in the picture.
 _IMAGES_SHOWN = 8
 # Examples whose pixels are summed up.
 _EXAMPLES_READ = 1000
+# Examples on which a teacher's classes are compared with the labels.
+_DECISIONS_READ = 50_000
 
 
 def describe_run(
@@ -64,19 +61,24 @@ def describe_run(
     )
     plans = preparation.plan_trainings(config, configs, context_for)
     warnings = class_checks.find_lacking(config, configs, plans, context_for)
-    teacher, doubts = _describe_teacher(
-      config, run_context, pathlib.Path(teachers_dir)
-    )
-  whole, used = load(config.data.name), run_context.dataset
-  parts = [
-    f'# {config.name}: {used.name}',
-    _describe_images(used),
-    _class_table(whole, used),
-    teacher,
-    _training_table(config, configs, plans, context_for),
-  ]
-  if warnings + doubts:
-    lines = [f'- {warning}.' for warning in warnings + doubts]
+    teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))
+    whole, used = load(config.data.name), run_context.dataset
+    planned = preparation.plan_rows(configs, plans, context_for)
+    parts = [
+      f'# {config.name}: {used.name}',
+      _describe_images(used),
+      _class_table(whole, used, teacher),
+      _describe_teacher(config, teacher),
+      training_forecast.training_table(
+        config, planned, plans.teacher, context_for
+      ),
+      'Minutes are those of the training steps of all seeds, one after '
+      'another, on this device: measured for the teacher and the first row, '
+      'and scaled by MAC for the other rows.',
+    ]
+  warnings += teacher.warnings if teacher else []
+  if warnings:
+    lines = [f'- {warning}.' for warning in warnings]
     parts += ['## Warnings', '\n'.join(lines)]
   text = '\n\n'.join(parts) + '\n'
   folder = pathlib.Path(workdir) / 'data'
@@ -103,12 +105,16 @@ def _describe_images(used: data.Dataset) -> str:
   )
 
 
-def _class_table(whole: data.Dataset, used: data.Dataset) -> str:
+def _class_table(
+  whole: data.Dataset, used: data.Dataset, teacher: Teacher | None
+) -> str:
   """Returns a table of the classes, in order, with their examples.
 
   Args:
     whole: the data set as it is loaded.
     used: the part that the config uses.
+    teacher: a teacher that is ready: the table then has the share of a class's
+      training examples for which the teacher's class is the label.
   """
   count = lambda split: np.bincount(
     np.asarray(split.labels), minlength=whole.num_classes
@@ -125,7 +131,27 @@ def _class_table(whole: data.Dataset, used: data.Dataset) -> str:
     for label, name in enumerate(names)
   ]
   rows.append(['all', '', *(f'{c.sum():,}' for c in columns.values())])
-  return markdown.table(['class', 'label', *columns], rows)
+  headers = ['class', 'label', *columns]
+  if teacher is not None and 'train' in teacher.logits:
+    headers.append('teacher agrees %')
+    for row, share in zip(rows, _agreement(used, teacher), strict=True):
+      row.append('–' if np.isnan(share) else f'{100 * share:.1f}')
+  return markdown.table(headers, rows)
+
+
+def _agreement(used: data.Dataset, teacher: Teacher) -> list[float]:
+  """Returns how often a teacher's class is the label, by class and in all.
+
+  NaN for a class without a training example.
+  """
+  decisions = np.argmax(teacher.logits['train'][:_DECISIONS_READ], axis=-1)
+  labels = np.asarray(used.train.labels)[: len(decisions)]
+  agrees = decisions == labels
+  shares = [
+    np.mean(agrees[labels == label]) if (labels == label).any() else np.nan
+    for label in range(used.num_classes)
+  ]
+  return [*map(float, shares), float(np.mean(agrees))]
 
 
 def _examples_by_class(used: data.Dataset) -> dict[str, list[np.ndarray]]:
@@ -187,16 +213,22 @@ def _rows(
   return text.getvalue()
 
 
-# --- The teacher and the students. ---
+# --- The teacher. ---
 
 
-def _describe_teacher(
+def _ready_teacher(
   config: ConfigDict, run_context: context.Context, teachers_dir: pathlib.Path
-) -> tuple[str, list[str]]:
-  """Returns a sentence about the teacher, and what speaks against it."""
+) -> Teacher | None:
+  """Returns the teacher, or None if the run trains it."""
   if not provider.is_ready(config, run_context.dataset, teachers_dir):
-    return 'The teacher is trained by this run.', []
-  teacher = provider.get_teacher(config, run_context, teachers_dir)
+    return None
+  return provider.get_teacher(config, run_context, teachers_dir)
+
+
+def _describe_teacher(config: ConfigDict, teacher: Teacher | None) -> str:
+  """Returns a sentence about the teacher."""
+  if teacher is None:
+    return 'The teacher is trained by this run.'
   accuracies = [
     f'{100 * teacher.record[split]["accuracy"]:.2f} % on {split}'
     for split in data.SPLITS
@@ -208,67 +240,4 @@ def _describe_teacher(
     or 'already trained'
   )
   sentence = f'The teacher, {chosen}, has an accuracy of '
-  return f'{sentence}{", ".join(accuracies)}.', teacher.warnings
-
-
-def _training_table(
-  config: ConfigDict,
-  configs: Mapping[str, ConfigDict],
-  plans: plan.Plans,
-  context_for: Callable[[str], context.Context],
-) -> str:
-  """Returns a table of the networks that the run trains."""
-  rows = []
-  if plans.teacher is not None:
-    sections = config_lib.teacher_sections(config)
-    problem = context_for('').dataset.problem
-    rows.append(_training_row('teacher', sections, plans.teacher, problem))
-  for name, row_config in configs.items():
-    sections = config_lib.student_sections(row_config)
-    problem = context_for(row_config.train.transfer_set).dataset.problem
-    rows.append(_training_row(name, sections, plans.rows[name], problem))
-  headers = (
-    *('network', 'kind', 'parameters', 'MAC', 'examples', 'not trained on'),
-    *('epochs', 'batch', 'steps', 'optimizer', 'augmentation', 'loss'),
-  )
-  return markdown.table(headers, rows)
-
-
-def _training_row(
-  name: str,
-  sections: TrainingSections,
-  training_plan: plan.Plan,
-  problem: data.Problem,
-) -> list[str]:
-  """Returns the cells of a network's training."""
-  module = from_config.make_module(sections.model, problem.num_classes)
-  variables = from_config.variables_like(sections.model, problem)
-  image = jax.ShapeDtypeStruct((1, *problem.image_shape), jnp.float32)
-  forward = lambda variables, images: apply.make_apply(module)(
-    variables, images, train=False, key=None
-  )[0]
-  macs = costs.count_macs(forward, variables, image)
-  return [
-    name,
-    sections.model.kind,
-    f'{costs.count_parameters(variables["params"]):,}',
-    f'{macs:,}',
-    f'{training_plan.num_examples:,}',
-    f'{training_plan.num_untrained:,}',
-    f'{len(training_plan.epochs):,}',
-    f'{sections.train.batch_size:,}',
-    f'{training_plan.num_steps:,}',
-    f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
-    sections.train.augmentation,
-    _loss(sections.distill),
-  ]
-
-
-def _loss(distill: ConfigDict) -> str:
-  """Returns the terms of a loss with their weights."""
-  terms = [f'{distill.ce_weight:.3g} labels'] if distill.ce_weight else []
-  if distill.kd_weight:
-    terms.append(
-      f'{distill.kd_weight:.3g} {distill.method} (T {distill.temperature:g})'
-    )
-  return ' + '.join(terms)
+  return f'{sentence}{", ".join(accuracies)}.'

@@ -16,7 +16,8 @@ from kd_jax.config_checks import (
   traced_checks,
 )
 from kd_jax.experiments.run import PlannedRow, plan_row
-from kd_jax.teachers import provider
+from kd_jax.runtime import errors
+from kd_jax.teachers import provider, user_features
 from kd_jax.training import context, plan
 
 
@@ -33,12 +34,30 @@ def check_config(
     UserError: names the field of a mistake.
   """
   config = config_lib.with_user_teacher(config)
+  config = user_features.with_features(config)
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   # The config of a teacher trained alone has no rows, and no open fields.
   for closed_config in configs.values() or (config,):
     field_checks.check_fields(closed_config)
+  _check_unlabeled(config, configs)
   row_checks.check_named_rows(config, configs)
   return config, configs
+
+
+def _check_unlabeled(
+  config: ConfigDict, configs: dict[str, ConfigDict]
+) -> None:
+  """Refuses images without labels that no row has a teacher for.
+
+  Rows that learn from labels alone leave them out, see `close_row`.
+  """
+  asked = config.train.unlabeled
+  if asked and not any(row.train.unlabeled for row in configs.values()):
+    raise errors.UserError(
+      f'config.train.unlabeled={asked!r}: images without labels teach by the '
+      'outputs of a teacher, but every row learns from labels alone; expected '
+      "'', or config.distill.kd_weight above 0"
+    )
 
 
 def make_loader(
@@ -81,7 +100,7 @@ def plan_trainings(
     computed_checks.check_student_outputs(row_config, dataset.problem)
     rows[name] = data_checks.plan_training(
       config_lib.student_sections(row_config),
-      context_for(row_config.train.transfer_set).dataset,
+      context_for(config_lib.transfer_set(row_config)).dataset,
     )
   teacher = None
   if provider.is_trained_here(config.teacher):
@@ -108,7 +127,7 @@ def plan_rows(
     name: plan_row(
       row_config,
       plans.rows[name],
-      context_for(row_config.train.transfer_set).dataset,
+      context_for(config_lib.transfer_set(row_config)).dataset,
     )
     for name, row_config in configs.items()
   }

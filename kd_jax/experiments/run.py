@@ -76,11 +76,11 @@ class Run(NamedTuple):
 
   def context(self, row: Row) -> context.Context:
     """Returns the context of a row's students."""
-    return self.context_for(row.config.train.transfer_set)
+    return self.context_for(config_lib.transfer_set(row.config))
 
   def teacher(self, row: Row) -> Teacher:
     """Returns the run's teacher, with outputs for the images of a row."""
-    return self.teacher_for(row.config.train.transfer_set)
+    return self.teacher_for(config_lib.transfer_set(row.config))
 
 
 def make_run(
@@ -97,15 +97,16 @@ def make_run(
     teacher: the run's teacher.
     workdir: the run's folder.
   """
-  dataset = context_for('').dataset
   digests = {'teacher': teacher.record['outputs']}
   first_with: dict[str, str] = {}
   rows = {}
   for name, row in planned.items():
+    dataset = context_for(config_lib.transfer_set(row.config)).dataset
+    teacher.check_unlabeled(dataset)
     identity = config_lib.student_identity(
       row.config,
       dataset,
-      teacher_outputs=_teacher_outputs(row.config, digests),
+      teacher_outputs=_teacher_outputs(row.config, digests, teacher),
       live_teacher=row.calls_teacher,
     )
     digests[name] = files.json_digest(identity)
@@ -121,19 +122,24 @@ def make_run(
     if not transfer_set:
       return teacher
     shown = context_for(transfer_set).dataset
-    return teacher.on_transfer_set(transfer_set, shown)
+    return teacher.on_transfer_set(shown.unlabeled or transfer_set, shown)
 
   return Run(workdir, rows, context_for, teacher_for)
 
 
-def _teacher_outputs(config: ConfigDict, digests: dict[str, str]) -> Any:
+def _teacher_outputs(
+  config: ConfigDict, digests: dict[str, str], teacher: Teacher
+) -> Any:
   """Returns what determines the outputs that a row learns from.
 
   Args:
     config: the closed config of a row.
     digests: the digests of the teacher's outputs and of the identities of
       earlier rows.
+    teacher: the run's teacher.
   """
+  if teacher.features and config_lib.uses_features(config.distill):
+    return {'logits': digests['teacher'], 'features': teacher.features.digest}
   if not config.teacher.rows:
     return digests['teacher']
   return {
@@ -212,6 +218,13 @@ def _needs_live_teacher(
       f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
+    )
+  if calls_teacher and config.teacher.features:
+    raise errors.UserError(
+      f'config.teacher.features: a file has no network to call, but its layers '
+      f'take {size / 2**30:.1f} GiB, or the images are on disk. Raise '
+      'config.teacher.features_gib or config.data.memory_gib, or choose fewer '
+      'layers'
     )
   if not calls_teacher:
     host_memory.check_available(

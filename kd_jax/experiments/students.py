@@ -24,6 +24,7 @@ from kd_jax.training import (
   example_source,
   job,
   job_folder,
+  plan,
   training_record,
 )
 
@@ -220,14 +221,15 @@ def _teacher_inputs(
     view_logits = teacher.network.view_store(config.train.augmentation)
     inputs = inputs._replace(lookup_view_logits=view_logits)
   if row.teacher_layers:
-    assert teacher.network is not None  # See `teaching_checks`.
+    outputs = teacher.network or teacher.features
+    assert outputs is not None  # See `teaching_checks`.
     examples = row.plan.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
     for bits, shapes in row.teacher_layers.items():
-      stored = teacher.network.features(
-        tuple(shapes), bits, config.train.subset, examples
+      stored = outputs.features(
+        tuple(shapes), bits, plan.name_of_examples(config.train), examples
       )
       features |= {
         methods.stored_layer(layer, bits > 0): stored[layer] for layer in shapes
@@ -288,7 +290,8 @@ def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
 
   Returns None while another worker trains one of those rows.
   """
-  section, transfer_set = row.config.teacher, row.config.train.transfer_set
+  section = row.config.teacher
+  transfer_set = config_lib.transfer_set(row.config)
   teacher = run.teacher(row)
   if not (section.rows or section.class_shift):
     return teacher
@@ -331,6 +334,7 @@ def _student_outputs(
   """
   result = job_folder.read_result(folder)
   assert result is not None  # See `job_folder.is_done`.
+  transfer_set = dataset.unlabeled or transfer_set
 
   def compute():
     variables = job_folder.restore_trained(

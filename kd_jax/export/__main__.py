@@ -9,6 +9,8 @@ and TPU, and a manifest. The network contains its weights, the scaling of its
 inputs and the softmax: it maps stored images to probabilities, for any batch
 size. With --onnx, the folder also holds the network as ONNX, for ONNX Runtime
 and other ONNX runtimes; `make onnx` installs the packages that --onnx needs.
+With --weights, it also holds the weights as .safetensors files, a ResNet's also
+with torchvision's names: see kd_jax/export/weights.py.
 The exporter loads the networks back from the folder. The accuracy and the
 latency in the manifest are those of the loaded networks.
 
@@ -54,6 +56,13 @@ def _parse_args() -> dict[str, Any]:
     help='also write the student as ONNX; needs `make onnx`',
   )
   parser.add_argument(
+    '--weights',
+    dest='with_weights',
+    action='store_true',
+    help='also write the weights as .safetensors; needs the package '
+    'safetensors',
+  )
+  parser.add_argument(
     '--allow-code',
     action='store_true',
     help='import the module that a run of a user-defined network names; needed '
@@ -93,6 +102,9 @@ def main() -> None:
     folder, manifest = exporter.export(args.pop('run_dir'), **args)
     for name in manifest['measured']:
       print(_format_network(folder, manifest, name))
+    for name in manifest['bytes']:
+      if name.endswith('.safetensors'):
+        print(f'{folder / name}: {manifest["bytes"][name] / 1e6:.1f} MB')
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ from kd_jax.export import (
   onnx,
   run_datasets,
   run_student,
+  weights,
 )
 from kd_jax.models import from_config
 from kd_jax.runtime import environment, errors, files, json_records
@@ -31,6 +32,7 @@ from kd_jax.training import job_folder
 
 # The files of the networks, by the networks' names in the manifest.
 FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
+_WEIGHTS = (weights.WEIGHTS, weights.TORCHVISION)
 # The largest mean difference between the probabilities of a written network
 # and of the student.
 _TOLERANCE = 1e-3
@@ -44,6 +46,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
   output: pathlib.Path | None = None,
   data_dir: str | None = None,
   with_onnx: bool = False,
+  with_weights: bool = False,
   allow_code: bool = False,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
   """Writes a student to a folder, loads it back and measures it.
@@ -57,6 +60,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
     output: the folder to write; None for RUN_DIR/export/ROW-seed-SEED.
     data_dir: the folder of prepared data, see `data.load`.
     with_onnx: whether to write the student as ONNX, too.
+    with_weights: whether to write its weights as .safetensors, too.
     allow_code: whether a module that run.json names may be imported.
   Returns:
     The folder and its manifest.
@@ -78,6 +82,12 @@ def export(  # noqa: PLR0913 - the flags of the command line
   contents = {artifact.NETWORK: _to_stablehlo(forward_fn, config, image_shape)}
   if with_onnx:
     contents[onnx.NETWORK] = _to_onnx(network, variables, config, image_shape)
+  if with_weights:
+    contents |= weights.file_contents(
+      config.student,
+      job_folder.restore_trained(folder, config.student, run_data.problem),
+      {'scaling': config.data.scaling, 'classes': list(run_data.classes)},
+    )
   output = output or (
     run_dir / 'export' / f'{student["row"]}-seed-{student["seed"]}'
   )
@@ -204,7 +214,7 @@ def _write(
   """Writes the files and the manifest, and removes files of older exports."""
   for name, content in contents.items():
     files.write_bytes(folder / name, content)
-  for name in set(FILE_NAMES.values()) - set(contents):
+  for name in {*FILE_NAMES.values(), *_WEIGHTS} - set(contents):
     (folder / name).unlink(missing_ok=True)
   json_records.write(folder / artifact.MANIFEST, manifest)
 
@@ -227,7 +237,7 @@ def _check_agreement(
     difference = result['mean_difference']
     if difference < _TOLERANCE:  # False for NaN.
       continue
-    for file_name in (artifact.MANIFEST, *FILE_NAMES.values()):
+    for file_name in (artifact.MANIFEST, *FILE_NAMES.values(), *_WEIGHTS):
       (folder / file_name).unlink(missing_ok=True)
     raise errors.UserError(
       f'{FILE_NAMES[name]} computes something else than the student: its '

@@ -146,6 +146,11 @@ class Method(NamedTuple):
     return any('teacher_features' in _inputs(fn) for fn in self._functions)
 
   @property
+  def uses_labels(self) -> bool:
+    """Whether `fn` or `discriminator_loss` takes the labels."""
+    return any('labels' in _inputs(fn) for fn in self._functions)
+
+  @property
   def uses_rounded(self) -> bool:
     """Whether `fn` takes the teacher's features rounded to levels."""
     return 'feature_levels' in self.inputs

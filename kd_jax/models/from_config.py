@@ -22,6 +22,9 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 # The `kind` of a network that the user has trained; `module` names it.
 USER_TRAINED = 'trained'
+# The `kind` of a network of which the user has stored features; `layers` holds
+# (name, shape without the batch) of each.
+USER_FEATURES = 'features'
 # Types of a network's computation. auto: bfloat16 on accelerators, and float32
 # on CPUs, where bfloat16 is slower (a ResNet-50 trains on 31 images/s instead
 # of 44).
@@ -58,6 +61,8 @@ def feature_shapes(
   model: ConfigDict, problem: Problem
 ) -> dict[str, tuple[int, ...]]:
   """Returns the shape of each feature without the batch, in order of depth."""
+  if model.kind == USER_FEATURES:
+    return {name: tuple(shape) for name, shape in model.layers}
   module = make_module(model, problem.num_classes)
   return apply.feature_shapes(module, problem.image_shape)
 

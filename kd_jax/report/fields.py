@@ -8,8 +8,11 @@ from kd_jax.runtime import run_records
 
 # A JSON object: a whole run.json, or one of its students.
 Record = dict[str, Any]
-# The data sets that the paper's figures are about.
-_PAPER_DATASETS = ('mnist', 'cifar10')
+# The data set of the figures of each file of recipes, by the start of a run's
+# name.
+_PAPER_DATASETS = {'mnist': 'mnist', 'cifar': 'cifar10', 'theory': 'mnist'}
+# Fields of `data` that make a run's data a part of the paper's.
+_PARTS = ('train_examples', 'test_examples', 'holdout_examples')
 
 
 def networks(record: Record) -> dict[str, list[Record]]:
@@ -45,11 +48,22 @@ def paper_value(record: Record, row: str, field: str) -> float | None:
 
 
 def paper_figures(record: Record) -> Record:
-  """Returns the paper's figures by row; {} for data that is not the paper's."""
+  """Returns the paper's figures by row, or {} if they are of something else.
+
+  They are if the run has other data than its recipe, a part of the data, or a
+  teacher or a student of the user.
+  """
   config = record['config']
-  if config['data']['name'] not in _PAPER_DATASETS:
-    return {}
-  return config['paper']
+  section, teacher = config['data'], config.get('teacher', {})
+  recipes = record['name'].partition('-')[0]
+  is_papers = (
+    _PAPER_DATASETS.get(recipes) == section['name']
+    and not any(section.get(field) for field in _PARTS)
+    and not teacher.get('logits')
+    and not teacher.get('module')
+    and ':' not in str(config.get('student', {}).get('kind', ''))
+  )
+  return config['paper'] if is_papers else {}
 
 
 def benchmark(record: Record) -> Record:

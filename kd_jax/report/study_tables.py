@@ -229,7 +229,8 @@ def missing_classes_table(record: Record) -> str:
 
 def _paper_errors(record: Record, row: str) -> str:
   """Returns the paper's errors of a row, a text such as '206 (133)'."""
-  return (record['config']['paper'].get(row) or {}).get('errors', markdown.NONE)
+  reported = fields.paper_figures(record).get(row) or {}
+  return reported.get('errors', markdown.NONE)
 
 
 def _missing_classes_cells(students: Sequence[Record]) -> list[str]:

@@ -32,7 +32,7 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
     for i, (name, record) in enumerate(results.items()):
       timed = _students_by_row_with_ratio(record, ratios)
       for row in timed:
-        if reported := record['config']['paper'].get(row):
+        if reported := fields.paper_figures(record).get(row):
           ratio = reported['inference_ratio']
           paper[ratio] = reported['accuracy']
       if timed:

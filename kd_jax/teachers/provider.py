@@ -12,7 +12,7 @@ from kd_jax.data import selection
 from kd_jax.evaluation import evaluate, predictors
 from kd_jax.models import from_config, user
 from kd_jax.runtime import environment, errors, files, run_records
-from kd_jax.teachers import pretrained, user_logits
+from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.teacher import Teacher, TeacherNetwork
@@ -77,15 +77,22 @@ def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   if len(loaded) > 1:
     logits = user_logits.average(loaded, section.average or 'logits')
   record = {'row': 'teacher', 'source': section.logits}
+  features, doubts = None, []
+  if section.features:
+    features = user_features.open_file(section.features, dataset)
+    record['features'] = features.digest
+    doubts = user_features.find_mismatches(features, dataset)
   return Teacher(
     teacher_lib.on_device(logits),
     teacher_lib.make_record(record, logits, dataset),
+    features=features,
     # The mean of several teachers would hide one that does not fit the data.
     warnings=[
       warning
       for path, outputs in zip(paths, loaded, strict=True)
       for warning in teacher_lib.find_mismatches(outputs, dataset, path)
-    ],
+    ]
+    + doubts,
   )
 
 

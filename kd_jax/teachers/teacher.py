@@ -15,12 +15,14 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import augmentation as augment
 from kd_jax.evaluation import alignment, evaluate, inference, predictors
-from kd_jax.runtime import files
+from kd_jax.runtime import errors, files
 from kd_jax.teachers import (
   compact_arrays,
   logit_checks,
   sharded_logits,
   stored_outputs,
+  user_features,
+  user_logits,
 )
 from kd_jax.teachers.logit_checks import Logits
 from kd_jax.training import checkpoint
@@ -29,6 +31,8 @@ PyTree = Any
 
 # The number of examples on which logits on disk are evaluated.
 _EVALUATED_ON_DISK = 50_000
+# The name of the logits of images without labels.
+UNLABELED = user_logits.UNLABELED
 
 
 class TeacherNetwork:
@@ -49,6 +53,7 @@ class TeacherNetwork:
     folder: pathlib.Path,
     *,
     transfer_set: str = '',
+    labeled: 'TeacherNetwork | None' = None,
   ):
     """Describes a network; nothing is computed yet.
 
@@ -57,14 +62,17 @@ class TeacherNetwork:
       dataset: the images that the network is shown.
       variables: the network's variables.
       folder: where its outputs are stored.
-      transfer_set: the name of the images that replace the training split, or
-        ''.
+      transfer_set: the name of the images that replace or join the training
+        split, or ''.
+      labeled: if images without labels have joined it, the network that is
+        shown the others.
     """
     self.variables = variables
     self.dataset = dataset
     self.config = config
     self.folder = folder
     self._transfer_set = transfer_set
+    self._labeled = labeled
     self._logits: dict[str, Logits] = {}
     self._view_stores: dict[str, stored_outputs.ViewOutputs] = {}
 
@@ -127,9 +135,14 @@ class TeacherNetwork:
   def on_transfer_set(
     self, name: str, dataset: data.Dataset
   ) -> 'TeacherNetwork':
-    """Returns the network, shown a data set with other training images."""
+    """Returns the network, shown other or more training images."""
     return TeacherNetwork(
-      self.config, dataset, self.variables, self.folder, transfer_set=name
+      self.config,
+      dataset,
+      self.variables,
+      self.folder,
+      transfer_set=name,
+      labeled=self if dataset.unlabeled else None,
     )
 
   def _store(self, *parts: str) -> pathlib.Path:
@@ -165,13 +178,12 @@ class TeacherNetwork:
         shape=(len(images), dataset.num_classes),
       )
 
+    if self._labeled is not None:
+      return self._add_unlabeled(self._labeled.logits(scaling), scaling)
+
     def compute():
-      predict = self._predict(scaling)
       return {
-        name: logit_checks.as_logits(
-          np.asarray(predict(split.images)),
-          f"the teacher's outputs for the {name} split",
-        )
+        name: self._compute_logits(scaling, split.images, f'{name} split')
         for name, split in splits.items()
       }
 
@@ -179,6 +191,31 @@ class TeacherNetwork:
       self._store('outputs', scaling), identity, compute
     )
     return on_disk | stored
+
+  def _add_unlabeled(self, logits: Logits, scaling: str) -> Logits:
+    """Returns logits by split, with those of the images without labels."""
+
+    def compute():
+      images = self.dataset.train.images[self.dataset.num_labeled :]
+      return {
+        UNLABELED: self._compute_logits(
+          scaling, images, 'images without labels'
+        )
+      }
+
+    stored = stored_outputs.load_or_compute(
+      self._store('outputs', scaling),
+      self._identity | {'scaling': scaling},
+      compute,
+    )
+    return join_unlabeled(logits | stored)
+
+  def _compute_logits(self, scaling: str, images: Any, name: str) -> np.ndarray:
+    """Returns checked logits [N, K]; `name` says of which images."""
+    return logit_checks.as_logits(
+      np.asarray(self._predict(scaling)(images)),
+      f"the teacher's outputs for the {name}",
+    )
 
   def _open_view_store(self, augmentation: str) -> stored_outputs.ViewOutputs:
     scaling = self.config.teacher.outputs_scaling
@@ -233,15 +270,18 @@ class Teacher:
 
   Attributes:
     logits: float32 [N, K] by split, on the device. 'test' may be missing from a
-      user's file.
+      user's file. UNLABELED may be there: the logits [U, K] of images without
+      labels.
     record: JSON values for run.json.
-    network: the network behind the logits; None if there are logits alone.
+    network: the network behind the logits; None if there are files alone.
+    features: the file of a user's features; None without.
     warnings: what speaks against the logits being those of the examples.
   """
 
   logits: Logits
   record: dict[str, Any]
   network: TeacherNetwork | None = None
+  features: user_features.UserFeatures | None = None
   warnings: list[str] = dataclasses.field(default_factory=list)
 
   @property
@@ -253,9 +293,35 @@ class Teacher:
     """Returns the teacher with other logits."""
     return dataclasses.replace(self, logits=logits)
 
+  def check_unlabeled(self, dataset: data.Dataset) -> None:
+    """Checks that the teacher has outputs for images without labels.
+
+    Args:
+      dataset: the data set that students learn.
+    Raises:
+      UserError: if a teacher of logits alone has no row for each image.
+    """
+    if not dataset.unlabeled or self.network is not None:
+      return
+    count = len(dataset.train.labels) - dataset.num_labeled
+    given = len(self.logits.get(UNLABELED, ()))
+    if given != count:
+      found = f'there are {given:,}' if given else 'there are none'
+      raise errors.UserError(
+        f'config.train.unlabeled: the teacher has logits alone, and {found} '
+        f'for the {count:,} images without labels: give them as the array '
+        f"'{UNLABELED}' of config.teacher.logits, or a teacher with a network"
+      )
+
   def on_transfer_set(self, name: str, dataset: data.Dataset) -> 'Teacher':
-    """Returns the teacher, shown a data set with other training images."""
-    assert self.network is not None  # See `teaching_checks`.
+    """Returns the teacher, shown other or more training images.
+
+    Args:
+      name: the name of the images.
+      dataset: the data set with them.
+    """
+    if self.network is None:  # See `check_unlabeled`.
+      return self.with_logits(on_device(join_unlabeled(self.logits)))
     with files.locked(self.network.folder, wait=True):
       network = self.network.on_transfer_set(name, dataset)
       return network_teacher(network, self.record)
@@ -265,7 +331,15 @@ def network_teacher(network: TeacherNetwork, record: dict[str, Any]) -> Teacher:
   """Returns a teacher of a network's outputs in the scaling of the config."""
   logits = network.logits(network.config.teacher.outputs_scaling)
   warnings = find_mismatches(logits, network.dataset, 'the teacher')
-  return Teacher(on_device(logits), record, network, warnings)
+  return Teacher(on_device(logits), record, network, warnings=warnings)
+
+
+def join_unlabeled(logits: Logits) -> Logits:
+  """Returns logits whose training split ends with those of UNLABELED."""
+  joined = dict(logits)
+  parts = [np.asarray(joined[name]) for name in ('train', UNLABELED)]
+  del joined[UNLABELED]
+  return joined | {'train': np.concatenate(parts)}
 
 
 def on_device(logits: Logits) -> Logits:
@@ -293,12 +367,20 @@ def find_mismatches(
   labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
   return alignment.find_mismatches(
     {
-      split: (np.asarray(array), np.asarray(labels[split])[: len(array)])
+      split: _with_labels(array, labels[split])
       for split, array in logits.items()
+      if split in labels
     },
     dataset.names_of(range(dataset.num_classes)),
     name,
   )
+
+
+def _with_labels(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the logits and the labels of the examples that have both."""
+  labels = np.asarray(labels)[: len(logits)]
+  has_label = labels != data.NO_LABEL
+  return np.asarray(logits)[has_label], labels[has_label]
 
 
 def make_record(

@@ -12,6 +12,9 @@ from kd_jax.runtime import errors, local_paths
 from kd_jax.teachers import logit_checks
 from kd_jax.teachers.logit_checks import Logits
 
+# The array of a file, and the name of the logits, of images without labels.
+UNLABELED = 'unlabeled'
+
 
 def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
   """Returns logits that any other program has made.
@@ -22,21 +25,32 @@ def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
 
   Args:
     path: a .npy file of the training split's logits, or a .npz file with
-      arrays 'train' and, for metrics that compare with the teacher, 'test'.
+      arrays 'train'; 'test', for metrics that compare with the teacher; and
+      'unlabeled', for the images of `train.unlabeled`.
     dataset: the part of a data set that the config uses.
   Returns:
-    float32 logits [N, K] by split: 'train', and 'test' if the file has it.
+    float32 logits [N, K] by split: 'train', and the others if the file has
+    them.
   Raises:
     UserError: if the file cannot be read or does not fit the data.
   """
   path = local_paths.expand(path, 'config.teacher.logits')
   arrays = _load(path)
-  if 'train' not in arrays or not arrays.keys() <= {'train', 'test'}:
+  if 'train' not in arrays or not arrays.keys() <= {*SPLITS, UNLABELED}:
     raise errors.UserError(
       f'config.teacher.logits: {path} holds {sorted(arrays)}; expected '
-      "'train' and perhaps 'test'"
+      f"'train' and perhaps 'test' and '{UNLABELED}'"
     )
   logits = {}
+  if UNLABELED in arrays:
+    given = arrays[UNLABELED]
+    name = f'config.teacher.logits: the {UNLABELED} logits of {path}'
+    if given.ndim != 2 or given.shape[1] != dataset.num_classes:
+      raise errors.UserError(
+        f'{name} have shape {given.shape}; expected a row for each image of '
+        f'config.train.unlabeled, of {dataset.num_classes} classes'
+      )
+    logits[UNLABELED] = logit_checks.as_logits(given, name)
   for split in SPLITS:
     array = _choose_rows(arrays, split, dataset, path)
     if array is not None:

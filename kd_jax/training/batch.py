@@ -21,7 +21,7 @@ class Examples(NamedTuple):
 
   Attributes:
     images: uint8 [N, H, W, C], as stored.
-    labels: int32 [N].
+    labels: int32 [N]; NO_LABEL for images without one.
     teacher_logits: float32 [N, K], or None without stored logits.
     teacher_features: arrays [N, ...] by layer, or None without stored features.
     views: int32 [N], the augmented view that each image is shown as, or None
@@ -64,7 +64,7 @@ class Batch(NamedTuple):
 
   Attributes:
     images: float32 [B, H, W, C], augmented and scaled.
-    labels: int32 [B].
+    labels: int32 [B]; NO_LABEL for images without one.
     mask: float32 [B], 0 for padding and 1 elsewhere.
     teacher_logits: float32 [B, K], or None.
     teacher_features: arrays [B, ...] by layer, or None.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import data
+from kd_jax.config import UNLABELED
 from kd_jax.data import selection
 from kd_jax.runtime import errors
 from kd_jax.training import training_functions
@@ -21,6 +22,8 @@ class Context(NamedTuple):
     load: loads a data set by its name.
     functions_for: maps a spec to the functions of its trainings; trainings of
       equal specs share their functions.
+    image_size: side in pixels to which image files are resized; 0 keeps their
+      size.
   """
 
   dataset: data.Dataset
@@ -28,6 +31,7 @@ class Context(NamedTuple):
   functions_for: Callable[
     [FrozenConfigDict], training_functions.TrainingFunctions
   ]
+  image_size: int = 0
 
 
 def make_context(
@@ -36,16 +40,20 @@ def make_context(
   """Returns the context of a run; `load` loads a data set by its name."""
   dataset = selection.select(load(config.data.name), config.data)
   return Context(
-    dataset, load, functools.cache(training_functions.make_training_functions)
+    dataset,
+    load,
+    functools.cache(training_functions.make_training_functions),
+    config.data.image_size,
   )
 
 
 def on_transfer_set(context: Context, name: str) -> Context:
-  """Returns a context whose students train on other images.
+  """Returns a context whose students train on other or on more images.
 
   Args:
     context: the run's context.
-    name: a name that `data.transfer_set` knows; '' for the training split.
+    name: a name that `data.transfer_set` knows, or `config.UNLABELED` and a
+      name that `unlabeled_images.add` knows; '' for the training split.
   Raises:
     DataError: if the transfer set's images differ in kind.
     UserError: if the training images stay on disk.
@@ -54,11 +62,30 @@ def on_transfer_set(context: Context, name: str) -> Context:
     return context
   if data.is_on_disk(context.dataset.train):
     raise errors.UserError(
-      f'config.train.transfer_set={name!r}: the training images of '
-      f'{context.dataset.name} stay on disk and cannot be replaced; raise '
-      'config.data.memory_gib'
+      f'config.train.{_field(name)}: the training images of '
+      f'{context.dataset.name} stay on disk and cannot be replaced or joined; '
+      'raise config.data.memory_gib'
+    )
+  if name.startswith(UNLABELED):
+    # Imported here, as it imports Pillow.
+    from kd_jax.data.user_data import unlabeled_images
+
+    dataset = unlabeled_images.add(
+      context.dataset,
+      name.removeprefix(UNLABELED),
+      image_size=context.image_size,
+    )
+    return context._replace(
+      dataset=dataclasses.replace(dataset, train=selection.put(dataset.train))
     )
   train = data.transfer_set(name, context.dataset, context.load)
   return context._replace(
     dataset=dataclasses.replace(context.dataset, train=selection.put(train))
   )
+
+
+def _field(name: str) -> str:
+  """Returns the field that names a transfer set, with its value."""
+  if name.startswith(UNLABELED):
+    return f'unlabeled={name.removeprefix(UNLABELED)!r}'
+  return f'transfer_set={name!r}'

@@ -57,7 +57,7 @@ def make_source(
   # Logits of views, and of a live teacher, come with each epoch or step.
   if teacher.lookup_view_logits is None and teacher.variables is None:
     logits = teacher.split_logits('train')
-  examples = Examples(dataset.train.images, dataset.train.labels, logits)
+  examples = Examples(dataset.train.images, plan.labels(dataset), logits)
   variables = mesh.put_replicated(teacher.variables)
   if data.is_on_disk(dataset.train):
     reader = ExampleReader(functools.partial(_read, plan, examples))

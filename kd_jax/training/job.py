@@ -320,6 +320,7 @@ def _describe(
     untrained = dataset.train.images[-job.plan.num_untrained :]
     untrained_logits = _predict(job, state, untrained)
   surroundings = environment.describe()
+  unlabeled = training_record.count_unlabeled(job.plan, dataset)
   trained = []
   for i, seed in enumerate(job.info.seeds):
     network = state
@@ -340,6 +341,7 @@ def _describe(
         **evaluate.by_class(test_logits[i], labels),
         'trained_on': training_record.examples_by_class(job.plan, dataset),
       },
+      **unlabeled,
       **robust,
       'steps': int(network.step),
       'parameters': costs.count_parameters(variables['params']),

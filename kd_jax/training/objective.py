@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kd_jax import losses, methods
+from kd_jax import data, losses, methods
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import (
   MethodParams,
@@ -37,6 +37,7 @@ class Objective(NamedTuple):
     discriminator_terms: maps `TermInputs` to the discriminators' losses, [B]
       each.
     init: maps a key to the initial method parameters.
+    partly_labeled: whether examples may have no label.
   """
 
   names: tuple[str, ...]
@@ -44,6 +45,7 @@ class Objective(NamedTuple):
   discriminator_names: tuple[str, ...]
   discriminator_terms: TermsFn
   init: Callable[[jax.Array], MethodParams]
+  partly_labeled: bool = False
 
 
 def kd_warmup(epoch: int, *, warmup_epochs: int) -> float:
@@ -67,6 +69,7 @@ def make_objective(
   *,
   label_smoothing: float = 0.0,
   mixed: bool = False,
+  partly_labeled: bool = False,
 ) -> Objective:
   """Returns the objective of cross-entropy and distillation methods together.
 
@@ -79,6 +82,8 @@ def make_objective(
       term on the example's targets and the term on its partner's targets, by
       their shares. For losses that are linear in the target, and for `kl` up to
       a constant, the sum is the loss on the mixed target.
+    partly_labeled: whether examples may have no label: their cross-entropy is
+      0. The mean over a batch stays that over all its examples.
   Raises:
     ValueError: if a method, or a layer in its options, is unknown.
   """
@@ -97,7 +102,11 @@ def make_objective(
     for name, term in terms.items()
     if methods.METHODS[name].discriminator_loss
   }
-  all_terms = functools.partial(_all_terms, terms, setup, label_smoothing)
+  cross_entropy = functools.partial(
+    _masked_cross_entropy if partly_labeled else losses.cross_entropy,
+    label_smoothing=label_smoothing,
+  )
+  all_terms = functools.partial(_all_terms, terms, setup, cross_entropy)
 
   def discriminator_terms(inputs: TermInputs) -> Terms:
     return {
@@ -113,21 +122,20 @@ def make_objective(
       _mix_terms(discriminator_terms) if mixed else discriminator_terms
     ),
     init=functools.partial(_init_params, terms),
+    partly_labeled=partly_labeled,
   )
 
 
 def _all_terms(
   terms: Mapping[str, MethodTerm],
   setup: MethodSetup,
-  label_smoothing: float,
+  cross_entropy: Callable[[jax.Array, jax.Array], jax.Array],
   inputs: TermInputs,
 ) -> Terms:
   """Returns the cross-entropy, and the terms of methods and their peers."""
   student, batch = inputs.student, inputs.batch
-  cross_entropy = lambda logits: losses.cross_entropy(
-    logits, jnp.asarray(batch.labels), label_smoothing=label_smoothing
-  )
-  values = {'ce': cross_entropy(student.logits)}
+  labels = jnp.asarray(batch.labels)
+  values = {'ce': cross_entropy(student.logits, labels)}
   for name, term in terms.items():
     peer_logits = None
     if term.has_peer:
@@ -135,9 +143,19 @@ def _all_terms(
       peer_logits = setup.peer_fn(
         inputs.params.adapters[name], batch.images, student.key
       )
-      values[peer_term(name)] = cross_entropy(peer_logits)
+      values[peer_term(name)] = cross_entropy(peer_logits, labels)
     values[name] = term.loss(inputs._replace(peer_logits=peer_logits))
   return values
+
+
+def _masked_cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, label_smoothing: float
+) -> jax.Array:
+  """Returns the cross-entropy [B], 0 for examples without a label."""
+  loss = losses.cross_entropy(
+    logits, jnp.maximum(labels, 0), label_smoothing=label_smoothing
+  )
+  return jnp.where(labels == data.NO_LABEL, 0, loss)
 
 
 def _init_params(

@@ -3,10 +3,13 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import data
+from kd_jax.config import REST
 
 # The name, in logs and records, of the phase on all examples of a training.
 WHOLE = 'fit'
@@ -54,11 +57,13 @@ class Plan(NamedTuple):
     examples: int [M], the indices of the training examples (an index may
       repeat); None if the phases' masks select from all examples.
     phases: the phases, in order, over those examples.
-    num_untrained: how many of the last training examples are in no phase.
+    num_untrained: how many of the last labeled examples are in no phase.
     batch_size: examples per step.
     drop_remainder: whether examples that do not fill a batch are left out;
       the left-out examples differ from epoch to epoch. If not, the last batch
       is padded and masked.
+    hidden: int [U], the indices of training examples whose labels are not used;
+      None if all labels are.
   """
 
   examples: np.ndarray | None
@@ -66,6 +71,23 @@ class Plan(NamedTuple):
   num_untrained: int
   batch_size: int
   drop_remainder: bool
+  hidden: np.ndarray | None = None
+
+  def labels(self, dataset: data.Dataset) -> jax.Array | np.ndarray:
+    """Returns the labels [N] of all training examples, hidden ones left out."""
+    labels = dataset.train.labels
+    if self.hidden is None:
+      return labels
+    shown = np.array(labels)
+    shown[self.hidden] = data.NO_LABEL
+    return jnp.asarray(shown) if isinstance(labels, jax.Array) else shown
+
+  def labels_of_epoch(self, dataset: data.Dataset) -> np.ndarray:
+    """Returns the labels [M] of the examples of the last phase."""
+    labels = np.asarray(self.labels(dataset))
+    if self.examples is not None:
+      return labels[self.examples]
+    return labels[: len(labels) - self.num_untrained]
 
   @property
   def num_examples(self) -> int:
@@ -104,6 +126,9 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   num_untrained = _count_untrained(train, dataset)
   kept = num_examples - num_untrained
   examples = _used_examples(train, dataset)
+  hidden = None
+  if train.get('unlabeled') == REST:
+    hidden = _labeled_and_unlabeled(train, dataset)[1]
   # Masks select every example that a phase uses. Other subsets are copied.
   masked = np.array_equal(examples, np.arange(kept))
   used = (
@@ -115,21 +140,56 @@ def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
     num_untrained=num_untrained,
     batch_size=train.batch_size,
     drop_remainder=train.drop_remainder,
+    hidden=hidden,
   )
 
 
 def _used_examples(train: ConfigDict, dataset: data.Dataset) -> np.ndarray:
-  """Returns the indices [M] of the examples that a `train` section uses."""
+  """Returns the indices [M] of the examples that a `train` section uses.
+
+  Those with labels come first. An index repeats if its example does.
+  """
+  labeled, unlabeled = _labeled_and_unlabeled(train, dataset)
+  if not len(unlabeled):
+    return labeled
+  if train.unlabeled_ratio and len(labeled):
+    ratio = train.unlabeled_ratio
+    counts = len(labeled), len(unlabeled)
+    labeled = np.resize(labeled, max(counts[0], round(counts[1] / ratio)))
+    unlabeled = np.resize(unlabeled, max(counts[1], round(counts[0] * ratio)))
+  return np.concatenate([labeled, unlabeled])
+
+
+def name_of_examples(train: ConfigDict) -> str:
+  """Returns a name of the examples that a `train` section uses."""
+  parts = [train.subset]
+  if train.unlabeled:
+    parts.append(REST if train.unlabeled == REST else 'unlabeled')
+  if train.unlabeled_ratio:
+    parts.append(f'{train.unlabeled_ratio:g}')
+  return '-'.join(parts)
+
+
+def _labeled_and_unlabeled(
+  train: ConfigDict, dataset: data.Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the indices of examples with labels, and of those without.
+
+  Both are without repetitions that `train.unlabeled_ratio` asks for.
+  """
   labels = np.asarray(dataset.train.labels)
-  kept = len(labels) - _count_untrained(train, dataset)
+  kept = dataset.num_labeled - _count_untrained(train, dataset)
   find = data.find_subset(train.subset)
   assert find is not None  # See `field_checks`.
-  return find(labels[:kept])
+  labeled = find(labels[:kept])
+  if train.get('unlabeled') == REST:
+    return labeled, np.setdiff1d(np.arange(kept), labeled)
+  return labeled, np.arange(dataset.num_labeled, len(labels))
 
 
 def _count_untrained(train: ConfigDict, dataset: data.Dataset) -> int:
-  """Returns how many of the last training examples are not trained on."""
-  num_examples = len(dataset.train.labels)
+  """Returns how many of the last labeled examples are not trained on."""
+  num_examples = dataset.num_labeled
   return num_examples - round(num_examples * (1 - train.holdout_fraction))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kd_jax import data
 from kd_jax.models.apply import ApplyFn
 from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
@@ -20,6 +21,8 @@ Sums = dict[str, jax.Array]
 _METHODS = 1
 # What every train step adds up, besides the objective's terms.
 SUMS = ('loss', 'correct', 'count')
+# And in a training in which examples may have no label: how many have one.
+LABELED = 'labeled'
 # Discriminators train at a constant rate. Half the usual memory of the first
 # moment is customary for generative adversarial networks.
 _DISCRIMINATOR_OPTIMIZER = optax.scale_by_adam(b1=0.5)
@@ -103,7 +106,8 @@ def make_train_step(
     schedule: maps the step to a factor on the learning rate.
   Returns:
     The step. `sums` are totals over the batch's examples, to be added up over
-    an epoch: 'loss', each term, 'correct' and 'count'.
+    an epoch: 'loss', each term, 'correct' and 'count'; and 'labeled' if
+    examples may have no label.
   """
 
   def train_step(state, batch, key, hyperparameters):
@@ -151,7 +155,10 @@ def make_train_step(
       opt_state,
       update.opt_state,
     )
-    return state, _sums(loss, means, logits, batch)
+    sums = _sums(loss, means, logits, batch)
+    if objective.partly_labeled:
+      sums[LABELED] = jnp.sum((batch.labels != data.NO_LABEL) * batch.mask)
+    return state, sums
 
   return train_step
 

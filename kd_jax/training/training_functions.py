@@ -91,6 +91,7 @@ def make_spec(
       batch_size=train.batch_size,
       augmentation=train.augmentation,
       mixup_alpha=train.mixup_alpha,
+      partly_labeled=bool(train.unlabeled),
       loop=_place_of_loop(config.loop, model.kind),
       eval_batch_size=config.eval.batch_size,
       optim=optim,
@@ -139,6 +140,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
     ),
     label_smoothing=spec.label_smoothing,
     mixed=spec.mixup_alpha > 0,
+    partly_labeled=spec.partly_labeled,
   )
 
   def init(key):
@@ -199,7 +201,12 @@ def _epoch_options(
   )
   return epoch.EpochOptions(
     batch_size=spec.batch_size,
-    sum_names=(*step.SUMS, *objective.names, *discriminators),
+    sum_names=(
+      *step.SUMS,
+      *([step.LABELED] if spec.partly_labeled else []),
+      *objective.names,
+      *discriminators,
+    ),
     loop=spec.loop,
     num_seeds=spec.num_seeds,
   )

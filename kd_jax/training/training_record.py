@@ -31,6 +31,8 @@ class TrainedNetwork(NamedTuple):
 def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
   """Averages one seed's sums of an epoch over the epoch's examples.
 
+  The accuracy is that of the examples with labels; without one it is 0.
+
   Args:
     sums: totals by name; scalars, or [S] for several seeds.
     index: which seed.
@@ -39,19 +41,23 @@ def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
   means = {
     f'train/{name}': total / totals['count']
     for name, total in totals.items()
-    if name not in ('count', 'correct')
+    if name not in ('count', 'correct', 'labeled')
   }
-  return means | {'train/accuracy': totals['correct'] / totals['count']}
+  labeled = totals.get('labeled', totals['count'])
+  return means | {'train/accuracy': totals['correct'] / max(labeled, 1)}
 
 
 def examples_by_class(plan: Plan, dataset: data.Dataset) -> list[int]:
-  """Returns how many examples of each class a training uses."""
-  labels = np.asarray(dataset.train.labels)
-  if plan.examples is not None:
-    labels = labels[plan.examples]
-  elif plan.num_untrained:
-    labels = labels[: -plan.num_untrained]
+  """Returns how many examples of each class a training uses, with labels."""
+  labels = plan.labels_of_epoch(dataset)
+  labels = labels[labels != data.NO_LABEL]
   return np.bincount(labels, minlength=dataset.num_classes).tolist()
+
+
+def count_unlabeled(plan: Plan, dataset: data.Dataset) -> dict[str, int]:
+  """Returns {'unlabeled': examples of an epoch without a label}; {} for 0."""
+  count = int(np.sum(plan.labels_of_epoch(dataset) == data.NO_LABEL))
+  return {'unlabeled': count} if count else {}
 
 
 def robust_accuracy(

@@ -49,3 +49,21 @@ def test_a_live_step_calls_the_teacher_and_a_stored_step_does_not(
   first, second = losses(0), losses(1)
   assert first['stored_step_s'] == second['stored_step_s']
   assert first['live_step_s'] != second['live_step_s']
+
+
+def test_the_seconds_of_a_step_are_those_of_calls_by_their_steps(
+  generated, monkeypatch
+):
+  config = config_lib.close_row(helpers.tiny_mnist(), 'h50')
+  clock = iter(range(0, 1000, 10))
+  monkeypatch.setattr(
+    training_steps.time, 'perf_counter', lambda: float(next(clock))
+  )
+  seconds = training_steps.seconds_per_step(
+    config,
+    generated,
+    training_steps.random_teacher_outputs(config, generated),
+    budget_s=25.0,
+  )
+  # The clock moves by 10 s a call, and a call takes 20 steps.
+  assert seconds == 10 / 20

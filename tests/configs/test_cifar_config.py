@@ -52,6 +52,7 @@ def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
     + len(cifar_methods.LARGER_WEIGHTS),
     'quantized': 6,
     'mimic': 8,
+    'unlabeled': 6,
     'teacher': 0,
     'resnet18': 0,
   }.get(recipe, 1)
@@ -224,3 +225,24 @@ def test_the_resnet50_has_the_recipe_of_the_public_checkpoint():
 def test_mistakes_in_cifar_arguments_are_named(arg, message):
   with pytest.raises(errors.UserError, match=message):
     cifar.get_config(arg)
+
+
+def test_unlabeled_rows_differ_in_targets_and_labels():
+  rows = recipe_rows.close(cifar, 'unlabeled,epochs=2')
+  seen = {
+    name: (
+      row.train.subset,
+      row.train.unlabeled,
+      row.distill.kd_weight,
+      row.train.epochs,
+    )
+    for name, row in rows.items()
+  }
+  assert seen == {
+    'labels_1000': ('first100', '', 0.0, 20),
+    'labels_50000': ('all', '', 0.0, 2),
+    'kd_1000': ('first100', '', 1.0, 20),
+    'kd_50000': ('all', '', 1.0, 2),
+    'kd_1000_and_unlabeled': ('first100', 'rest', 1.0, 2),
+    'kd_unlabeled_alone': ('none', 'rest', 1.0, 2),
+  }

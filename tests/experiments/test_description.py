@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd_jax.benchmark import training_steps
 from kd_jax.teachers import provider, teacher
 from tests import helpers
 
@@ -26,9 +27,28 @@ def _folder(tmp_path_factory):
   return folder
 
 
-def _describe(folder, runs, *args):
+@pytest.fixture(name='seconds', autouse=True)
+def _seconds(monkeypatch):
+  """Replaces the timing of steps, most of which is compilation.
+
+  Returns:
+    The networks that were timed, as their kinds.
+  """
+  timed = []
+
+  def seconds_per_step(config, dataset, teacher, *, budget_s):
+    del dataset, budget_s
+    assert teacher.variables is None
+    timed.append(config.student.kind)
+    return 60.0
+
+  monkeypatch.setattr(training_steps, 'seconds_per_step', seconds_per_step)
+  return timed
+
+
+def _describe(folder, runs, *args, recipe='h50'):
   result = helpers.launch_here(
-    '--config=configs/mnist.py:h50',
+    f'--config=configs/mnist.py:{recipe}',
     '--describe',
     f'--config.data.name={folder}',
     f'--workdir={runs / "run"}',
@@ -44,7 +64,7 @@ def _rows(runs, split):
     return list(csv.DictReader(file))
 
 
-def test_the_data_and_the_trainings_are_described(folder, tmp_path):
+def test_the_data_and_the_trainings_are_described(folder, tmp_path, seconds):
   text = _describe(folder, tmp_path, '--config.data.train_examples=24')
   cells = [
     [cell.strip() for cell in line.split('|')[1:-1]]
@@ -59,6 +79,10 @@ def test_the_data_and_the_trainings_are_described(folder, tmp_path):
   (student,) = (row for row in cells if row and row[0] == 'h50')
   # 36 pixels, 50 units, 3 classes; four phases of three epochs.
   assert student[2:4] == ['2,003', '1,950'] and student[6] == '12'
+  # A step takes a minute.
+  assert seconds == ['conv_net', 'mlp']
+  for row in (trained, student):
+    assert float(row[9]) == int(row[8])
   assert 'Images of 6 x 6 pixels x 1 channels' in text
   description = tmp_path / 'run' / 'data' / 'description.md'
   assert description.read_text() in text
@@ -85,6 +109,7 @@ def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
   flag = f'--config.teacher.logits={tmp_path / "logits.npz"}'
   text = _describe(folder, tmp_path, flag)
   assert 'accuracy of 100.00 % on train, 100.00 % on test' in text
+  assert [row[-1] for row in _cells(text)[:4]] == ['100.0'] * 4
   assert '## Warnings' not in text
   # Another program may list the classes in the order of their numbers.
   other = {split: array[:, [0, 2, 1]] for split, array in logits.items()}
@@ -92,6 +117,32 @@ def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
   warnings = _describe(folder, tmp_path, flag).partition('## Warnings')[2]
   assert 'takes 10 as 2, 2 as 10: its classes seem' in warnings
   assert 'expected 1, 10, 2' in warnings
+  assert [row[-1] for row in _cells(_describe(folder, tmp_path, flag))[:4]] == [
+    *('100.0', '0.0', '0.0'),
+    '33.3',
+  ]
+
+
+def _cells(text):
+  """Returns the cells of the table of classes."""
+  table = text.partition('teacher agrees')[2].splitlines()[2:]
+  return [[cell.strip() for cell in row.split('|')[1:-1]] for row in table]
+
+
+def test_other_rows_are_scaled_by_their_work(folder, tmp_path, seconds):
+  text = _describe(folder, tmp_path, recipe='table1,seeds=2')
+  assert seconds == ['conv_net', 'mlp']
+  rows = {
+    row[0]: row
+    for row in (line.split('|')[1:-1] for line in text.splitlines())
+    if len(row) == 13
+  }
+  rows = {name.strip(): [c.strip() for c in row] for name, row in rows.items()}
+  number = lambda row, i: float(rows[row][i].replace(',', ''))
+  ratio = number('h300', 3) / number('h50', 3)
+  # Batches of 32 in both; two seeds of a step that takes a minute.
+  assert number('h50', 9) == 2 * number('h50', 8)
+  assert number('h300', 9) == pytest.approx(2 * number('h300', 8) * ratio, 0.01)
 
 
 def test_examples_that_are_held_out_say_so(folder, tmp_path):

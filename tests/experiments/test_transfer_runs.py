@@ -140,7 +140,9 @@ def test_the_report_shows_the_errors_of_missing_classes(folder):
   cells = [cell.strip() for cell in line.strip('|').split('|')]
   assert cells[2] == str(sum(student['by_class']['trained_on']))
   assert cells[3] == str(student['by_class']['examples'][3])
-  assert cells[-1] == '206 (133)'
+  assert cells[-1] == '–'  # The paper's figures are not of generated digits.
+  of_mnist = record | {'config': record['config'] | {'data': {'name': 'mnist'}}}
+  assert '206 (133)' in study_tables.missing_classes_table(of_mnist)
   assert '(' in cells[4] and '(' in cells[6]
   line_of_all = next(x for x in table.splitlines() if x.startswith('| all'))
   assert '(' not in line_of_all

@@ -77,12 +77,23 @@ def test_a_stored_teacher_has_a_line_for_each_scaling_and_split():
 
 
 @pytest.mark.parametrize(
-  'section', [{'paper': {}}, {'data': {'name': 'fashion_mnist'}}]
+  'section',
+  [
+    {'paper': {}},
+    {'data': {'name': 'fashion_mnist'}},
+    # The other data set of the paper.
+    {'data': {'name': 'cifar10'}},
+    {'data': {'name': 'mnist', 'train_examples': 1024}},
+    {'data': {'name': 'mnist', 'holdout_examples': 1000}},
+    {'teacher': {'logits': 'logits.npz'}},
+    {'teacher': {'module': 'mine:teacher'}},
+    {'student': {'kind': 'mine:student'}},
+  ],
 )
 def test_data_without_figures_of_the_paper_has_no_columns_for_them(
   record, section
 ):
-  """The paper's MNIST figures are not shown beside other images."""
+  """The paper's figures are not shown beside other images or networks."""
   record['config'] |= section
   assert 'paper' not in tables.accuracy_table(record)
   assert 'difference' not in tables.accuracy_table(record)

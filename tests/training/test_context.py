@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 
+from kd_jax import data
 from kd_jax.data.dataset import Dataset, Split
 from kd_jax.runtime import errors
 from kd_jax.training import context, training_functions
@@ -96,3 +97,23 @@ def test_images_on_disk_cannot_be_replaced():
     errors.UserError, match="transfer_set='noise': .* raise config.data.memory"
   ):
     context.on_transfer_set(run_context._replace(dataset=dataset), 'noise')
+
+
+def test_images_without_labels_join_the_training_split(tmp_path):
+  run_context = _context()
+  dataset = run_context.dataset
+  np.savez(tmp_path / 'more.npz', images=np.asarray(dataset.train.images[:2]))
+  name = f'unlabeled:{tmp_path}/more.npz'
+  joined = context.on_transfer_set(run_context, name).dataset
+  count = len(dataset.train.labels)
+  assert isinstance(joined.train.images, type(dataset.train.images))
+  assert joined.train.labels[count:].tolist() == [data.NO_LABEL] * 2
+  assert joined.num_labeled == count
+  on_disk = types.SimpleNamespace(batches=None)
+  dataset = dataclasses.replace(
+    dataset, train=dataclasses.replace(dataset.train, images=on_disk)
+  )
+  with pytest.raises(
+    errors.UserError, match="config.train.unlabeled='/.*raise"
+  ):
+    context.on_transfer_set(run_context._replace(dataset=dataset), name)

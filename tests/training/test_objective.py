@@ -278,3 +278,33 @@ def test_warmup_of_the_papers_cifar_code():
 def test_unknown_losses_are_named():
   with pytest.raises(ValueError, match="'kk'.*'kl'"):
     objectives.make_objective({'kk': {}}, method_terms.MethodSetup())
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_an_example_without_a_label_has_no_cross_entropy(smoothing):
+  objective = objectives.make_objective(
+    {'kl': {}},
+    method_terms.MethodSetup(),
+    label_smoothing=smoothing,
+    partly_labeled=True,
+  )
+  weights = _weights(1.0, 1.0)
+  labels = jnp.array([0, -1, 2])
+
+  def loss_fn(logits):
+    terms = _terms(objective, logits, BATCH._replace(labels=labels), weights)
+    return objectives.combine(terms, weights, ONES)
+
+  (_, means), gradient = jax.value_and_grad(loss_fn, has_aux=True)(LOGITS)
+  expected = losses.cross_entropy(
+    LOGITS, BATCH.labels, label_smoothing=smoothing
+  )
+  # The mean is over all three examples.
+  np.testing.assert_allclose(
+    means['ce'], (expected[0] + expected[2]) / 3, rtol=1e-6
+  )
+  kl_alone = jax.grad(
+    lambda x: losses.kl(x, BATCH.teacher_logits, temperature=2.0).mean()
+  )(LOGITS)
+  np.testing.assert_allclose(gradient[1], kl_alone[1], atol=1e-6)
+  assert np.abs(gradient[0] - kl_alone[0]).max() > 0.1

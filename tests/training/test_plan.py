@@ -5,7 +5,7 @@ import pytest
 import toy_training as toy
 from ml_collections import ConfigDict
 
-from kd_jax.data.dataset import Dataset, Split
+from kd_jax.data.dataset import NO_LABEL, Dataset, Split
 from kd_jax.training import plan
 
 
@@ -52,10 +52,22 @@ def test_the_timetable_counts_epochs_over_all_phases():
   assert [epoch.num_steps for epoch in epochs[::2]] == [5, 5, 5, 7]
 
 
-def _plan(subset: str, holdout_fraction: float = 0.0) -> plan.Plan:
+def _dataset(unlabeled: int = 0) -> Dataset:
+  """Returns 40 examples of 4 classes, and images without labels behind them."""
+  labels = np.concatenate([np.arange(40) % 4, np.full(unlabeled, NO_LABEL)])
+  split = Split(np.zeros((len(labels), 2, 2, 1), np.uint8), labels)
+  name = 'unlabeled-digest' if unlabeled else ''
+  return Dataset('toy', split, split, 4, 'digest', unlabeled=name)
+
+
+def _plan(
+  subset: str,
+  holdout_fraction: float = 0.0,
+  *,
+  dataset: Dataset | None = None,
+  **fields,
+) -> plan.Plan:
   """Returns a plan for 40 examples of 4 classes."""
-  split = Split(np.zeros((40, 2, 2, 1), np.uint8), np.arange(40) % 4)
-  dataset = Dataset('toy', split, split, 4, 'digest')
   section = ConfigDict(
     {
       'subset': subset,
@@ -64,9 +76,11 @@ def _plan(subset: str, holdout_fraction: float = 0.0) -> plan.Plan:
       'folds': 0,
       'batch_size': 8,
       'drop_remainder': False,
+      'unlabeled_ratio': 0.0,
+      **fields,
     }
   )
-  return plan.make_plan(section, dataset)
+  return plan.make_plan(section, dataset or _dataset())
 
 
 @pytest.mark.parametrize('holdout_fraction, used', [(0.0, 40), (0.25, 30)])
@@ -85,3 +99,62 @@ def test_a_subset_is_a_list_of_examples():
   assert len(part.examples) == 20
   (phase,) = part.phases
   np.testing.assert_array_equal(phase.subset, np.ones(20, bool))
+
+
+def test_the_rest_of_the_examples_trains_without_its_labels():
+  dataset = _dataset()
+  part = _plan('first2', 0.25, unlabeled='rest')
+  assert sorted(part.examples) == list(range(30))
+  labels = part.labels(dataset)
+  shown = np.arange(40) < 8
+  shown |= np.arange(40) >= 30  # Held out, and not trained on.
+  np.testing.assert_array_equal(
+    labels, np.where(shown, dataset.train.labels, NO_LABEL)
+  )
+  np.testing.assert_array_equal(dataset.train.labels, np.arange(40) % 4)
+  assert np.sum(part.labels_of_epoch(dataset) != NO_LABEL) == 8
+
+
+def test_without_any_labels_all_examples_are_a_mask():
+  part = _plan('none', unlabeled='rest')
+  assert part.examples is None and len(part.hidden) == 40
+  assert part.phases[0].subset.all()
+
+
+def test_added_images_are_not_held_out():
+  part = _plan('all', 0.25, dataset=_dataset(8), unlabeled='folder')
+  assert part.num_untrained == 10 and part.hidden is None
+  assert sorted(part.examples) == [*range(30), *range(40, 48)]
+
+
+@pytest.mark.parametrize(
+  'ratio, labeled, unlabeled',
+  [(0, 40, 8), (1, 40, 40), (2, 40, 80), (0.1, 80, 8), (0.2, 40, 8)],
+)
+def test_the_kind_that_has_too_few_examples_is_repeated(
+  ratio, labeled, unlabeled
+):
+  dataset = _dataset(8)
+  part = _plan(
+    'all', dataset=dataset, unlabeled='folder', unlabeled_ratio=ratio
+  )
+  labels = part.labels_of_epoch(dataset)
+  assert np.sum(labels != NO_LABEL) == labeled
+  assert np.sum(labels == NO_LABEL) == unlabeled
+  if part.examples is not None:
+    counts = np.bincount(part.examples, minlength=48)
+    assert counts.min() >= 1
+    assert np.ptp(counts[:40]) <= 1 and np.ptp(counts[40:]) <= 1
+
+
+def test_examples_without_labels_change_the_name_of_a_store():
+  names = {
+    plan.name_of_examples(
+      ConfigDict(
+        dict(subset='first5', unlabeled=unlabeled, unlabeled_ratio=ratio)
+      )
+    )
+    for unlabeled in ('', 'rest', 'folder')
+    for ratio in (0.0, 2.0)
+  }
+  assert len(names) == 6 and 'first5' in names

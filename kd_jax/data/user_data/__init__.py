@@ -2,5 +2,5 @@
 
 `user_datasets` chooses among `npz_files`, `image_folders` (with `image_files`)
 and `tfds_images` (with `tfds_folder`). `survey` counts examples and image sizes
-without reading the images.
+without reading the images. `unlabeled_images` adds images without labels.
 """

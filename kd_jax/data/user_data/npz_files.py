@@ -2,6 +2,7 @@
 
 import pathlib
 import zipfile
+from collections.abc import Collection
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
       raise DataError(f'{path}: {name} is a single number; expected an array')
   for split in SPLITS:
     images, labels = f'{split}_images', f'{split}_labels'
-    arrays[images] = _as_images(
+    arrays[images] = as_images(
       arrays[images], len(arrays[labels]), f'{path}: {images}'
     )
     arrays[labels] = _as_labels(
@@ -66,7 +67,7 @@ def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
   local_paths.check_regular(path, 'config.data.name')
   try:
     with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
-      _check_memory(content.zip, path)
+      check_memory(content.zip, path, _NAMES)
       missing = [name for name in _NAMES if name not in content.files]
       if missing == ['test_images', 'test_labels']:
         if needs_test:
@@ -102,13 +103,21 @@ def array_of(content: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
   return array
 
 
-def _check_memory(content: zipfile.ZipFile, path: pathlib.Path) -> None:
-  """Checks that the arrays of a file fit in memory, before they are read."""
+def check_memory(
+  content: zipfile.ZipFile, path: pathlib.Path, names: Collection[str]
+) -> None:
+  """Checks that arrays of a file fit in memory, before they are read.
+
+  Args:
+    content: the opened file.
+    path: the file, for the error message.
+    names: the arrays.
+  """
   host_memory.check_available(
     sum(
       member.file_size
       for member in content.infolist()
-      if member.filename.removesuffix('.npy') in _NAMES
+      if member.filename.removesuffix('.npy') in names
     ),
     f'the arrays of {path}',
     'store fewer or smaller images, or prepare them with TFDS, which reads '
@@ -116,7 +125,16 @@ def _check_memory(content: zipfile.ZipFile, path: pathlib.Path) -> None:
   )
 
 
-def _as_images(array: np.ndarray, count: int, name: str) -> np.ndarray:
+def array_shape(content: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+  """Returns the shape of an array of an .npz file, from its header."""
+  with content.open(f'{name}.npy') as file:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+      return np.lib.format.read_array_header_1_0(file)[0]
+    return np.lib.format.read_array_header_2_0(file)[0]
+
+
+def as_images(array: np.ndarray, count: int, name: str) -> np.ndarray:
   """Returns images with a channel axis.
 
   Args:

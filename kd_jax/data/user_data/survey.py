@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from kd_jax.data.dataset import DataError
@@ -67,7 +66,7 @@ def _survey_npz(path: pathlib.Path) -> Survey:
   """Looks at the headers of the arrays of an .npz file."""
   try:
     with zipfile.ZipFile(path) as archive:
-      shape = _array_shape(archive, 'train_images')
+      shape = npz_files.array_shape(archive, 'train_images')
       has_test = 'test_images.npy' in archive.namelist()
     count, height, width = shape[:3]
   except Exception as error:  # zipfile and NumPy raise many types of errors.
@@ -75,15 +74,6 @@ def _survey_npz(path: pathlib.Path) -> Survey:
     raise DataError(f'{path}: {error}') from None
   is_gray = len(shape) == 3 or shape[3] == 1
   return Survey(count, has_test, [(height, width)], is_gray, can_resize=False)
-
-
-def _array_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-  """Returns the shape of an array, from its header."""
-  with archive.open(f'{name}.npy') as file:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-      return np.lib.format.read_array_header_1_0(file)[0]
-    return np.lib.format.read_array_header_2_0(file)[0]
 
 
 def _survey_tfds(path: pathlib.Path) -> Survey:

@@ -1,0 +1,189 @@
+"""What a run is going to train, in how many steps and minutes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.benchmark import training_steps
+from kd_jax.experiments.run import PlannedRow
+from kd_jax.models import apply, costs, from_config
+from kd_jax.report import markdown
+from kd_jax.sections import TrainingSections
+from kd_jax.training import context, example_source, plan
+
+# Seconds of timed steps, for each network that is timed.
+_BUDGET_S = 0.5
+
+
+class _Training(NamedTuple):
+  """A network that a run trains.
+
+  Attributes:
+    name: the name of the row, or 'teacher'.
+    sections: the sections that say how the network trains.
+    config: the closed config of a row whose student is the network.
+    plan: its examples, phases and batches.
+    dataset: what the network learns.
+    seeds: how often it is trained.
+    calls_teacher: whether its steps call the teacher.
+  """
+
+  name: str
+  sections: TrainingSections
+  config: ConfigDict
+  plan: plan.Plan
+  dataset: data.Dataset
+  seeds: int
+  calls_teacher: bool
+
+
+def training_table(
+  config: ConfigDict,
+  planned: Mapping[str, PlannedRow],
+  teacher_plan: plan.Plan | None,
+  context_for: Callable[[str], context.Context],
+) -> str:
+  """Returns a table of the networks that a run trains.
+
+  Args:
+    config: the run's config.
+    planned: the rows by name.
+    teacher_plan: the plan of the teacher; None if the run does not train it.
+    context_for: maps a transfer set's name to its context.
+  """
+  trainings = []
+  if teacher_plan is not None:
+    sections = config_lib.teacher_sections(config)
+    dataset = context_for('').dataset
+    first = next((row.config for row in planned.values()), config)
+    as_row = _as_row(first, sections)
+    trainings.append(
+      _Training('teacher', sections, as_row, teacher_plan, dataset, 1, False)
+    )
+  for name, row in planned.items():
+    dataset = context_for(config_lib.transfer_set(row.config)).dataset
+    sections = config_lib.student_sections(row.config)
+    trainings.append(
+      _Training(
+        name,
+        sections,
+        row.config,
+        row.plan,
+        dataset,
+        row.config.seeds,
+        row.calls_teacher,
+      )
+    )
+  rows, measured = [], {}
+  for training in trainings:
+    macs = _count_macs(training)
+    kind = 'teacher' if training.name == 'teacher' else 'student'
+    work = macs * training.sections.train.batch_size
+    if kind not in measured:
+      measured[kind] = _measure_step(training) / max(work, 1)
+    rows.append(_table_row(training, macs, measured[kind] * work))
+  headers = (
+    *('network', 'kind', 'parameters', 'MAC', 'examples', 'not trained on'),
+    *('epochs', 'batch', 'steps', 'minutes'),
+    *('optimizer', 'augmentation', 'loss'),
+  )
+  return markdown.table(headers, rows)
+
+
+def _as_row(config: ConfigDict, sections: TrainingSections) -> ConfigDict:
+  """Returns a config whose student is the network of some sections."""
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  config.student, config.train = sections.model, sections.train
+  config.optim, config.distill = sections.optim, sections.distill
+  config.data.scaling = sections.scaling
+  return config
+
+
+def _count_macs(training: _Training) -> int:
+  """Returns the multiplications of a network for an image."""
+  model, dataset = training.sections.model, training.dataset
+  module = from_config.make_module(model, dataset.num_classes)
+  forward = lambda variables, images: apply.make_apply(module)(
+    variables, images, train=False, key=None
+  )[0]
+  image = jax.ShapeDtypeStruct((1, *dataset.problem.image_shape), jnp.float32)
+  variables = from_config.variables_like(model, dataset.problem)
+  return costs.count_macs(forward, variables, image)
+
+
+def _measure_step(training: _Training) -> float:
+  """Returns the seconds of a step, taught by random outputs or networks."""
+  logging.info('timing the training steps of %s', training.name)
+  config, dataset = training.config, training.dataset
+  if training.calls_teacher:
+    teacher = example_source.TeacherInputs(
+      variables=_random_variables(config, dataset)
+    )
+  else:
+    teacher = training_steps.random_teacher_outputs(config, dataset)
+  return training_steps.seconds_per_step(
+    config, dataset, teacher, budget_s=_BUDGET_S
+  )
+
+
+def _random_variables(config: ConfigDict, dataset: data.Dataset) -> Any:
+  """Returns variables of the teacher's network; time needs no other values."""
+  module = from_config.make_module(config.teacher.model, dataset.num_classes)
+  return apply.init_variables(
+    module, dataset.problem.image_shape, jax.random.key(0)
+  )
+
+
+def _table_row(training: _Training, macs: int, step_s: float) -> list[str]:
+  """Returns the cells of a network's training.
+
+  Args:
+    training: the training.
+    macs: the multiplications of the network for an image.
+    step_s: the seconds of a step.
+  """
+  sections, dataset = training.sections, training.dataset
+  training_plan = training.plan
+  variables = from_config.variables_like(sections.model, dataset.problem)
+  minutes = training.seeds * training_plan.num_steps * step_s / 60
+  return [
+    training.name,
+    sections.model.kind,
+    f'{costs.count_parameters(variables["params"]):,}',
+    f'{macs:,}',
+    _count_examples(training_plan, dataset),
+    f'{training_plan.num_untrained:,}',
+    f'{len(training_plan.epochs):,}',
+    f'{sections.train.batch_size:,}',
+    f'{training_plan.num_steps:,}',
+    f'{minutes:.1f}' if minutes >= 0.1 else '< 0.1',
+    f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
+    sections.train.augmentation,
+    _loss(sections.distill),
+  ]
+
+
+def _count_examples(training_plan: plan.Plan, dataset: data.Dataset) -> str:
+  """Returns the examples of an epoch, and how many of them lack labels."""
+  labels = training_plan.labels_of_epoch(dataset)
+  unlabeled = int(np.sum(labels == data.NO_LABEL))
+  suffix = f' ({unlabeled:,} without labels)' if unlabeled else ''
+  return f'{len(labels):,}{suffix}'
+
+
+def _loss(distill: ConfigDict) -> str:
+  """Returns the terms of a loss with their weights."""
+  terms = [f'{distill.ce_weight:.3g} labels'] if distill.ce_weight else []
+  if distill.kd_weight:
+    terms.append(
+      f'{distill.kd_weight:.3g} {distill.method} (T {distill.temperature:g})'
+    )
+  return ' + '.join(terms)
