@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -21,6 +21,7 @@ class Context(NamedTuple):
     load: loads a data set by its name.
     functions_for: maps a spec to the functions of its trainings; trainings of
       equal specs share their functions.
+    on_epoch: called with the record of each epoch; None for nobody.
   """
 
   dataset: data.Dataset
@@ -28,6 +29,7 @@ class Context(NamedTuple):
   functions_for: Callable[
     [FrozenConfigDict], training_functions.TrainingFunctions
   ]
+  on_epoch: Callable[[dict[str, Any]], None] | None = None
 
 
 def make_context(
