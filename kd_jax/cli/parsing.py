@@ -127,8 +127,10 @@ def help_text(about: str, module: str) -> str:
     if flag.flag_type() != 'bool':
       name += f'={flag.name.rpartition("_")[2].upper()}'
     indent = ' ' * 4
+    # absl adds half a sentence to a flag that may be repeated.
+    about_flag = flag.help.partition(';\n')[0]
     text = textwrap.fill(
-      flag.help, _WIDTH, initial_indent=indent, subsequent_indent=indent
+      about_flag, _WIDTH, initial_indent=indent, subsequent_indent=indent
     )
     parts.append(f'  {name}\n{text}')
   return '\n\n'.join(parts)
