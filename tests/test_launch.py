@@ -45,7 +45,7 @@ def _launch_here(*args):
 
 def _run(workdir, *args, recipe='h300', with_plots=False):
   """Runs a recipe without an error; returns stdout and stderr."""
-  write_plots = plots.write if with_plots else lambda *_: []
+  write_plots = plots.write if with_plots else lambda *_: {}
   with mock.patch.object(plots, 'write', write_plots):
     code, output, error = _launch_here(
       f'--config=configs/mnist.py:{recipe}',
