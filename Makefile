@@ -64,7 +64,7 @@ bench: $(BENCH)/.run  ## Compare training and inference with other systems.
 	$(BENCH)/bin/python -m kd_jax.report results
 
 clean:  ## Remove the environments and caches; keep runs/ and the data.
-	rm -rf $(VENV) $(BENCH) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(LOCK) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A marker file in an environment shows what is installed there, so that make
@@ -78,15 +78,17 @@ $(VENV)/.run: requirements.txt
 
 $(BENCH)/.run: benchmarks/requirements.txt requirements-onnx.txt requirements.txt
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet -r requirements.txt -r requirements-onnx.txt \
+	  -r benchmarks/requirements.txt
 	$(BENCH)/bin/python -m pip install --quiet --no-deps jax2onnx
 	@touch $@
 
 $(VENV)/.onnx: requirements-onnx.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet -r requirements-onnx.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-onnx.txt
 	$(BIN)/python -m pip install --quiet --no-deps jax2onnx
 	@touch $@
 
 $(VENV)/.test: tests/requirements.txt $(VENV)/.onnx
-	$(BIN)/python -m pip install --quiet -r tests/requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -r requirements-onnx.txt \
+	  -r requirements-logs.txt -r tests/requirements.txt
 	@touch $@

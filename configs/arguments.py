@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import config_dict
 
 from configs import base
+from kd_jax.runtime.suggestions import nearest
 
 
 def parse_arg(
@@ -30,6 +31,7 @@ def parse_arg(
   if recipe not in recipes:
     raise base.ConfigError(
       f'unknown recipe {recipe!r}; the recipes are: {", ".join(recipes)}'
+      f'{nearest(recipe, recipes)}'
     )
   arguments = dict(defaults)
   for pair in pairs:
@@ -37,7 +39,7 @@ def parse_arg(
     if key not in defaults:
       raise base.ConfigError(
         f'unknown argument {key!r} of recipe {recipe!r}; '
-        f'the arguments are: {", ".join(defaults)}'
+        f'the arguments are: {", ".join(defaults)}{nearest(key, defaults)}'
       )
     # An argument without a value means true: `:h300,smoke`.
     arguments[key] = _convert(key, text if equals else 'true', defaults[key])
@@ -77,4 +79,5 @@ def check_choice(
   if args[argument] not in known:
     raise base.ConfigError(
       f'unknown {argument} {args[argument]!r}; known: {", ".join(known)}'
+      f'{nearest(args[argument], known)}'
     )

@@ -21,10 +21,10 @@ from absl import logging
 from absl.testing import flagsaver
 from ml_collections import ConfigDict
 
-import launch
 from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.cli import launch, parsing
 from kd_jax.experiments import experiment
 from kd_jax.experiments.run import Run, make_run, plan_row
 from kd_jax.export import measurement
@@ -159,7 +159,7 @@ def run(
   Returns:
     The content of run.json.
   """
-  write_plots = plots.write if with_plots else lambda *_: []
+  write_plots = plots.write if with_plots else lambda *_: {}
   with mock.patch.object(plots, 'write', write_plots):
     return experiment.run_experiment(
       config,
@@ -221,6 +221,7 @@ def _logged_to(stream: io.StringIO) -> Iterator[None]:
   """Sends absl's log lines to a stream, and restores the logger's settings."""
   logger, handler = logging.get_absl_logger(), logging.get_absl_handler()
   level, filters = logger.level, list(handler.filters)
+  formatter = handler.python_handler.formatter
   logger.addHandler(handler)
   stderr = handler.python_handler.setStream(stream)
   try:
@@ -231,6 +232,7 @@ def _logged_to(stream: io.StringIO) -> Iterator[None]:
     # Not `set_verbosity`, which would give the logger a level it has not had.
     logger.setLevel(level)
     handler.filters[:] = filters
+    handler.setFormatter(formatter)
 
 
 def launch_here(*args: Any) -> subprocess.CompletedProcess:
@@ -255,7 +257,7 @@ def launch_here(*args: Any) -> subprocess.CompletedProcess:
     # ml_collections loads a config's file with the deprecated load_module.
     warnings.filterwarnings('ignore', 'the load_module')
     try:
-      launch.main(launch.parse_flags(argv))
+      launch.main(parsing.parse_flags(argv))
     except SystemExit as error:
       code = error.code
   if isinstance(code, str):

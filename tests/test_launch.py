@@ -6,6 +6,7 @@ test_faults.py tests runs that are killed or whose files are damaged.
 import json
 import os
 import pathlib
+import re
 from unittest import mock
 
 import numpy as np
@@ -44,7 +45,7 @@ def _launch_here(*args):
 
 def _run(workdir, *args, recipe='h300', with_plots=False):
   """Runs a recipe without an error; returns stdout and stderr."""
-  write_plots = plots.write if with_plots else lambda *_: []
+  write_plots = plots.write if with_plots else lambda *_: {}
   with mock.patch.object(plots, 'write', write_plots):
     code, output, error = _launch_here(
       f'--config=configs/mnist.py:{recipe}',
@@ -112,12 +113,32 @@ def _weights(workdir):
   }
 
 
-def test_list_prints_one_recipe_a_line():
+def test_list_prints_the_recipes_of_each_file_in_columns():
   code, output, _ = _launch_here('--list')
-  names = [line.split()[0] for line in output.splitlines()]
+  groups = [group.splitlines() for group in output.split('\n\n')]
+  (table1,) = [group for group in groups if 'Table 1' in group[0]]
   assert code == 0
-  assert 'configs/mnist.py:table1' in names
-  assert 'configs/mnist.py:h300_b16' in names
+  assert table1[0].startswith('# ')
+  names = [line.split()[0] for line in table1[1:]]
+  assert {'configs/mnist.py:table1', 'configs/mnist.py:h300_b16'} <= {*names}
+  recipe = re.compile(r'configs/mnist.py:\S+ +')
+  assert (
+    len({recipe.match(line).end() for line in table1[1:] if recipe.match(line)})
+    == 1
+  )
+  assert max(map(len, output.splitlines())) <= 100
+
+
+def test_help_describes_every_flag_in_sentences():
+  output = helpers.run_python('launch.py', '--help').stdout
+  described = re.findall(r'^  --(\w+)(?:=\w+)?$\n((?:    .*\n)+)', output, re.M)
+  assert {'config', 'workdir', 'workers', 'list'} <= {
+    name for name, _ in described
+  }
+  for name, text in described:
+    sentences = ' '.join(text.split())
+    assert sentences[0].isupper() and sentences[-1] == '.', name
+  assert 'kd-jax run' in output
 
 
 @pytest.mark.parametrize(
@@ -139,7 +160,20 @@ def test_list_prints_one_recipe_a_line():
       ('--config=configs/mnist.py:h300', '--config.optim.learning_rate=-1'),
       'config.optim.learning_rate=-1.0: expected a number above 0',
     ),
-    (('--config=configs/none.py:h300',), 'configs/none.py'),
+    (('--config=configs/minst.py:h300',), '(did you mean configs/mnist.py?)'),
+    (('--config=configs/mnist.py:h30',), '(did you mean h300?)'),
+    (
+      ('--config=configs/mnist.py:h300', '--config.optim.learning_rat=1'),
+      '(did you mean learning_rate?)',
+    ),
+    (
+      ('--config=configs/mnist.py:h300', '--config.data.name=mnits'),
+      '(did you mean mnist?)',
+    ),
+    (
+      ('--config=configs/mnist.py:h300', '--config.distill.method=jensen'),
+      'jensen_shannon',
+    ),
     (
       ('--config=configs/mnist.py:h300', '--config=configs/mnist.py:h50'),
       '--config is given more than once',

@@ -12,6 +12,8 @@ ROOT = pathlib.Path(kd_jax.__file__).parent
 # From the top down. A folder (or a module of kd_jax itself) imports those
 # below it, and none above it.
 LAYERS = (
+  'cli',
+  'api',
   'predict',
   'theory',
   'experiments',
@@ -20,6 +22,7 @@ LAYERS = (
   'config_checks',
   'teachers',
   'training',
+  'section_makers',
   'config',
   'evaluation',
   'methods',

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import latency
+from kd_jax.cli import parsing
 from kd_jax.config_checks import field_checks
 from kd_jax.models import apply, from_config
 from kd_jax.report import tables
@@ -90,4 +91,4 @@ def _measure(config: ConfigDict) -> None:
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  app.run(main)
+  app.run(main, flags_parser=parsing.parse_flags)

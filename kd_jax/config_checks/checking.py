@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from kd_jax.runtime import errors
+from kd_jax.runtime.suggestions import nearest
 
 
 def check(ok: bool, field: str, value: Any, expected: str) -> None:
@@ -15,7 +16,12 @@ def check(ok: bool, field: str, value: Any, expected: str) -> None:
 
 def check_one_of(field: str, value: str, known: Collection[str]) -> None:
   """Checks that a value is one of the known names."""
-  check(value in known, field, value, f'one of {", ".join(sorted(known))}')
+  check(
+    value in known,
+    field,
+    value,
+    f'one of {", ".join(sorted(known))}{nearest(value, known)}',
+  )
 
 
 def check_positive(field: str, value: float) -> None:

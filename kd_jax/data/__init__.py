@@ -33,7 +33,7 @@ from kd_jax.data.dataset import (
 )
 from kd_jax.data.subsets import PATTERNS, SUBSETS, find_subset
 from kd_jax.data.transfer_sets import TRANSFER_SETS, transfer_set
-from kd_jax.runtime import local_paths
+from kd_jax.runtime import local_paths, suggestions
 
 __all__ = [
   'NO_LABEL',
@@ -116,6 +116,7 @@ def load(
     raise DataError(
       f'unknown data set {name!r}; known: {", ".join(names())}; for your data, '
       'give FILE.npz, a folder of images, or tfds:NAME'
+      f'{suggestions.nearest(name, names())}'
     )
   data_dir = _absolute(data_dir, 'data_dir') or default_data_dir()
   if is_user_dataset:

@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from kd_jax.methods import attacks
 from kd_jax.models.apply import ApplyFn
-from kd_jax.runtime import mesh
+from kd_jax.runtime import bars, mesh
 
 PyTree = Any
 # predict(variables, images uint8 [N, H, W, C]) -> logits [N, K].
@@ -139,7 +138,7 @@ def _whole_batches(num_examples: int, batch_size: int, label: str):
   caller cuts the surplus off.
   """
   starts = range(0, num_examples, batch_size)
-  for start in tqdm.tqdm(starts, label, unit='batch', leave=False):
+  for start in bars.make(starts, desc=label, unit='batch'):
     yield np.arange(start, start + batch_size) % num_examples
 
 

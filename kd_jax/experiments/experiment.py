@@ -9,8 +9,8 @@ them.
 import functools
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from absl import logging
 from ml_collections import ConfigDict
@@ -18,7 +18,13 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks, traced_checks
-from kd_jax.experiments import preparation, run_data, run_timing, students
+from kd_jax.experiments import (
+  preparation,
+  run_data,
+  run_errors,
+  run_timing,
+  students,
+)
 from kd_jax.experiments.run import make_run
 from kd_jax.report import run_report
 from kd_jax.runtime import (
@@ -30,6 +36,7 @@ from kd_jax.runtime import (
   processes,
   workers,
 )
+from kd_jax.runtime.callbacks import Callback, Callbacks
 from kd_jax.teachers import provider
 from kd_jax.training import context
 
@@ -43,6 +50,7 @@ def run_experiment(
   teachers_dir: os.PathLike,
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
+  callbacks: Sequence[Callback] = (),
 ) -> Record:
   """Completes a run: trains missing students, times them, writes the report.
 
@@ -55,37 +63,88 @@ def run_experiment(
     teachers_dir: where teachers are kept.
     data_dir: where prepared data sets are kept; a per-user cache if None.
     source_dir: a folder to look for the data in before downloading.
+    callbacks: follow the run.
   Returns:
     The content of the run's run.json.
   Raises:
     UserError: for a mistake in the config, the data or the command, or if a
       training diverges.
   """
-  config, configs = preparation.check_config(config)
-  workdir, teachers_dir = pathlib.Path(workdir), pathlib.Path(teachers_dir)
   load = preparation.make_loader(config, data_dir, source_dir)
+  return run_on_data(
+    config,
+    load,
+    RunOptions(
+      pathlib.Path(workdir),
+      pathlib.Path(teachers_dir),
+      callbacks=tuple(callbacks),
+    ),
+  )
+
+
+class RunOptions(NamedTuple):
+  """Where and how a run is recorded.
+
+  Attributes:
+    workdir: the run's folder.
+    teachers: where teachers are kept.
+    with_report: whether the run's folder gets a report.
+    command: what starts the run, for its record; '' for the command line.
+    callbacks: follow the run.
+  """
+
+  workdir: pathlib.Path
+  teachers: pathlib.Path
+  with_report: bool = True
+  command: str = ''
+  callbacks: tuple[Callback, ...] = ()
+
+
+def run_on_data(
+  config: ConfigDict,
+  load: Callable[[str], data.Dataset],
+  options: RunOptions,
+) -> Record:
+  """Does what is left to do of a run, on data that a function loads.
+
+  Args:
+    config: a config from configs/.
+    load: loads a data set by its name.
+    options: where and how the run is recorded.
+  Returns:
+    The content of the run's run.json.
+  Raises:
+    UserError: see `run_experiment`.
+  """
+  config, configs = preparation.check_config(config)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
-    files.locked(workdir, shared=is_worker),
+    files.locked(options.workdir, shared=is_worker),
     mesh.use(config.mesh.data),
   ):
-    record = _open_run(config, workdir)
-    return _run_in_locked_folder(
-      config, configs, record, workdir, teachers_dir, load
+    record = _open_run(config, options)
+    followers = Callbacks(options.callbacks)
+    followers.on_start(record['config'], options.workdir)
+    run_context = context.make_context(config, load)._replace(
+      on_epoch=followers.on_epoch
     )
+    record = _run_in_locked_folder(
+      config, configs, record, options, run_context
+    )
+    followers.on_end(record)
+    return record
 
 
 def _run_in_locked_folder(
   config: ConfigDict,
   configs: dict[str, ConfigDict],
   record: Record,
-  workdir: pathlib.Path,
-  teachers_dir: pathlib.Path,
-  load: Callable[[str], data.Dataset],
+  options: RunOptions,
+  run_context: context.Context,
 ) -> Record:
   """Completes a run whose folder is locked; returns its record."""
-  run_context = context.make_context(config, load)
+  workdir = options.workdir
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
@@ -99,7 +158,7 @@ def _run_in_locked_folder(
     traced_checks.find_weaknesses(configs, run_context.dataset.problem),
   )
   planned = preparation.plan_rows(configs, plans, context_for)
-  teacher = provider.get_teacher(config, run_context, teachers_dir)
+  teacher = provider.get_teacher(config, run_context, options.teachers)
   record['teacher'] = teacher.record
   _warn(record, teacher.warnings)
   if not workers.is_worker():
@@ -122,7 +181,9 @@ def _run_in_locked_folder(
   run_timing.time_run(config, run, record)
   record['status'] = 'complete'
   _write(workdir, record)
-  processes.from_first(lambda: run_report.write(workdir, record))
+  if options.with_report:
+    processes.from_first(lambda: run_errors.write(run, record['students']))
+    processes.from_first(lambda: run_report.write(workdir, record))
   return record
 
 
@@ -139,20 +200,20 @@ def _write(workdir: pathlib.Path, record: Record) -> None:
   json_records.write(workdir / 'run.json', record)
 
 
-def _open_run(config: ConfigDict, workdir: pathlib.Path) -> Record:
+def _open_run(config: ConfigDict, options: RunOptions) -> Record:
   """Returns the run's record, new or continued.
 
   Raises:
     UserError: if the folder belongs to another config.
   """
   recorded = config_lib.recorded(config)
-  record = _read_run(workdir, recorded)
+  record = _read_run(options.workdir, recorded)
   if record is None:
     record = {'environment': environment.describe()}
   record |= {
     'status': 'running',
     'name': config.name,
-    'command': environment.command(),
+    'command': options.command or environment.command(),
     'config': recorded,
   }
   return record

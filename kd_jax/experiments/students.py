@@ -185,7 +185,7 @@ def _train_seeds(
     row_job,
     run_context.dataset,
     _teacher_inputs(row, teacher, run_context.dataset),
-    run_records.MetricsLog(run.workdir / 'metrics.jsonl'),
+    run_records.MetricsLog(run.workdir / 'metrics.jsonl', run_context.on_epoch),
   )
   for student in students:
     seed = student.record['seed']

@@ -5,6 +5,7 @@ describes the folder.
 """
 
 import contextlib
+import functools
 import hashlib
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
   with_onnx: bool = False,
   with_weights: bool = False,
   allow_code: bool = False,
+  load: Callable[[], data.Dataset] | None = None,
 ) -> tuple[pathlib.Path, dict[str, Any]]:
   """Writes a student to a folder, loads it back and measures it.
 
@@ -62,6 +64,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
     with_onnx: whether to write the student as ONNX, too.
     with_weights: whether to write its weights as .safetensors, too.
     allow_code: whether a module that run.json names may be imported.
+    load: returns the data of the run; None to load what its config names.
   Returns:
     The folder and its manifest.
   Raises:
@@ -73,7 +76,12 @@ def export(  # noqa: PLR0913 - the flags of the command line
   )
   if with_onnx:
     onnx.check_supported(config.student.quantization)
-  run_data = run_datasets.find(config, folder, record.get('data'), data_dir)
+  run_data = run_datasets.find(
+    config,
+    folder,
+    record.get('data'),
+    load or functools.partial(run_datasets.load, config, data_dir),
+  )
   image_shape = run_data.problem.image_shape
   network, variables = _restore(config, folder, run_data.problem)
   forward_fn = forward.make_forward(

@@ -6,7 +6,7 @@ alone.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ def find(
   config: ConfigDict,
   folder: pathlib.Path,
   recorded: Mapping[str, Any] | None,
-  data_dir: str | None,
+  load: Callable[[], data.Dataset],
 ) -> RunData:
   """Returns the data of a run.
 
@@ -53,13 +53,13 @@ def find(
     config: the closed config of a row.
     folder: the folder of a student of the row.
     recorded: 'data' of run.json; None for runs of older versions.
-    data_dir: the folder of prepared data, see `data.load`.
+    load: loads the part of the data set that the config uses.
   Raises:
     UserError: if run.json does not describe the data, and today's data is
       missing or not that of the run.
   """
   try:
-    dataset = _load(config, data_dir)
+    dataset = load()
   except errors.UserError as error:
     if recorded is None:
       raise
@@ -88,7 +88,13 @@ def image_size(config: ConfigDict) -> int:
   return config.data.get('image_size', 0)  # Older runs lack the field.
 
 
-def _load(config: ConfigDict, data_dir: str | None) -> data.Dataset:
+def load(config: ConfigDict, data_dir: str | None) -> data.Dataset:
+  """Returns the part of a data set that a config uses.
+
+  Args:
+    config: the closed config of a row.
+    data_dir: the folder of prepared data, see `data.load`.
+  """
   dataset = data.load(
     config.data.name,
     data_dir=data_dir,

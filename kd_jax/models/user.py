@@ -124,23 +124,33 @@ def make_module(name: str, num_classes: int) -> UserModule | PureNetwork:
   """Returns the network that a user's function makes for K classes.
 
   Args:
-    name: `package.module:function`. The function takes the number of classes,
-      and `rngs` (for NNX) or `key` (for Equinox) if it makes a module with
-      random initial weights.
+    name: `package.module:function`; see `call_maker`.
+    num_classes: K.
+  """
+  return call_maker(find_function(name), num_classes)
+
+
+def call_maker(
+  function: Callable[..., Any], num_classes: int
+) -> UserModule | PureNetwork:
+  """Returns the network that a function makes for K classes.
+
+  Args:
+    function: takes the number of classes, and `rngs` (for NNX) or `key` (for
+      Equinox) if it makes a module with random initial weights.
     num_classes: K.
   Raises:
     FunctionError: if the function returns no network, or if all seeds would
       have the same initial weights.
   """
-  function = find_function(name)
   parameters = inspect.signature(function).parameters
   if parameters.keys() & set(_RANDOM_ARGUMENTS):
     make = functools.partial(_make_with_key, function, num_classes)
-    return pure_networks.from_maker(make, _split)
+    return pure_networks.from_maker(make, split)
   made = function(num_classes)
   if isinstance(made, nn.Module):
     return UserModule(made)
-  if _is_module(made):
+  if is_module(made):
     raise FunctionError(
       'the function takes no key, so that all seeds would have the same '
       'initial weights: expected a function of (num_classes, *, rngs) for NNX, '
@@ -178,12 +188,12 @@ def _is_equinox(made: Any) -> bool:
   return isinstance(made, equinox.Module)
 
 
-def _is_module(made: Any) -> bool:
-  """Returns whether `_split` takes what a user's function returns."""
+def is_module(made: Any) -> bool:
+  """Returns whether `split` takes what a user's function returns."""
   return _is_nnx(made) or _is_equinox(made)
 
 
-def _split(made: Any) -> pure_networks.Parts:
+def split(made: Any) -> pure_networks.Parts:
   """Takes an NNX or Equinox module apart."""
   # NNX takes 0.4 s to import, and Equinox need not be installed.
   if _is_nnx(made):
@@ -237,9 +247,19 @@ def load_trained(name: str) -> TrainedNetwork:
   Raises:
     FunctionError: if the function returns no trained network.
   """
-  returned = find_function(name)()
-  if _is_module(returned):
-    return TrainedNetwork(_split(returned))
+  return as_trained(find_function(name)())
+
+
+def as_trained(returned: Any) -> TrainedNetwork:
+  """Returns a trained network from what a user's function returns.
+
+  Args:
+    returned: (apply, variables), or a trained module of NNX or Equinox.
+  Raises:
+    FunctionError: if it is no trained network.
+  """
+  if is_module(returned):
+    return TrainedNetwork(split(returned))
   is_pair = isinstance(returned, tuple) and len(returned) == 2
   if not (is_pair and callable(returned[0])):
     raise FunctionError(

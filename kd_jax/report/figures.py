@@ -24,21 +24,35 @@ def figure(path: pathlib.Path) -> Iterator[Axes]:
 
   Logarithmic axes get plain numbers as labels. The file is replaced atomically.
   """
+  with canvas(path, (8, 5)) as figure_of_axes:
+    axes = figure_of_axes.add_subplot()
+    yield axes
+    for axis in (axes.xaxis, axes.yaxis):
+      if axis.get_scale() == 'log':
+        _use_plain_numbers(axis)
+
+
+@contextlib.contextmanager
+def canvas(path: pathlib.Path, inches: tuple[float, float]) -> Iterator[Any]:
+  """Yields a matplotlib figure without axes, and writes it to a PNG file.
+
+  The file is replaced atomically.
+
+  Args:
+    path: the file.
+    inches: width and height.
+  """
   # Imported here because the import takes a second and a run draws at its end.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  canvas = Figure(figsize=(8, 5), layout='constrained')
-  FigureCanvasAgg(canvas)
-  axes = canvas.add_subplot()
-  yield axes
-  for axis in (axes.xaxis, axes.yaxis):
-    if axis.get_scale() == 'log':
-      _use_plain_numbers(axis)
+  empty = Figure(figsize=inches, layout='constrained')
+  FigureCanvasAgg(empty)
+  yield empty
   temporary = path.with_name(f'.{path.name}')
   try:
     with errors.name_file(path):
-      canvas.savefig(temporary, dpi=120, format='png')
+      empty.savefig(temporary, dpi=120, format='png')
   except OSError:
     temporary.unlink(missing_ok=True)  # It would fill a full disk further.
     raise

@@ -1,11 +1,17 @@
 """Cells and tables of Markdown."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 
 import tabulate
 
 NONE = '–'  # The cell of an unknown value.
+
+
+def as_text(text: str) -> str:
+  """Returns a line in which nothing is markup, such as names of classes."""
+  return re.sub(r'([\\`*_\[\]<>#|])', r'\\\1', text)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from kd_jax.report import accuracy_plots, fields, figures
+from kd_jax.report import accuracy_plots, error_plots, fields, figures
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 from kd_jax.runtime import run_records
@@ -181,7 +181,7 @@ def names(record: Record) -> list[str]:
 
 def write(
   folder: os.PathLike, record: Record, epochs: Sequence[Record]
-) -> list[str]:
+) -> dict[str, str]:
   """Writes the plots of a run as PNG files.
 
   Args:
@@ -189,7 +189,7 @@ def write(
     record: the content of the run's run.json.
     epochs: the records of the run's metrics.jsonl.
   Returns:
-    The file names without '.png'.
+    The caption of each plot, or '', by the file's name without '.png'.
   """
   draw = {name: PLOTS[name].draw for name in names(record)}
   draw['learning_curves'] = functools.partial(
@@ -198,7 +198,8 @@ def write(
   for name, draw_on in draw.items():
     with figures.figure(pathlib.Path(folder) / f'{name}.png') as axes:
       draw_on(axes, record)
-  return [*draw]
+  captions = error_plots.write(pathlib.Path(folder))
+  return {name: '' for name in draw} | captions
 
 
 def write_published(folder: os.PathLike, record: Record, prefix: str) -> None:

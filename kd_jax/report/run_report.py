@@ -3,9 +3,18 @@
 import contextlib
 import os
 import pathlib
+import textwrap
 from collections.abc import Iterator
 
-from kd_jax.report import fields, plots, tables, theory_plots, training_costs
+from kd_jax.report import (
+  fields,
+  html_page,
+  markdown,
+  plots,
+  tables,
+  theory_plots,
+  training_costs,
+)
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, files, json_records, run_records
 
@@ -14,7 +23,7 @@ _MAX_NAMED_ROWS = 8
 
 
 def write(folder: os.PathLike, record: Record | None = None) -> str:
-  """Writes report.md and the plots into a run's folder.
+  """Writes report.md, the plots and report.html into a run's folder.
 
   Args:
     folder: the run's folder.
@@ -29,13 +38,17 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
     with explain_missing_fields(folder / 'run.json'):
       return write(folder, read(folder))
   if 'results' in record:
-    names = theory_plots.write_curves(folder, record)
+    captions = dict.fromkeys(theory_plots.write_curves(folder, record), '')
   else:
     epochs = run_records.MetricsLog(folder / 'metrics.jsonl').read()
-    names = plots.write(folder, record, epochs)
-  images = ''.join(f'\n![{name}]({name}.png)\n' for name in names)
-  text = render(record) + images
+    captions = plots.write(folder, record, epochs)
+  text = render(record)
+  for name, caption in captions.items():
+    text += f'\n![{name}]({name}.png)\n'
+    if caption:
+      text += f'\n{markdown.as_text(caption)}\n'
   files.write_text(folder / 'report.md', text)
+  files.write_text(folder / 'report.html', html_page.render(text, folder))
   return text
 
 
@@ -72,13 +85,31 @@ def explain_missing_fields(path: pathlib.Path) -> Iterator[None]:
     ) from error
 
 
+# Columns of a terminal that the summary of a run fits into.
+_COLUMNS = 100
+
+
 def summary(record: Record) -> str:
-  """Returns the tables that launch.py prints at the end of a run."""
-  if 'results' in record:
-    return tables.theory_tables(record)
-  lines = [tables.accuracy_table(record), tables.cost_table(record)]
-  lines += [f'warning: {warning}' for warning in record.get('warnings', [])]
-  return '\n'.join(lines)
+  """Returns what launch.py prints at the end of a run: 100 columns at most."""
+  if 'results' not in record:
+    warnings = [
+      textwrap.fill(f'warning: {warning}', _COLUMNS)
+      for warning in record.get('warnings', [])
+    ]
+    parts = [tables.summary_table(record), *warnings]
+    if 'ratio' in parts[0].partition('\n')[0]:
+      size = fields.batch_sizes(record)[-1]
+      parts.insert(
+        1,
+        f'ratio: time of the teacher / time of the row, {size:,} images a call',
+      )
+    return '\n'.join(parts)
+  parts = []
+  for title, table in tables.theory_tables_by_title(record).items():
+    if max(map(len, table.splitlines())) > _COLUMNS:
+      table = 'This table is wider than a terminal; report.md has it.'
+    parts += [f'{title}:', table]
+  return '\n\n'.join(parts)
 
 
 def render(record: Record) -> str:

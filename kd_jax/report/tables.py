@@ -10,6 +10,8 @@ from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
+_PAPER_COLUMNS = ('paper %', 'difference')
+
 
 def accuracy_table(record: Record) -> str:
   """Returns the test metrics of the teacher and of each row.
@@ -80,6 +82,30 @@ def _quantized_cells(students: Sequence[Record]) -> dict[str, str]:
     'stored as integers %': markdown.mean_sd(accuracies, 2, scale=100),
     'size, % of float': markdown.mean_sd(sizes, 1, scale=100),
   }
+
+
+def summary_table(record: Record) -> str:
+  """Returns the accuracy of each row, and its speed beside the teacher's.
+
+  The ratio, teacher time / row time, is that of the largest batch that the run
+  timed; a run that timed nothing has no column for it. A run without figures of
+  the paper has no columns for these.
+  """
+  sizes = fields.batch_sizes(record)
+  lines = []
+  for name, students in fields.networks(record).items():
+    cells = _accuracy_cells(record, name, students)
+    line = {
+      'row': name,
+      'accuracy % (n)': f'{cells["accuracy %"]} ({len(students)})',
+    }
+    line |= {key: cells[key] for key in _PAPER_COLUMNS if key in cells}
+    if sizes and fields.benchmark(record).get('reference') == 'teacher':
+      timed = fields.network_timing(record, name).get('batches', {})
+      ratio = timed.get(str(sizes[-1]), {}).get('ratio')
+      line['ratio'] = markdown.number(ratio and ratio['median'], 1)
+    lines.append(line)
+  return markdown.table_of_lines(lines)
 
 
 def beside_paper_table(record: Record) -> str:
@@ -325,11 +351,19 @@ _HEADINGS = {'what is left over': 'residual'}
 def theory_tables(record: Record) -> str:
   """Returns all tables of a record of theory, each below its title."""
   parts = []
+  for title, table in theory_tables_by_title(record).items():
+    parts += [f'{title}:', table]
+  return '\n\n'.join(parts)
+
+
+def theory_tables_by_title(record: Record) -> dict[str, str]:
+  """Returns the tables of a record of theory by their titles."""
+  tables = {}
   for title, content in record['results']['tables'].items():
     rows = [[_theory_cell(cell) for cell in row] for row in content['rows']]
     headers = [_HEADINGS.get(name, name) for name in content['columns']]
-    parts += [f'{title}:', markdown.table(headers, rows)]
-  return '\n\n'.join(parts)
+    tables[title] = markdown.table(headers, rows)
+  return tables
 
 
 def _theory_cell(value: str | float | None) -> str:

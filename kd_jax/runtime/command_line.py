@@ -6,11 +6,12 @@ Every command has two flags in common: --debug and --max_wait_h.
 import argparse
 import contextlib
 import errno
+import pathlib
 import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
@@ -18,7 +19,10 @@ from kd_jax.runtime import console, errors, locks
 
 # The exit status of a command that Ctrl-C stopped, as a shell gives it.
 _STOPPED = 128 + signal.SIGINT
-_DEBUG_HELP = 'Shows the traceback of an error instead of one line.'
+_DEBUG_HELP = (
+  'Shows the traceback of an error instead of one line, and the time, process '
+  'and place of each log line.'
+)
 _MAX_WAIT_HELP = (
   'The longest wait, in hours, for another process that trains or prepares '
   'what this command needs; 0 for no wait.'
@@ -69,7 +73,7 @@ def one_line_errors(goes_on: str = '') -> Iterator[None]:
   try:
     yield
   except KeyboardInterrupt:
-    if _is_debugged():
+    if is_debugged():
       raise
     # A second Ctrl-C ends the program at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -79,12 +83,12 @@ def one_line_errors(goes_on: str = '') -> Iterator[None]:
     print(f'\n{line}', file=sys.stderr)
     sys.exit(_STOPPED)
   except (errors.UserError, OSError) as error:
-    if _is_debugged():
+    if is_debugged():
       raise
     sys.exit(f'error: {console.printable_lines(_describe(error))}')
 
 
-def _is_debugged() -> bool:
+def is_debugged() -> bool:
   """Returns whether the command has the flag --debug.
 
   The command itself is searched, because an error of its other flags comes
@@ -93,9 +97,36 @@ def _is_debugged() -> bool:
   return any(re.fullmatch('--?debug(=true)?', arg) for arg in sys.argv[1:])
 
 
+def program(argv: Sequence[str]) -> str:
+  """Returns how a user calls the program of a command line, without Python.
+
+  Args:
+    argv: the program and its arguments.
+  """
+  if is_installed_command(argv):
+    return 'kd-jax run'
+  return argv[0]
+
+
+def is_installed_command(argv: Sequence[str]) -> bool:
+  """Returns whether a command line is one of kd-jax, and none of launch.py."""
+  path = pathlib.PurePath(argv[0])
+  return path.stem == 'kd-jax' or path.parts[-2:] == ('kd_jax', '__main__.py')
+
+
+def python_arguments() -> list[str]:
+  """Returns the arguments for Python that start this command again."""
+  if is_installed_command(sys.argv):
+    return ['-m', 'kd_jax', 'run', *sys.argv[1:]]
+  return list(sys.argv)
+
+
 def _command() -> str:
   """Returns the command line, to be pasted into a shell."""
-  return shlex.join(['python', *sys.argv])
+  words = [*program(sys.argv).split(' '), *sys.argv[1:]]
+  if not is_installed_command(sys.argv):
+    words.insert(0, 'python')
+  return shlex.join(words)
 
 
 def _describe(error: Exception) -> str:

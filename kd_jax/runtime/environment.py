@@ -1,6 +1,7 @@
 """The hardware and the package versions on which results depend."""
 
 import datetime
+import json
 import os
 import pathlib
 import platform
@@ -14,7 +15,13 @@ import jax
 from absl import logging
 
 import kd_jax
-from kd_jax.runtime import errors, processes, workers
+from kd_jax.runtime import (
+  command_line,
+  errors,
+  processes,
+  project_files,
+  workers,
+)
 
 # The packages whose versions can change a number.
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -102,8 +109,9 @@ def command(argv: Sequence[str] | None = None) -> str:
   Args:
     argv: the program and its arguments; the process's own by default.
   """
-  kept, is_place = [], False
-  for argument in sys.argv if argv is None else argv:
+  argv = sys.argv if argv is None else argv
+  kept, is_place = [command_line.program(argv)], False
+  for argument in argv[1:]:
     if argument.lstrip('-') == 'debug':
       continue
     if is_place:  # The value of `--workdir FOLDER`.
@@ -125,11 +133,14 @@ def _code_version() -> str:
   """
   if _CODE in os.environ:
     return os.environ[_CODE]
+  checkout = project_files.checkout()
+  if checkout is None:
+    return _installed_commit()
 
   def git(*args: str) -> str:
     return subprocess.run(
       ['git', *args],
-      cwd=pathlib.Path(__file__).resolve().parents[2],
+      cwd=checkout,
       capture_output=True,
       text=True,
       check=True,
@@ -142,6 +153,16 @@ def _code_version() -> str:
   except (OSError, subprocess.SubprocessError):
     return ''
   return f'{commit}-dirty' if changed else commit
+
+
+def _installed_commit() -> str:
+  """Returns the commit that pip has installed from; '' if pip notes none."""
+  try:
+    source = metadata.distribution('kd-jax').read_text('direct_url.json')
+  except metadata.PackageNotFoundError:
+    return ''
+  vcs_info = json.loads(source or '{}').get('vcs_info', {})
+  return vcs_info.get('commit_id', '')[:12]
 
 
 def _cores() -> int | None:

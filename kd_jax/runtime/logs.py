@@ -1,13 +1,28 @@
-"""The choice of log lines that a run shows."""
+"""The log lines that a run shows, and how they look."""
 
 import logging as python_logging
 import os
 
 from absl import logging
 
-from kd_jax.runtime import console, processes
+from kd_jax.runtime import command_line, console, processes
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
+# Where JAX tells which backends it did not find. `environment` tells what
+# matters: the device that is used, and an accelerator that is not.
+_BACKENDS = 'xla_bridge.py'
+
+
+def prepare() -> None:
+  """Makes log lines plain sentences, before JAX starts.
+
+  With --debug, lines have the time, the process and the place in the
+  code.
+  """
+  handler = logging.get_absl_handler()
+  handler.addFilter(is_shown)
+  if not command_line.is_debugged():
+    handler.setFormatter(_PlainFormatter())
 
 
 def show_project_lines() -> None:
@@ -19,7 +34,17 @@ def show_project_lines() -> None:
   logging.set_verbosity(
     logging.INFO if processes.is_first() else logging.WARNING
   )
-  logging.get_absl_handler().addFilter(is_shown)
+
+
+class _PlainFormatter(python_logging.Formatter):
+  """Lines for people: the message, and 'warning: ' before a warning."""
+
+  def format(self, record: python_logging.LogRecord) -> str:
+    """Returns the line of a record."""
+    line = super().format(record)
+    if record.levelno < python_logging.WARNING:
+      return line
+    return f'{record.levelname.lower()}: {line}'
 
 
 def is_shown(line: python_logging.LogRecord) -> bool:
@@ -36,4 +61,6 @@ def is_shown(line: python_logging.LogRecord) -> bool:
   # An error that a library raises reaches this project, which reports it. Some
   # libraries also log the error with a traceback, once in each thread.
   line.exc_info = line.exc_text = None
+  if os.path.basename(line.pathname) == _BACKENDS:
+    return line.levelno >= python_logging.ERROR
   return line.levelno >= python_logging.WARNING

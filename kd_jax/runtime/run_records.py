@@ -48,8 +48,19 @@ class MetricsLog:
   first process reads and writes.
   """
 
-  def __init__(self, path: os.PathLike):
+  def __init__(
+    self,
+    path: os.PathLike,
+    on_append: Callable[[dict[str, Any]], None] | None = None,
+  ):
+    """Opens a log; the file is made with the first line.
+
+    Args:
+      path: the file.
+      on_append: called with each new record, in the first process.
+    """
     self.path = pathlib.Path(path)
+    self._on_append = on_append
 
   def read(self) -> list[dict[str, Any]]:
     """Returns the records of the lines that are sound."""
@@ -104,6 +115,8 @@ class MetricsLog:
       if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
         file.write(b'\n')
       file.write(_line(record).encode())
+    if self._on_append is not None:
+      self._on_append(record)
 
   def sync(self) -> None:
     """Makes the lines outlast a power failure, as a checkpoint does."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_jax import config as config_lib
 from kd_jax.data.user_data import npz_files
-from kd_jax.runtime import errors, files, json_records
+from kd_jax.runtime import errors, files, json_records, project_files
 from kd_jax.teachers import compact_arrays, logit_checks
 from kd_jax.teachers.logit_checks import Logits
 
@@ -23,8 +23,20 @@ _TRAINING_FIELDS = ('zero_init', 'dtype')
 
 
 def teacher_folder(name: str) -> pathlib.Path:
-  """Returns the folder of a teacher that comes with the project."""
-  return pathlib.Path(__file__).resolve().parents[2] / name
+  """Returns the folder of a teacher that comes with the project.
+
+  Raises:
+    UserError: if the installed package leaves the teacher out.
+  """
+  folder = project_files.root() / name
+  if project_files.checkout() is None and not folder.is_dir():
+    raise errors.UserError(
+      f'config.teacher.pretrained={name!r}: the installed package does not '
+      'have this folder, because it leaves out weights of 5 MB or more: run '
+      'the recipe with launch.py in a clone of the source code, or train the '
+      'teacher with config.teacher.retrain=true'
+    )
+  return folder
 
 
 def has_weights(name: str) -> bool:

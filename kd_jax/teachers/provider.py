@@ -1,6 +1,7 @@
 """The teacher that a config asks for: a file, a network, or one to train."""
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
@@ -158,7 +159,7 @@ def _train_or_restore(
         teacher_job,
         dataset,
         example_source.TeacherInputs(),
-        training_log(folder),
+        training_log(folder, run_context.on_epoch),
       )
       record = job_folder.finish(trained, folder, identity)
       variables = trained.variables
@@ -169,9 +170,17 @@ def _train_or_restore(
     return _make_network_teacher(config, dataset, folder, variables, record)
 
 
-def training_log(folder: pathlib.Path) -> run_records.MetricsLog:
-  """Returns the log of a teacher's training in its folder."""
-  return run_records.MetricsLog(folder / 'metrics.jsonl')
+def training_log(
+  folder: pathlib.Path,
+  on_append: Callable[[dict[str, Any]], None] | None = None,
+) -> run_records.MetricsLog:
+  """Returns the log of a teacher's training in its folder.
+
+  Args:
+    folder: the teacher's folder.
+    on_append: called with each new record.
+  """
+  return run_records.MetricsLog(folder / 'metrics.jsonl', on_append)
 
 
 def _load_pretrained(

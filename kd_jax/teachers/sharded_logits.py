@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import tensorstore
-import tqdm
 from absl import logging
 
-from kd_jax.runtime import errors, files, json_records, processes
+from kd_jax.runtime import bars, errors, files, json_records, processes
 
 # Examples in a shard, which is one file, and in a chunk, which is read at once.
 SHARD = 65_536
@@ -88,8 +87,11 @@ class ShardedLogits:
       processes.from_first(
         lambda: files.check_disk_space(folder, needed, 'the teacher outputs')
       )
-    for start in tqdm.tqdm(
-      starts, 'teacher outputs', unit='shard', disable=None, leave=False
+    for start in bars.make(
+      starts,
+      desc='teacher outputs',
+      unit='shard',
+      disable=not processes.is_first(),
     ):
       stop = min(start + shard, num_examples)
       logits = np.asarray(compute(start, stop), np.float32)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -24,6 +24,7 @@ class Context(NamedTuple):
       equal specs share their functions.
     image_size: side in pixels to which image files are resized; 0 keeps their
       size.
+    on_epoch: called with the record of each epoch; None for nobody.
   """
 
   dataset: data.Dataset
@@ -32,6 +33,7 @@ class Context(NamedTuple):
     [FrozenConfigDict], training_functions.TrainingFunctions
   ]
   image_size: int = 0
+  on_epoch: Callable[[dict[str, Any]], None] | None = None
 
 
 def make_context(

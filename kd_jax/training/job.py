@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -362,5 +363,6 @@ def _describe(
         test_logits[i],
         labels,
       )
-    trained.append(TrainedNetwork(variables, record))
+    decisions = np.argmax(np.asarray(test_logits[i]), axis=-1)
+    trained.append(TrainedNetwork(variables, record, decisions=decisions))
   return trained

@@ -5,9 +5,11 @@ checkpoints/    the last epochs, while it trains
 within_epoch/   the mid-epoch checkpoint of a long epoch, while it trains
 weights/        the variables, once it is done
 packed/         the quantized variables for use, of a quantized network
+decisions.npy   the class that the network says of each test image
 result.json     the record, written last: with it the training is done
 """
 
+import io
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +39,7 @@ from kd_jax.training.training_record import TrainedNetwork
 PyTree = Any
 
 PARTIAL = 'within_epoch'
+_DECISIONS = 'decisions.npy'
 
 
 def claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
@@ -94,10 +97,35 @@ def finish(
     record[run_records.QUANTIZED] = record[run_records.QUANTIZED] | {
       'bytes': size
     }
+  if trained.decisions is not None:
+    files.write_bytes(folder / _DECISIONS, _npy(trained.decisions))
   json_records.write(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
   files.remove(folder / PARTIAL)
   return record
+
+
+def _npy(array: np.ndarray) -> bytes:
+  content = io.BytesIO()
+  np.save(content, array.astype(np.uint32))
+  return content.getvalue()
+
+
+def read_decisions(folder: pathlib.Path, count: int) -> np.ndarray | None:
+  """Returns the class that a finished network says of each test image.
+
+  Args:
+    folder: the training's folder.
+    count: the number of test images.
+  Returns:
+    int [N]; None for a training of an older version, or a damaged file.
+  """
+  try:
+    with open(folder / _DECISIONS, 'rb') as file:
+      decisions = np.load(file, allow_pickle=False)
+  except (OSError, ValueError, EOFError):
+    return None
+  return decisions.astype(int) if decisions.shape == (count,) else None
 
 
 def _save(folder: pathlib.Path, variables: PyTree) -> int:

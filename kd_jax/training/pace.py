@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tqdm
 
-from kd_jax.runtime import processes
+from kd_jax.runtime import bars, processes
 from kd_jax.training import plan
 
 # How long a call of several steps should take, in seconds: long enough to hide
@@ -91,7 +91,7 @@ def progress_bar(
 ) -> tqdm.tqdm:
   """Returns a bar over the examples of all epochs; none without a label."""
   done = timetable[:done_epochs]
-  return tqdm.tqdm(
+  return bars.make(
     total=sum(epoch.num_examples for epoch in timetable),
     initial=sum(epoch.num_examples for epoch in done),
     desc=label,
@@ -100,7 +100,6 @@ def progress_bar(
     unit_scale=True,
     smoothing=0.1,
     dynamic_ncols=True,
-    leave=False,
   )
 
 

@@ -21,11 +21,13 @@ class TrainedNetwork(NamedTuple):
     variables: the network's variables.
     record: JSON values that describe it.
     quantized: the variables as they are stored for use, of a quantized network.
+    decisions: int [N], the class that the network says of each test image.
   """
 
   variables: PyTree
   record: dict[str, Any]
   quantized: PyTree | None = None
+  decisions: np.ndarray | None = None
 
 
 def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:

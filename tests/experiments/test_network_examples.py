@@ -1,5 +1,8 @@
 """The networks in examples/ train, teach and are exported."""
 
+import importlib
+
+import jax
 import numpy as np
 import pytest
 
@@ -23,8 +26,22 @@ def _run(folder, recipe='h50', **fields):
 def test_every_example_is_tested():
   names = {path.stem for path in (helpers.ROOT / 'examples').glob('*.py')}
   networks = {f'{library}_network' for library in LIBRARIES}
-  # tests/experiments/test_torch_teacher.py tests the last one.
-  assert names == networks | {'pure_functions', 'torch_teacher'}
+  loops = {f'{library}_loop' for library in LIBRARIES}
+  # tests/experiments/test_torch_teacher.py tests `torch_teacher`.
+  others = {'pure_functions', 'wandb_callback', 'torch_teacher'}
+  assert names == networks | loops | others
+
+
+@pytest.mark.parametrize('library', LIBRARIES)
+def test_a_loop_of_the_user_learns(library):
+  labels = np.arange(64) % 10
+  images = np.zeros((64, 12, 12, 1), np.float32)
+  images[np.arange(64), labels] = 1  # A bright row tells the class.
+  teacher_logits = 5 * np.eye(10, dtype=np.float32)[labels]
+  arrays = map(jax.numpy.asarray, (images, labels, teacher_logits))
+  loop = importlib.import_module(f'examples.{library}_loop')
+  _, losses = loop.distill(*arrays, steps=20)
+  assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize('library', LIBRARIES)

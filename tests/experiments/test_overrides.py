@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
-import launch
 from configs import cifar, mnist, theory
 from kd_jax import config as config_lib
 from kd_jax import data, methods, models
+from kd_jax.cli import parsing
 from kd_jax.config_checks import field_checks
 from kd_jax.data import augmentation, preprocessing
 from kd_jax.runtime import errors
@@ -62,7 +62,7 @@ def _config(argv):
   config_flags.DEFINE_config_file(
     'config', None, '', flag_values=values, sys_argv=argv
   )
-  launch.parse_flags(argv, values)
+  parsing.parse_flags(argv, values)
   return values.config
 
 

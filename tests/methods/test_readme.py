@@ -1,16 +1,14 @@
 """The example method of README.md, added and trained as a user would do it."""
 
-import pathlib
 import re
 import textwrap
 
 import pytest
 
-import launch
 from kd_jax import methods
 from tests import helpers
 
-README = pathlib.Path(launch.__file__).parent / 'README.md'
+README = helpers.ROOT / 'README.md'
 
 
 @pytest.fixture(name='get_config')

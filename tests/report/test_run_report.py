@@ -69,6 +69,31 @@ def test_warnings_come_before_all_numbers(record):
   )
 
 
+def test_the_summary_fits_a_terminal_and_the_report_has_the_rest(record):
+  record['config']['data']['name'] = 'mnist'
+  record['warnings'] = ['the teacher has learned nothing ' * 9]
+  record['students'] = [
+    student | {'row': f'{student["row"]}_of_probabilities'}
+    for student in record['students']
+  ]
+  summary = run_report.summary(record)
+  header = summary.partition('\n')[0]
+  assert max(map(len, summary.splitlines())) <= 100
+  for column in ('row', 'accuracy % (n)', 'paper %', 'difference'):
+    assert f' {column} ' in header
+  assert 'NLL' not in summary and 'NLL' in run_report.render(record)
+
+
+def test_the_summary_leaves_wide_tables_of_theory_to_the_report():
+  tables = {
+    'narrow': {'columns': ['a', 'b'], 'rows': [['x', 1.0]]},
+    'wide': {'columns': ['a' * 60, 'b' * 60], 'rows': [['x', 1.0]]},
+  }
+  summary = run_report.summary({'results': {'tables': tables}})
+  assert '| x   |   1 |' in summary
+  assert 'wide:\n\nThis table is wider than a terminal' in summary
+
+
 def test_a_run_folder_gets_a_report_and_plots(record, tmp_path):
   files.write_json(tmp_path / 'run.json', record)
   log = run_records.MetricsLog(tmp_path / 'metrics.jsonl')

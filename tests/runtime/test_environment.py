@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from kd_jax.runtime import environment, files
+from kd_jax.runtime import environment, files, project_files
 
 
 def test_a_cpu_beside_an_accelerator_is_a_loud_warning(
@@ -59,9 +59,7 @@ def test_the_code_version_marks_changes_outside_results(tmp_path, monkeypatch):
   git('init')
   git('add', '.')
   git('commit', '-m', 'first')
-  monkeypatch.setattr(
-    environment, '__file__', str(tmp_path / 'kd_jax/runtime/environment.py')
-  )
+  monkeypatch.setattr(project_files, 'checkout', lambda: tmp_path)
   code_version = lambda: environment.describe()['code']
   clean = code_version()
   assert len(clean) == 12
@@ -84,6 +82,12 @@ def test_a_recorded_command_names_no_folder_of_the_machine():
   assert environment.command(argv) == (
     'launch.py --config=configs/cifar.py:ideal,seeds=2 --workers=2'
   )
+
+
+def test_a_recorded_command_of_an_installed_package_names_no_folder():
+  for program in ('/venv/bin/kd-jax', '/venv/lib/kd_jax/__main__.py'):
+    command = environment.command([program, '--config=configs/mnist.py:h300'])
+    assert command == 'kd-jax run --config=configs/mnist.py:h300'
 
 
 def test_the_commit_is_taken_from_the_variable_where_there_is_no_git(

@@ -2,7 +2,7 @@
 
 import pathlib
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -36,30 +36,48 @@ def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
     DataError: if the file is missing or damaged, or an array is missing or has
       another type or shape.
   """
-  arrays, orders = _load(path, needs_test), {}
+  names = {name: f'{path}: {name}' for name in _NAMES}
+  return check_arrays(_load(path, needs_test), names)
+
+
+def check_arrays(
+  arrays: Mapping[str, np.ndarray], names: Mapping[str, str]
+) -> UserArrays:
+  """Checks the four arrays of a data set, and puts them into our order.
+
+  Args:
+    arrays: train_images, train_labels, test_images and test_labels; see `read`.
+    names: what error messages call each array.
+  Returns:
+    The arrays: images uint8 [N, H, W, C], labels int32 [N].
+  Raises:
+    DataError: if an array has another type or shape.
+  """
+  checked, orders = {}, {}
   for name, array in arrays.items():
     if not array.ndim:
-      raise DataError(f'{path}: {name} is a single number; expected an array')
+      raise DataError(f'{names[name]} is a single number; expected an array')
   for split in SPLITS:
     images, labels = f'{split}_images', f'{split}_labels'
-    arrays[images] = as_images(
-      arrays[images], len(arrays[labels]), f'{path}: {images}'
+    checked[images] = as_images(
+      arrays[images], len(arrays[labels]), names[images]
     )
-    arrays[labels] = _as_labels(
-      arrays[labels], len(arrays[images]), f'{path}: {labels}'
+    checked[labels] = _as_labels(
+      arrays[labels], len(checked[images]), names[labels]
     )
-    orders[split] = ordering.stratified(arrays[labels])
+    orders[split] = ordering.stratified(checked[labels])
     for name in (images, labels):
-      arrays[name] = arrays[name][orders[split]]
+      checked[name] = checked[name][orders[split]]
   train_shape, test_shape = (
-    arrays[f'{split}_images'].shape[1:] for split in SPLITS
+    checked[f'{split}_images'].shape[1:] for split in SPLITS
   )
   if train_shape != test_shape:
     raise DataError(
-      f'{path}: train_images are {train_shape}, but test_images are '
-      f'{test_shape}; expected one shape'
+      f'{names["train_images"]} are {train_shape}, but '
+      f'{names["test_images"].rpartition(": ")[2]} are {test_shape}; expected '
+      'one shape'
     )
-  return UserArrays(arrays, orders, files_digest(arrays, orders))
+  return UserArrays(checked, orders, files_digest(checked, orders))
 
 
 def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:

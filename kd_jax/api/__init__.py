@@ -1,0 +1,1 @@
+"""The functions to call from a program or a notebook, with arrays."""

@@ -1,0 +1,136 @@
+"""The flags of a command line that takes a recipe: mistakes end in one line."""
+
+import re
+import sys
+import textwrap
+
+from absl import app, flags
+from ml_collections.config_flags import config_path
+
+from kd_jax.cli import recipes
+from kd_jax.runtime import errors, project_files, suggestions
+
+_HELP = ('--help', '-help', '-h', '-?', '--helpshort')
+_WIDTH = 80
+
+
+def parse_flags(
+  argv: list[str], values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
+  """Parses the flags; a mistake ends the program with one line.
+
+  Args:
+    argv: the command line, with the program's name.
+    values: the flags that are set.
+  Returns:
+    The arguments that are not flags, with the program's name.
+  Raises:
+    SystemExit: if a flag, a field or a value is wrong.
+  """
+  argv = _with_config_first(argv)
+  if values is flags.FLAGS:
+    sys.argv = argv  # ml_collections reads the overrides there.
+  try:
+    argv = _with_config_path(argv)
+    return (
+      app.parse_flags_with_usage(argv)
+      if values is flags.FLAGS
+      else values(argv)
+    )
+  except errors.UserError as error:
+    sys.exit(f'error: {error}')
+  except (AttributeError, KeyError):
+    problem = _unknown_field(argv)
+    if problem is None:
+      raise
+    sys.exit(f'error: {problem}')
+
+
+def _config_places(argv: list[str]) -> list[int]:
+  """Returns the positions of --config on a command line."""
+  return [
+    place
+    for place, arg in enumerate(argv)
+    if re.match(r'--?config(=|$)', arg) is not None
+  ]
+
+
+def _with_config_first(argv: list[str]) -> list[str]:
+  """Returns a command line with --config before the overrides of its fields.
+
+  absl knows the flag of a field only once it has read --config.
+  """
+  places = _config_places(argv)
+  # Otherwise the error would be that every override is defined twice.
+  if len(places) > 1:
+    sys.exit('error: --config is given more than once; a run has one recipe')
+  if not places:
+    return argv
+  (start,) = places
+  stop = start + 1 if '=' in argv[start] else start + 2
+  program, rest = argv[0], argv[1:start] + argv[stop:]
+  return [program, *argv[start:stop], *rest]
+
+
+def _with_config_path(argv: list[str]) -> list[str]:
+  """Returns a command line whose --config names a file that exists.
+
+  Raises:
+    UserError: if neither the current folder nor the project has the file.
+  """
+  if not _config_places(argv):
+    return argv
+  program, *rest = argv
+  option, equals, value = rest[0].partition('=')
+  rest = rest[1:]
+  if not equals and rest:
+    value, *rest = rest
+  name, colon, recipe = value.partition(':')
+  project_files.make_configs_importable()
+  return [program, f'{option}={recipes.find(name)}{colon}{recipe}', *rest]
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+  """Describes the first override of an unknown field; None if all are known."""
+  command = ' '.join(argv)
+  source = re.search(r'--?config[= ]([^:\s]+)(?::(\S+))?', command)
+  if source is None:
+    return None
+  config = recipes.load(recipes.find(source[1])).get_config(source[2])
+  for field in re.findall(r'--?(?:no)?config\.([\w.]+)', command):
+    section, path = config, 'config'
+    for key in field.split('.'):
+      if key not in section:
+        return (
+          f'there is no field {path}.{key}; the fields of {path} are: '
+          f'{", ".join(section)}{suggestions.nearest(key, section)}'
+        )
+      section, path = config_path.get_value(key, section), f'{path}.{key}'
+  return None
+
+
+def asks_for_help(argv: list[str]) -> bool:
+  """Returns whether a command line asks for the help text."""
+  return any(arg in _HELP for arg in argv[1:])
+
+
+def help_text(about: str, module: str) -> str:
+  """Returns the help of a command.
+
+  Args:
+    about: what the command does, and how it is called.
+    module: the name of the module that defines the command's flags.
+  """
+  parts = [about.strip(), 'Flags:']
+  for flag in flags.FLAGS.get_flags_for_module(module):
+    name = f'--{flag.name}'
+    if flag.flag_type() != 'bool':
+      name += f'={flag.name.rpartition("_")[2].upper()}'
+    indent = ' ' * 4
+    # absl adds half a sentence to a flag that may be repeated.
+    about_flag = flag.help.partition(';\n')[0]
+    text = textwrap.fill(
+      about_flag, _WIDTH, initial_indent=indent, subsequent_indent=indent
+    )
+    parts.append(f'  {name}\n{text}')
+  return '\n\n'.join(parts)

@@ -1,0 +1,27 @@
+"""Progress where there is no terminal."""
+
+import sys
+import time
+
+from kd_jax.runtime import bars
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(
+  monkeypatch, capsys
+):
+  monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
+  monkeypatch.setattr(bars, 'LINE_EVERY_S', 0.2)
+  with bars.make(total=300, initial=99, desc='toy seed 0') as bar:
+    started = time.monotonic()
+    while time.monotonic() < started + 0.7:
+      bar.set_postfix_str('loss 1.0', refresh=False)
+      bar.update(1)
+      time.sleep(0.01)
+  lines = capsys.readouterr().err.splitlines()
+  assert 1 <= len(lines) <= 3
+  assert all('toy seed 0: ' in line and 'loss 1.0' in line for line in lines)
+
+
+def test_what_is_quick_shows_no_line(capsys):
+  assert list(bars.make(range(9), desc='quick')) == [*range(9)]
+  assert capsys.readouterr().err == ''
