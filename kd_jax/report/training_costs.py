@@ -23,6 +23,8 @@ def training_minutes(record: Record) -> float:
   ]
   config = record['config'].get('teacher', {})
   is_stored = config.get('pretrained') or config.get('shipped')
-  if not (trained and is_stored):  # A record without students is a teacher's.
+  # A record without students is a teacher's. A teacher of the user's, such as
+  # a file of logits, was not trained here and has no time.
+  if not (trained and is_stored) and 'time' in record['teacher']:
     trained.append(record['teacher'])
   return sum(network['time']['train_s'] for network in trained) / 60

@@ -50,7 +50,9 @@ class UserFeatures(NamedTuple):
       npz_files.check_memory(content.zip, self.path, layers)
       for layer in layers:
         # One layer at a time, since the file may hold more examples.
-        array = _as_half_floats(content[layer], f'{self.path}: {layer}')[rows]
+        array = _as_half_floats(
+          npz_files.array_of(content, layer), f'{self.path}: {layer}'
+        )[rows]
         if bits:
           levels = compact_arrays.to_integers(array.astype(np.float32), bits)
           stored[layer], stored[f'{layer}-largest'] = levels
