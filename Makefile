@@ -1,13 +1,14 @@
 # Every target sets up the environment that it needs: .venv, a second one for
-# benchmarks, a third one for pinning packages.
+# benchmarks, a third one for pinning packages, and a fourth one for the documents.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
 LOCK := .venv-lock
+DOCS := .venv-docs
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow test-torch faults check format onnx report lock audit bench clean
+.PHONY: help run test test-slow test-torch faults check format docs onnx report lock audit bench clean
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,14 +29,19 @@ test-torch: $(BENCH)/.run  ## Run the tests that need PyTorch, in the benchmarks
 faults: $(VENV)/.test  ## Break runs in many ways, three times over.
 	$(BIN)/python tests/run_faults.py
 
-check: $(VENV)/.test  ## Check the code with the linter, the formatter and the type checker.
+check: $(VENV)/.test  ## Check the code (linter, formatter, types), and the links of documents.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_links.py
 
 format: $(VENV)/.test  ## Repair what the linter can, and format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(DOCS)/.docs $(VENV)/.run  ## Build the documents as a site, in build/site.
+	$(BIN)/python docs/generate.py
+	$(DOCS)/bin/python -m mkdocs build --strict
 
 onnx: $(VENV)/.onnx  ## Install what `python -m kd_jax.export --onnx` needs.
 
@@ -64,7 +70,7 @@ bench: $(BENCH)/.run  ## Compare training and inference with other systems.
 	$(BENCH)/bin/python -m kd_jax.report results
 
 clean:  ## Remove the environments and caches; keep runs/ and the data.
-	rm -rf $(VENV) $(BENCH) $(LOCK) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) $(LOCK) $(DOCS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A marker file in an environment shows what is installed there, so that make
@@ -74,6 +80,11 @@ $(VENV)/.run: requirements.txt
 	  { echo 'Python 3.11 or later is needed: make PYTHON=python3.12' >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@touch $@
+
+$(DOCS)/.docs: docs/requirements.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet -r docs/requirements.txt
 	@touch $@
 
 $(BENCH)/.run: benchmarks/requirements.txt requirements-onnx.txt requirements.txt

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: methods, and fields of a config.
+"""Writes the pages that are made from the code: methods, fields of a config.
 
   python docs/generate.py
 
@@ -29,19 +29,24 @@ _ON_MNIST = 'mnist-methods-as_written'
 _METHODS_HEAD = """\
 # Methods
 
-This page is generated from the code and the records (`python docs/generate.py`).
+This page is generated from the code and the records (`python
+docs/generate.py`).
 
-`method=NAME`, or several names joined by `+`, chooses the methods of a recipe, and
-`--config.distill.NAME.OPTION=VALUE` sets an option. `weight` is the weight of the method's loss in
-the sum. Methods with the option `layers` compare features, and need a teacher with a network or a
-file of features: `last` is the last feature of each network, `maps` are all features with height and
-width, paired from the last ones backwards, `map` is the last pair of them, and `middle` the pair
-halfway; names are `STUDENT:TEACHER`, separated by commas. Shapes: B examples, K classes.
+`method=NAME`, or several names joined by `+`, chooses the methods of a
+recipe, and `--config.distill.NAME.OPTION=VALUE` sets an option. `weight` is
+the weight of the method's loss in the sum. Methods with the option `layers`
+compare features, and need a teacher with a network or a file of features:
+`last` is the last feature of each network, `maps` are all features with
+height and width, paired from the last ones backwards, `map` is the last pair
+of them, and `middle` the pair halfway; names are `STUDENT:TEACHER`, separated
+by commas. Shapes: B examples, K classes.
 
-Results are test accuracies in percent with the default weight, mean ± standard deviation over the
-seeds. CIFAR-10 is 5,000 images with a ResNet-18 teacher that has seen 45,000: the same student has
-{cifar_labels} on labels alone. On MNIST, the student has {mnist_labels} on labels alone. Three seeds do
-not rank the methods; [the comparison](../results/methods.md) has intervals and tests.
+Results are test accuracies in percent with the default weight, mean ±
+standard deviation over the seeds. CIFAR-10 is 5,000 images with a ResNet-18
+teacher that has seen 45,000: the same student has {cifar_labels} on labels
+alone. On MNIST, the student has {mnist_labels} on labels alone. Three seeds
+do not rank the methods; [the comparison](../results/methods.md) has intervals
+and tests.
 """
 
 _CONFIG_HEAD = """\
@@ -49,10 +54,11 @@ _CONFIG_HEAD = """\
 
 This page is generated from the code (`python docs/generate.py`).
 
-`--config.SECTION.FIELD=VALUE` overrides a field for all rows of a run. Defaults are those of
-`kd_jax/section_makers.py`; a recipe may change them, and `--describe` shows what a recipe will do.
-*required* marks a field that each recipe sets. Options of a method, `distill.METHOD.OPTION`, are on
-the page of [methods](../methods.md).
+`--config.SECTION.FIELD=VALUE` overrides a field for all rows of a run.
+Defaults are those of `kd_jax/section_makers.py`; a recipe may change them,
+and `--describe` shows what a recipe will do. *required* marks a field that
+each recipe sets. Options of a method, `distill.METHOD.OPTION`, are on the
+page of [methods](../methods.md).
 """
 
 
@@ -108,7 +114,11 @@ def _method_section(
   if measured:
     lines.append(f'**Our result:** {"; ".join(measured)}.')
   lines.append(f'**Code:** `{method.fn.__name__}` in `{source}`.')
-  body = [title, *map(_paragraph, paragraphs), '\n'.join(f'- {x}' for x in lines)]
+  body = [
+    title,
+    *map(_paragraph, paragraphs),
+    '\n'.join(f'- {x}' for x in lines),
+  ]
   return f'## {name}\n\n' + '\n\n'.join(body) + '\n'
 
 
@@ -117,7 +127,7 @@ def _paragraph(text: str) -> str:
   is_formula = re.match(r'[A-Za-z_]+(\([^)]*\))? = ', text)
   if is_formula:
     return f'```\n{textwrap.dedent(text)}\n```'
-  return ' '.join(text.split()).replace('*', r'\*').replace('_', r'\_')
+  return _escape(' '.join(text.split()))
 
 
 def _rows(record: dict[str, Any]) -> set[str]:
@@ -141,20 +151,48 @@ def declared_fields() -> dict[str, list[Field]]:
   """Returns the fields that each function of section_makers.py declares."""
   source = inspect.getsource(section_makers)
   comments = _comments(source)
+  functions = [
+    node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)
+  ]
+  base_defaults = next(
+    _argument_defaults(node) for node in functions if node.name == 'base'
+  )
   found = {}
-  for node in ast.parse(source).body:
-    if isinstance(node, ast.FunctionDef):
-      arguments = _documented_arguments(node)
-      found[node.name] = [
-        field
-        for inner in ast.walk(node)
-        for field in _fields_of(inner, source, comments, arguments)
-      ]
+  for node in functions:
+    arguments = _documented_arguments(node)
+    defaults = base_defaults | _argument_defaults(node)
+    fields = [
+      field
+      for inner in ast.walk(node)
+      for field in _fields_of(inner, comments, arguments, defaults)
+    ]
+    found[node.name] = _shared_meanings(fields)
+  return found
+
+
+def _argument_defaults(node: ast.FunctionDef) -> dict[str, str]:
+  """Returns the defaults of a function's keyword-only arguments."""
+  pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+  return {arg.arg: ast.unparse(value) for arg, value in pairs if value}
+
+
+def _shared_meanings(fields: list[Field]) -> list[Field]:
+  """Returns fields; one without a comment has the meaning of the one before.
+
+  Sections, which are no numbers, have no comment either: they have functions
+  of their own, and are left out.
+  """
+  found: list[Field] = []
+  for field in fields:
+    if not field.meaning and re.fullmatch(r'\d+', field.default) and found:
+      field = field._replace(meaning=f'see `{found[-1].name}`')
+    if field.meaning:
+      found.append(field)
   return found
 
 
 def _comments(source: str) -> dict[int, str]:
-  """Returns the comment of each line; one of its own belongs to the next code."""
+  """Returns comments by line; a line of comment belongs to the next code."""
   lines = source.splitlines()
   found: dict[int, str] = {}
   pending: list[str] = []
@@ -184,28 +222,43 @@ def _documented_arguments(node: ast.FunctionDef) -> dict[str, str]:
 
 def _fields_of(
   node: ast.AST,
-  source: str,
   comments: dict[int, str],
   arguments: dict[str, str],
+  defaults: dict[str, str],
 ) -> list[Field]:
-  """Returns the fields that a call or an assignment declares."""
+  """Returns the fields that a call or an assignment declares.
+
+  Args:
+    node: a part of a function of section_makers.py.
+    comments: the comment of each line.
+    arguments: the meaning of the function's arguments.
+    defaults: the defaults of the function's arguments.
+  """
   if isinstance(node, ast.Call):
-    name = ast.unparse(node.func)
-    if name not in ('config_dict.create', 'model'):
+    if ast.unparse(node.func) not in ('config_dict.create', 'model'):
       return []
     pairs = [(k.arg, k.value, k.value.lineno) for k in node.keywords if k.arg]
-  elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith(
-    'config.'
-  ):
-    pairs = [(ast.unparse(node.targets[0])[7:], node.value, node.lineno)]
+  elif isinstance(node, ast.Assign):
+    target, value = ast.unparse(node.targets[0]), node.value
+    if not target.startswith('config.'):
+      return []
+    name = target.removeprefix('config.')
+    if (
+      isinstance(value, ast.Call) and value.keywords
+    ):  # A section of one field.
+      keyword = value.keywords.pop()  # It is read here alone.
+      name, value = f'{name}.{keyword.arg}', keyword.value
+    pairs = [(name, value, node.lineno)]
   else:
     return []
   fields = []
   for name, value, line in pairs:
-    is_argument = isinstance(value, ast.Name) and value.id in arguments
-    meaning = arguments[value.id] if is_argument else comments.get(line, '')
-    text = ast.get_source_segment(source, value) or ''
-    fields.append(Field(name, '' if is_argument else text, meaning))
+    default = ast.unparse(value).replace('config_dict.ConfigDict()', '{}')
+    meaning = comments.get(line, '')
+    if isinstance(value, ast.Name):  # An argument of the function.
+      meaning = meaning or arguments.get(default, '')
+      default = defaults.get(default, '')
+    fields.append(Field(name, default, meaning))
   return fields
 
 
@@ -234,17 +287,14 @@ def config_page() -> str:
     lines = [f'## {title}', '']
     if section in _TEACHER_TOO:
       inner = 'model' if section == 'student' else section
-      lines += [f'The same fields in `teacher.{inner}` are the teacher\'s.', '']
+      lines += [f"The same fields in `teacher.{inner}` are the teacher's.", '']
     lines += ['| Field | Default | Meaning |', '|---|---|---|']
     for field in declared[function]:
-      if field.meaning:
-        name = f'{section}.{field.name}' if section else field.name
-        lines.append(_field_line(name, field))
+      name = f'{section}.{field.name}' if section else field.name
+      lines.append(_field_line(name, field))
     if section == 'student':
-      kind = {'conv_net': 'conv_net'}.get(function, function)
-      lines.append(
-        f'| `student.kind` | `{kind!r}` | {_escape(_kind_meaning())} |'
-      )
+      meaning = _escape(_kind_meaning())
+      lines.append(f'| `student.kind` | `{function!r}` | {meaning} |')
     parts.append('\n'.join(lines) + '\n')
   return '\n'.join(parts)
 
@@ -258,12 +308,14 @@ def _kind_meaning() -> str:
 def _field_line(name: str, field: Field) -> str:
   default = ' '.join(field.default.split())
   shown = f'`{_escape(default)}`' if default else '*required*'
-  meaning = field.meaning[0].upper() + field.meaning[1:]
-  return f'| `{name}` | {shown} | {_escape(meaning.rstrip("."))}. |'
+  return f'| `{name}` | {shown} | {_escape(field.meaning)} |'
 
 
 def _escape(text: str) -> str:
-  return text.replace('|', r'\|').replace('*', r'\*')
+  """Returns text without signs that Markdown would take for its own."""
+  parts = text.split('`')
+  parts[::2] = [part.replace('*', r'\*') for part in parts[::2]]
+  return '`'.join(parts).replace('|', r'\|')
 
 
 # --- All pages. ---

@@ -1,4 +1,4 @@
-"""The files of the site: documents keep the places that they have in the project.
+"""The files of the site: documents keep their places in the project.
 
 MkDocs takes the files of one folder. With this hook it takes the documents of
 the whole project, so that a relative link leads to the same page on the site
@@ -25,21 +25,22 @@ PATTERNS = (
 )
 # What `make report` and the tests look for in a document.
 _MARKER = re.compile(
-  r'<!-- (?:(?:table|number|quote|example): .*?|end|end of table) -->', re.DOTALL
+  r'<!-- (?:(?:table|number|quote|example): .*?|end|end of table) -->',
+  re.DOTALL,
 )
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-  """Returns the documents of the project in the place of those of one folder."""
+  """Returns the documents of the whole project, and the theme's files."""
   root = pathlib.Path(config.config_file_path).parent
   docs_dir = pathlib.Path(config.docs_dir)
   for file in list(files):
     if file.src_dir and pathlib.Path(file.src_dir) == docs_dir:
       files.remove(file)
   for path in sorted({p for pattern in PATTERNS for p in root.glob(pattern)}):
-    if '.venv' not in path.parts:
-      name = path.relative_to(root).as_posix()
-      files.append(File(name, str(root), config.site_dir, use_directory_urls=True))
+    name = path.relative_to(root).as_posix()
+    file = File(name, str(root), config.site_dir, use_directory_urls=True)
+    files.append(file)
   return files
 
 

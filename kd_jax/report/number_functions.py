@@ -214,6 +214,11 @@ def eager_ratio(results: Results, network: str, call: str) -> float:
   return timed[fields.network_name(record, row)][f'{call}_call_ratio']['median']
 
 
+def call_ms(results: Results, network: str, batch: int) -> float:
+  """Returns the median milliseconds of a network's call at a batch size."""
+  return 1000 * _timing(results, network, batch)['call_s']['median']
+
+
 def work_ratio(results: Results, network: str) -> float:
   """Returns the multiply-accumulates of the teacher / those of a network."""
   name, _, row = network.partition('/')
@@ -267,11 +272,16 @@ def _count(lines: Sequence[Mapping[str, str]]) -> str:
 
 
 def _ratio(results: Results, network: str, batch: int) -> Record:
+  return _timing(results, network, batch)['ratio']
+
+
+def _timing(results: Results, network: str, batch: int) -> Record:
+  """Returns the timing of a network's calls at a batch size."""
   name, _, row = network.partition('/')
   timing = fields.network_timing(_record(results, name), row)
   if not timing:
     raise errors.UserError(f'{name} has no timings of {row!r}')
-  return timing['batches'][str(batch)]['ratio']
+  return timing['batches'][str(batch)]
 
 
 def _entry(record: Record, keys: Sequence[str | int]) -> Any:
@@ -333,7 +343,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
   for function in (
     *(value, quartiles, n, mean, sd, seed, mean_sd, interval, predicted),
     *(gain, mean_gain, p_value, p_value_unpaired, paper, cell),
-    *(minutes, ratio, ratio_quartiles, eager_ratio, work_ratio),
+    *(minutes, ratio, ratio_quartiles, eager_ratio, call_ms),
+    work_ratio,
     *(teacher_accuracy, rows_reproduced),
     *(table1_reproduced, table1_cell, table1_teachers),
   )

@@ -1,7 +1,7 @@
 """Publishes results/: a report for each record, and the documents' figures.
 
-A document (README.md, or a page in results/ that is written by hand) asks for a
-table with a pair of lines. The table is written between them:
+A document (README.md, a page in docs/, or a page in results/ that is written by
+hand) asks for a table with a pair of lines. The table is written between them:
 
   <!-- table: NAME KIND -->
   <!-- end of table -->
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kd_jax.report import (
+  at_a_glance_plot,
   benchmark_plots,
   benchmark_tables,
   code_changes,
@@ -53,6 +54,7 @@ TABLES: dict[str, Callable[..., str]] = {
   'missing_classes': study_tables.missing_classes_table,
   'pretrained': tables.pretrained_table,
   'results': tables.theory_tables,
+  'terminal': run_report.terminal_excerpt,
   **benchmark_tables.TABLES,
 }
 
@@ -86,10 +88,11 @@ def publish(
       _write_plots(path.parent, name, results[name])
   table2_plot.write(results_dir, cross_run_tables.table2_runs(results))
   teacher_quality_plot.write(results_dir, results)
+  at_a_glance_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
   for path in documents(results_dir, readme, results):
     text = fill(path.read_text(encoding='utf-8'), results)
-    if changes is not None and path != readme:
+    if changes is not None and path.parent == results_dir:
       text = code_changes.mark(text, changes)
     files.write_text(path, text)
 
@@ -172,12 +175,23 @@ def _write_plots(folder: pathlib.Path, name: str, record: Record) -> None:
 def documents(
   results_dir: pathlib.Path, readme: pathlib.Path, results: dict[str, Record]
 ) -> list[pathlib.Path]:
-  """Returns the paths of README.md and of the pages written by hand.
+  """Returns the paths of the documents that ask for tables or numbers.
 
-  A page in `results_dir` is written by hand if no record has its name.
+  Args:
+    results_dir: the folder results/. A page there is written by hand if no
+      record has its name.
+    readme: the path of README.md; docs/ is beside it.
+    results: the records by name.
   """
-  pages = sorted(results_dir.glob('*.md'))
-  return [readme, *(path for path in pages if path.stem not in results)]
+  pages = [p for p in results_dir.glob('*.md') if p.stem not in results]
+  pages += [p for p in (readme.parent / 'docs').rglob('*.md') if _asks(p)]
+  return [readme, *sorted(pages)]
+
+
+def _asks(path: pathlib.Path) -> bool:
+  """Returns whether a page asks for a table or a number."""
+  text = path.read_text(encoding='utf-8')
+  return re.search('^<!-- table: |\\S.*<!-- number: ', text, re.M) is not None
 
 
 def fill(text: str, results: dict[str, Record]) -> str:

@@ -87,6 +87,8 @@ def explain_missing_fields(path: pathlib.Path) -> Iterator[None]:
 
 # Columns of a terminal that the summary of a run fits into.
 _COLUMNS = 100
+# Rows at the beginning of an excerpt of the summary.
+_EXCERPT = 4
 
 
 def summary(record: Record) -> str:
@@ -110,6 +112,14 @@ def summary(record: Record) -> str:
       table = 'This table is wider than a terminal; report.md has it.'
     parts += [f'{title}:', table]
   return '\n\n'.join(parts)
+
+
+def terminal_excerpt(record: Record) -> str:
+  """Returns the first and the last rows of `summary`, as a block of code."""
+  lines = summary(record).splitlines()
+  rows = [i for i, line in enumerate(lines) if line.startswith('|')]
+  shown = [*lines[: _EXCERPT + 2], '...', *lines[rows[-1] :]]
+  return '\n'.join(['```', *shown, '```'])
 
 
 def render(record: Record) -> str:
