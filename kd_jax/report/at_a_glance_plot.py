@@ -61,17 +61,21 @@ def _draw(
     axes.barh(height, statistics.fmean(values), height=0.62, color=color)
     text = f'{markdown.mean_sd(values, 1)} % (n = {len(values)})'
     axes.text(
-      statistics.fmean(values) + 1, height, text, va='center', fontsize=10
+      statistics.fmean(values) - 1,
+      height,
+      text,
+      color='white',
+      ha='right',
+      va='center',
     )
   axes.axvline(teacher, color=_ORANGE, linestyle='--')
   axes.text(
-    teacher - 0.8,
-    -0.42,
-    f'the teacher: {teacher:.1f} %',
+    teacher - 1,
+    0,
+    f'its teacher,\n{teacher:.1f} %',
     color=_ORANGE,
     ha='right',
-    va='bottom',
-    fontsize=10,
+    va='center',
   )
   axes.set_yticks(range(len(samples)), [_ROWS[row] for row in samples])
   axes.set_xlim(0, 100)

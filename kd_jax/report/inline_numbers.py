@@ -39,12 +39,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = (
 
 _NUMBER = re.compile(r'(<!-- number: (.+?) -->)(.*?)(<!-- end -->)', re.DOTALL)
 _QUOTE = re.compile(r'<!-- quote: .+? -->.*?<!-- end -->', re.DOTALL)
-# What may stand in a document without a record: code, tables, addresses, and
-# the level of an interval.
+# What may stand in a document without a record: code, tables, addresses, the
+# level of an interval, and versions of Python.
 _NO_PROSE = re.compile(
   r'95 %\s+(?:confidence\s+|prediction\s+)?intervals?|^```.*?^```'
   r'|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
-  r'|^\|.*?$|https?:\S+|arXiv:\S+',
+  r'|^\|.*?$|https?:\S+|arXiv:\S+|Python 3\.\d+(?: to 3\.\d+)?',
   re.DOTALL | re.MULTILINE,
 )
 # A measured number: a decimal number, a percentage, or a deviation.

@@ -1,15 +1,13 @@
-"""The commands that README.md tells users to type."""
+"""The commands of the documents that train networks of the user's."""
 
-import re
 import shlex
 import sys
 
-from tests import helpers
+import pytest
 
-_EXAMPLE = re.compile(
-  r'<!-- example: (\S+) -->\n```(?:python)?\n(.*?)```', re.DOTALL
-)
-EXAMPLES = dict(_EXAMPLE.findall((helpers.ROOT / 'README.md').read_text()))
+from kd_jax import config as config_lib
+from tests import documents, helpers
+
 # Overrides with which the examples take seconds.
 _QUICK = (
   '--config.data.train_examples=320',
@@ -24,11 +22,63 @@ _QUICK = (
 
 
 def test_the_networks_of_the_example_run(tmp_path, monkeypatch):
-  (tmp_path / 'mine.py').write_text(EXAMPLES['mine.py'])
+  (tmp_path / 'mine.py').write_text(documents.EXAMPLES['mine.py'])
   monkeypatch.syspath_prepend(tmp_path)
   monkeypatch.delitem(sys.modules, 'mine', raising=False)
-  python, program, *args = shlex.split(EXAMPLES['networks'])
+  python, program, *args = shlex.split(documents.EXAMPLES['networks'])
   assert (python, program) == ('python', 'launch.py')
   result = helpers.launch_here(*args, *_QUICK, f'--runs_dir={tmp_path}')
   assert result.returncode == 0, result.stderr
   assert '| h300 ' in result.stdout
+
+
+def _run_command(name, *arguments):
+  """Runs a command of the documents; returns what it printed."""
+  python, program, *args = shlex.split(documents.EXAMPLES[name])
+  assert (python, program) == ('python', 'launch.py')
+  result = helpers.launch_here(*args, *arguments)
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+def test_the_start_describes_its_recipe(tmp_path):
+  printed = _run_command(
+    'start-describe',
+    *_QUICK,
+    '--config.data.name=generated',
+    f'--runs_dir={tmp_path}',
+  )
+  assert 'h300' in printed
+
+
+def test_the_rows_of_the_sweep_example_differ_as_it_says():
+  namespace = {}
+  exec(documents.EXAMPLES['sweep.py'], namespace)
+  config = namespace['get_config']('h300')
+  row = config_lib.close_row(config, 't4_w0.5')
+  assert (row.distill.temperature, row.distill.kd_weight) == (4.0, 0.5)
+  assert len(config.rows) == 4
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_start_train_and_export(tmp_path):
+  quick = (*_QUICK, '--config.data.name=generated')
+  runs = tmp_path / 'runs'
+  printed = _run_command('start-train', *quick, f'--runs_dir={runs}')
+  assert '| h300 ' in printed
+  assert '| h300 ' in _run_command(
+    'start-override', *quick, f'--runs_dir={runs}'
+  )
+  python, _, module, run, *rest = shlex.split(
+    documents.EXAMPLES['start-export']
+  )
+  (folder,) = (
+    path
+    for path in runs.iterdir()
+    if path.name.startswith(run.split('/')[1])
+    and '+' in path.name
+    and (path / 'report.html').exists()
+  )
+  result = helpers.run_python('-m', module, folder, *rest)
+  assert result.returncode == 0, result.stderr
+  assert (folder / 'export/h300-seed-0/manifest.json').exists()

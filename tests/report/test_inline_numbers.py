@@ -57,6 +57,7 @@ def _results(record):
     ("ratio('run/h50_hard', 1) | .0f", '40'),
     ("ratio_quartiles('run/h50', 1, 0)", '40 (20–80)'),
     ("eager_ratio('run/h50', 'second') | .0f", '9'),
+    ("call_ms('run/h50', 1) | .0f", '40000'),
     ("work_ratio('run/h50') | .0f", '1'),
     # One row has a figure in the paper, 95.97, and it lies in 85.5 to 107.5.
     ("rows_reproduced('run')", '1 of 1'),
@@ -147,6 +148,11 @@ def test_a_comment_that_starts_a_line_is_found():
 def test_the_level_of_an_interval_is_no_measurement():
   text = 'the 95 % prediction\ninterval, the 95 % interval, and 95 % of all'
   assert inline_numbers.unsupported(text) == ['the #, the #, and 95 % of all']
+
+
+def test_a_version_of_python_is_no_measurement():
+  text = 'Python 3.11 to 3.13, Python 3.11 or later, and 3.11 times'
+  assert inline_numbers.unsupported(text) == ['#, # or later, and 3.11 times']
 
 
 def test_a_comment_in_a_table_escapes_its_bar(results):

@@ -1,14 +1,19 @@
-"""Prose of README.md without numbers that were typed by hand."""
+"""Prose of README.md and docs/ without numbers that were typed by hand."""
 
-import pathlib
+import pytest
 
 from kd_jax.report import inline_numbers
+from tests import documents, helpers
 
-ROOT = pathlib.Path(__file__).parents[2]
+# The numbers of methods.md that no record holds are those of docstrings.
+PAGES = [path for path in documents.PAGES if path.name != 'methods.md']
 
 
-def test_numbers_in_the_results_of_the_readme_come_from_records():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
-  results = text[text.index('\n## Results') : text.index('\n## Layout')]
-  assert not inline_numbers.unsupported(results)
-  assert not inline_numbers.comments_at_line_starts(results)
+@pytest.mark.parametrize(
+  'page', PAGES, ids=lambda p: str(p.relative_to(helpers.ROOT))
+)
+def test_measured_numbers_come_from_records(page):
+  text = page.read_text(encoding='utf-8')
+  assert inline_numbers.unsupported(text) == []
+  assert inline_numbers.comments_at_line_starts(text) == []
+  assert inline_numbers.comments_that_end_cells(text) == []

@@ -77,6 +77,23 @@ def test_results_fill_the_readme_and_only_its_tables(record, tmp_path):
   assert readme.read_text() == text
 
 
+def test_a_page_in_docs_is_filled_and_gets_no_marks(record, tmp_path):
+  results, page = tmp_path / 'results', tmp_path / 'docs/how-to/page.md'
+  files.write_json(
+    results_folder.path(results, 'mnist-table1-as_coded'), record
+  )
+  files.write_text(tmp_path / 'README.md', '# Title\n')
+  files.write_text(page, README)
+  silent = tmp_path / 'docs/silent.md'
+  files.write_text(silent, 'It explains `<!-- table: NAME KIND -->`.\n')
+  publish.publish(results, tmp_path / 'README.md', {})
+  text = page.read_text()
+  assert tables.accuracy_table(record) in text
+  assert text.endswith('<!-- end of table -->\nafter\n')
+  found = publish.documents(results, tmp_path / 'README.md', {})
+  assert silent not in found
+
+
 def test_a_document_can_ask_for_a_table_over_all_runs(record):
   record['config']['teacher'] = {'model': {'dropout_rate': 0.5}, 'seed': 3}
   record['students'].append(example_records.student('h300', 0, 0.971))

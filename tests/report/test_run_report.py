@@ -84,6 +84,19 @@ def test_the_summary_fits_a_terminal_and_the_report_has_the_rest(record):
   assert 'NLL' not in summary and 'NLL' in run_report.render(record)
 
 
+def test_an_excerpt_of_the_summary_has_its_first_rows_and_its_last(record):
+  record['students'] = [
+    record['students'][0] | {'row': f'row_{i}'} for i in range(6)
+  ]
+  lines = run_report.terminal_excerpt(record).splitlines()
+  assert lines[0] == lines[-1] == '```'
+  rows = [line.split()[1] for line in lines if line.startswith('| row_')]
+  assert rows[0] == 'row_0' and rows[-1] == 'row_5'
+  assert len(rows) < 6 and '...' in lines
+  summary = run_report.summary(record).splitlines()
+  assert set(lines) - {'```', '...'} <= set(summary)
+
+
 def test_the_summary_leaves_wide_tables_of_theory_to_the_report():
   tables = {
     'narrow': {'columns': ['a', 'b'], 'rows': [['x', 1.0]]},

@@ -1,23 +1,16 @@
-"""The example method of README.md, added and trained as a user would do it."""
-
-import re
-import textwrap
+"""The example method of the documents, added and trained as a user would."""
 
 import pytest
 
 from kd_jax import methods
-from tests import helpers
-
-README = helpers.ROOT / 'README.md'
+from tests import documents, helpers
 
 
 @pytest.fixture(name='get_config')
 def _get_config():
-  """Runs the README's code, which adds the method; removes the method after."""
-  blocks = re.findall(r'```python\n(.*?)```', README.read_text(), re.DOTALL)
-  (block,) = (b for b in blocks if 'methods.METHODS[' in b)
+  """Runs the example, which adds the method; removes the method after."""
   namespace = {}
-  exec(textwrap.dedent(block), namespace)
+  exec(documents.EXAMPLES['method'], namespace)
   yield namespace['get_config']
   del methods.METHODS['top_margin']
 
