@@ -3,6 +3,7 @@
 import shlex
 import sys
 
+import numpy as np
 import pytest
 
 from kd_jax import config as config_lib
@@ -32,9 +33,10 @@ def test_the_networks_of_the_example_run(tmp_path, monkeypatch):
   assert '| h300 ' in result.stdout
 
 
-def _run_command(name, *arguments):
+def _run_command(name, *arguments, folder='FOLDER'):
   """Runs a command of the documents; returns what it printed."""
-  python, program, *args = shlex.split(documents.EXAMPLES[name])
+  command = documents.EXAMPLES[name].replace('FOLDER', str(folder))
+  python, program, *args = shlex.split(command)
   assert (python, program) == ('python', 'launch.py')
   result = helpers.launch_here(*args, *arguments)
   assert result.returncode == 0, result.stderr
@@ -55,7 +57,7 @@ def test_the_rows_of_the_sweep_example_differ_as_it_says():
   namespace = {}
   exec(documents.EXAMPLES['sweep.py'], namespace)
   config = namespace['get_config']('h300')
-  row = config_lib.close_row(config, 't4_w0.5')
+  row = config_lib.close_row(config, 't4_kd50')
   assert (row.distill.temperature, row.distill.kd_weight) == (4.0, 0.5)
   assert len(config.rows) == 4
 
@@ -82,3 +84,20 @@ def test_the_commands_of_the_start_train_and_export(tmp_path):
   result = helpers.run_python('-m', module, folder, *rest)
   assert result.returncode == 0, result.stderr
   assert (folder / 'export/h300-seed-0/manifest.json').exists()
+
+
+@pytest.mark.slow
+def test_the_command_for_the_users_data_trains(tmp_path):
+  labels = np.arange(120) % 3
+  images = np.zeros((120, 8, 8, 3), np.uint8)
+  images[np.arange(120), labels] = 200
+  arrays = {
+    f'{split}_{name}': value
+    for split in ('train', 'test')
+    for name, value in (('images', images), ('labels', labels))
+  }
+  np.savez(tmp_path / 'data.npz', **arrays)
+  printed = _run_command(
+    'data', f'--runs_dir={tmp_path}/runs', folder=f'{tmp_path}/data.npz,smoke'
+  )
+  assert '| distilled ' in printed
