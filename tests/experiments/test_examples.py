@@ -65,22 +65,14 @@ def test_the_rows_of_the_sweep_example_differ_as_it_says():
 @pytest.mark.slow
 def test_the_commands_of_the_start_train_and_export(tmp_path):
   quick = (*_QUICK, '--config.data.name=generated')
-  runs = tmp_path / 'runs'
-  printed = _run_command('start-train', *quick, f'--runs_dir={runs}')
-  assert '| h300 ' in printed
-  assert '| h300 ' in _run_command(
-    'start-override', *quick, f'--runs_dir={runs}'
-  )
   python, _, module, run, *rest = shlex.split(
     documents.EXAMPLES['start-export']
   )
-  (folder,) = (
-    path
-    for path in runs.iterdir()
-    if path.name.startswith(run.split('/')[1])
-    and '+' in path.name
-    and (path / 'report.html').exists()
-  )
+  folder = tmp_path / run
+  runs = f'--runs_dir={folder.parent}'
+  printed = _run_command('start-train', *quick, runs, f'--workdir={folder}')
+  assert '| h300 ' in printed
+  assert '| h300 ' in _run_command('start-override', *quick, runs)
   result = helpers.run_python('-m', module, folder, *rest)
   assert result.returncode == 0, result.stderr
   assert (folder / 'export/h300-seed-0/manifest.json').exists()
