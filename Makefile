@@ -45,7 +45,7 @@ docs: $(DOCS)/.docs $(VENV)/.run  ## Build the documents as a site, in build/sit
 
 onnx: $(VENV)/.onnx  ## Install what `python -m kd_jax.export --onnx` needs.
 
-report: $(VENV)/.run  ## Write the tables of README.md and results/*.md from results/.
+report: $(VENV)/.run  ## Write the tables of README.md, docs/ and results/*.md from results/.
 	$(BIN)/python -m kd_jax.report results
 
 lock:  ## Pin requirements.txt, with hashes, in requirements.lock.

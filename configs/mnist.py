@@ -15,8 +15,8 @@ Arguments:
   smoke=true: a run that finishes in seconds.
 
 On two CPU cores, the teacher takes two to three minutes, once. The twelve
-students of the table take one to two minutes a seed. README.md has the expected
-accuracies.
+students of the table take one to two minutes a seed. The expected accuracies
+are in results/table1.md.
 """
 
 from typing import Any

@@ -42,7 +42,6 @@ from kd_jax.runtime import errors, files, json_records
 # The tables of one record, by the kind that a document's marker names.
 TABLES: dict[str, Callable[..., str]] = {
   'accuracy': tables.accuracy_table,
-  'beside_paper': tables.beside_paper_table,
   'reproduction': tables.reproduction_table,
   'cost': tables.cost_table,
   'latency': tables.latency_table,

@@ -108,37 +108,6 @@ def summary_table(record: Record) -> str:
   return markdown.table_of_lines(lines)
 
 
-def beside_paper_table(record: Record) -> str:
-  """Returns accuracy and inference ratio of each row beside the paper's.
-
-  The ratio, teacher time / student time, is that of the largest batch that the
-  run timed. If the run timed nothing, the table has no columns for ratios.
-  """
-  sizes = fields.batch_sizes(record)
-  headers = ['row', 'seeds', 'accuracy %', 'paper %']
-  if sizes:
-    headers += [f'teacher / student, batch {sizes[-1]:,}', 'paper']
-  rows = []
-  for name, students in run_records.by_row(record).items():
-    accuracies = fields.test_metric(students, 'accuracy')
-    paper_accuracy = fields.paper_value(record, name, 'accuracy')
-    row = [
-      name,
-      str(len(students)),
-      markdown.mean_sd(accuracies, 2, scale=100),
-      markdown.number(paper_accuracy, 2),
-    ]
-    if sizes:
-      batches = fields.network_timing(record, name)['batches']
-      paper_ratio = fields.paper_value(record, name, 'inference_ratio')
-      row += [
-        markdown.quartiles(batches[str(sizes[-1])]['ratio'], 1),
-        markdown.number(paper_ratio, 1),
-      ]
-    rows.append(row)
-  return markdown.table(headers, rows)
-
-
 def reproduction_table(record: Record) -> str:
   """Returns whether each row reproduces the paper's accuracy.
 

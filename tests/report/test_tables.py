@@ -32,24 +32,6 @@ def test_cost_has_no_ratios_without_a_teacher_network(record):
   assert cells[4:] == ['39,760', '39,700', '–', '–', '–', '315.3']
 
 
-def test_the_papers_accuracy_and_ratio_stand_beside_ours(record):
-  table = tables.beside_paper_table(record)
-  assert 'teacher / student, batch 1 ' in table.splitlines()[0]
-  assert example_records.cells(table, 'h50') == [
-    'h50', '2', '96.50 ± 0.71', '95.97', '40.0 (20.0–80.0)', '315.3',
-  ]  # fmt: skip
-  hard = example_records.cells(table, 'h50_hard')
-  assert hard[3:] == ['–', '40.0 (20.0–80.0)', '–']
-
-
-def test_a_run_without_timings_has_no_ratios_beside_the_paper(record):
-  del record['benchmark']
-  table = tables.beside_paper_table(record)
-  assert 'batch' not in table
-  cells = example_records.cells(table, 'h50')
-  assert cells == ['h50', '2', '96.50 ± 0.71', '95.97']
-
-
 def test_accuracy_is_given_after_each_phase(record):
   cells = example_records.cells(tables.phases_table(record), 'h50')
   assert cells == ['h50', '86.50 ± 0.71', '96.50 ± 0.71', '95.97']
