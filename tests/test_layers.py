@@ -57,6 +57,16 @@ IMPORTED_WHERE_USED = {'matplotlib', 'qwix', 'onnx', 'onnxruntime', 'grain'}
 IMPORTED_WHERE_USED |= {'equinox'}
 
 
+_LAYOUT = ROOT.parent / 'docs/architecture.md'
+
+
+def test_the_layout_of_the_documents_is_the_list():
+  text = _LAYOUT.read_text(encoding='utf-8')
+  layout = text.partition('\nkd_jax/ ')[2].partition('\ntests/ ')[0]
+  names = re.findall(r'^  (\w+)(?:/|\.py) ', layout, re.MULTILINE)
+  assert tuple(names) == LAYERS
+
+
 def _modules() -> list[tuple[str, pathlib.Path]]:
   """Returns the dotted name, less `kd_jax.`, and the path of each module."""
   found = []

@@ -2,9 +2,9 @@
 
 python -m kd_jax.report RUN_DIR      report.md and the plots of one run
 python -m kd_jax.report results/     the tables in results/*.md, docs/ and
-                                     README.md, and all published plots; lists the records
-                                     whose code has changed since, and the cost
-                                     of running them again
+                                     README.md, and all published plots; lists
+                                     the records whose code has changed since,
+                                     and the cost of running them again
 python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
                                      to the folder that the run's name says
 """
