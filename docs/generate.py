@@ -62,6 +62,24 @@ page of [methods](../methods.md).
 """
 
 
+# The sections of a config, and the function that declares each.
+_SECTIONS = (
+  ('', 'base', 'The run'),
+  ('data', '_data', 'The data set'),
+  ('teacher', '_teacher', 'The teacher'),
+  ('student', 'mlp', 'The network: an MLP'),
+  ('student', 'conv_net', 'The network: convolutions and an MLP'),
+  ('student', 'resnet', 'The network: a ResNet'),
+  ('train', 'training', 'The training'),
+  ('distill', 'distillation', 'The loss'),
+  ('optim', 'optimizer', 'The optimizer'),
+  ('eval', '_evaluation', 'The evaluation'),
+  ('benchmark', '_benchmark', 'The timing'),
+)
+_TEACHER_TOO = ('student', 'train', 'distill', 'optim')
+_SECTION_NAMES = {section for section, _, _ in _SECTIONS}
+
+
 class Field(NamedTuple):
   """A declared field.
 
@@ -166,7 +184,7 @@ def declared_fields() -> dict[str, list[Field]]:
       for inner in ast.walk(node)
       for field in _fields_of(inner, comments, arguments, defaults)
     ]
-    found[node.name] = _shared_meanings(fields)
+    found[node.name] = fields
   return found
 
 
@@ -174,21 +192,6 @@ def _argument_defaults(node: ast.FunctionDef) -> dict[str, str]:
   """Returns the defaults of a function's keyword-only arguments."""
   pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
   return {arg.arg: ast.unparse(value) for arg, value in pairs if value}
-
-
-def _shared_meanings(fields: list[Field]) -> list[Field]:
-  """Returns fields; one without a comment has the meaning of the one before.
-
-  Sections, which are no numbers, have no comment either: they have functions
-  of their own, and are left out.
-  """
-  found: list[Field] = []
-  for field in fields:
-    if not field.meaning and re.fullmatch(r'\d+', field.default) and found:
-      field = field._replace(meaning=f'see `{found[-1].name}`')
-    if field.meaning:
-      found.append(field)
-  return found
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -243,6 +246,8 @@ def _fields_of(
     if not target.startswith('config.'):
       return []
     name = target.removeprefix('config.')
+    if name in _SECTION_NAMES or name == 'rows':
+      return []
     if (
       isinstance(value, ast.Call) and value.keywords
     ):  # A section of one field.
@@ -253,6 +258,8 @@ def _fields_of(
     return []
   fields = []
   for name, value, line in pairs:
+    if isinstance(value, ast.Attribute):  # A section of the teacher.
+      continue
     default = ast.unparse(value).replace('config_dict.ConfigDict()', '{}')
     meaning = comments.get(line, '')
     if isinstance(value, ast.Name):  # An argument of the function.
@@ -260,23 +267,6 @@ def _fields_of(
       default = defaults.get(default, '')
     fields.append(Field(name, default, meaning))
   return fields
-
-
-# The sections of a config, and the function that declares each.
-_SECTIONS = (
-  ('', 'base', 'The run'),
-  ('data', '_data', 'The data set'),
-  ('teacher', '_teacher', 'The teacher'),
-  ('student', 'mlp', 'The network: an MLP'),
-  ('student', 'conv_net', 'The network: convolutions and an MLP'),
-  ('student', 'resnet', 'The network: a ResNet'),
-  ('train', 'training', 'The training'),
-  ('distill', 'distillation', 'The loss'),
-  ('optim', 'optimizer', 'The optimizer'),
-  ('eval', '_evaluation', 'The evaluation'),
-  ('benchmark', '_benchmark', 'The timing'),
-)
-_TEACHER_TOO = ('student', 'train', 'distill', 'optim')
 
 
 def config_page() -> str:

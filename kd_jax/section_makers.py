@@ -248,7 +248,7 @@ def base(
   config.name = name
   # Students of each row: their seeds are first_seed, first_seed + 1, ...
   config.seeds = 1
-  config.first_seed = 0
+  config.first_seed = 0  # the seed of the first student of each row
   # Seeds that one compiled function trains together. 0: one on a CPU, all seeds
   # on an accelerator.
   config.seeds_per_program = 0
@@ -289,7 +289,7 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # The built-in data sets have the order of their files; the user's data is
     # put into an order in which every part has its share of each class.
     train_examples=0,
-    test_examples=0,
+    test_examples=0,  # as train_examples, of the test split
     # Whether a split that has fewer examples is used whole, and no error. If it
     # has too few for `holdout_examples`, half of it is held out.
     at_most=False,

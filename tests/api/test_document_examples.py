@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import kd_jax
-from tests import documents
+from tests import documents, helpers
 
 RNG = np.random.RandomState(0)
 LABELS = np.arange(96) % 10
@@ -33,7 +33,8 @@ def test_the_example_of_the_readme_trains_and_exports(
   tmp_path, monkeypatch, capsys
 ):
   monkeypatch.chdir(tmp_path)
-  names = _run('distill', images=IMAGES, labels=LABELS, logits=LOGITS)
+  with helpers.timed_briefly():
+    names = _run('distill', images=IMAGES, labels=LABELS, logits=LOGITS)
   assert 0 <= float(capsys.readouterr().out.splitlines()[0]) <= 1
   assert names['probabilities'].shape == (96, 10)
   loaded = kd_jax.load(tmp_path / 'student')
