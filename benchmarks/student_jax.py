@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax.data import Problem
 from kd_jax.training import epoch_loop, plan, training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -109,7 +109,7 @@ def _first_losses(
     examples=source.examples,
     views=EpochViews(),
     order=jnp.arange(count, dtype=jnp.int32),
-    each_step=StepInputs(count, key, hyperparameters, source.teacher_variables),
+    shared=SharedInputs(count, key, hyperparameters, source.teacher_variables),
   )
   state, losses = _initial_state(functions, key), []
   for step in range(student_systems.CHECKED_STEPS):

@@ -14,9 +14,13 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
-from kd_jax.training import epoch, training_functions
+from kd_jax.training import training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import StepInputs
+from kd_jax.training.epoch_inputs import (
+  SharedInputs,
+  choose_epoch_views,
+  make_inputs,
+)
 from kd_jax.training.example_source import TeacherInputs
 
 PyTree = Any
@@ -208,8 +212,8 @@ def make_training_step(
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
-  inputs = epoch.make_inputs(
-    functions.epoch,
+  inputs = make_inputs(
+    functions.epoch.shuffle,
     Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
@@ -217,8 +221,8 @@ def make_training_step(
       jax.device_put(teacher.features),
     ),
     np.ones(count, bool),
-    epoch.choose_epoch_views(functions.epoch, key, count),
-    StepInputs(
+    choose_epoch_views(functions.epoch.choose_views, key, count),
+    SharedInputs(
       num_examples=count,
       key=key,
       hyperparameters=training_functions.hyperparameters_of_epoch(

@@ -15,18 +15,15 @@ import numpy as np
 from kd_jax.training import plan
 from kd_jax.training.batch import Examples
 from kd_jax.training.divergence import check_loss, check_state
-from kd_jax.training.epoch import (
-  EpochFunctions,
-  EpochTotals,
-  choose_epoch_views,
-  fold_in,
-  make_inputs,
-)
+from kd_jax.training.epoch import EpochFunctions, EpochTotals
 from kd_jax.training.epoch_inputs import (
   DiskInputs,
   EpochInputs,
   ExampleReader,
-  StepInputs,
+  SharedInputs,
+  choose_epoch_views,
+  fold_in,
+  make_inputs,
 )
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.pace import Pace, progress_bar
@@ -150,16 +147,19 @@ def train_epochs(
       key = fold_in(options.key, epoch.index)
       began = time.perf_counter()
       views = choose_epoch_views(
-        functions, key, len(epoch.phase.subset), source.epoch_view_logits
+        functions.choose_views,
+        key,
+        len(epoch.phase.subset),
+        source.epoch_view_logits,
       )
       teacher_s = time.perf_counter() - began
       pace.start_epoch(position.train_s)
       inputs = make_inputs(
-        functions,
+        functions.shuffle,
         source.examples,
         epoch.phase.subset,
         views,
-        StepInputs(
+        SharedInputs(
           num_examples=epoch.num_examples,
           key=key,
           hyperparameters=options.hyperparameters_of_epoch(epoch.index),
@@ -221,7 +221,7 @@ def _take_epoch(
     pace: how many steps a call takes, and when to save.
   """
   where = f'of epoch {epoch.index} ({epoch.phase.name})'
-  hyperparameters = inputs.each_step.hyperparameters
+  hyperparameters = inputs.shared.hyperparameters
   _, step, state, totals, _ = position
   while step < epoch.num_steps:
     start, step = step, min(epoch.num_steps, step + pace.steps_per_call)

@@ -14,7 +14,7 @@ from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
 from kd_jax.training import plan, training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -84,7 +84,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
       examples=examples,
       views=EpochViews(),
       order=functions.epoch.shuffle(jnp.ones(100, bool), key),
-      each_step=StepInputs(
+      shared=SharedInputs(
         100,
         key,
         training_functions.hyperparameters_of_epoch(

@@ -51,7 +51,7 @@ def test_a_short_last_batch_counts_what_it_holds():
   )
   functions = toy.make_epoch_functions(train_step)
   key = jax.random.key(3)
-  inputs = toy.epoch_inputs(functions, key)
+  inputs = toy.make_inputs(functions, key)
   expected, totals = toy.init_state(), {}
   for i in range(7):
     index = inputs.order[i * 8 : (i + 1) * 8]
@@ -77,7 +77,7 @@ def test_a_short_last_batch_counts_what_it_holds():
 
 def test_chunks_do_not_change_the_result():
   functions = toy.make_epoch_functions()
-  inputs = toy.epoch_inputs(functions, jax.random.key(3))
+  inputs = toy.make_inputs(functions, jax.random.key(3))
   results = []
   for bounds in ((0, 7), (0, 1, 5, 7)):
     state, totals = toy.init_state(), functions.zero_totals()
@@ -107,7 +107,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example():
       sum_names=('loss',),
       loop=loop,
     )
-    inputs = toy.epoch_inputs(functions, key)
+    inputs = toy.make_inputs(functions, key)
     jax.block_until_ready(
       functions.take_steps(
         toy.init_state(optax.identity()),

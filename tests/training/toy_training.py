@@ -6,9 +6,17 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import batch, epoch, epoch_loop, objective, plan, step
+from kd_jax.training import (
+  batch,
+  epoch,
+  epoch_inputs,
+  epoch_loop,
+  objective,
+  plan,
+  step,
+)
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, StepInputs
+from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, SharedInputs
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import MethodSetup
 
@@ -79,16 +87,16 @@ def make_epoch_functions(
   )
 
 
-def epoch_inputs(
+def make_inputs(
   functions: epoch.EpochFunctions, key: jax.Array
 ) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch over all examples."""
-  return epoch.make_inputs(
-    functions,
+  return epoch_inputs.make_inputs(
+    functions.shuffle,
     examples(),
     np.ones(NUM_EXAMPLES, bool),
-    epoch.choose_epoch_views(functions, key, NUM_EXAMPLES),
-    StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
+    epoch_inputs.choose_epoch_views(functions.choose_views, key, NUM_EXAMPLES),
+    SharedInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 
 
