@@ -81,7 +81,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   if seeds > 1:
     key = jax.random.split(key, seeds)
   *_, last = epoch_loop.train_epochs(
-    functions.epoch,
+    functions.epoch_functions,
     functions.init(key),
     epoch_loop.ExampleSource(examples),
     training_plan,

@@ -56,7 +56,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     nonlocal state, epochs
     assert examples == used.sum()
     (result,) = epoch_loop.train_epochs(
-      functions.epoch,
+      functions.epoch_functions,
       state,
       source,
       training_plan,
@@ -113,8 +113,8 @@ def _first_losses(
   )
   state, losses = _initial_state(functions, key), []
   for step in range(student_systems.CHECKED_STEPS):
-    state, totals = functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, step, step + 1
+    state, totals = functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, step, step + 1
     )
     losses.append(float(totals.sums['loss'] / totals.sums['count']))
   return losses

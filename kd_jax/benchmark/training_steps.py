@@ -213,7 +213,7 @@ def make_training_step(
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
   inputs = make_inputs(
-    functions.epoch.shuffle,
+    functions.epoch_functions.shuffle,
     Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
@@ -221,7 +221,7 @@ def make_training_step(
       jax.device_put(teacher.features),
     ),
     np.ones(count, bool),
-    choose_epoch_views(functions.epoch.choose_views, key, count),
+    choose_epoch_views(functions.epoch_functions.choose_views, key, count),
     SharedInputs(
       num_examples=count,
       key=key,
@@ -235,8 +235,8 @@ def make_training_step(
 
   def step():
     nonlocal state
-    state, totals = functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, 0, steps_per_call
+    state, totals = functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, 0, steps_per_call
     )
     return state, totals
 

@@ -183,7 +183,6 @@ def _train_seeds(
   )
   students = job.run_job(
     row_job,
-    run_context.dataset,
     _teacher_inputs(row, teacher, run_context.dataset),
     run_records.MetricsLog(run.workdir / 'metrics.jsonl', run_context.on_epoch),
   )

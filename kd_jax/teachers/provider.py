@@ -157,7 +157,6 @@ def _train_or_restore(
       )
       (trained,) = job.run_job(
         teacher_job,
-        dataset,
         example_source.TeacherInputs(),
         training_log(folder, run_context.on_epoch),
       )

@@ -34,7 +34,7 @@ class TrainingFunctions(NamedTuple):
   Attributes:
     init: maps a key to the state before the first step.
     reset_optimizer: maps a state to one with a fresh optimizer.
-    epoch: the functions of an epoch, see epoch.py.
+    epoch_functions: the functions of an epoch, see epoch.py.
     predict: maps (variables, images) to logits, see evaluation/inference.py.
     attack: maps (variables, images, labels) to logits of attacked images;
       always of one network.
@@ -44,7 +44,7 @@ class TrainingFunctions(NamedTuple):
 
   init: Callable[[jax.Array], step.TrainState]
   reset_optimizer: Callable[[step.TrainState], step.TrainState]
-  epoch: epoch.EpochFunctions
+  epoch_functions: epoch.EpochFunctions
   predict: inference.PredictFn
   attack: inference.AttackFn
   num_seeds: int | None
@@ -156,7 +156,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
   return TrainingFunctions(
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
-    epoch=epoch.make_epoch_functions(
+    epoch_functions=epoch.make_epoch_functions(
       step.make_train_step(
         apply_fn, objective, optimizer, _make_schedule(spec)
       ),

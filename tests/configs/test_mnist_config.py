@@ -83,7 +83,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     inputs = EpochInputs(
       examples=examples,
       views=EpochViews(),
-      order=functions.epoch.shuffle(jnp.ones(100, bool), key),
+      order=functions.epoch_functions.shuffle(jnp.ones(100, bool), key),
       shared=SharedInputs(
         100,
         key,
@@ -92,8 +92,8 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
         ),
       ),
     )
-    return functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, 0, 1
+    return functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, 0, 1
     )
 
   state, totals = jax.eval_shape(first_step)
