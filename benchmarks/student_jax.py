@@ -32,7 +32,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
       config_lib.student_sections(config),
       Problem(10, images.shape[1:]),
       total_steps=training_plan.num_steps,
-      calls_teacher=live,
+      live_teacher=live,
     )
   )
   source = epoch_loop.ExampleSource(

@@ -205,7 +205,7 @@ def make_training_step(
     config_lib.student_sections(config),
     dataset.problem,
     total_steps=1,
-    calls_teacher=teacher.variables is not None,
+    live_teacher=teacher.variables is not None,
   )
   functions = training_functions.make_training_functions(spec)
   if spec.loop == 'host':

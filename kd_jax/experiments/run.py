@@ -25,13 +25,13 @@ class PlannedRow(NamedTuple):
     plan: the examples, phases and batches of a training.
     teacher_layers: the teacher's layers that its methods take, see
       `config.teacher_layers`.
-    calls_teacher: whether its steps call the teacher.
+    live_teacher: whether its steps call the teacher.
   """
 
   config: ConfigDict
   plan: plan.Plan
   teacher_layers: dict[int, methods.Shapes]
-  calls_teacher: bool
+  live_teacher: bool
 
 
 class Row(NamedTuple):
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
   Attributes:
     name: the name of the row.
-    config, plan, teacher_layers, calls_teacher: see `PlannedRow`.
+    config, plan, teacher_layers, live_teacher: see `PlannedRow`.
     identity: what determines its students, except for their seed.
     same_training_as: the name of the first row that is the same training; the
       row's name if no row before it is.
@@ -49,7 +49,7 @@ class Row(NamedTuple):
   config: ConfigDict
   plan: plan.Plan
   teacher_layers: dict[int, methods.Shapes]
-  calls_teacher: bool
+  live_teacher: bool
   identity: dict[str, Any]
   same_training_as: str
 
@@ -107,7 +107,7 @@ def make_run(
       row.config,
       dataset,
       teacher_outputs=_teacher_outputs(row.config, digests, teacher),
-      live_teacher=row.calls_teacher,
+      live_teacher=row.live_teacher,
     )
     digests[name] = files.json_digest(identity)
     rows[name] = Row(
@@ -162,10 +162,10 @@ def plan_row(
       if stored features do not fit in memory.
   """
   layers = config_lib.teacher_layers(config, dataset.problem)
-  calls_teacher = _needs_live_teacher(
+  live_teacher = _needs_live_teacher(
     config, layers, row_plan.num_examples, dataset
   )
-  return PlannedRow(config, row_plan, layers, calls_teacher)
+  return PlannedRow(config, row_plan, layers, live_teacher)
 
 
 def _needs_live_teacher(
@@ -205,35 +205,35 @@ def _needs_live_teacher(
   if not (layers or is_too_large):
     return False
   size = num_examples * _bytes_per_example(layers)
-  calls_teacher = (
+  live_teacher = (
     is_too_large
     or is_augmented
     or config.train.mixup_alpha > 0
     or size > config.teacher.features_gib * 2**30
   )
   has_rounded = any(bits > 0 for bits in layers)
-  if calls_teacher and has_rounded:
+  if live_teacher and has_rounded:
     raise errors.UserError(
       f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
       f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
     )
-  if calls_teacher and config.teacher.features:
+  if live_teacher and config.teacher.features:
     raise errors.UserError(
       f'config.teacher.features: a file has no network to call, but its layers '
       f'take {size / 2**30:.1f} GiB, or the images are on disk. Raise '
       'config.teacher.features_gib or config.data.memory_gib, or choose fewer '
       'layers'
     )
-  if not calls_teacher:
+  if not live_teacher:
     host_memory.check_available(
       size,
       "the teacher's features",
       'a lower config.teacher.features_gib calls the teacher in every step '
       'instead',
     )
-  return calls_teacher
+  return live_teacher
 
 
 def _bytes_per_example(layers: dict[int, methods.Shapes]) -> int:

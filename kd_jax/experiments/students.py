@@ -179,7 +179,7 @@ def _train_seeds(
     config_lib.student_sections(config),
     row.plan,
     info,
-    calls_teacher=row.calls_teacher,
+    live_teacher=row.live_teacher,
   )
   students = job.run_job(
     row_job,
@@ -211,7 +211,7 @@ def _teacher_inputs(
   """Returns what a row's training takes from its teacher."""
   config = row.config
   inputs = example_source.TeacherInputs(logits=teacher.logits)
-  if row.calls_teacher:
+  if row.live_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
     return inputs

@@ -32,7 +32,7 @@ class _Training(NamedTuple):
     plan: its examples, phases and batches.
     dataset: what the network learns.
     seeds: how often it is trained.
-    calls_teacher: whether its steps call the teacher.
+    live_teacher: whether its steps call the teacher.
   """
 
   name: str
@@ -41,7 +41,7 @@ class _Training(NamedTuple):
   plan: plan.Plan
   dataset: data.Dataset
   seeds: int
-  calls_teacher: bool
+  live_teacher: bool
 
 
 def training_table(
@@ -78,7 +78,7 @@ def training_table(
         row.plan,
         dataset,
         row.config.seeds,
-        row.calls_teacher,
+        row.live_teacher,
       )
     )
   rows, measured = [], {}
@@ -123,7 +123,7 @@ def _measure_step(training: _Training) -> float:
   """Returns the seconds of a step, taught by random outputs or networks."""
   logging.info('timing the training steps of %s', training.name)
   config, dataset = training.config, training.dataset
-  if training.calls_teacher:
+  if training.live_teacher:
     teacher = example_source.TeacherInputs(
       variables=_random_variables(config, dataset)
     )

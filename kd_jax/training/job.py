@@ -96,7 +96,7 @@ def make_job(
   plan: Plan,
   info: TrainingInfo,
   *,
-  calls_teacher: bool = False,
+  live_teacher: bool = False,
 ) -> Job:
   """Returns a training of a config.
 
@@ -106,7 +106,7 @@ def make_job(
     sections: the sections of the network that trains.
     plan: the plan of the training.
     info: the row, seeds, folder and identity of the training.
-    calls_teacher: whether the teacher is called in every step.
+    live_teacher: whether the teacher is called in every step.
   """
   spec = training_functions.make_spec(
     config,
@@ -114,7 +114,7 @@ def make_job(
     context.dataset.problem,
     total_steps=plan.num_steps,
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
-    calls_teacher=calls_teacher,
+    live_teacher=live_teacher,
   )
   return Job(
     info=info,

@@ -57,7 +57,7 @@ def make_spec(
   *,
   total_steps: int,
   num_seeds: int | None = None,
-  calls_teacher: bool = False,
+  live_teacher: bool = False,
 ) -> FrozenConfigDict:
   """Returns the static part of a training, for `make_training_functions`.
 
@@ -70,16 +70,16 @@ def make_spec(
     problem: images and classes.
     total_steps: the optimizer steps of the training.
     num_seeds: S, to train S networks in one compiled function; None for one.
-    calls_teacher: whether the teacher is called in every step.
+    live_teacher: whether the teacher is called in every step.
   """
   model, train, distill = sections.model, sections.train, sections.distill
   optim = sections.optim.to_dict()
   del optim['learning_rate']
   teacher = None
-  if calls_teacher or config_lib.uses_features(distill):
+  if live_teacher or config_lib.uses_features(distill):
     teacher = dict(
       model=config.teacher.model.to_dict(),
-      scaling=config.teacher.outputs_scaling,
+      outputs_scaling=config.teacher.outputs_scaling,
       feature_bits=config.teacher.feature_bits,
     )
   return FrozenConfigDict(
@@ -102,7 +102,7 @@ def make_spec(
       },
       label_smoothing=distill.label_smoothing,
       num_seeds=num_seeds,
-      calls_teacher=calls_teacher,
+      live_teacher=live_teacher,
       teacher=teacher,
     )
   )
@@ -189,7 +189,7 @@ def _pipeline(spec: FrozenConfigDict) -> batch.Pipeline:
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
     mixup_alpha=spec.mixup_alpha,
-    teacher_fn=_make_teacher_fn(spec) if spec.calls_teacher else None,
+    teacher_fn=_make_teacher_fn(spec) if spec.live_teacher else None,
   )
 
 
@@ -217,7 +217,7 @@ def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
   apply_fn = apply.make_apply(
     from_config.make_module(spec.teacher.model, spec.num_classes)
   )
-  scale = preprocessing.SCALINGS[spec.teacher.scaling]
+  scale = preprocessing.SCALINGS[spec.teacher.outputs_scaling]
 
   def teacher_fn(variables, images):
     logits, features, _ = apply_fn(
