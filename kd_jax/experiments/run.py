@@ -162,22 +162,24 @@ def plan_row(
       if stored features do not fit in memory.
   """
   layers = config_lib.teacher_layers(config, dataset.problem)
-  live_teacher = _needs_live_teacher(
-    config, layers, row_plan.num_examples, dataset
-  )
+  features_bytes = row_plan.num_examples * _bytes_per_example(layers)
+  live_teacher = _needs_live_teacher(config, layers, features_bytes, dataset)
+  # If the config asks for a live teacher, no feature is to be stored.
+  if layers and not config.teacher.live:
+    _check_stored_features(config, layers, features_bytes, live_teacher)
   return PlannedRow(config, row_plan, layers, live_teacher)
 
 
 def _needs_live_teacher(
   config: ConfigDict,
   layers: dict[int, methods.Shapes],
-  num_examples: int,
+  features_bytes: int,
   dataset: data.Dataset,
 ) -> bool:
   """Returns whether a row's steps call the teacher, not its stored outputs.
 
-  They do if (1) `teacher.live` is set, (2) images are on disk, and a method
-  takes features or images are augmented, (3) a method takes features of
+  They do if (1) `teacher.live` is set, (2) images are on disk, and either a
+  method takes features or images are augmented, (3) a method takes features of
   augmented or mixed images, (4) its features exceed `teacher.features_gib`, or
   (5) the augmentation has too many views to store.
   Without a distillation loss there is no teacher to call.
@@ -185,55 +187,67 @@ def _needs_live_teacher(
   Args:
     config: the closed config of a row.
     layers: the teacher's layers that its methods take, by bits.
-    num_examples: how many examples it trains on.
+    features_bytes: the size of those features of its examples.
     dataset: the data set that the row learns.
-  Raises:
-    UserError: if a method takes rounded features, which have to be stored, or
-      if stored features do not fit in memory.
   """
   if not config_lib.distills(config.distill):
     return False
+  takes_features = bool(layers)
   views = augmentation.AUGMENTATIONS[config.train.augmentation]
   is_augmented = views is not None
   # For data on disk, stored features or views would be larger than the images.
   is_too_large = data.is_on_disk(dataset.train) and (
-    bool(layers) or is_augmented
+    takes_features or is_augmented
   )
-  has_too_many_views = views is not None and not views.has_stored_views
-  if config.teacher.live or (has_too_many_views and not layers):
-    return True
-  if not (layers or is_too_large):
-    return False
-  size = num_examples * _bytes_per_example(layers)
-  live_teacher = (
-    is_too_large
-    or is_augmented
-    or config.train.mixup_alpha > 0
-    or size > config.teacher.features_gib * 2**30
+  return (
+    config.teacher.live
+    or is_too_large
+    or (takes_features and (is_augmented or config.train.mixup_alpha > 0))
+    or features_bytes > config.teacher.features_gib * 2**30
+    or (views is not None and not views.has_stored_views)
   )
+
+
+def _check_stored_features(
+  config: ConfigDict,
+  layers: dict[int, methods.Shapes],
+  features_bytes: int,
+  live_teacher: bool,
+) -> None:
+  """Refuses features that must be stored and are not, or fill the memory.
+
+  Args:
+    config: the closed config of a row.
+    layers: the teacher's layers that its methods take, by bits.
+    features_bytes: the size of those features of its examples.
+    live_teacher: whether the teacher is called in every step, so that no
+      feature is stored.
+  Raises:
+    UserError: names the fields to change.
+  """
+  size_gib = features_bytes / 2**30
   has_rounded = any(bits > 0 for bits in layers)
   if live_teacher and has_rounded:
     raise errors.UserError(
       f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
-      f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
+      f'features must be stored, but these take {size_gib:.1f} GiB, or the '
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
     )
   if live_teacher and config.teacher.features:
     raise errors.UserError(
       f'config.teacher.features: a file has no network to call, but its layers '
-      f'take {size / 2**30:.1f} GiB, or the images are on disk. Raise '
+      f'take {size_gib:.1f} GiB, or the images are on disk. Raise '
       'config.teacher.features_gib or config.data.memory_gib, or choose fewer '
       'layers'
     )
   if not live_teacher:
     host_memory.check_available(
-      size,
+      features_bytes,
       "the teacher's features",
       'a lower config.teacher.features_gib calls the teacher in every step '
       'instead',
     )
-  return live_teacher
 
 
 def _bytes_per_example(layers: dict[int, methods.Shapes]) -> int:
