@@ -14,10 +14,10 @@ from kd_jax.training import plan
 _TOO_MANY_STEPS = 2**31
 
 
-def plan_training(
+def check_and_plan(
   sections: TrainingSections, dataset: data.Dataset
 ) -> plan.Plan:
-  """Plans a training; checks that batches, steps and examples go together.
+  """Checks that batches, steps and examples go together; returns the plan.
 
   Args:
     sections: the sections of the network that trains.

@@ -51,7 +51,7 @@ def describe_run(
   Raises:
     UserError: for a mistake in the config, the data or the teacher.
   """
-  config, configs = preparation.check_config(config)
+  config, row_configs = preparation.close_and_check(config)
   load = functools.cache(preparation.make_loader(config, data_dir, source_dir))
   environment.log_device()
   with mesh.use(config.mesh.data):
@@ -59,11 +59,13 @@ def describe_run(
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )
-    plans = preparation.plan_trainings(config, configs, context_for)
-    warnings = class_checks.find_lacking(config, configs, plans, context_for)
+    plans = preparation.check_and_plan(config, row_configs, context_for)
+    warnings = class_checks.find_lacking(
+      config, row_configs, plans, context_for
+    )
     teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))
     whole, used = load(config.data.name), run_context.dataset
-    planned = preparation.plan_rows(configs, plans, context_for)
+    planned = preparation.choose_live_teachers(row_configs, plans, context_for)
     parts = [
       f'# {config.name}: {used.name}',
       _describe_images(used),

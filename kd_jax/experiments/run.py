@@ -39,19 +39,21 @@ class Row(NamedTuple):
 
   Attributes:
     name: the name of the row.
-    config, plan, teacher_layers, live_teacher: see `PlannedRow`.
+    planned: its config and its plan.
     identity: what determines its students, except for their seed.
     same_training_as: the name of the first row that is the same training; the
       row's name if no row before it is.
   """
 
   name: str
-  config: ConfigDict
-  plan: plan.Plan
-  teacher_layers: dict[int, methods.Shapes]
-  live_teacher: bool
+  planned: PlannedRow
   identity: dict[str, Any]
   same_training_as: str
+
+  @property
+  def config(self) -> ConfigDict:
+    """The closed config of the row."""
+    return self.planned.config
 
 
 class Run(NamedTuple):
@@ -112,7 +114,7 @@ def make_run(
     digests[name] = files.json_digest(identity)
     rows[name] = Row(
       name,
-      *row,
+      row,
       identity=identity,
       same_training_as=first_with.setdefault(digests[name], name),
     )
@@ -148,10 +150,10 @@ def _teacher_outputs(
   }
 
 
-def plan_row(
+def choose_live_teacher(
   config: ConfigDict, row_plan: plan.Plan, dataset: data.Dataset
 ) -> PlannedRow:
-  """Returns a row with its plan, before the run has a teacher.
+  """Decides whether a row's steps call the teacher; returns the planned row.
 
   Args:
     config: the closed config of the row.

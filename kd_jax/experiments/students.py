@@ -177,9 +177,9 @@ def _train_seeds(
     config,
     run_context,
     config_lib.student_sections(config),
-    row.plan,
+    row.planned.plan,
     info,
-    live_teacher=row.live_teacher,
+    live_teacher=row.planned.live_teacher,
   )
   students = job.run_job(
     row_job,
@@ -211,7 +211,7 @@ def _teacher_inputs(
   """Returns what a row's training takes from its teacher."""
   config = row.config
   inputs = example_source.TeacherInputs(logits=teacher.logits)
-  if row.live_teacher:
+  if row.planned.live_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
     return inputs
@@ -219,14 +219,14 @@ def _teacher_inputs(
     assert teacher.network is not None  # See `teaching_checks`.
     view_logits = teacher.network.view_store(config.train.augmentation)
     inputs = inputs._replace(lookup_view_logits=view_logits)
-  if row.teacher_layers:
+  if row.planned.teacher_layers:
     outputs = teacher.network or teacher.features
     assert outputs is not None  # See `teaching_checks`.
-    examples = row.plan.examples
+    examples = row.planned.plan.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
-    for bits, shapes in row.teacher_layers.items():
+    for bits, shapes in row.planned.teacher_layers.items():
       stored = outputs.features(
         tuple(shapes), bits, plan.name_of_examples(config.train), examples
       )
