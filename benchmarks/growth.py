@@ -58,6 +58,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   from kd_jax.data import Problem
   from kd_jax.runtime import host_memory
   from kd_jax.training import epoch_loop, plan, training_functions
+  from kd_jax.training.example_source import ExampleSource
 
   host_memory.keep_freed_memory()
   config, shape = _make_config(network, case)
@@ -83,7 +84,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   *_, last = epoch_loop.train_epochs(
     functions.epoch_functions,
     functions.init(key),
-    epoch_loop.ExampleSource(examples),
+    ExampleSource(examples),
     training_plan,
     epoch_loop.LoopOptions(
       key=key,

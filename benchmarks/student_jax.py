@@ -16,6 +16,7 @@ from kd_jax.data import Problem
 from kd_jax.training import epoch_loop, plan, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
+from kd_jax.training.example_source import ExampleSource
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -35,7 +36,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
       live_teacher=live,
     )
   )
-  source = epoch_loop.ExampleSource(
+  source = ExampleSource(
     Examples(
       jnp.asarray(images),
       jnp.asarray(labels),
@@ -98,7 +99,7 @@ def _initial_state(
 
 def _first_losses(
   functions: training_functions.TrainingFunctions,
-  source: epoch_loop.ExampleSource,
+  source: ExampleSource,
   key: jax.Array,
   hyperparameters,
 ) -> list[float]:

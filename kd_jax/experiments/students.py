@@ -28,8 +28,6 @@ from kd_jax.training import (
   training_record,
 )
 
-PyTree = Any
-
 # Seconds between two looks for a student that no other worker trains, at most.
 _POLL_S = 1.0
 

@@ -8,8 +8,9 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import epoch_loop, step
+from kd_jax.training import step
 from kd_jax.training.batch import Batch, Examples, Pipeline
+from kd_jax.training.example_source import ExampleSource
 
 
 def test_an_epoch_visits_each_example_of_the_subset_once():
@@ -151,10 +152,10 @@ def test_mixup_mixes_images_as_its_targets_say(live):
 
   if live:
     teacher = lambda variables, images: (images[:, 0, 0], {})
-    source = epoch_loop.ExampleSource(examples, teacher_variables=jnp.zeros(1))
+    source = ExampleSource(examples, teacher_variables=jnp.zeros(1))
   else:
     teacher = None
-    source = epoch_loop.ExampleSource(examples._replace(teacher_logits=logits))
+    source = ExampleSource(examples._replace(teacher_logits=logits))
   functions = toy.make_epoch_functions(
     train_step,
     pipeline=Pipeline(preprocessing.unit, mixup_alpha=1.0, teacher_fn=teacher),

@@ -17,6 +17,7 @@ from kd_jax.training import (
 )
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, SharedInputs
+from kd_jax.training.example_source import ExampleSource
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import MethodSetup
 
@@ -122,7 +123,7 @@ def run_epochs(
   functions: epoch.EpochFunctions,
   state: step.TrainState,
   *,
-  source: epoch_loop.ExampleSource | None = None,
+  source: ExampleSource | None = None,
   phases: list[plan.Phase] | None = None,
   key: jax.Array | None = None,
   drop_remainder: bool = False,
@@ -142,7 +143,7 @@ def run_epochs(
   return epoch_loop.train_epochs(
     functions,
     state,
-    source or epoch_loop.ExampleSource(examples()),
+    source or ExampleSource(examples()),
     plan.Plan(None, phases or make_phases(), 0, BATCH_SIZE, drop_remainder),
     epoch_loop.LoopOptions(
       key=jax.random.key(7) if key is None else key,
