@@ -12,7 +12,7 @@ import student_systems
 
 from configs import mnist
 from kd_jax import config as config_lib
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.training import epoch_loop, plan, training_functions
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
@@ -31,7 +31,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     training_functions.make_spec(
       config,
       config_lib.student_sections(config),
-      Problem(10, images.shape[1:]),
+      ImageTask(10, images.shape[1:]),
       total_steps=training_plan.num_steps,
       live_teacher=live,
     )

@@ -65,7 +65,7 @@ class Student:
       float32 [N, K].
     """
     images = array_data.check_images(images)
-    expected = self._dataset.problem.image_shape
+    expected = self._dataset.task.image_shape
     if images.shape[1:] != expected:
       raise errors.UserError(
         f'images are {list(images.shape[1:])}; expected {list(expected)}, as '
@@ -283,7 +283,7 @@ def _model_section(model: Any, inputs: _Inputs) -> ConfigDict:
   """Returns the section of the student's network."""
   if isinstance(model, ConfigDict):
     return model
-  problem = inputs.dataset.problem
+  problem = inputs.dataset.task
   try:
     kind = given.register_student(
       model, problem.num_classes, problem.image_shape
@@ -388,7 +388,7 @@ def _set_teacher(
     config.teacher.outputs_scaling = teacher.scaling
     if needs_network:
       config.teacher.module = given.register_teacher(
-        teacher.network, inputs.dataset.problem.image_shape
+        teacher.network, inputs.dataset.task.image_shape
       )
       return
   elif needs_network and config_lib.uses_features(config.distill):
@@ -447,7 +447,7 @@ def _collect(
   variables = job_folder.restore_trained(
     folder / 'students' / _ROW / f'seed-{result["seed"]}',
     config.student,
-    inputs.dataset.problem,
+    inputs.dataset.task,
   )
   log = run_records.MetricsLog(folder / 'metrics.jsonl').read()
   return Student(

@@ -168,7 +168,7 @@ def random_teacher_outputs(
   logits = jnp.asarray(
     rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )
-  layers = config_lib.teacher_layers(config, dataset.problem)
+  layers = config_lib.teacher_layers(config, dataset.task)
   features = {
     methods.stored_layer(layer, bits > 0): rng.uniform(
       0, 3, (count, *shape)
@@ -203,7 +203,7 @@ def make_training_step(
   spec = training_functions.make_spec(
     config,
     config_lib.student_sections(config),
-    dataset.problem,
+    dataset.task,
     total_steps=1,
     live_teacher=teacher.variables is not None,
   )

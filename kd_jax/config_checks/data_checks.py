@@ -35,7 +35,7 @@ def check_and_plan(
   _check_steps(sections, training_plan)
   _check_least_examples(sections, training_plan)
   if not sections.train.drop_remainder and from_config.has_batch_norm(
-    sections.model, dataset.problem
+    sections.model, dataset.task
   ):
     _check_whole_batches(sections, training_plan)
   _check_shares(sections, dataset)

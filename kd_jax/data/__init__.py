@@ -27,7 +27,7 @@ from kd_jax.data.dataset import (
   SPLITS,
   DataError,
   Dataset,
-  Problem,
+  ImageTask,
   Split,
   is_on_disk,
 )
@@ -43,7 +43,7 @@ __all__ = [
   'TRANSFER_SETS',
   'DataError',
   'Dataset',
-  'Problem',
+  'ImageTask',
   'Split',
   'default_data_dir',
   'find_subset',

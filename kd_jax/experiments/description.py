@@ -98,7 +98,7 @@ def _describe_images(used: data.Dataset) -> str:
   """Returns a sentence about the images."""
   images = np.asarray(used.train.images[:_EXAMPLES_READ])
   means = ', '.join(f'{mean:.1f}' for mean in images.mean(axis=(0, 1, 2)))
-  height, width, channels = used.problem.image_shape
+  height, width, channels = used.task.image_shape
   return (
     f'Images of {height} x {width} pixels x {channels} channels, with values '
     f'from {images.min()} to {images.max()} and the mean {means} by channel '

@@ -157,7 +157,7 @@ def _run_in_locked_folder(
   )
   _warn(
     record,
-    traced_checks.find_weaknesses(row_configs, run_context.dataset.problem),
+    traced_checks.find_weaknesses(row_configs, run_context.dataset.task),
   )
   planned = preparation.choose_live_teachers(row_configs, plans, context_for)
   teacher = provider.get_teacher(config, run_context, options.teachers)

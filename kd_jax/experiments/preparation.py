@@ -94,10 +94,10 @@ def check_and_plan(
   dataset = context_for('').dataset
   rows = {}
   for name, row_config in row_configs.items():
-    traced_checks.trace_scalings(row_config, dataset.problem)
-    traced_checks.trace_networks(row_config, dataset.problem)
-    traced_checks.trace_methods(row_config, dataset.problem)
-    computed_checks.check_student_outputs(row_config, dataset.problem)
+    traced_checks.trace_scalings(row_config, dataset.task)
+    traced_checks.trace_networks(row_config, dataset.task)
+    traced_checks.trace_methods(row_config, dataset.task)
+    computed_checks.check_student_outputs(row_config, dataset.task)
     rows[name] = data_checks.check_and_plan(
       config_lib.student_sections(row_config),
       context_for(config_lib.transfer_set(row_config)).dataset,

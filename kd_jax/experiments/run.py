@@ -163,7 +163,7 @@ def choose_live_teacher(
     UserError: if a method takes rounded features, which have to be stored, or
       if stored features do not fit in memory.
   """
-  layers = config_lib.teacher_layers(config, dataset.problem)
+  layers = config_lib.teacher_layers(config, dataset.task)
   features_bytes = row_plan.num_examples * _bytes_per_example(layers)
   live_teacher = _needs_live_teacher(config, layers, features_bytes, dataset)
   # If the config asks for a live teacher, no feature is to be stored.

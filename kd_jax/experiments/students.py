@@ -250,7 +250,7 @@ def _quantize(
   images, labels = dataset.test.images, dataset.test.labels
   quantized = from_config.quantize_weights(config.student, student.variables)
   network, variables = from_config.deploy(
-    config.student, dataset.problem, quantized
+    config.student, dataset.task, quantized
   )
   predict = inference.make_predict(
     apply.make_apply(network),
@@ -334,9 +334,7 @@ def _student_outputs(
   transfer_set = dataset.unlabeled or transfer_set
 
   def compute():
-    variables = job_folder.restore_trained(
-      folder, config.student, dataset.problem
-    )
+    variables = job_folder.restore_trained(folder, config.student, dataset.task)
     predict = _make_predict(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))

@@ -111,7 +111,7 @@ def make_job(
   spec = training_functions.make_spec(
     config,
     sections,
-    context.dataset.problem,
+    context.dataset.task,
     total_steps=plan.num_steps,
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
     live_teacher=live_teacher,

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import methods
-from kd_jax.data import Problem, augmentation, preprocessing
+from kd_jax.data import ImageTask, augmentation, preprocessing
 from kd_jax.evaluation import inference, predictors
 from kd_jax.models import apply, from_config, user
 from kd_jax.sections import TrainingSections
@@ -53,7 +53,7 @@ class TrainingFunctions(NamedTuple):
 def make_spec(
   config: ConfigDict,
   sections: TrainingSections,
-  problem: Problem,
+  task: ImageTask,
   *,
   total_steps: int,
   num_seeds: int | None = None,
@@ -67,7 +67,7 @@ def make_spec(
   Args:
     config: the closed config of a row.
     sections: the sections of the network that trains.
-    problem: images and classes.
+    task: images and classes.
     total_steps: the optimizer steps of the training.
     num_seeds: S, to train S networks in one compiled function; None for one.
     live_teacher: whether the teacher is called in every step.
@@ -85,8 +85,8 @@ def make_spec(
   return FrozenConfigDict(
     dict(
       model=model.to_dict(),
-      num_classes=problem.num_classes,
-      image_shape=problem.image_shape,
+      num_classes=task.num_classes,
+      image_shape=task.image_shape,
       scaling=sections.scaling,
       batch_size=train.batch_size,
       augmentation=train.augmentation,
@@ -134,7 +134,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
       spec.model,
       spec.teacher and spec.teacher.model,
       spec.scaling,
-      Problem(spec.num_classes, spec.image_shape),
+      ImageTask(spec.num_classes, spec.image_shape),
       feature_bits=spec.teacher.feature_bits if spec.teacher else 0,
       unroll=spec.loop == 'host',
     ),
@@ -233,7 +233,7 @@ def method_setup(
   student_model: ConfigDict,
   teacher_model: ConfigDict | None,
   scaling: str,
-  problem: Problem,
+  task: ImageTask,
   *,
   feature_bits: int = 0,
   unroll: bool = False,
@@ -244,21 +244,21 @@ def method_setup(
     student_model: the student's model section.
     teacher_model: the teacher's; None if no method takes features.
     scaling: the name of the scaling of the student's images.
-    problem: images and classes.
+    task: images and classes.
     feature_bits: the bits that the teacher's features are rounded to.
     unroll: whether loops are best written out.
   """
-  init_peer, peer_fn = make_peer(student_model, problem)
+  init_peer, peer_fn = make_peer(student_model, task)
   return method_terms.MethodSetup(
-    num_classes=problem.num_classes,
-    student_shapes=from_config.feature_shapes(student_model, problem),
+    num_classes=task.num_classes,
+    student_shapes=from_config.feature_shapes(student_model, task),
     teacher_shapes=(
       {}
       if teacher_model is None
-      else from_config.feature_shapes(teacher_model, problem)
+      else from_config.feature_shapes(teacher_model, task)
     ),
     feature_levels=2**feature_bits - 1,
-    image_range=preprocessing.image_range(scaling, problem.image_shape[-1]),
+    image_range=preprocessing.image_range(scaling, task.image_shape[-1]),
     init_peer=init_peer,
     peer_fn=peer_fn,
     unroll=unroll,
@@ -266,7 +266,7 @@ def method_setup(
 
 
 def make_peer(
-  model: ConfigDict, problem: Problem
+  model: ConfigDict, task: ImageTask
 ) -> tuple[Callable[[jax.Array], PyTree], Callable[..., jax.Array]]:
   """Returns a peer network of the student's kind, as two functions.
 
@@ -274,9 +274,9 @@ def make_peer(
     init: maps a key to the peer's parameters.
     peer: maps (parameters, images, key) to logits [B, K] in training.
   """
-  module = from_config.make_module(model, problem.num_classes)
+  module = from_config.make_module(model, task.num_classes)
   apply_fn = apply.make_apply(module)
-  init = functools.partial(apply.init_variables, module, problem.image_shape)
+  init = functools.partial(apply.init_variables, module, task.image_shape)
 
   def peer(params, images, key):
     # Its running statistics are not kept: it is not used after training.

@@ -67,7 +67,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     training_functions.make_spec(
       config,
       config_lib.student_sections(config),
-      data.Problem(10, (28, 28, 1)),
+      data.ImageTask(10, (28, 28, 1)),
       total_steps=sum(epoch.num_steps for epoch in timetable),
     )
   )

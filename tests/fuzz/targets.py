@@ -115,7 +115,7 @@ def _write_run(folder: pathlib.Path) -> None:
   config = _config()
   generated = data.load('generated')
   row = config_lib.close_row(config, 'h50')
-  like = from_config.variables_like(row.student, generated.problem)
+  like = from_config.variables_like(row.student, generated.task)
   variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), like)
   entry = {
     'row': 'h50',
@@ -146,10 +146,8 @@ def _find_student(folder: pathlib.Path) -> tuple:
     folder, None, None, allow_code=False
   )
   found = run_datasets.find(config, student, record.get('data'), None)
-  variables = job_folder.restore_deployed(
-    student, config.student, found.problem
-  )
-  from_config.deploy(config.student, found.problem, variables)
+  variables = job_folder.restore_deployed(student, config.student, found.task)
+  from_config.deploy(config.student, found.task, variables)
   return entry['row'], found.classes, checkpoint.tree_digest(variables)
 
 
