@@ -149,7 +149,7 @@ def run_job(
   state = job.functions.init(init_key)
   checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
   state, done_epochs, mid_epoch = _resume(job, checkpoints, state, log)
-  _drop_undone(log, job.info, done_epochs)
+  log.drop_epochs(job.info.label, job.info.seeds, done_epochs)
   epochs = epoch_loop.train_epochs(
     job.functions.epoch_functions,
     state,
@@ -288,19 +288,6 @@ def _resume(
 
 
 # --- What is written down. ---
-
-
-def _drop_undone(
-  log: run_records.MetricsLog, info: TrainingInfo, done_epochs: int
-) -> None:
-  """Removes the lines of epochs that are going to be done again."""
-  log.drop(
-    lambda line: (
-      line['row'] == info.label
-      and line['seed'] in info.seeds
-      and line['epoch'] >= done_epochs
-    )
-  )
 
 
 def _log_epoch(
