@@ -273,7 +273,7 @@ def compare(
 def _start(
   starters: Mapping[str, Callable[[], Worker]], *, rtol: float, atol: float
 ) -> tuple[dict[str, Worker], dict[str, list[float] | None]]:
-  """Starts the workers in turn: no worker disturbs another's warm-up.
+  """Starts workers one after the other, so that each warms up undisturbed.
 
   Returns:
     The workers and their checks, by system.
