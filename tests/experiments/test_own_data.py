@@ -88,9 +88,10 @@ def test_warnings_are_in_the_terminal_in_run_json_and_in_the_report(
   assert '33.3% accuracy on the train split, as it takes bee as cat' in teacher
   stored = json.loads((tmp_path / 'run' / 'run.json').read_text())
   report = (tmp_path / 'run' / 'report.md').read_text()
-  summary = run_report.summary(record)
+  without_spaces = lambda text: ''.join(text.split())  # The summary is wrapped.
+  summary = without_spaces(run_report.summary(record))
   for warning in record['warnings']:
-    assert warning in caplog.text and warning in summary
+    assert warning in caplog.text and without_spaces(warning) in summary
     assert warning in stored['warnings']
     assert report.index(warning) < report.index('## Accuracy')
 
