@@ -86,7 +86,7 @@ def _write_report(folder: pathlib.Path) -> None:
 def _report(folder: pathlib.Path, with_plots: bool = False) -> str:
   with contextlib.ExitStack() as stack:
     if not with_plots:
-      no_plots = mock.patch.object(plots, 'write', lambda *_: [])
+      no_plots = mock.patch.object(plots, 'write', lambda *_: {})
       stack.enter_context(no_plots)
     return run_report.write(folder)
 
