@@ -140,7 +140,8 @@ def _find_student(folder: pathlib.Path) -> tuple:
   record, config, entry, student = run_student.find(
     folder, None, None, allow_code=False
   )
-  found = run_datasets.find(config, student, record.get('data'), None)
+  load = functools.partial(run_datasets.load, config, None)
+  found = run_datasets.find(config, student, record.get('data'), load)
   variables = job_folder.restore_deployed(student, config.student, found.task)
   from_config.deploy(config.student, found.task, variables)
   return entry['row'], found.classes, checkpoint.tree_digest(variables)
