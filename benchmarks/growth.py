@@ -55,9 +55,10 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   import numpy as np
 
   from kd_jax import config as config_lib
-  from kd_jax.data import Problem
+  from kd_jax.data import ImageTask
   from kd_jax.runtime import host_memory
   from kd_jax.training import epoch_loop, plan, training_functions
+  from kd_jax.training.example_source import ExampleSource
 
   host_memory.keep_freed_memory()
   config, shape = _make_config(network, case)
@@ -72,7 +73,7 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
     training_functions.make_spec(
       config,
       config_lib.student_sections(config),
-      Problem(10, shape),
+      ImageTask(10, shape),
       total_steps=training_plan.num_steps,
       num_seeds=seeds if seeds > 1 else None,
     )
@@ -81,9 +82,9 @@ def measure(network: str, case: dict[str, int]) -> dict[str, float]:
   if seeds > 1:
     key = jax.random.split(key, seeds)
   *_, last = epoch_loop.train_epochs(
-    functions.epoch,
+    functions.epoch_functions,
     functions.init(key),
-    epoch_loop.ExampleSource(examples),
+    ExampleSource(examples),
     training_plan,
     epoch_loop.LoopOptions(
       key=key,

@@ -51,17 +51,17 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
     # An allocation beyond the limit ends the process.
     resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
   host_memory.keep_freed_memory()
-  job, dataset = _make_job(place, folder)
-  count = len(dataset.train.labels)
+  job = _make_job(place, folder)
+  count = len(job.dataset.train.labels)
   outputs = _make_outputs(place, folder.parent / 'logits', count)
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
   teacher = example_source.TeacherInputs(logits={'train': outputs})
   *_, last = epoch_loop.train_epochs(
-    job.functions.epoch,
+    job.functions.epoch_functions,
     job.functions.init(jax.random.key(0)),
-    example_source.make_source(job.plan, dataset, teacher),
+    example_source.make_source(job.plan, job.dataset, teacher),
     job.plan._replace(phases=phases),
     epoch_loop.LoopOptions(
       key=jax.random.key(0),
@@ -76,7 +76,7 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
 
 
 def _make_job(place: str, folder: pathlib.Path):
-  """Returns the student's job, and the data set on disk or in memory."""
+  """Returns the student's job on the data set, on disk or in memory."""
   from configs import cifar
   from kd_jax import config as config_lib
   from kd_jax import data
@@ -92,14 +92,13 @@ def _make_job(place: str, folder: pathlib.Path):
     config,
     lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
   )
-  job = make_job(
+  return make_job(
     config,
     shared,
     config_lib.student_sections(config),
     plan.make_plan(config.train, shared.dataset),
     TrainingInfo('student', (0,), folder.parent / place, {}),
   )
-  return job, shared.dataset
 
 
 def _make_outputs(place: str, folder: pathlib.Path, count: int):

@@ -3,9 +3,10 @@
   make bench
 
 A fresh process imports what it needs, loads the network, and answers first for
-one image and then for 100. Compared are `kd_jax/export/artifact.py`, which
-needs JAX alone, without and with JAX's cache of compiled programs, and ONNX
-Runtime with the ONNX file exported beside the artifact. They take turns.
+one image and then for 100. Three systems take turns:
+`kd_jax/export/artifact.py`, which needs JAX alone, without JAX's cache of
+compiled programs; the same with that cache; and ONNX Runtime with the ONNX file
+exported beside the artifact.
 
 Writes results/bench/MACHINE/bench-MACHINE-loading.json.
 """

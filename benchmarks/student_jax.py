@@ -12,10 +12,11 @@ import student_systems
 
 from configs import mnist
 from kd_jax import config as config_lib
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.training import epoch_loop, plan, training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
+from kd_jax.training.example_source import ExampleSource
 
 
 def make(*, live: bool = False) -> student_systems.Trainer:
@@ -30,12 +31,12 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     training_functions.make_spec(
       config,
       config_lib.student_sections(config),
-      Problem(10, images.shape[1:]),
+      ImageTask(10, images.shape[1:]),
       total_steps=training_plan.num_steps,
-      calls_teacher=live,
+      live_teacher=live,
     )
   )
-  source = epoch_loop.ExampleSource(
+  source = ExampleSource(
     Examples(
       jnp.asarray(images),
       jnp.asarray(labels),
@@ -56,7 +57,7 @@ def make(*, live: bool = False) -> student_systems.Trainer:
     nonlocal state, epochs
     assert examples == used.sum()
     (result,) = epoch_loop.train_epochs(
-      functions.epoch,
+      functions.epoch_functions,
       state,
       source,
       training_plan,
@@ -98,7 +99,7 @@ def _initial_state(
 
 def _first_losses(
   functions: training_functions.TrainingFunctions,
-  source: epoch_loop.ExampleSource,
+  source: ExampleSource,
   key: jax.Array,
   hyperparameters,
 ) -> list[float]:
@@ -109,12 +110,12 @@ def _first_losses(
     examples=source.examples,
     views=EpochViews(),
     order=jnp.arange(count, dtype=jnp.int32),
-    each_step=StepInputs(count, key, hyperparameters, source.teacher_variables),
+    shared=SharedInputs(count, key, hyperparameters, source.teacher_variables),
   )
   state, losses = _initial_state(functions, key), []
   for step in range(student_systems.CHECKED_STEPS):
-    state, totals = functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, step, step + 1
+    state, totals = functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, step, step + 1
     )
     losses.append(float(totals.sums['loss'] / totals.sums['count']))
   return losses

@@ -20,6 +20,8 @@ BEST_TEACHERS = {
 # Images at the end of the training split, on which hyperparameters are chosen.
 # The ResNet-18 teachers have not been trained on these images either.
 HOLDOUT = 5000
+# Images of the training split of CIFAR-10.
+_TRAIN_EXAMPLES = 50000
 
 
 def resnet50() -> NetworkSections:
@@ -89,6 +91,10 @@ def use_resnet18(
 
   The weights of these teachers come with the project, and the machine that
   trains the students can also train these teachers.
+
+  Args:
+    teacher: the teacher's section; changed in place.
+    variant: a name in BEST_TEACHERS.
   """
   teacher.pretrained, fields = BEST_TEACHERS[variant]
   teacher.outputs_scaling = 'cifar10'
@@ -99,7 +105,7 @@ def use_resnet18(
     augmentation='crop_and_flip',
     drop_remainder=True,
   )
-  teacher.train.holdout_fraction = HOLDOUT / 50000
+  teacher.train.holdout_fraction = HOLDOUT / _TRAIN_EXAMPLES
   teacher.optim = one_cycle()
 
 

@@ -191,7 +191,7 @@ def uses_rounded_features(distill: ConfigDict) -> bool:
 
 
 def teacher_layers(
-  config: ConfigDict, problem: data.Problem
+  config: ConfigDict, task: data.ImageTask
 ) -> dict[int, methods.Shapes]:
   """Returns the teacher's layers that a closed config's methods take.
 
@@ -205,7 +205,7 @@ def teacher_layers(
     if not method.uses_features:
       continue
     student, teacher = (
-      from_config.feature_shapes(model, problem)
+      from_config.feature_shapes(model, task)
       for model in (config.student, config.teacher.model)
     )
     pairs = methods.match_layers(options['layers'], student, teacher)

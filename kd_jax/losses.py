@@ -46,6 +46,9 @@ def check_logits(*, least_classes: int = 1, **arrays: jax.Array) -> None:
 def as_float(array: jax.Array) -> jax.Array:
   """Returns an array as float32, or as float64 if the array is float64.
 
+  Args:
+    array: any type and shape.
+
   Example:
     >>> print(as_float(jnp.zeros(2, jnp.bfloat16)).dtype)
     float32
@@ -208,6 +211,11 @@ def nan_outside(
   loss: jax.Array, labels: jax.Array, num_classes: int
 ) -> jax.Array:
   """Returns a loss [B] that is NaN where a label is outside [0, K).
+
+  Args:
+    loss: [B] float.
+    labels: [B] int.
+    num_classes: K.
 
   Example:
     >>> print(nan_outside(jnp.ones(3), jnp.array([0, -1, 2]), 2))

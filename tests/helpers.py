@@ -26,7 +26,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.cli import launch, parsing
 from kd_jax.experiments import experiment
-from kd_jax.experiments.run import Run, make_run, plan_row
+from kd_jax.experiments.run import Run, choose_live_teacher, make_run
 from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
@@ -129,7 +129,10 @@ def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
   )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   return make_run(
-    {name: plan_row(c, whole, dataset) for name, c in configs.items()},
+    {
+      name: choose_live_teacher(c, whole, dataset)
+      for name, c in configs.items()
+    },
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),

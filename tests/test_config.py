@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from configs import mnist
 from kd_jax import config as config_lib
-from kd_jax.data.dataset import Dataset, Problem, Split
+from kd_jax.data.dataset import Dataset, ImageTask, Split
 from kd_jax.models import from_config
 from kd_jax.runtime import files
 
@@ -362,10 +362,10 @@ def test_model_sections_of_one_network_are_equal():
 )
 def test_the_layers_that_methods_take_by_bits(fields, layers_by_bits):
   config = _closed(**fields, **{'teacher.feature_bits': 4})
-  problem = Problem(10, (28, 28, 1))
-  layers = config_lib.teacher_layers(config, problem)
+  task = ImageTask(10, (28, 28, 1))
+  layers = config_lib.teacher_layers(config, task)
   assert {bits: [*shapes] for bits, shapes in layers.items()} == layers_by_bits
-  teacher_shapes = from_config.feature_shapes(config.teacher.model, problem)
+  teacher_shapes = from_config.feature_shapes(config.teacher.model, task)
   for shapes in layers.values():
     for layer, shape in shapes.items():
       assert shape == teacher_shapes[layer]

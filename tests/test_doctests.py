@@ -71,7 +71,15 @@ def test_examples_in_docstrings(name):
 def test_every_loss_and_method_has_an_example():
   functions = [*_public_functions(losses).values()]
   for method in methods.METHODS.values():
-    functions += filter(None, (method.fn, method.discriminator_loss))
+    functions += filter(
+      None,
+      (
+        method.fn,
+        method.init,
+        method.discriminator_loss,
+        method.init_discriminator,
+      ),
+    )
   assert len(functions) > len(methods.METHODS)
   for function in functions:
     assert '>>>' in function.__doc__, function.__name__

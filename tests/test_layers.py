@@ -15,6 +15,8 @@ LAYERS = (
   'cli',
   'api',
   'predict',
+  # A run that computes the lemmas and trains nothing: it checks a config and
+  # writes a report, as `experiments` does, but needs none of its modules.
   'theory',
   'experiments',
   'export',
@@ -26,10 +28,12 @@ LAYERS = (
   'config',
   'evaluation',
   'methods',
+  # Above data: networks are made for an image task, of type data.ImageTask.
   'models',
   'data',
   'losses',
   'sections',
+  # Reads files alone, so that all folders above may write reports.
   'report',
   'runtime',
 )

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data, methods, section_makers
-from kd_jax.api import array_data
+from kd_jax.api import array_data, call_inputs
+from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.stored_teacher import StoredOutputs
 from kd_jax.config_checks import checking
 from kd_jax.evaluation import inference, predictors
@@ -65,7 +66,7 @@ class Student:
       float32 [N, K].
     """
     images = array_data.check_images(images)
-    expected = self._dataset.problem.image_shape
+    expected = self._dataset.task.image_shape
     if images.shape[1:] != expected:
       raise errors.UserError(
         f'images are {list(images.shape[1:])}; expected {list(expected)}, as '
@@ -177,7 +178,7 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
   Raises:
     UserError: names the argument or the field that is wrong.
   """
-  inputs = _check_inputs(images, labels, teacher, eval_data)
+  inputs = call_inputs.check_inputs(images, labels, teacher, eval_data)
   config = _make_config(
     model=_model_section(model, inputs),
     train=section_makers.training(
@@ -210,84 +211,13 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
 # --- Arguments. ---
 
 
-class _Inputs(NamedTuple):
-  """What the arrays of a call hold.
-
-  Attributes:
-    dataset: the images and the labels; its order is that of a file's.
-    logits: the teacher's logits by split, in the order of the call.
-    has_eval_labels: whether the evaluation has labels.
-  """
-
-  dataset: data.Dataset
-  logits: dict[str, np.ndarray]
-  has_eval_labels: bool
-
-
-def _check_inputs(
-  images: Any, labels: Any, teacher: Any, eval_data: Any
-) -> _Inputs:
-  """Returns the arrays of a call, checked against each other."""
-  images = array_data.check_images(images)
-  logits = {}
-  if isinstance(teacher, StoredOutputs):
-    teacher.check_same_images(images)
-    logits['train'] = teacher.logits
-  else:
-    logits['train'] = array_data.check_logits(
-      teacher, len(images), "the teacher's logits"
-    )
-  has_eval_labels = labels is not None
-  labels = _labels_or_decisions(labels, logits['train'], 'labels')
-  if eval_data is None:
-    shown = array_data.evaluated_training_images(labels)
-    eval_images, eval_labels = images[shown], labels[shown]
-    logits['test'] = logits['train'][shown]
-  else:
-    if not isinstance(eval_data, tuple | list) or len(eval_data) != 2:
-      raise errors.UserError('eval_data: expected (images, labels)')
-    eval_images = array_data.check_images(eval_data[0], 'eval_data: images')
-    has_eval_labels = eval_data[1] is not None
-    if isinstance(teacher, StoredOutputs):
-      logits['test'] = teacher.predict(eval_images)
-    elif not has_eval_labels:
-      raise errors.UserError(
-        'eval_data: labels are None, and the teacher is an array, which has no '
-        'outputs for these images: expected labels, or a teacher from '
-        '`store_outputs`'
-      )
-    eval_labels = _labels_or_decisions(
-      eval_data[1], logits.get('test'), 'eval_data: labels'
-    )
-  arrays = {
-    'train_images': images,
-    'train_labels': labels,
-    'test_images': eval_images,
-    'test_labels': eval_labels,
-  }
-  dataset = array_data.make(arrays, logits['train'].shape[1])
-  return _Inputs(dataset, logits, has_eval_labels)
-
-
-def _labels_or_decisions(
-  labels: Any, logits: np.ndarray | None, name: str
-) -> np.ndarray:
-  """Returns labels; without labels, the teacher's decisions."""
-  if labels is not None:
-    return array_data.as_array(labels, name)
-  assert logits is not None  # See `_check_inputs`.
-  return np.argmax(logits, axis=-1).astype(np.int32)
-
-
-def _model_section(model: Any, inputs: _Inputs) -> ConfigDict:
+def _model_section(model: Any, inputs: CallInputs) -> ConfigDict:
   """Returns the section of the student's network."""
   if isinstance(model, ConfigDict):
     return model
-  problem = inputs.dataset.problem
+  task = inputs.dataset.task
   try:
-    kind = given.register_student(
-      model, problem.num_classes, problem.image_shape
-    )
+    kind = given.register_student(model, task.num_classes, task.image_shape)
   except FunctionError as error:
     raise errors.UserError(f'model: {error}') from None
   return section_makers.model(
@@ -371,7 +301,7 @@ def _set_fields(config: ConfigDict, fields: Mapping[str, Any]) -> None:
 
 
 def _set_teacher(
-  config: ConfigDict, teacher: Any, inputs: _Inputs, folder: pathlib.Path
+  config: ConfigDict, teacher: Any, inputs: CallInputs, folder: pathlib.Path
 ) -> None:
   """Makes the argument `teacher` the teacher of a config.
 
@@ -388,7 +318,7 @@ def _set_teacher(
     config.teacher.outputs_scaling = teacher.scaling
     if needs_network:
       config.teacher.module = given.register_teacher(
-        teacher.network, inputs.dataset.problem.image_shape
+        teacher.network, inputs.dataset.task.image_shape
       )
       return
   elif needs_network and config_lib.uses_features(config.distill):
@@ -420,7 +350,7 @@ def _options(
 def _run(
   config: ConfigDict,
   teacher: Any,
-  inputs: _Inputs,
+  inputs: CallInputs,
   options: run_lib.RunOptions,
 ) -> Student:
   """Trains the student in a folder."""
@@ -432,7 +362,7 @@ def _run(
 def _collect(
   record: dict[str, Any],
   config: ConfigDict,
-  inputs: _Inputs,
+  inputs: CallInputs,
   folder: pathlib.Path,
 ) -> Student:
   """Returns the student of a finished run."""
@@ -447,7 +377,7 @@ def _collect(
   variables = job_folder.restore_trained(
     folder / 'students' / _ROW / f'seed-{result["seed"]}',
     config.student,
-    inputs.dataset.problem,
+    inputs.dataset.task,
   )
   log = run_records.MetricsLog(folder / 'metrics.jsonl').read()
   return Student(

@@ -49,7 +49,7 @@ def _benchmark(
   variables = {
     name: apply.init_variables(
       from_config.make_module(model, dataset.num_classes),
-      dataset.problem.image_shape,
+      dataset.task.image_shape,
       jax.random.key(0),
     )
     for name, model in models.items()

@@ -194,9 +194,9 @@ def benchmark_inference(
   logging.info('benchmark: batch sizes %s', section.batch_sizes)
   networks = {
     name: make_network(
-      *from_config.deploy(model, dataset.problem, variables[name]),
+      *from_config.deploy(model, dataset.task, variables[name]),
       scaling=config.data.scaling,
-      parameters=_count_trained(model, dataset.problem),
+      parameters=_count_trained(model, dataset.task),
     )
     for name, model in models.items()
   }
@@ -215,17 +215,17 @@ def benchmark_inference(
     record['cold_calls'] = cold_calls.measure(
       {name: config_lib.to_json(model) for name, model in models.items()},
       num_classes=dataset.num_classes,
-      image_shape=dataset.problem.image_shape,
+      image_shape=dataset.task.image_shape,
       examples=section.cold_call_examples,
       processes=section.cold_calls,
     )
   return record
 
 
-def _count_trained(model: ConfigDict, problem: data.Problem) -> int:
+def _count_trained(model: ConfigDict, task: data.ImageTask) -> int:
   """Returns the number of parameters that a model's training has.
 
   A deployed network may have fewer, because its batch norms are folded.
   """
-  variables = from_config.variables_like(model, problem)
+  variables = from_config.variables_like(model, task)
   return costs.count_parameters(variables['params'])

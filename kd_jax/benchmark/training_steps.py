@@ -14,9 +14,13 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
-from kd_jax.training import epoch, training_functions
+from kd_jax.training import training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import StepInputs
+from kd_jax.training.epoch_inputs import (
+  SharedInputs,
+  choose_epoch_views,
+  make_inputs,
+)
 from kd_jax.training.example_source import TeacherInputs
 
 PyTree = Any
@@ -164,7 +168,7 @@ def random_teacher_outputs(
   logits = jnp.asarray(
     rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )
-  layers = config_lib.teacher_layers(config, dataset.problem)
+  layers = config_lib.teacher_layers(config, dataset.task)
   features = {
     methods.stored_layer(layer, bits > 0): rng.uniform(
       0, 3, (count, *shape)
@@ -199,17 +203,17 @@ def make_training_step(
   spec = training_functions.make_spec(
     config,
     config_lib.student_sections(config),
-    dataset.problem,
+    dataset.task,
     total_steps=1,
-    calls_teacher=teacher.variables is not None,
+    live_teacher=teacher.variables is not None,
   )
   functions = training_functions.make_training_functions(spec)
   if spec.loop == 'host':
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
-  inputs = epoch.make_inputs(
-    functions.epoch,
+  inputs = make_inputs(
+    functions.epoch_functions.shuffle,
     Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
@@ -217,8 +221,8 @@ def make_training_step(
       jax.device_put(teacher.features),
     ),
     np.ones(count, bool),
-    epoch.choose_epoch_views(functions.epoch, key, count),
-    StepInputs(
+    choose_epoch_views(functions.epoch_functions.choose_views, key, count),
+    SharedInputs(
       num_examples=count,
       key=key,
       hyperparameters=training_functions.hyperparameters_of_epoch(
@@ -231,8 +235,8 @@ def make_training_step(
 
   def step():
     nonlocal state
-    state, totals = functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, 0, steps_per_call
+    state, totals = functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, 0, steps_per_call
     )
     return state, totals
 

@@ -298,12 +298,15 @@ def start() -> None:
   if parsing.asks_for_help(sys.argv):
     print(parsing.help_text(_ABOUT, __name__))
     return
+  # Around the parsing of the flags, which reads the file of --config.
   with command_line.one_line_errors('resumes the run'):
     app.run(main, flags_parser=parsing.parse_flags)
 
 
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
+  # Within `app.run`, too: absl calls its handlers of exceptions, and may start
+  # a debugger, before an error leaves it.
   with command_line.one_line_errors('resumes the run'):
     _main(argv)
 

@@ -17,7 +17,7 @@ _MOST_NAMED = 10
 
 def find_lacking(
   config: ConfigDict,
-  configs: dict[str, ConfigDict],
+  row_configs: dict[str, ConfigDict],
   plans: plan.Plans,
   context_for: Callable[[str], context.Context],
 ) -> list[str]:
@@ -27,7 +27,7 @@ def find_lacking(
 
   Args:
     config: the run's config.
-    configs: the config of each row, with every field set.
+    row_configs: the closed config of each row.
     plans: the plans of the run's trainings.
     context_for: maps a transfer set's name to its context.
   """
@@ -36,7 +36,7 @@ def find_lacking(
   if plans.teacher is not None:
     sections = config_lib.teacher_sections(config)
     sentences += _in_training(sections, plans.teacher, dataset)
-  for name, row_config in configs.items():
+  for name, row_config in row_configs.items():
     sections = config_lib.student_sections(row_config)
     shown = context_for(config_lib.transfer_set(row_config)).dataset
     sentences += _in_training(sections, plans.rows[name], shown)

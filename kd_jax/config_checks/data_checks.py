@@ -14,10 +14,10 @@ from kd_jax.training import plan
 _TOO_MANY_STEPS = 2**31
 
 
-def plan_training(
+def check_and_plan(
   sections: TrainingSections, dataset: data.Dataset
 ) -> plan.Plan:
-  """Plans a training; checks that batches, steps and examples go together.
+  """Checks that batches, steps and examples go together; returns the plan.
 
   Args:
     sections: the sections of the network that trains.
@@ -35,7 +35,7 @@ def plan_training(
   _check_steps(sections, training_plan)
   _check_least_examples(sections, training_plan)
   if not sections.train.drop_remainder and from_config.has_batch_norm(
-    sections.model, dataset.problem
+    sections.model, dataset.task
   ):
     _check_whole_batches(sections, training_plan)
   _check_shares(sections, dataset)

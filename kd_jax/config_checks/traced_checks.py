@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import methods
 from kd_jax.config_checks.checking import check
-from kd_jax.data import Problem, preprocessing
+from kd_jax.data import ImageTask, preprocessing
 from kd_jax.models import apply, from_config, user
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider
@@ -22,7 +22,7 @@ from kd_jax.training import objective as objectives
 from kd_jax.training.batch import Batch
 
 
-def trace_scalings(config: ConfigDict, problem: Problem) -> None:
+def trace_scalings(config: ConfigDict, task: ImageTask) -> None:
   """Checks that a closed config's scalings fit the channels of its images.
 
   Raises:
@@ -35,7 +35,7 @@ def trace_scalings(config: ConfigDict, problem: Problem) -> None:
     fields['teacher.also_outputs'] = section.also_outputs
     if provider.is_trained_here(section):
       fields['teacher.scaling'] = [section.scaling]
-  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.uint8)
+  images = jax.ShapeDtypeStruct((2, *task.image_shape), jnp.uint8)
 
   def fits(scale):
     try:
@@ -52,11 +52,11 @@ def trace_scalings(config: ConfigDict, problem: Problem) -> None:
         scaling in fitting,
         field,
         scaling,
-        f'one of {", ".join(fitting)} for images {list(problem.image_shape)}',
+        f'one of {", ".join(fitting)} for images {list(task.image_shape)}',
       )
 
 
-def trace_networks(config: ConfigDict, problem: Problem) -> None:
+def trace_networks(config: ConfigDict, task: ImageTask) -> None:
   """Traces the networks that a closed config takes from the user.
 
   Raises:
@@ -72,22 +72,22 @@ def trace_networks(config: ConfigDict, problem: Problem) -> None:
     name = model.kind
     if model.kind == from_config.USER_TRAINED:
       field, name = 'teacher.module', model.module
-    mistake = _find_mistake(model, problem)
+    mistake = _find_mistake(model, task)
     if mistake:
       raise errors.UserError(f'config.{field}={name!r}: {mistake}')
 
 
-def _find_mistake(model: ConfigDict, problem: Problem) -> str:
+def _find_mistake(model: ConfigDict, task: ImageTask) -> str:
   """Returns what is wrong with a user's network, or ''."""
   try:
     # Outside of the traces below: a trained network holds arrays.
-    module = from_config.make_module(model, problem.num_classes)
+    module = from_config.make_module(model, task.num_classes)
   except Exception as error:  # The user's code may raise anything.
     return _explain(error)
   is_trained = model.kind == from_config.USER_TRAINED
   for mode in (False,) if is_trained else (False, True):
     try:
-      mistake = _trace_call(module, problem, mode)
+      mistake = _trace_call(module, task, mode)
     except Exception as error:
       when = ' in training' if mode else ''
       return f'{_explain(error)} (called{when} as {module.call})'
@@ -103,14 +103,14 @@ def _explain(error: Exception) -> str:
   return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
-def _trace_call(module: Any, problem: Problem, train: bool) -> str:
+def _trace_call(module: Any, task: ImageTask, train: bool) -> str:
   """Traces a call of a user's network; returns what is wrong, or ''."""
-  images = jax.ShapeDtypeStruct((2, *problem.image_shape), jnp.float32)
+  images = jax.ShapeDtypeStruct((2, *task.image_shape), jnp.float32)
   forward = apply.make_apply(module)
   returned: list[str] = []
 
   def call(key, images):
-    variables = apply.init_variables(module, problem.image_shape, key)
+    variables = apply.init_variables(module, task.image_shape, key)
     logits, features, batch_stats = forward(
       variables, images, train=train, key=key if train else None
     )
@@ -118,10 +118,10 @@ def _trace_call(module: Any, problem: Problem, train: bool) -> str:
     return logits, variables['batch_stats'], batch_stats
 
   logits, before, after = jax.eval_shape(call, jax.random.key(0), images)
-  if getattr(logits, 'shape', None) != (2, problem.num_classes):
+  if getattr(logits, 'shape', None) != (2, task.num_classes):
     return (
       f'for images {list(images.shape)} it gives {logits}; expected logits '
-      f'[2, {problem.num_classes}]'
+      f'[2, {task.num_classes}]'
     )
   missing = sorted(set(module.feature_names) - set(returned))
   if missing:
@@ -138,13 +138,13 @@ def _trace_call(module: Any, problem: Problem, train: bool) -> str:
 
 
 def find_weaknesses(
-  configs: Mapping[str, ConfigDict], problem: Problem
+  configs: Mapping[str, ConfigDict], task: ImageTask
 ) -> list[str]:
   """Returns a sentence for each method of which a part teaches nothing.
 
   Args:
     configs: the closed config of each row.
-    problem: images and classes.
+    task: images and classes.
   """
   sentences = []
   for config in configs.values():
@@ -152,20 +152,20 @@ def find_weaknesses(
       find = methods.METHODS[name].find_weakness
       if find is None:
         continue
-      shapes = _compared_shapes(config, problem, options.get('layers', ''))
-      weakness = find(problem.num_classes, *shapes)
+      shapes = _compared_shapes(config, task, options.get('layers', ''))
+      weakness = find(task.num_classes, *shapes)
       if weakness:
         sentences.append(f'config.distill.method={name}: {weakness}')
   return list(dict.fromkeys(sentences))
 
 
 def _compared_shapes(
-  config: ConfigDict, problem: Problem, layers: str
+  config: ConfigDict, task: ImageTask, layers: str
 ) -> tuple[tuple, tuple]:
   """Returns the shapes of the student's and the teacher's compared layers."""
   if not layers:
     return (), ()
-  setup = _method_setup(config, problem)
+  setup = _method_setup(config, task)
   shapes = setup.student_shapes, setup.teacher_shapes
   pairs = methods.match_layers(layers, *shapes)
   student, teacher = (
@@ -176,25 +176,25 @@ def _compared_shapes(
 
 
 def _method_setup(
-  config: ConfigDict, problem: Problem
+  config: ConfigDict, task: ImageTask
 ) -> method_terms.MethodSetup:
   """Returns what the methods of a closed config compare."""
   return training_functions.method_setup(
     config.student,
     config.teacher.model,
     config.data.scaling,
-    problem,
+    task,
     feature_bits=config.teacher.feature_bits,
   )
 
 
-def trace_methods(config: ConfigDict, problem: Problem) -> None:
+def trace_methods(config: ConfigDict, task: ImageTask) -> None:
   """Traces each method of a closed config once.
 
   Raises:
     UserError: if a layer does not exist, or layers cannot be compared.
   """
-  setup = _method_setup(config, problem)
+  setup = _method_setup(config, task)
   array: Callable[..., Any] = lambda *shape, dtype=jnp.float32: (
     jax.ShapeDtypeStruct((2, *shape), dtype)
   )
@@ -203,10 +203,10 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
     for shapes in (setup.student_shapes, setup.teacher_shapes)
   )
   batch = Batch(
-    images=array(*problem.image_shape),
+    images=array(*task.image_shape),
     labels=array(dtype=jnp.int32),
     mask=array(),
-    teacher_logits=array(problem.num_classes),
+    teacher_logits=array(task.num_classes),
     teacher_features={
       methods.stored_layer(layer, rounded): value
       for layer, value in teacher_features.items()
@@ -233,7 +233,7 @@ def trace_methods(config: ConfigDict, problem: Problem) -> None:
       jax.eval_shape(
         terms,
         jax.random.key(0),
-        array(problem.num_classes),
+        array(task.num_classes),
         student_features,
         batch,
       )

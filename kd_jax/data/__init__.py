@@ -10,7 +10,7 @@ The modules in reading order:
   The type: `dataset`, and `images_on_disk` if the images exceed the memory.
   Where data sets come from: the folder `builtin` has the built-in data sets,
     `user_data` the user's, and `generated` needs no files. Both folders use
-    `record_files`, `tfds_classes`, `preparation_lock` and `progress`.
+    `tfds_record_files`, `tfds_classes`, `preparation_lock` and `progress`.
     `ordering` puts the user's examples into a fixed order.
   What a run takes of a data set: `selection`, `subsets` and `transfer_sets`.
   What a step does to images: `preprocessing` and `augmentation`.
@@ -27,7 +27,7 @@ from kd_jax.data.dataset import (
   SPLITS,
   DataError,
   Dataset,
-  Problem,
+  ImageTask,
   Split,
   is_on_disk,
 )
@@ -43,7 +43,7 @@ __all__ = [
   'TRANSFER_SETS',
   'DataError',
   'Dataset',
-  'Problem',
+  'ImageTask',
   'Split',
   'default_data_dir',
   'find_subset',

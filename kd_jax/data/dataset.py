@@ -73,7 +73,7 @@ def is_on_disk(split: Split) -> bool:
   return hasattr(split.images, 'batches')
 
 
-class Problem(NamedTuple):
+class ImageTask(NamedTuple):
   """The shapes that a network has to fit.
 
   Attributes:
@@ -131,9 +131,9 @@ class Dataset:
     return int(np.sum(np.asarray(labels) != NO_LABEL))
 
   @property
-  def problem(self) -> Problem:
+  def task(self) -> ImageTask:
     """The shapes that a network has to fit."""
-    return Problem(self.num_classes, tuple(self.train.images.shape[1:]))
+    return ImageTask(self.num_classes, tuple(self.train.images.shape[1:]))
 
 
 class UserArrays(NamedTuple):

@@ -118,12 +118,12 @@ PATTERNS = (
 
 
 def find_subset(name: str) -> Subset | None:
-  """Returns a subset by name.
+  """Returns the function that selects a named subset.
 
   Args:
     name: a name in SUBSETS, or one that matches PATTERNS, such as `first500`.
   Returns:
-    The subset; None if the name is unknown.
+    Maps labels [N] to indices [M]; None if the name is unknown.
   """
   if match := re.fullmatch(r'(first|upto)([1-9][0-9]*)', name):
     select = {'first': first_per_class, 'upto': up_to_per_class}[match[1]]

@@ -51,7 +51,7 @@ def describe_run(
   Raises:
     UserError: for a mistake in the config, the data or the teacher.
   """
-  config, configs = preparation.check_config(config)
+  config, row_configs = preparation.close_and_check(config)
   load = functools.cache(preparation.make_loader(config, data_dir, source_dir))
   environment.log_device()
   with mesh.use(config.mesh.data):
@@ -59,11 +59,13 @@ def describe_run(
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )
-    plans = preparation.plan_trainings(config, configs, context_for)
-    warnings = class_checks.find_lacking(config, configs, plans, context_for)
+    plans = preparation.check_and_plan(config, row_configs, context_for)
+    warnings = class_checks.find_lacking(
+      config, row_configs, plans, context_for
+    )
     teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))
     whole, used = load(config.data.name), run_context.dataset
-    planned = preparation.plan_rows(configs, plans, context_for)
+    planned = preparation.choose_live_teachers(row_configs, plans, context_for)
     parts = [
       f'# {config.name}: {used.name}',
       _describe_images(used),
@@ -96,7 +98,7 @@ def _describe_images(used: data.Dataset) -> str:
   """Returns a sentence about the images."""
   images = np.asarray(used.train.images[:_EXAMPLES_READ])
   means = ', '.join(f'{mean:.1f}' for mean in images.mean(axis=(0, 1, 2)))
-  height, width, channels = used.problem.image_shape
+  height, width, channels = used.task.image_shape
   return (
     f'Images of {height} x {width} pixels x {channels} channels, with values '
     f'from {images.min()} to {images.max()} and the mean {means} by channel '

@@ -116,7 +116,7 @@ def run_on_data(
   Raises:
     UserError: see `run_experiment`.
   """
-  config, configs = preparation.check_config(config)
+  config, row_configs = preparation.close_and_check(config)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
@@ -130,7 +130,7 @@ def run_on_data(
       on_epoch=followers.on_epoch
     )
     record = _run_in_locked_folder(
-      config, configs, record, options, run_context
+      config, row_configs, record, options, run_context
     )
     followers.on_end(record)
     return record
@@ -138,7 +138,7 @@ def run_on_data(
 
 def _run_in_locked_folder(
   config: ConfigDict,
-  configs: dict[str, ConfigDict],
+  row_configs: dict[str, ConfigDict],
   record: Record,
   options: RunOptions,
   run_context: context.Context,
@@ -148,16 +148,18 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  plans = preparation.plan_trainings(config, configs, context_for)
+  plans = preparation.check_and_plan(config, row_configs, context_for)
   run_data.check_same(record, workdir, run_context.dataset)
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
-  _warn(record, class_checks.find_lacking(config, configs, plans, context_for))
+  _warn(
+    record, class_checks.find_lacking(config, row_configs, plans, context_for)
+  )
   _warn(
     record,
-    traced_checks.find_weaknesses(configs, run_context.dataset.problem),
+    traced_checks.find_weaknesses(row_configs, run_context.dataset.task),
   )
-  planned = preparation.plan_rows(configs, plans, context_for)
+  planned = preparation.choose_live_teachers(row_configs, plans, context_for)
   teacher = provider.get_teacher(config, run_context, options.teachers)
   record['teacher'] = teacher.record
   _warn(record, teacher.warnings)
@@ -167,7 +169,7 @@ def _run_in_locked_folder(
     _write(workdir, record)
   if workers.is_preparing():
     return record
-  if not configs:
+  if not row_configs:  # A recipe that trains a teacher alone.
     provider.publish(config, run_context.dataset, teacher, workdir)
   run = make_run(planned, context_for, teacher, workdir)
   students.train_students(run)

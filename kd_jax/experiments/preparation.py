@@ -15,44 +15,44 @@ from kd_jax.config_checks import (
   row_checks,
   traced_checks,
 )
-from kd_jax.experiments.run import PlannedRow, plan_row
+from kd_jax.experiments.run import PlannedRow, choose_live_teacher
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider, user_features
 from kd_jax.training import context, plan
 
 
-def check_config(
+def close_and_check(
   config: ConfigDict,
 ) -> tuple[ConfigDict, dict[str, ConfigDict]]:
-  """Checks a config without looking at data.
+  """Closes the rows of a config and checks them, without looking at data.
 
   Args:
     config: a config from configs/.
   Returns:
-    The config with the user's teacher, and the config of each row.
+    The config with the user's teacher, and the closed config of each row.
   Raises:
     UserError: names the field of a mistake.
   """
   config = config_lib.with_user_teacher(config)
   config = user_features.with_features(config)
-  configs = {row: config_lib.close_row(config, row) for row in config.rows}
+  row_configs = {row: config_lib.close_row(config, row) for row in config.rows}
   # The config of a teacher trained alone has no rows, and no open fields.
-  for closed_config in configs.values() or (config,):
+  for closed_config in row_configs.values() or (config,):
     field_checks.check_fields(closed_config)
-  _check_unlabeled(config, configs)
-  row_checks.check_named_rows(config, configs)
-  return config, configs
+  _check_unlabeled(config, row_configs)
+  row_checks.check_named_rows(config, row_configs)
+  return config, row_configs
 
 
 def _check_unlabeled(
-  config: ConfigDict, configs: dict[str, ConfigDict]
+  config: ConfigDict, row_configs: dict[str, ConfigDict]
 ) -> None:
   """Refuses images without labels that no row has a teacher for.
 
   Rows that learn from labels alone leave them out, see `close_row`.
   """
   asked = config.train.unlabeled
-  if asked and not any(row.train.unlabeled for row in configs.values()):
+  if asked and not any(row.train.unlabeled for row in row_configs.values()):
     raise errors.UserError(
       f'config.train.unlabeled={asked!r}: images without labels teach by the '
       'outputs of a teacher, but every row learns from labels alone; expected '
@@ -76,16 +76,16 @@ def make_loader(
   )
 
 
-def plan_trainings(
+def check_and_plan(
   config: ConfigDict,
-  configs: dict[str, ConfigDict],
+  row_configs: dict[str, ConfigDict],
   context_for: Callable[[str], context.Context],
 ) -> plan.Plans:
-  """Plans all trainings; checks what the config asks for against the data.
+  """Checks a config against the data; returns the plans of all trainings.
 
   Args:
     config: the run's config.
-    configs: the closed config of each row.
+    row_configs: the closed config of each row.
     context_for: maps a transfer set's name to its context.
   Raises:
     DataError: if the data cannot be learned from.
@@ -93,41 +93,41 @@ def plan_trainings(
   """
   dataset = context_for('').dataset
   rows = {}
-  for name, row_config in configs.items():
-    traced_checks.trace_scalings(row_config, dataset.problem)
-    traced_checks.trace_networks(row_config, dataset.problem)
-    traced_checks.trace_methods(row_config, dataset.problem)
-    computed_checks.check_student_outputs(row_config, dataset.problem)
-    rows[name] = data_checks.plan_training(
+  for name, row_config in row_configs.items():
+    traced_checks.trace_scalings(row_config, dataset.task)
+    traced_checks.trace_networks(row_config, dataset.task)
+    traced_checks.trace_methods(row_config, dataset.task)
+    computed_checks.check_student_outputs(row_config, dataset.task)
+    rows[name] = data_checks.check_and_plan(
       config_lib.student_sections(row_config),
       context_for(config_lib.transfer_set(row_config)).dataset,
     )
   teacher = None
   if provider.is_trained_here(config.teacher):
     sections = config_lib.teacher_sections(config)
-    teacher = data_checks.plan_training(sections, dataset)
+    teacher = data_checks.check_and_plan(sections, dataset)
   return plan.Plans(rows, teacher)
 
 
-def plan_rows(
-  configs: dict[str, ConfigDict],
+def choose_live_teachers(
+  row_configs: dict[str, ConfigDict],
   plans: plan.Plans,
   context_for: Callable[[str], context.Context],
 ) -> dict[str, PlannedRow]:
-  """Returns the rows of a run by name, before there is a teacher.
+  """Decides which rows call the teacher in every step; returns all rows.
 
   Args:
-    configs: the closed config of each row.
+    row_configs: the closed config of each row.
     plans: the plans of the run's trainings.
     context_for: maps a transfer set's name to its context.
   Raises:
-    UserError: see `run.plan_row`.
+    UserError: see `run.choose_live_teacher`.
   """
   return {
-    name: plan_row(
+    name: choose_live_teacher(
       row_config,
       plans.rows[name],
       context_for(config_lib.transfer_set(row_config)).dataset,
     )
-    for name, row_config in configs.items()
+    for name, row_config in row_configs.items()
   }

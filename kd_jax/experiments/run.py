@@ -25,13 +25,13 @@ class PlannedRow(NamedTuple):
     plan: the examples, phases and batches of a training.
     teacher_layers: the teacher's layers that its methods take, see
       `config.teacher_layers`.
-    calls_teacher: whether its steps call the teacher.
+    live_teacher: whether its steps call the teacher.
   """
 
   config: ConfigDict
   plan: plan.Plan
   teacher_layers: dict[int, methods.Shapes]
-  calls_teacher: bool
+  live_teacher: bool
 
 
 class Row(NamedTuple):
@@ -39,19 +39,21 @@ class Row(NamedTuple):
 
   Attributes:
     name: the name of the row.
-    config, plan, teacher_layers, calls_teacher: see `PlannedRow`.
+    planned: its config and its plan.
     identity: what determines its students, except for their seed.
     same_training_as: the name of the first row that is the same training; the
       row's name if no row before it is.
   """
 
   name: str
-  config: ConfigDict
-  plan: plan.Plan
-  teacher_layers: dict[int, methods.Shapes]
-  calls_teacher: bool
+  planned: PlannedRow
   identity: dict[str, Any]
   same_training_as: str
+
+  @property
+  def config(self) -> ConfigDict:
+    """The closed config of the row."""
+    return self.planned.config
 
 
 class Run(NamedTuple):
@@ -107,12 +109,12 @@ def make_run(
       row.config,
       dataset,
       teacher_outputs=_teacher_outputs(row.config, digests, teacher),
-      live_teacher=row.calls_teacher,
+      live_teacher=row.live_teacher,
     )
     digests[name] = files.json_digest(identity)
     rows[name] = Row(
       name,
-      *row,
+      row,
       identity=identity,
       same_training_as=first_with.setdefault(digests[name], name),
     )
@@ -148,10 +150,10 @@ def _teacher_outputs(
   }
 
 
-def plan_row(
+def choose_live_teacher(
   config: ConfigDict, row_plan: plan.Plan, dataset: data.Dataset
 ) -> PlannedRow:
-  """Returns a row with its plan, before the run has a teacher.
+  """Decides whether a row's steps call the teacher; returns the planned row.
 
   Args:
     config: the closed config of the row.
@@ -161,23 +163,25 @@ def plan_row(
     UserError: if a method takes rounded features, which have to be stored, or
       if stored features do not fit in memory.
   """
-  layers = config_lib.teacher_layers(config, dataset.problem)
-  calls_teacher = _needs_live_teacher(
-    config, layers, row_plan.num_examples, dataset
-  )
-  return PlannedRow(config, row_plan, layers, calls_teacher)
+  layers = config_lib.teacher_layers(config, dataset.task)
+  features_bytes = row_plan.num_examples * _bytes_per_example(layers)
+  live_teacher = _needs_live_teacher(config, layers, features_bytes, dataset)
+  # If the config asks for a live teacher, no feature is to be stored.
+  if layers and not config.teacher.live:
+    _check_stored_features(config, layers, features_bytes, live_teacher)
+  return PlannedRow(config, row_plan, layers, live_teacher)
 
 
 def _needs_live_teacher(
   config: ConfigDict,
   layers: dict[int, methods.Shapes],
-  num_examples: int,
+  features_bytes: int,
   dataset: data.Dataset,
 ) -> bool:
   """Returns whether a row's steps call the teacher, not its stored outputs.
 
-  They do if (1) `teacher.live` is set, (2) images are on disk, and a method
-  takes features or images are augmented, (3) a method takes features of
+  They do if (1) `teacher.live` is set, (2) images are on disk, and either a
+  method takes features or images are augmented, (3) a method takes features of
   augmented or mixed images, (4) its features exceed `teacher.features_gib`, or
   (5) the augmentation has too many views to store.
   Without a distillation loss there is no teacher to call.
@@ -185,55 +189,67 @@ def _needs_live_teacher(
   Args:
     config: the closed config of a row.
     layers: the teacher's layers that its methods take, by bits.
-    num_examples: how many examples it trains on.
+    features_bytes: the size of those features of its examples.
     dataset: the data set that the row learns.
-  Raises:
-    UserError: if a method takes rounded features, which have to be stored, or
-      if stored features do not fit in memory.
   """
   if not config_lib.distills(config.distill):
     return False
+  takes_features = bool(layers)
   views = augmentation.AUGMENTATIONS[config.train.augmentation]
   is_augmented = views is not None
   # For data on disk, stored features or views would be larger than the images.
   is_too_large = data.is_on_disk(dataset.train) and (
-    bool(layers) or is_augmented
+    takes_features or is_augmented
   )
-  has_too_many_views = views is not None and not views.has_stored_views
-  if config.teacher.live or (has_too_many_views and not layers):
-    return True
-  if not (layers or is_too_large):
-    return False
-  size = num_examples * _bytes_per_example(layers)
-  calls_teacher = (
-    is_too_large
-    or is_augmented
-    or config.train.mixup_alpha > 0
-    or size > config.teacher.features_gib * 2**30
+  return (
+    config.teacher.live
+    or is_too_large
+    or (takes_features and (is_augmented or config.train.mixup_alpha > 0))
+    or features_bytes > config.teacher.features_gib * 2**30
+    or (views is not None and not views.has_stored_views)
   )
+
+
+def _check_stored_features(
+  config: ConfigDict,
+  layers: dict[int, methods.Shapes],
+  features_bytes: int,
+  live_teacher: bool,
+) -> None:
+  """Refuses features that must be stored and are not, or fill the memory.
+
+  Args:
+    config: the closed config of a row.
+    layers: the teacher's layers that its methods take, by bits.
+    features_bytes: the size of those features of its examples.
+    live_teacher: whether the teacher is called in every step, so that no
+      feature is stored.
+  Raises:
+    UserError: names the fields to change.
+  """
+  size_gib = features_bytes / 2**30
   has_rounded = any(bits > 0 for bits in layers)
-  if calls_teacher and has_rounded:
+  if live_teacher and has_rounded:
     raise errors.UserError(
       f'config.teacher.feature_bits={config.teacher.feature_bits}: rounded '
-      f'features must be stored, but these take {size / 2**30:.1f} GiB, or the '
+      f'features must be stored, but these take {size_gib:.1f} GiB, or the '
       'images are augmented or mixed. Raise config.teacher.features_gib, '
       'choose fewer layers, or leave out augmentation and mixup'
     )
-  if calls_teacher and config.teacher.features:
+  if live_teacher and config.teacher.features:
     raise errors.UserError(
       f'config.teacher.features: a file has no network to call, but its layers '
-      f'take {size / 2**30:.1f} GiB, or the images are on disk. Raise '
+      f'take {size_gib:.1f} GiB, or the images are on disk. Raise '
       'config.teacher.features_gib or config.data.memory_gib, or choose fewer '
       'layers'
     )
-  if not calls_teacher:
+  if not live_teacher:
     host_memory.check_available(
-      size,
+      features_bytes,
       "the teacher's features",
       'a lower config.teacher.features_gib calls the teacher in every step '
       'instead',
     )
-  return calls_teacher
 
 
 def _bytes_per_example(layers: dict[int, methods.Shapes]) -> int:

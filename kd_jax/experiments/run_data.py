@@ -28,7 +28,7 @@ def describe(dataset: data.Dataset) -> dict[str, Any]:
   return {
     'name': dataset.name,
     'digest': dataset.digest,
-    'image_shape': list(dataset.problem.image_shape),
+    'image_shape': list(dataset.task.image_shape),
     'num_classes': dataset.num_classes,
     'class_names': list(dataset.class_names),
     'examples': {split: sum(counts) for split, counts in by_class.items()},

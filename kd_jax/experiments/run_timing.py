@@ -45,7 +45,7 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
         name: config_lib.to_json(model)
         for name, model in student_models.items()
       },
-      'image_shape': list(dataset.problem.image_shape),
+      'image_shape': list(dataset.task.image_shape),
     }
   )
   if (
@@ -100,7 +100,7 @@ def _measure(
     folder = run.folder(run.rows[name]) / f'seed-{seed}'
     models[name] = model
     variables[name] = job_folder.restore_deployed(
-      folder, configs[name].student, dataset.problem
+      folder, configs[name].student, dataset.task
     )
   measured = latency.benchmark_inference(
     config, models, network_by_row, variables, dataset
@@ -133,5 +133,5 @@ def _teacher_variables(config: ConfigDict, teacher: Teacher, dataset):
     return teacher.variables
   module = from_config.make_module(config.teacher.model, dataset.num_classes)
   return apply.init_variables(
-    module, dataset.problem.image_shape, jax.random.key(0)
+    module, dataset.task.image_shape, jax.random.key(0)
   )

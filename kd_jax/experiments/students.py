@@ -28,8 +28,6 @@ from kd_jax.training import (
   training_record,
 )
 
-PyTree = Any
-
 # Seconds between two looks for a student that no other worker trains, at most.
 _POLL_S = 1.0
 
@@ -177,13 +175,12 @@ def _train_seeds(
     config,
     run_context,
     config_lib.student_sections(config),
-    row.plan,
+    row.planned.plan,
     info,
-    calls_teacher=row.calls_teacher,
+    live_teacher=row.planned.live_teacher,
   )
   students = job.run_job(
     row_job,
-    run_context.dataset,
     _teacher_inputs(row, teacher, run_context.dataset),
     run_records.MetricsLog(run.workdir / 'metrics.jsonl', run_context.on_epoch),
   )
@@ -212,7 +209,7 @@ def _teacher_inputs(
   """Returns what a row's training takes from its teacher."""
   config = row.config
   inputs = example_source.TeacherInputs(logits=teacher.logits)
-  if row.calls_teacher:
+  if row.planned.live_teacher:
     return inputs._replace(variables=teacher.variables)
   if not config_lib.method_options(config.distill):
     return inputs
@@ -220,14 +217,14 @@ def _teacher_inputs(
     assert teacher.network is not None  # See `teaching_checks`.
     view_logits = teacher.network.view_store(config.train.augmentation)
     inputs = inputs._replace(lookup_view_logits=view_logits)
-  if row.teacher_layers:
+  if row.planned.teacher_layers:
     outputs = teacher.network or teacher.features
     assert outputs is not None  # See `teaching_checks`.
-    examples = row.plan.examples
+    examples = row.planned.plan.examples
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
-    for bits, shapes in row.teacher_layers.items():
+    for bits, shapes in row.planned.teacher_layers.items():
       stored = outputs.features(
         tuple(shapes), bits, plan.name_of_examples(config.train), examples
       )
@@ -253,7 +250,7 @@ def _quantize(
   images, labels = dataset.test.images, dataset.test.labels
   quantized = from_config.quantize_weights(config.student, student.variables)
   network, variables = from_config.deploy(
-    config.student, dataset.problem, quantized
+    config.student, dataset.task, quantized
   )
   predict = inference.make_predict(
     apply.make_apply(network),
@@ -337,9 +334,7 @@ def _student_outputs(
   transfer_set = dataset.unlabeled or transfer_set
 
   def compute():
-    variables = job_folder.restore_trained(
-      folder, config.student, dataset.problem
-    )
+    variables = job_folder.restore_trained(folder, config.student, dataset.task)
     predict = _make_predict(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))

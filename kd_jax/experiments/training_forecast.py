@@ -32,7 +32,7 @@ class _Training(NamedTuple):
     plan: its examples, phases and batches.
     dataset: what the network learns.
     seeds: how often it is trained.
-    calls_teacher: whether its steps call the teacher.
+    live_teacher: whether its steps call the teacher.
   """
 
   name: str
@@ -41,7 +41,7 @@ class _Training(NamedTuple):
   plan: plan.Plan
   dataset: data.Dataset
   seeds: int
-  calls_teacher: bool
+  live_teacher: bool
 
 
 def training_table(
@@ -78,7 +78,7 @@ def training_table(
         row.plan,
         dataset,
         row.config.seeds,
-        row.calls_teacher,
+        row.live_teacher,
       )
     )
   rows, measured = [], {}
@@ -114,8 +114,8 @@ def _count_macs(training: _Training) -> int:
   forward = lambda variables, images: apply.make_apply(module)(
     variables, images, train=False, key=None
   )[0]
-  image = jax.ShapeDtypeStruct((1, *dataset.problem.image_shape), jnp.float32)
-  variables = from_config.variables_like(model, dataset.problem)
+  image = jax.ShapeDtypeStruct((1, *dataset.task.image_shape), jnp.float32)
+  variables = from_config.variables_like(model, dataset.task)
   return costs.count_macs(forward, variables, image)
 
 
@@ -123,7 +123,7 @@ def _measure_step(training: _Training) -> float:
   """Returns the seconds of a step, taught by random outputs or networks."""
   logging.info('timing the training steps of %s', training.name)
   config, dataset = training.config, training.dataset
-  if training.calls_teacher:
+  if training.live_teacher:
     teacher = example_source.TeacherInputs(
       variables=_random_variables(config, dataset)
     )
@@ -138,7 +138,7 @@ def _random_variables(config: ConfigDict, dataset: data.Dataset) -> Any:
   """Returns variables of the teacher's network; time needs no other values."""
   module = from_config.make_module(config.teacher.model, dataset.num_classes)
   return apply.init_variables(
-    module, dataset.problem.image_shape, jax.random.key(0)
+    module, dataset.task.image_shape, jax.random.key(0)
   )
 
 
@@ -152,7 +152,7 @@ def _table_row(training: _Training, macs: int, step_s: float) -> list[str]:
   """
   sections, dataset = training.sections, training.dataset
   training_plan = training.plan
-  variables = from_config.variables_like(sections.model, dataset.problem)
+  variables = from_config.variables_like(sections.model, dataset.task)
   minutes = training.seeds * training_plan.num_steps * step_s / 60
   return [
     training.name,

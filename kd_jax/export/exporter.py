@@ -82,8 +82,8 @@ def export(  # noqa: PLR0913 - the flags of the command line
     record.get('data'),
     load or functools.partial(run_datasets.load, config, data_dir),
   )
-  image_shape = run_data.problem.image_shape
-  network, variables = _restore(config, folder, run_data.problem)
+  image_shape = run_data.task.image_shape
+  network, variables = _restore(config, folder, run_data.task)
   forward_fn = forward.make_forward(
     network, variables, preprocessing.unfused(config.data.scaling)
   )
@@ -93,7 +93,7 @@ def export(  # noqa: PLR0913 - the flags of the command line
   if with_weights:
     contents |= weights.file_contents(
       config.student,
-      job_folder.restore_trained(folder, config.student, run_data.problem),
+      job_folder.restore_trained(folder, config.student, run_data.task),
       {'scaling': config.data.scaling, 'classes': list(run_data.classes)},
     )
   output = output or (
@@ -117,11 +117,11 @@ def export(  # noqa: PLR0913 - the flags of the command line
 
 
 def _restore(
-  config: ConfigDict, folder: pathlib.Path, problem: data.Problem
+  config: ConfigDict, folder: pathlib.Path, task: data.ImageTask
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
-  variables = job_folder.restore_deployed(folder, config.student, problem)
-  return from_config.deploy(config.student, problem, variables)
+  variables = job_folder.restore_deployed(folder, config.student, task)
+  return from_config.deploy(config.student, task, variables)
 
 
 # --- The files of the folder. ---
@@ -199,7 +199,7 @@ def _describe(
     'seed': student['seed'],
     'student': config_lib.to_json(config.student),
     'weights': student['weights'],
-    'image_shape': list(run_data.problem.image_shape),
+    'image_shape': list(run_data.task.image_shape),
     'resized': run_datasets.image_size(config) > 0,
     'classes': list(run_data.classes),
     'data': run_data.name,

@@ -27,7 +27,7 @@ class RunData(NamedTuple):
   Attributes:
     name: the name of the data set.
     digest: its digest.
-    problem: images and classes.
+    task: images and classes.
     classes: the names of the classes, in the order of the student's outputs.
     images: uint8 [N, H, W, C], the test images, or random ones.
     labels: int [N]; None for random images.
@@ -35,7 +35,7 @@ class RunData(NamedTuple):
 
   name: str
   digest: str
-  problem: data.Problem
+  task: data.ImageTask
   classes: tuple[str, ...]
   images: Any
   labels: Any
@@ -115,7 +115,7 @@ def _with_images(dataset: data.Dataset, names: list[str] | None) -> RunData:
   return RunData(
     dataset.name,
     dataset.digest,
-    dataset.problem,
+    dataset.task,
     tuple(names or dataset.names_of(range(dataset.num_classes))),
     dataset.test.images,
     dataset.test.labels,
@@ -138,7 +138,7 @@ def _without_images(recorded: Mapping[str, Any], reason: str) -> RunData:
   return RunData(
     recorded['name'],
     recorded['digest'],
-    data.Problem(num_classes, shape),
+    data.ImageTask(num_classes, shape),
     tuple(recorded['class_names'] or map(str, range(num_classes))),
     images,
     None,

@@ -73,6 +73,13 @@ def init_logits_discriminator(
     student_shapes: ignored.
     teacher_shapes: ignored.
     num_classes: K.
+
+  Example:
+    >>> params = init_logits_discriminator(
+    ...   jax.random.key(0), (), (), num_classes=3
+    ... )
+    >>> [layer['kernel'].shape for layer in params]
+    [(3, 128), (128, 128), (128, 1)]
   """
   del student_shapes, teacher_shapes
   return _init_layers(key, num_classes)
@@ -145,6 +152,11 @@ def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
     key: random key.
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
+
+  Example:
+    >>> params = init_features_map(jax.random.key(0), ((4,),), ((6,),))
+    >>> jax.tree.map(jnp.shape, params)
+    [{'bias': (6,), 'kernel': (4, 6)}]
   """
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
@@ -165,6 +177,13 @@ def init_features_discriminator(
     student_shapes: ignored.
     teacher_shapes: shapes (..., C) of the teacher's features.
     num_classes: ignored.
+
+  Example:
+    >>> (params,) = init_features_discriminator(
+    ...   jax.random.key(0), (), ((6,),), num_classes=3
+    ... )
+    >>> [layer['kernel'].shape for layer in params]
+    [(6, 128), (128, 128), (128, 1)]
   """
   del student_shapes, num_classes
   return [

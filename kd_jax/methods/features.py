@@ -66,6 +66,11 @@ def init_hint(
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
     relu: ignored.
+
+  Example:
+    >>> (params,) = init_hint(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
+    >>> params['map']['kernel'].shape, params['norm']['scale'].shape
+    ((3, 5), (5,))
   """
   del relu
   shapes = zip(student_shapes, teacher_shapes, strict=True)
@@ -201,6 +206,11 @@ def init_vid(key: jax.Array, student_shapes, teacher_shapes):
     key: random key.
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
+
+  Example:
+    >>> (params,) = init_vid(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
+    >>> [layer['kernel'].shape for layer in params['layers']]
+    [(3, 5), (5, 5), (5, 5)]
   """
   adapters = []
   shapes = zip(student_shapes, teacher_shapes, strict=True)
@@ -274,6 +284,11 @@ def init_review(key: jax.Array, student_shapes, teacher_shapes):
     key: random key.
     student_shapes: shapes (H, W, C) of the student's features.
     teacher_shapes: shapes (H, W, C) of the teacher's features.
+
+  Example:
+    >>> (params,) = init_review(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
+    >>> params['in']['kernel'].shape, params['out'].shape
+    ((3, 3), (3, 3, 3, 5))
   """
   middle = min(512, student_shapes[-1][-1])
   adapters = []

@@ -197,6 +197,11 @@ def split_options(
 ) -> tuple[dict[str, float], dict[str, Any]]:
   """Splits options into traced options and static options.
 
+  Args:
+    options: the options of a method by name.
+  Returns:
+    The options that are floats, and all others.
+
   Example:
     >>> split_options({'weight': 1.0, 'order': 2})
     ({'weight': 1.0}, {'order': 2})
@@ -211,7 +216,16 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def stored_layer(layer: str, rounded: bool) -> str:
-  """Returns the key of a teacher's layer in batches, rounded or not."""
+  """Returns the key of a teacher's layer in batches, rounded or not.
+
+  Args:
+    layer: the name of the layer.
+    rounded: whether its features are rounded to levels.
+
+  Example:
+    >>> stored_layer('stage3', rounded=True)
+    'stage3_rounded'
+  """
   return f'{layer}_rounded' if rounded else layer
 
 

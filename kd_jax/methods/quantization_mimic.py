@@ -23,6 +23,8 @@ def round_to(x: jax.Array, levels: int) -> jax.Array:
   Args:
     x: float, any shape.
     levels: number of levels above 0.
+  Returns:
+    Float, the shape of x.
 
   Example:
     >>> print(round_to(jnp.array([-1.0, 0.2, 0.4, 2.0]), 4))
@@ -42,6 +44,13 @@ def init_quantized(
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
     student_bits: ignored.
+
+  Example:
+    >>> params = init_quantized(
+    ...   jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),), student_bits=8
+    ... )
+    >>> jax.tree.map(jnp.shape, params)
+    [{'bias': (5,), 'kernel': (3, 5)}]
   """
   del student_bits
   adapters = []

@@ -246,6 +246,11 @@ def init_crd(key: jax.Array, student_shapes, teacher_shapes):
     key: random key.
     student_shapes: shapes (..., C) of the student's features.
     teacher_shapes: shapes (..., C) of the teacher's features.
+
+  Example:
+    >>> (params,) = init_crd(jax.random.key(0), ((4,),), ((6,),))
+    >>> [layer['kernel'].shape for layer in params]
+    [(4, 128), (6, 128)]
   """
 
   def init(key, shape):

@@ -16,7 +16,17 @@ _EQUAL = 1e-6
 
 
 def flatten(features: jax.Array) -> jax.Array:
-  """Flattens the features of each example: [B, ...] -> [B, D]."""
+  """Flattens the features of each example.
+
+  Args:
+    features: [B, ...].
+  Returns:
+    [B, D]; D is 1 for features of shape [B].
+
+  Example:
+    >>> flatten(jnp.zeros((2, 4, 4, 3))).shape
+    (2, 48)
+  """
   return features.reshape(features.shape[0], -1)
 
 
@@ -29,6 +39,8 @@ def without_padding(array: jax.Array, mask: jax.Array) -> jax.Array:
   Args:
     array: [B, ...].
     mask: [B], 0 for padding.
+  Returns:
+    [B, ...].
 
   Example:
     >>> print(without_padding(jnp.array([1.0, jnp.nan]), jnp.array([1, 0])))
@@ -64,9 +76,14 @@ def rescale(array: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
 
 
 def unit(vectors: jax.Array) -> jax.Array:
-  """Divides vectors [..., D] by their lengths, whatever their scale.
+  """Divides vectors by their lengths, whatever their scale.
 
   A zero vector stays zero, with a gradient of 0.
+
+  Args:
+    vectors: [..., D] float.
+  Returns:
+    [..., D], of length 1.
 
   Example:
     >>> print(unit(jnp.array([[3e-9, 4e-9], [0.0, 0.0]])).round(3))
@@ -88,7 +105,9 @@ def unit_deviation(
 
   Args:
     vectors: [..., D] float.
-    where: [..., D] bool, the entries to use; None for all. The others are 0.
+    where: [..., D] bool, the entries to use; None for all.
+  Returns:
+    [..., D], of mean 0 and length 1; 0 at the entries that are not used.
 
   Example:
     >>> vectors = jnp.array([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
@@ -147,6 +166,8 @@ def pool(array: jax.Array, axis: int, size: int) -> jax.Array:
     array: any shape.
     axis: the axis to average.
     size: number of windows.
+  Returns:
+    The array with `size` entries along the axis.
 
   Example:
     >>> print(pool(jnp.arange(6.0), 0, 3), pool(jnp.arange(7.0), 0, 4))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.models import apply, folding, quantization, user
 from kd_jax.models.mlp import MLP, ConvNet
 from kd_jax.models.resnet import ResNet
@@ -46,25 +46,25 @@ def make_module(model: ConfigDict, num_classes: int) -> nn.Module:
   return MODELS[kind](num_classes=num_classes, **fields)
 
 
-def variables_like(model: ConfigDict, problem: Problem) -> PyTree:
+def variables_like(model: ConfigDict, task: ImageTask) -> PyTree:
   """Returns the shapes and types of a network's variables."""
-  module = make_module(model, problem.num_classes)
-  return apply.variables_like(module, problem.image_shape)
+  module = make_module(model, task.num_classes)
+  return apply.variables_like(module, task.image_shape)
 
 
-def has_batch_norm(model: ConfigDict, problem: Problem) -> bool:
+def has_batch_norm(model: ConfigDict, task: ImageTask) -> bool:
   """Returns whether a network keeps statistics of its batches."""
-  return bool(jax.tree.leaves(variables_like(model, problem)['batch_stats']))
+  return bool(jax.tree.leaves(variables_like(model, task)['batch_stats']))
 
 
 def feature_shapes(
-  model: ConfigDict, problem: Problem
+  model: ConfigDict, task: ImageTask
 ) -> dict[str, tuple[int, ...]]:
   """Returns the shape of each feature without the batch, in order of depth."""
   if model.kind == USER_FEATURES:
     return {name: tuple(shape) for name, shape in model.layers}
-  module = make_module(model, problem.num_classes)
-  return apply.feature_shapes(module, problem.image_shape)
+  module = make_module(model, task.num_classes)
+  return apply.feature_shapes(module, task.image_shape)
 
 
 def is_quantized(model: ConfigDict) -> bool:
@@ -81,7 +81,7 @@ def quantize_weights(model: ConfigDict, variables: PyTree) -> PyTree:
 
 
 def deploy(
-  model: ConfigDict, problem: Problem, variables: PyTree
+  model: ConfigDict, task: ImageTask, variables: PyTree
 ) -> tuple[nn.Module, PyTree]:
   """Returns a network for use and its variables.
 
@@ -91,16 +91,16 @@ def deploy(
 
   Args:
     model: the network's section.
-    problem: images and classes.
+    task: images and classes.
     variables: the trained variables; a quantized network's may already be
       quantized.
   """
-  module = make_module(model, problem.num_classes)
+  module = make_module(model, task.num_classes)
   if not is_quantized(model):
     return folding.fold(module, variables)
   if not quantization.has_quantized_weights(variables['params']):
     variables = quantize_weights(model, variables)
   network, params = quantization.deploy(
-    module, variables['params'], problem.image_shape
+    module, variables['params'], task.image_shape
   )
   return network, variables | {'params': params}

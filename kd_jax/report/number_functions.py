@@ -318,6 +318,15 @@ def _by_seed(results: Results, network: str, metric: str) -> dict[int, float]:
 
 
 def _metric(student: Record, metric: str) -> float:
+  """Returns a number of a student's record; shares are in percent.
+
+  Args:
+    student: the record of a student.
+    metric: 'last_epochs' or 'last_epochs_sd', the mean or the standard
+      deviation of the test accuracy in the last five epochs; 'best_epoch', the
+      highest test accuracy of an epoch; or the keys of an entry of the record,
+      joined by dots.
+  """
   if metric == 'last_epochs':
     return 100 * statistics.fmean(student['test_accuracy_by_epoch'][-5:])
   if metric == 'last_epochs_sd':

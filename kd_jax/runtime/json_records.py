@@ -88,8 +88,6 @@ METRICS = {
   'time/compile_s?': float,
   'eval/accuracy?': float,
 }
-# A file of which only the syntax matters.
-ANY = object
 
 
 def mismatch(value: Any, shape: Any, path: str = '') -> str | None:

@@ -124,8 +124,24 @@ class MetricsLog:
       with open(self.path, 'rb') as file:
         os.fsync(file.fileno())
 
-  def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+  def drop_epochs(self, row: str, seeds: Sequence[int], first: int) -> None:
     """Removes records of epochs that will be trained again.
+
+    Args:
+      row: the trainings' label in the log.
+      seeds: the seed of each training.
+      first: the first epoch that will be trained again.
+    """
+    self.drop(
+      lambda record: (
+        record['row'] == row
+        and record['seed'] in seeds
+        and record['epoch'] >= first
+      )
+    )
+
+  def drop(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Removes records.
 
     Args:
       unwanted: a function that returns whether to remove a record.

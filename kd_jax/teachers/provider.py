@@ -141,7 +141,7 @@ def _train_or_restore(
     variables: PyTree | None = None
     record: dict[str, Any] = {}
     if job_folder.is_done(folder, identity, section.seed):
-      like = from_config.variables_like(section.model, dataset.problem)
+      like = from_config.variables_like(section.model, dataset.task)
       variables = job_folder.restore(folder, like)
       stored = job_folder.read_result(folder)
       assert stored is not None  # See `is_done`.
@@ -157,7 +157,6 @@ def _train_or_restore(
       )
       (trained,) = job.run_job(
         teacher_job,
-        dataset,
         example_source.TeacherInputs(),
         training_log(folder, run_context.on_epoch),
       )
@@ -203,7 +202,7 @@ def _load_pretrained(
     variables = pretrained.read_weights(
       folder,
       manifest,
-      from_config.variables_like(section.model, dataset.problem),
+      from_config.variables_like(section.model, dataset.task),
     )
     home = _folder(teachers_dir, section.model.kind, config, dataset, variables)
     with files.locked(home, wait=True):

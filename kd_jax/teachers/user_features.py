@@ -109,7 +109,7 @@ def open_file(path: str, dataset: Dataset) -> UserFeatures:
   sizes = {origin.size: origin.rows}
   if not dataset.is_users:
     sizes.setdefault(count, np.arange(count))
-  height, width, _ = dataset.problem.image_shape
+  height, width, _ = dataset.task.image_shape
   shapes = _read_shapes(file)
   for name, shape in shapes.items():
     if shape[0] not in sizes:

@@ -3,8 +3,8 @@
 One training, from the outside in:
 `job`                 one training: resume, train, log, save, describe
 `epoch_loop`          the loop over epochs, `train_epochs`
-`epoch`               the functions of an epoch: `take_steps`, `take_step`
-`epoch_inputs`        the examples, order and views of an epoch
+`epoch_inputs`        the inputs of an epoch: shuffled examples, their views
+`epoch`               the steps of an epoch: `take_steps`, `take_step`
 `batch`               from stored examples to the batch of a step
 `step`                `train_step` and the state that it updates
 `objective`           the loss of a step, from the terms of several methods

@@ -1,4 +1,4 @@
-"""The functions of an epoch: shuffle, choose views, take steps.
+"""The steps of an epoch.
 
 `take_step` takes one step: it gathers the step's examples, makes a batch of
 them (batch.py), calls `train_step` (step.py) and adds to the epoch's totals.
@@ -9,27 +9,27 @@ them (batch.py), calls `train_step` (step.py) and adds to the epoch's totals.
 - on the host, around a compiled `take_step`: for convolutions on a CPU, and for
   examples on disk.
 Results do not depend on the ranges, so that a long epoch shows its progress.
+The inputs of the steps come from epoch_inputs.py.
 """
 
 import functools
-import itertools
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd_jax.data import augmentation as augment
 from kd_jax.runtime import mesh
 from kd_jax.training.batch import Examples, Pipeline, make_batch
 from kd_jax.training.epoch_inputs import (
+  BatchInputs,
   DiskInputs,
   EpochInputs,
-  EpochViews,
-  ExampleReader,
-  StepInputs,
+  SharedInputs,
+  make_choose_views,
+  make_shuffle,
+  put_batch,
   with_views,
 )
 from kd_jax.training.step import Sums, TrainState, TrainStep
@@ -37,9 +37,6 @@ from kd_jax.training.step import Sums, TrainState, TrainStep
 # The `nonfinite_step` of an epoch whose losses are all finite: later than any
 # step.
 NO_STEP = np.iinfo(np.int32).max
-# Folded into an epoch's key to get the key of its views. The other numbers that
-# are folded into an epoch's key are steps, and no step has this number.
-_VIEWS = np.iinfo(np.int32).max
 
 
 class EpochOptions(NamedTuple):
@@ -80,7 +77,7 @@ _SEED_AXES = EpochInputs(
   examples=_SHARED,
   views=_BY_SEED,
   order=_BY_SEED,
-  each_step=StepInputs(
+  shared=SharedInputs(
     num_examples=_SHARED,
     key=_BY_SEED,
     hyperparameters=_SHARED,
@@ -91,7 +88,8 @@ _SEED_AXES = EpochInputs(
 
 # (state, totals, inputs, step) -> (state, totals) after the step.
 TakeStep = Callable[
-  [TrainState, EpochTotals, EpochInputs, Any], tuple[TrainState, EpochTotals]
+  [TrainState, EpochTotals, EpochInputs | BatchInputs, Any],
+  tuple[TrainState, EpochTotals],
 ]
 # (state, totals, inputs, start, stop) -> (state, totals) after the steps start,
 # ..., stop - 1. Takes the buffers of state and totals.
@@ -127,15 +125,13 @@ def make_epoch_functions(
   train_step: TrainStep, pipeline: Pipeline, options: EpochOptions
 ) -> EpochFunctions:
   """Returns the functions of an epoch."""
-  shuffle = functools.partial(_shuffle, batch_size=options.batch_size)
   take_step = _make_take_step(train_step, pipeline, options.batch_size)
   if options.num_seeds is not None:
-    shuffle = jax.vmap(shuffle, in_axes=(None, 0))
     take_step = jax.vmap(take_step, in_axes=(0, 0, _SEED_AXES, None))
   warm_up, take_steps = _make_take_steps(take_step, options.loop)
   return EpochFunctions(
-    shuffle=jax.jit(shuffle),
-    choose_views=_make_choose_views(pipeline.augmentation, options.num_seeds),
+    shuffle=make_shuffle(options.batch_size, options.num_seeds),
+    choose_views=make_choose_views(pipeline.augmentation, options.num_seeds),
     zero_totals=functools.partial(_zero_totals, options),
     warm_up=warm_up,
     take_steps=take_steps,
@@ -148,31 +144,34 @@ def _make_take_step(
   """Returns `take_step(state, totals, inputs, step)`, not compiled."""
 
   def take_step(
-    state: TrainState, totals: EpochTotals, inputs: EpochInputs, step: jax.Array
+    state: TrainState,
+    totals: EpochTotals,
+    inputs: EpochInputs | BatchInputs,
+    step: jax.Array,
   ) -> tuple[TrainState, EpochTotals]:
-    each_step = inputs.each_step
+    shared = inputs.shared
     examples = _examples_of_step(inputs, step, batch_size)
-    step_key = jax.random.fold_in(each_step.key, step)
+    step_key = jax.random.fold_in(shared.key, step)
     position = step * batch_size + jnp.arange(batch_size)
-    mask = (position < each_step.num_examples).astype(jnp.float32)
+    mask = (position < shared.num_examples).astype(jnp.float32)
     batch = make_batch(
       pipeline,
       mesh.shard(examples),
       mask,
       step_key,
-      each_step.teacher_variables,
+      shared.teacher_variables,
     )
-    state, sums = train_step(state, batch, step_key, each_step.hyperparameters)
+    state, sums = train_step(state, batch, step_key, shared.hyperparameters)
     return mesh.replicate((state, _add(totals, sums, step)))
 
   return take_step
 
 
 def _examples_of_step(
-  inputs: EpochInputs, step: jax.Array, batch_size: int
+  inputs: EpochInputs | BatchInputs, step: jax.Array, batch_size: int
 ) -> Examples:
-  """Gathers a step's examples by their indices, unless they are given."""
-  if inputs.order is None:
+  """Returns a step's examples: its batch, or gathered by their indices."""
+  if isinstance(inputs, BatchInputs):
     return inputs.examples
   index = jax.lax.dynamic_slice(
     inputs.order, (step * batch_size,), (batch_size,)
@@ -220,7 +219,7 @@ def _make_take_steps(
     if loop == 'device' and isinstance(inputs, EpochInputs):
       return take_steps_on_device(state, totals, inputs, 0, 0)
     if isinstance(inputs, DiskInputs):
-      inputs = _put_batch(inputs.first_batch, inputs.each_step)
+      inputs = put_batch(inputs.first_batch, inputs.shared)
     # Takes a step of copies, and throws its results away.
     copies = jax.tree.map(jnp.copy, (state, totals))
     jax.block_until_ready(take_compiled_step(*copies, inputs, 0))
@@ -238,129 +237,10 @@ def _make_take_steps(
   return warm_up, take_steps
 
 
-def _inputs_of_step(inputs: EpochInputs | DiskInputs) -> EpochInputs:
+def _inputs_of_step(
+  inputs: EpochInputs | DiskInputs,
+) -> EpochInputs | BatchInputs:
   """Returns the inputs of the next step; reads its batch, if on disk."""
   if isinstance(inputs, EpochInputs):
     return inputs
-  return _put_batch(next(inputs.batches), inputs.each_step)
-
-
-def _put_batch(batch: Examples, each_step: StepInputs) -> EpochInputs:
-  """Puts a batch from disk on the device, as the inputs of its step."""
-  return EpochInputs(mesh.put_batch(batch), EpochViews(), None, each_step)
-
-
-# --- The inputs of an epoch. ---
-
-
-def make_inputs(
-  functions: EpochFunctions,
-  examples: Examples | ExampleReader,
-  subset: np.ndarray,
-  views: EpochViews,
-  each_step: StepInputs,
-  *,
-  num_done: int = 0,
-) -> EpochInputs | DiskInputs:
-  """Shuffles the examples of an epoch; opens their reader, if on disk.
-
-  Args:
-    functions: the functions of the epoch.
-    examples: arrays on the device, or what reads examples from disk.
-    subset: bool [N], which examples the epoch uses.
-    views: the epoch's views of the examples.
-    each_step: the inputs that all steps share.
-    num_done: how many examples the steps before the first one took.
-  """
-  order = functions.shuffle(jnp.asarray(subset), each_step.key)
-  if isinstance(examples, Examples):
-    return EpochInputs(examples, views, order, each_step)
-  indices = np.asarray(order)[num_done:]
-  batches = _show_views(examples.batches(indices), indices, views)
-  first_batch = next(batches)
-  return DiskInputs(
-    itertools.chain([first_batch], batches), first_batch, each_step
-  )
-
-
-def choose_epoch_views(
-  functions: EpochFunctions,
-  key: jax.Array,
-  num_examples: int,
-  epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> EpochViews:
-  """Returns the views of an epoch, and the teacher's logits for them.
-
-  Args:
-    functions: the functions of the epoch.
-    key: the epoch's key; keys [S] for S seeds in one function.
-    num_examples: N.
-    epoch_view_logits: maps the views [N] of an epoch to the teacher's stored
-      logits for them, [N, K]; None without stored logits.
-  """
-  if functions.choose_views is None:
-    return EpochViews()
-  views = functions.choose_views(key, num_examples)
-  if epoch_view_logits is None:
-    return EpochViews(views)
-  indices = np.asarray(views)
-  logits = (
-    np.stack([epoch_view_logits(row) for row in indices])
-    if indices.ndim == 2  # A row for each seed.
-    else epoch_view_logits(indices)
-  )
-  return EpochViews(views, jnp.asarray(logits))
-
-
-def _shuffle(subset: jax.Array, key: jax.Array, *, batch_size: int):
-  """Returns the subset's examples in random order: see EpochFunctions."""
-  num_examples = subset.shape[0]
-  # Sorting random numbers shuffles. Examples outside the subset get the largest
-  # numbers and sort behind the others, so that one shape serves every subset.
-  bits = jax.random.bits(key, (num_examples,), jnp.uint32) >> 1
-  bits = jnp.where(subset, bits, jnp.uint32(2**31))
-  shuffled = jnp.argsort(bits).astype(jnp.int32)
-  return jnp.pad(shuffled, (0, -num_examples % batch_size))
-
-
-def _make_choose_views(
-  augmentation: augment.Augmentation | None, num_seeds: int | None
-) -> Callable[[jax.Array, int], jax.Array] | None:
-  """Returns the `choose_views` of EpochFunctions."""
-  if augmentation is None:
-    return None
-  choose_views = functools.partial(_choose_views, augmentation)
-  if num_seeds is not None:
-    choose_views = jax.vmap(choose_views, in_axes=(0, None))
-  return jax.jit(choose_views, static_argnums=1)
-
-
-def _choose_views(
-  augmentation: augment.Augmentation, key: jax.Array, num_examples: int
-) -> jax.Array:
-  """Returns the view of each example: a function of key and example alone."""
-  views_key = jax.random.fold_in(key, _VIEWS)
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-    views_key, jnp.arange(num_examples)
-  )
-  return augmentation.choose(keys)
-
-
-def _show_views(
-  batches: Iterator[Examples], order: np.ndarray, views: EpochViews
-) -> Iterator[Examples]:
-  """Yields batches with the views of their examples, and logits for them."""
-  views = jax.device_get(views)
-  start = 0  # How many examples this process has taken.
-  for batch in batches:
-    size = len(batch.labels)
-    index = mesh.process_share(order, start, size)
-    start += size
-    yield with_views(batch, jax.tree.map(operator.itemgetter(index), views))
-
-
-def fold_in(keys: jax.Array, number: int) -> jax.Array:
-  """Returns `jax.random.fold_in` of one key, or of each of several keys."""
-  if keys.ndim:
-    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
-  return jax.random.fold_in(keys, number)
+  return put_batch(next(inputs.batches), inputs.shared)

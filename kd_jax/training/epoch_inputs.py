@@ -1,15 +1,36 @@
-"""The inputs of an epoch: examples in memory or on disk, order and views."""
+"""The inputs of an epoch's steps: shuffled examples, and their views.
 
+The order of the examples and the view of each are functions of the epoch's key
+alone. Examples in memory go to the device whole (`EpochInputs`); examples on
+disk go there batch by batch (`DiskInputs`, `BatchInputs`).
+"""
+
+import functools
+import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from kd_jax.data import augmentation as augment
+from kd_jax.runtime import mesh
 from kd_jax.training.batch import Examples
 from kd_jax.training.hyperparameters import Hyperparameters
 
 PyTree = Any
+
+# Folded into an epoch's key to get the key of its views. The other numbers that
+# are folded into an epoch's key are steps, and no step has this number.
+_VIEWS = np.iinfo(np.int32).max
+
+
+# Maps (subset, key) to the order of an epoch: see `make_shuffle`.
+Shuffle = Callable[[jax.Array, jax.Array], jax.Array]
+# Maps (key, N) to the views of an epoch: see `make_choose_views`.
+ChooseViews = Callable[[jax.Array, int], jax.Array]
 
 
 class ExampleReader(NamedTuple):
@@ -37,7 +58,7 @@ class EpochViews(NamedTuple):
   teacher_logits: jax.Array | None = None
 
 
-class StepInputs(NamedTuple):
+class SharedInputs(NamedTuple):
   """The inputs that all steps of an epoch share.
 
   Attributes:
@@ -55,20 +76,31 @@ class StepInputs(NamedTuple):
 
 
 class EpochInputs(NamedTuple):
-  """The inputs of an epoch's steps.
+  """The inputs of the steps of an epoch whose examples are on the device.
 
   Attributes:
-    examples: the examples to gather from; or the batch itself.
+    examples: the examples that the steps gather from.
     views: the epoch's views of the examples.
-    order: int32 [M], positions of the examples in the order of the epoch; None
-      if `examples` is the batch.
-    each_step: the inputs that all steps share.
+    order: int32 [M], positions of the examples in the order of the epoch.
+    shared: the inputs that all steps share.
   """
 
   examples: Examples
   views: EpochViews
-  order: jax.Array | None
-  each_step: StepInputs
+  order: jax.Array
+  shared: SharedInputs
+
+
+class BatchInputs(NamedTuple):
+  """The inputs of one step whose batch is on the device.
+
+  Attributes:
+    examples: the batch, shown as the epoch's views.
+    shared: the inputs that all steps share.
+  """
+
+  examples: Examples
+  shared: SharedInputs
 
 
 class DiskInputs(NamedTuple):
@@ -78,12 +110,54 @@ class DiskInputs(NamedTuple):
     batches: the batches of the steps to take, in order; on the host, shown as
       the epoch's views. Each step takes the next one.
     first_batch: the first of `batches`.
-    each_step: the inputs that all steps share.
+    shared: the inputs that all steps share.
   """
 
   batches: Iterator[Examples]
   first_batch: Examples
-  each_step: StepInputs
+  shared: SharedInputs
+
+
+def make_inputs(
+  shuffle: Shuffle,
+  examples: Examples | ExampleReader,
+  subset: np.ndarray,
+  views: EpochViews,
+  shared: SharedInputs,
+  *,
+  num_done: int = 0,
+) -> EpochInputs | DiskInputs:
+  """Shuffles the examples of an epoch; opens their reader, if on disk.
+
+  Args:
+    shuffle: orders the examples, see `make_shuffle`.
+    examples: arrays on the device, or what reads examples from disk.
+    subset: bool [N], which examples the epoch uses.
+    views: the epoch's views of the examples.
+    shared: the inputs that all steps share.
+    num_done: how many examples the steps before the first one took.
+  """
+  order = shuffle(jnp.asarray(subset), shared.key)
+  if isinstance(examples, Examples):
+    return EpochInputs(examples, views, order, shared)
+  indices = np.asarray(order)[num_done:]
+  batches = _show_views(examples.batches(indices), indices, views)
+  first_batch = next(batches)
+  batches = itertools.chain([first_batch], batches)
+  return DiskInputs(batches, first_batch, shared)
+
+
+def _show_views(
+  batches: Iterator[Examples], order: np.ndarray, views: EpochViews
+) -> Iterator[Examples]:
+  """Yields batches with the views of their examples, and logits for them."""
+  views = jax.device_get(views)
+  start = 0  # How many examples this process has taken.
+  for batch in batches:
+    size = len(batch.labels)
+    index = mesh.process_share(order, start, size)
+    start += size
+    yield with_views(batch, jax.tree.map(operator.itemgetter(index), views))
 
 
 def with_views(examples: Examples, views: EpochViews) -> Examples:
@@ -94,3 +168,104 @@ def with_views(examples: Examples, views: EpochViews) -> Examples:
   if views.teacher_logits is None:
     return examples
   return examples._replace(teacher_logits=views.teacher_logits)
+
+
+def put_batch(batch: Examples, shared: SharedInputs) -> BatchInputs:
+  """Puts a batch from disk on the device, as the inputs of its step."""
+  return BatchInputs(mesh.put_batch(batch), shared)
+
+
+def make_shuffle(batch_size: int, num_seeds: int | None) -> Shuffle:
+  """Returns a compiled function that orders the examples of an epoch.
+
+  Args:
+    batch_size: examples per step.
+    num_seeds: S, for keys [S] and orders [S, M]; None for one network.
+  Returns:
+    Maps (subset bool [N], key) to int32 [M]: the subset's examples in random
+    order, then the others; M is N rounded up to whole batches.
+  """
+  shuffle = functools.partial(_shuffle, batch_size=batch_size)
+  if num_seeds is not None:
+    shuffle = jax.vmap(shuffle, in_axes=(None, 0))
+  return jax.jit(shuffle)
+
+
+def _shuffle(
+  subset: jax.Array, key: jax.Array, *, batch_size: int
+) -> jax.Array:
+  """Returns the subset's examples in random order: see `make_shuffle`."""
+  num_examples = subset.shape[0]
+  # Sorting random numbers shuffles. Examples outside the subset get the largest
+  # numbers and sort behind the others, so that one shape serves every subset.
+  bits = jax.random.bits(key, (num_examples,), jnp.uint32) >> 1
+  bits = jnp.where(subset, bits, jnp.uint32(2**31))
+  shuffled = jnp.argsort(bits).astype(jnp.int32)
+  return jnp.pad(shuffled, (0, -num_examples % batch_size))
+
+
+def choose_epoch_views(
+  choose_views: ChooseViews | None,
+  key: jax.Array,
+  num_examples: int,
+  epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> EpochViews:
+  """Returns the views of an epoch, and the teacher's logits for them.
+
+  Args:
+    choose_views: see `make_choose_views`; None without augmentation.
+    key: the epoch's key; keys [S] for S seeds in one function.
+    num_examples: N.
+    epoch_view_logits: maps the views [N] of an epoch to the teacher's stored
+      logits for them, [N, K]; None without stored logits.
+  """
+  if choose_views is None:
+    return EpochViews()
+  views = choose_views(key, num_examples)
+  if epoch_view_logits is None:
+    return EpochViews(views)
+  indices = np.asarray(views)
+  logits = (
+    np.stack([epoch_view_logits(row) for row in indices])
+    if indices.ndim == 2  # A row for each seed.
+    else epoch_view_logits(indices)
+  )
+  return EpochViews(views, jnp.asarray(logits))
+
+
+def make_choose_views(
+  augmentation: augment.Augmentation | None, num_seeds: int | None
+) -> ChooseViews | None:
+  """Returns a compiled function that chooses the views of an epoch.
+
+  Args:
+    augmentation: the augmentation of the images, or None.
+    num_seeds: S, for keys [S] and views [S, N]; None for one network.
+  Returns:
+    Maps (key, N) to int32 [N], the view of each example; None without
+    augmentation.
+  """
+  if augmentation is None:
+    return None
+  choose_views = functools.partial(_choose_views, augmentation)
+  if num_seeds is not None:
+    choose_views = jax.vmap(choose_views, in_axes=(0, None))
+  return jax.jit(choose_views, static_argnums=1)
+
+
+def _choose_views(
+  augmentation: augment.Augmentation, key: jax.Array, num_examples: int
+) -> jax.Array:
+  """Returns the view of each example: a function of key and example alone."""
+  views_key = jax.random.fold_in(key, _VIEWS)
+  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+    views_key, jnp.arange(num_examples)
+  )
+  return augmentation.choose(keys)
+
+
+def fold_in(keys: jax.Array, number: int) -> jax.Array:
+  """Returns `jax.random.fold_in` of one key, or of each of several keys."""
+  if keys.ndim:
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+  return jax.random.fold_in(keys, number)

@@ -7,47 +7,26 @@ where an uninterrupted training ends.
 
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from kd_jax.training import plan
-from kd_jax.training.batch import Examples
 from kd_jax.training.divergence import check_loss, check_state
-from kd_jax.training.epoch import (
-  EpochFunctions,
-  EpochTotals,
+from kd_jax.training.epoch import EpochFunctions, EpochTotals
+from kd_jax.training.epoch_inputs import (
+  DiskInputs,
+  EpochInputs,
+  SharedInputs,
   choose_epoch_views,
   fold_in,
   make_inputs,
 )
-from kd_jax.training.epoch_inputs import (
-  DiskInputs,
-  EpochInputs,
-  ExampleReader,
-  StepInputs,
-)
+from kd_jax.training.example_source import ExampleSource
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.pace import Pace, progress_bar
 from kd_jax.training.step import TrainState
-
-PyTree = Any
-
-
-class ExampleSource(NamedTuple):
-  """Where a training's examples come from.
-
-  Attributes:
-    examples: arrays on the device, or what reads examples from disk.
-    teacher_variables: the variables of a live teacher, or None.
-    epoch_view_logits: maps the views [N] of an epoch to the teacher's stored
-      logits for them, [N, K]; None without stored logits.
-  """
-
-  examples: Examples | ExampleReader
-  teacher_variables: PyTree = None
-  epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class EpochPosition(NamedTuple):
@@ -147,34 +126,28 @@ def train_epochs(
     for epoch in epochs[options.done_epochs :]:
       position = _start_epoch(functions, state, epoch, options)
       bar.update(position.step * epoch.batch_size)
-      key = fold_in(options.key, epoch.index)
+      shared = _shared_inputs(source, epoch, options)
       began = time.perf_counter()
       views = choose_epoch_views(
-        functions, key, len(epoch.phase.subset), source.epoch_view_logits
+        functions.choose_views,
+        shared.key,
+        len(epoch.phase.subset),
+        source.epoch_view_logits,
       )
       teacher_s = time.perf_counter() - began
       pace.start_epoch(position.train_s)
       inputs = make_inputs(
-        functions,
+        functions.shuffle,
         source.examples,
         epoch.phase.subset,
         views,
-        StepInputs(
-          num_examples=epoch.num_examples,
-          key=key,
-          hyperparameters=options.hyperparameters_of_epoch(epoch.index),
-          teacher_variables=source.teacher_variables,
-        ),
+        shared,
         num_done=position.step * epoch.batch_size,
       )
       compile_s = 0.0
       if not is_warm:
-        state, totals = jax.block_until_ready(
-          functions.warm_up(position.state, position.totals, inputs)
-        )
-        position = position._replace(state=state, totals=totals)
-        compile_s, is_warm = pace.train_s() - position.train_s, True
-        pace.start_epoch(position.train_s)
+        position, compile_s = _warm_up(functions, inputs, position, pace)
+        is_warm = True
       end = _take_epoch(functions, inputs, position, epoch, options, pace)
       state = end.state
       yield EpochResult(
@@ -202,6 +175,33 @@ def _start_epoch(
   return EpochPosition(epoch.index, 0, state, functions.zero_totals(), 0.0)
 
 
+def _shared_inputs(
+  source: ExampleSource, epoch: plan.Epoch, options: LoopOptions
+) -> SharedInputs:
+  """Returns the inputs that all steps of an epoch share."""
+  return SharedInputs(
+    num_examples=epoch.num_examples,
+    key=fold_in(options.key, epoch.index),
+    hyperparameters=options.hyperparameters_of_epoch(epoch.index),
+    teacher_variables=source.teacher_variables,
+  )
+
+
+def _warm_up(
+  functions: EpochFunctions,
+  inputs: EpochInputs | DiskInputs,
+  position: EpochPosition,
+  pace: Pace,
+) -> tuple[EpochPosition, float]:
+  """Compiles the steps; returns the same position, and the seconds it took."""
+  state, totals = jax.block_until_ready(
+    functions.warm_up(position.state, position.totals, inputs)
+  )
+  compile_s = pace.train_s() - position.train_s
+  pace.start_epoch(position.train_s)
+  return position._replace(state=state, totals=totals), compile_s
+
+
 def _take_epoch(
   functions: EpochFunctions,
   inputs: EpochInputs | DiskInputs,
@@ -221,7 +221,7 @@ def _take_epoch(
     pace: how many steps a call takes, and when to save.
   """
   where = f'of epoch {epoch.index} ({epoch.phase.name})'
-  hyperparameters = inputs.each_step.hyperparameters
+  hyperparameters = inputs.shared.hyperparameters
   _, step, state, totals, _ = position
   while step < epoch.num_steps:
     start, step = step, min(epoch.num_steps, step + pace.steps_per_call)

@@ -9,7 +9,6 @@ import numpy as np
 
 from kd_jax import data
 from kd_jax.runtime import mesh, processes
-from kd_jax.training import epoch_loop
 from kd_jax.training.batch import Examples
 from kd_jax.training.epoch_inputs import ExampleReader
 from kd_jax.training.plan import Plan
@@ -43,9 +42,24 @@ class TeacherInputs(NamedTuple):
     return (self.logits or {}).get(split)
 
 
+class ExampleSource(NamedTuple):
+  """Where a training's examples come from.
+
+  Attributes:
+    examples: arrays on the device, or what reads examples from disk.
+    teacher_variables: the variables of a live teacher, or None.
+    epoch_view_logits: maps the views [N] of an epoch to the teacher's stored
+      logits for them, [N, K]; None without stored logits.
+  """
+
+  examples: Examples | ExampleReader
+  teacher_variables: PyTree = None
+  epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None
+
+
 def make_source(
   plan: Plan, dataset: data.Dataset, teacher: TeacherInputs
-) -> epoch_loop.ExampleSource:
+) -> ExampleSource:
   """Returns where a training takes its examples from.
 
   Args:
@@ -61,7 +75,7 @@ def make_source(
   variables = mesh.put_replicated(teacher.variables)
   if data.is_on_disk(dataset.train):
     reader = ExampleReader(functools.partial(_read, plan, examples))
-    return epoch_loop.ExampleSource(reader, variables)
+    return ExampleSource(reader, variables)
   indices = plan.examples
   if indices is not None:
     examples = jax.tree.map(lambda array: array[indices], examples)
@@ -73,9 +87,7 @@ def make_source(
     if indices is None:
       indices = np.arange(len(dataset.train.labels))
     epoch_view_logits = functools.partial(teacher.lookup_view_logits, indices)
-  return epoch_loop.ExampleSource(
-    mesh.put_sharded(examples), variables, epoch_view_logits
-  )
+  return ExampleSource(mesh.put_sharded(examples), variables, epoch_view_logits)
 
 
 def _read(

@@ -40,8 +40,6 @@ from kd_jax.training.step import TrainState
 from kd_jax.training.training_functions import TrainingFunctions
 from kd_jax.training.training_record import TrainedNetwork
 
-PyTree = Any
-
 # Seconds. Within a long epoch, a checkpoint is saved at this interval, so that
 # a kill loses at most five minutes.
 MID_EPOCH_EVERY_S = 300.0
@@ -69,6 +67,7 @@ class Job(NamedTuple):
 
   Attributes:
     info: the row, seeds, folder and identity.
+    dataset: what the network learns, on the device or on disk.
     functions: its functions.
     plan: which examples it uses, in which phases.
     hyperparameters_of_epoch: maps an epoch's index to its hyperparameters.
@@ -81,6 +80,7 @@ class Job(NamedTuple):
   """
 
   info: TrainingInfo
+  dataset: data.Dataset
   functions: TrainingFunctions
   plan: Plan
   hyperparameters_of_epoch: Callable[[int], Hyperparameters]
@@ -96,7 +96,7 @@ def make_job(
   plan: Plan,
   info: TrainingInfo,
   *,
-  calls_teacher: bool = False,
+  live_teacher: bool = False,
 ) -> Job:
   """Returns a training of a config.
 
@@ -106,18 +106,19 @@ def make_job(
     sections: the sections of the network that trains.
     plan: the plan of the training.
     info: the row, seeds, folder and identity of the training.
-    calls_teacher: whether the teacher is called in every step.
+    live_teacher: whether the teacher is called in every step.
   """
   spec = training_functions.make_spec(
     config,
     sections,
-    context.dataset.problem,
+    context.dataset.task,
     total_steps=plan.num_steps,
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
-    calls_teacher=calls_teacher,
+    live_teacher=live_teacher,
   )
   return Job(
     info=info,
+    dataset=context.dataset,
     functions=context.functions_for(spec),
     plan=plan,
     hyperparameters_of_epoch=functools.partial(
@@ -132,16 +133,12 @@ def make_job(
 
 
 def run_job(
-  job: Job,
-  dataset: data.Dataset,
-  teacher: TeacherInputs,
-  log: run_records.MetricsLog,
+  job: Job, teacher: TeacherInputs, log: run_records.MetricsLog
 ) -> list[TrainedNetwork]:
   """Trains a job, or resumes and finishes it.
 
   Args:
     job: the training.
-    dataset: on the device.
     teacher: the part of a teacher that the training uses.
     log: the log that gets a line for each epoch and seed.
   Returns:
@@ -152,51 +149,73 @@ def run_job(
   state = job.functions.init(init_key)
   checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
   state, done_epochs, mid_epoch = _resume(job, checkpoints, state, log)
-  _drop_undone(log, job.info, done_epochs)
-
-  def save_mid_epoch(position: epoch_loop.EpochPosition) -> None:
-    log.sync()  # A checkpoint must not outlast the lines before it.
-    job_folder.save_mid_epoch(job.info.folder, position)
-
+  log.drop_epochs(job.info.label, job.info.seeds, done_epochs)
   epochs = epoch_loop.train_epochs(
-    job.functions.epoch,
+    job.functions.epoch_functions,
     state,
-    example_source.make_source(job.plan, dataset, teacher),
+    example_source.make_source(job.plan, job.dataset, teacher),
     job.plan,
-    epoch_loop.LoopOptions(
-      key=train_key,
-      hyperparameters_of_epoch=job.hyperparameters_of_epoch,
-      done_epochs=done_epochs,
-      mid_epoch=mid_epoch,
-      save_mid_epoch=save_mid_epoch,
-      save_every_s=MID_EPOCH_EVERY_S,
-      reset_optimizer=(
-        None if job.carry_optimizer else job.functions.reset_optimizer
-      ),
-      progress_label=_progress_label(job.info),
-    ),
+    _loop_options(job, train_key, done_epochs, mid_epoch, log),
   )
   test_logits = None
-  num_epochs = sum(phase.epochs for phase in job.plan.phases)
   # Closing the epochs takes the progress bar away before an error is shown.
   with contextlib.closing(epochs):
     for result in epochs:
       state = result.state
-      test_logits = _predict(job, state, dataset.test.images)
-      _log_epoch(log, job.info, result, test_logits, dataset, teacher)
-      done_epochs = result.epoch + 1
-      if done_epochs == num_epochs or checkpoints.is_due():
-        log.sync()
-        checkpoints.save(done_epochs, state)
+      test_logits = _after_epoch(job, result, teacher, checkpoints, log)
   checkpoints.close()
-  if not log.holds_epochs(job.info.label, job.info.seeds, num_epochs):
+  if not log.holds_epochs(job.info.label, job.info.seeds, job.plan.num_epochs):
     raise errors.UserError(
       f'{log.path} has lost epochs of {job.info.label} while it trained: start '
       'the same command again, which trains it again'
     )
   if test_logits is None:  # Every epoch was done before a restart.
-    test_logits = _predict(job, state, dataset.test.images)
-  return _describe(job, state, test_logits, dataset, teacher, log)
+    test_logits = _predict(job, state, job.dataset.test.images)
+  return _finish_networks(job, state, test_logits, teacher, log)
+
+
+def _loop_options(
+  job: Job,
+  train_key: jax.Array,
+  done_epochs: int,
+  mid_epoch: epoch_loop.EpochPosition | None,
+  log: run_records.MetricsLog,
+) -> epoch_loop.LoopOptions:
+  """Returns the options of the loop over epochs, see `LoopOptions`."""
+
+  def save_mid_epoch(position: epoch_loop.EpochPosition) -> None:
+    log.sync()  # A checkpoint must not outlast the lines before it.
+    job_folder.save_mid_epoch(job.info.folder, position)
+
+  return epoch_loop.LoopOptions(
+    key=train_key,
+    hyperparameters_of_epoch=job.hyperparameters_of_epoch,
+    done_epochs=done_epochs,
+    mid_epoch=mid_epoch,
+    save_mid_epoch=save_mid_epoch,
+    save_every_s=MID_EPOCH_EVERY_S,
+    reset_optimizer=(
+      None if job.carry_optimizer else job.functions.reset_optimizer
+    ),
+    progress_label=_progress_label(job.info),
+  )
+
+
+def _after_epoch(
+  job: Job,
+  result: epoch_loop.EpochResult,
+  teacher: TeacherInputs,
+  checkpoints: checkpoint.Checkpoints,
+  log: run_records.MetricsLog,
+) -> jax.Array:
+  """Tests, logs and, if it is time, saves; returns test logits [S, N, K]."""
+  test_logits = _predict(job, result.state, job.dataset.test.images)
+  _log_epoch(job, result, test_logits, teacher, log)
+  done_epochs = result.epoch + 1
+  if done_epochs == job.plan.num_epochs or checkpoints.is_due():
+    log.sync()
+    checkpoints.save(done_epochs, result.state)
+  return test_logits
 
 
 def _keys(job: Job) -> tuple[jax.Array, jax.Array]:
@@ -229,12 +248,19 @@ def _resume(
   state: TrainState,
   log: run_records.MetricsLog,
 ) -> tuple[TrainState, int, epoch_loop.EpochPosition | None]:
-  """Returns where to resume: state, finished epochs, mid-epoch checkpoint."""
+  """Returns where to resume: state, finished epochs, mid-epoch checkpoint.
+
+  If the log lacks some of the finished epochs, the training starts again: then
+  the mid-epoch checkpoint is removed, and later saves replace the others.
+  """
   label, initial_state = job.info.label, state
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
   mid_epoch = job_folder.restore_mid_epoch(
-    job.info.folder, state, job.functions.epoch.zero_totals, done_epochs
+    job.info.folder,
+    state,
+    job.functions.epoch_functions.zero_totals,
+    done_epochs,
   )
   if mid_epoch:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
@@ -264,32 +290,19 @@ def _resume(
 # --- What is written down. ---
 
 
-def _drop_undone(
-  log: run_records.MetricsLog, info: TrainingInfo, done_epochs: int
-) -> None:
-  """Removes the lines of epochs that are going to be done again."""
-  log.drop(
-    lambda line: (
-      line['row'] == info.label
-      and line['seed'] in info.seeds
-      and line['epoch'] >= done_epochs
-    )
-  )
-
-
 def _log_epoch(
-  log: run_records.MetricsLog,
-  info: TrainingInfo,
+  job: Job,
   result: epoch_loop.EpochResult,
   test_logits: jax.Array,
-  dataset: data.Dataset,
   teacher: TeacherInputs,
+  log: run_records.MetricsLog,
 ) -> None:
   """Adds a line for each seed."""
+  info = job.info
   share = len(info.seeds)  # Seeds of one function share its time equally.
   for i, seed in enumerate(info.seeds):
     test = evaluate.evaluate(
-      test_logits[i], dataset.test.labels, teacher.split_logits('test')
+      test_logits[i], job.dataset.test.labels, teacher.split_logits('test')
     )
     log.append(
       {
@@ -306,63 +319,74 @@ def _log_epoch(
     )
 
 
-def _describe(
+def _finish_networks(
   job: Job,
   state: TrainState,
   test_logits: jax.Array,
-  dataset: data.Dataset,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
 ) -> list[TrainedNetwork]:
-  """Returns each seed's network with its record."""
-  label, labels = job.info.label, dataset.test.labels
+  """Attacks each seed's network, chooses its bias, and writes its record."""
   untrained_logits = None
   if job.bias_classes:
-    untrained = dataset.train.images[-job.plan.num_untrained :]
+    untrained = job.dataset.train.images[-job.plan.num_untrained :]
     untrained_logits = _predict(job, state, untrained)
   surroundings = environment.describe()
-  unlabeled = training_record.count_unlabeled(job.plan, dataset)
   trained = []
   for i, seed in enumerate(job.info.seeds):
     network = state
     if job.functions.num_seeds is not None:
       network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
-    variables = network.variables
-    robust = training_record.robust_accuracy(
-      job.functions.attack, variables, dataset, job.attacked_examples
-    )
     record = {
-      'row': label,
-      'seed': seed,
-      'test': evaluate.evaluate(
-        test_logits[i], labels, teacher.split_logits('test')
-      ),
-      'reliability': evaluate.reliability(test_logits[i], labels),
-      'by_class': {
-        **evaluate.by_class(test_logits[i], labels),
-        'trained_on': training_record.examples_by_class(job.plan, dataset),
-      },
-      **unlabeled,
-      **robust,
-      'steps': int(network.step),
-      'parameters': costs.count_parameters(variables['params']),
-      **training_record.history(log, label, seed),
-      'weights': checkpoint.tree_digest(variables),
+      **_seed_record(job, seed, network, test_logits[i], teacher),
+      **training_record.history(log, job.info.label, seed),
+      'weights': checkpoint.tree_digest(network.variables),
       'environment': surroundings,
     }
     if untrained_logits is not None:
-      decisions_by = training_record.bias_decisions(
-        dataset,
-        teacher.split_logits('train'),
-        job.plan.num_untrained,
-      )
       record['bias'] = training_record.biased_metrics(
         job.bias_classes,
         untrained_logits[i],
-        decisions_by,
+        training_record.bias_decisions(
+          job.dataset, teacher.split_logits('train'), job.plan.num_untrained
+        ),
         test_logits[i],
-        labels,
+        job.dataset.test.labels,
       )
     decisions = np.argmax(np.asarray(test_logits[i]), axis=-1)
-    trained.append(TrainedNetwork(variables, record, decisions=decisions))
+    trained.append(
+      TrainedNetwork(network.variables, record, decisions=decisions)
+    )
   return trained
+
+
+def _seed_record(
+  job: Job,
+  seed: int,
+  network: TrainState,
+  test_logits: jax.Array,
+  teacher: TeacherInputs,
+) -> dict[str, Any]:
+  """Returns the metrics and the counts of one seed's network."""
+  labels = job.dataset.test.labels
+  return {
+    'row': job.info.label,
+    'seed': seed,
+    'test': evaluate.evaluate(
+      test_logits, labels, teacher.split_logits('test')
+    ),
+    'reliability': evaluate.reliability(test_logits, labels),
+    'by_class': {
+      **evaluate.by_class(test_logits, labels),
+      'trained_on': training_record.examples_by_class(job.plan, job.dataset),
+    },
+    **training_record.count_unlabeled(job.plan, job.dataset),
+    **training_record.robust_accuracy(
+      job.functions.attack,
+      network.variables,
+      job.dataset,
+      job.attacked_examples,
+    ),
+    'steps': int(network.step),
+    'parameters': costs.count_parameters(network.variables['params']),
+  }

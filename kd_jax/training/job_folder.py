@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.models import from_config
 from kd_jax.runtime import (
   errors,
@@ -170,25 +170,25 @@ def restore_quantized(folder: pathlib.Path, like: PyTree) -> PyTree | None:
 
 
 def restore_trained(
-  folder: pathlib.Path, model: ConfigDict, problem: Problem
+  folder: pathlib.Path, model: ConfigDict, task: ImageTask
 ) -> PyTree:
   """Returns the variables of a finished training.
 
   Args:
     folder: the training's folder.
     model: the network's section.
-    problem: the shapes that the network fits.
+    task: the shapes that the network fits.
   Raises:
     UserError: if the weights are damaged.
   """
-  variables = restore(folder, from_config.variables_like(model, problem))
+  variables = restore(folder, from_config.variables_like(model, task))
   if variables is None:
     raise _damaged(folder / 'weights')
   return variables
 
 
 def restore_deployed(
-  folder: pathlib.Path, model: ConfigDict, problem: Problem
+  folder: pathlib.Path, model: ConfigDict, task: ImageTask
 ) -> PyTree:
   """Returns the variables that a network is deployed with.
 
@@ -198,7 +198,7 @@ def restore_deployed(
   Raises:
     UserError: if the weights are damaged.
   """
-  variables = restore_trained(folder, model, problem)
+  variables = restore_trained(folder, model, task)
   if not from_config.is_quantized(model):
     return variables
   like = from_config.quantize_weights(model, variables)

@@ -116,10 +116,10 @@ def make_objective(
 
   return Objective(
     names=('ce', *terms, *map(peer_term, with_peers)),
-    terms=_mix_terms(all_terms) if mixed else all_terms,
+    terms=_on_mixed_batches(all_terms) if mixed else all_terms,
     discriminator_names=tuple(with_discriminators),
     discriminator_terms=(
-      _mix_terms(discriminator_terms) if mixed else discriminator_terms
+      _on_mixed_batches(discriminator_terms) if mixed else discriminator_terms
     ),
     init=functools.partial(_init_params, terms),
     partly_labeled=partly_labeled,
@@ -174,8 +174,8 @@ def _init_params(
   return MethodParams(drop_empty(adapters), drop_empty(discriminators))
 
 
-def _mix_terms(terms_fn: TermsFn) -> TermsFn:
-  """Returns the terms of a mixed batch: see `make_objective`."""
+def _on_mixed_batches(terms_fn: TermsFn) -> TermsFn:
+  """Returns `terms_fn` as a function of mixed batches: see `make_objective`."""
 
   def mixed_terms(inputs: TermInputs) -> Terms:
     assert inputs.batch.mixture is not None

@@ -100,6 +100,11 @@ class Plan(NamedTuple):
     return timetable(self.phases, self.batch_size, self.drop_remainder)
 
   @property
+  def num_epochs(self) -> int:
+    """The number of epochs of the training."""
+    return sum(phase.epochs for phase in self.phases)
+
+  @property
   def num_steps(self) -> int:
     """The number of optimizer steps of the training."""
     return sum(

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import methods
-from kd_jax.data import Problem, augmentation, preprocessing
+from kd_jax.data import ImageTask, augmentation, preprocessing
 from kd_jax.evaluation import inference, predictors
 from kd_jax.models import apply, from_config, user
 from kd_jax.sections import TrainingSections
@@ -34,7 +34,7 @@ class TrainingFunctions(NamedTuple):
   Attributes:
     init: maps a key to the state before the first step.
     reset_optimizer: maps a state to one with a fresh optimizer.
-    epoch: the functions of an epoch, see epoch.py.
+    epoch_functions: the functions of an epoch, see epoch.py.
     predict: maps (variables, images) to logits, see evaluation/inference.py.
     attack: maps (variables, images, labels) to logits of attacked images;
       always of one network.
@@ -44,7 +44,7 @@ class TrainingFunctions(NamedTuple):
 
   init: Callable[[jax.Array], step.TrainState]
   reset_optimizer: Callable[[step.TrainState], step.TrainState]
-  epoch: epoch.EpochFunctions
+  epoch_functions: epoch.EpochFunctions
   predict: inference.PredictFn
   attack: inference.AttackFn
   num_seeds: int | None
@@ -53,11 +53,11 @@ class TrainingFunctions(NamedTuple):
 def make_spec(
   config: ConfigDict,
   sections: TrainingSections,
-  problem: Problem,
+  task: ImageTask,
   *,
   total_steps: int,
   num_seeds: int | None = None,
-  calls_teacher: bool = False,
+  live_teacher: bool = False,
 ) -> FrozenConfigDict:
   """Returns the static part of a training, for `make_training_functions`.
 
@@ -67,26 +67,26 @@ def make_spec(
   Args:
     config: the closed config of a row.
     sections: the sections of the network that trains.
-    problem: images and classes.
+    task: images and classes.
     total_steps: the optimizer steps of the training.
     num_seeds: S, to train S networks in one compiled function; None for one.
-    calls_teacher: whether the teacher is called in every step.
+    live_teacher: whether the teacher is called in every step.
   """
   model, train, distill = sections.model, sections.train, sections.distill
   optim = sections.optim.to_dict()
   del optim['learning_rate']
   teacher = None
-  if calls_teacher or config_lib.uses_features(distill):
+  if live_teacher or config_lib.uses_features(distill):
     teacher = dict(
       model=config.teacher.model.to_dict(),
-      scaling=config.teacher.outputs_scaling,
+      outputs_scaling=config.teacher.outputs_scaling,
       feature_bits=config.teacher.feature_bits,
     )
   return FrozenConfigDict(
     dict(
       model=model.to_dict(),
-      num_classes=problem.num_classes,
-      image_shape=problem.image_shape,
+      num_classes=task.num_classes,
+      image_shape=task.image_shape,
       scaling=sections.scaling,
       batch_size=train.batch_size,
       augmentation=train.augmentation,
@@ -102,7 +102,7 @@ def make_spec(
       },
       label_smoothing=distill.label_smoothing,
       num_seeds=num_seeds,
-      calls_teacher=calls_teacher,
+      live_teacher=live_teacher,
       teacher=teacher,
     )
   )
@@ -134,7 +134,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
       spec.model,
       spec.teacher and spec.teacher.model,
       spec.scaling,
-      Problem(spec.num_classes, spec.image_shape),
+      ImageTask(spec.num_classes, spec.image_shape),
       feature_bits=spec.teacher.feature_bits if spec.teacher else 0,
       unroll=spec.loop == 'host',
     ),
@@ -156,7 +156,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
   return TrainingFunctions(
     init=jax.jit(init),
     reset_optimizer=jax.jit(reset_optimizer, donate_argnums=0),
-    epoch=epoch.make_epoch_functions(
+    epoch_functions=epoch.make_epoch_functions(
       step.make_train_step(
         apply_fn, objective, optimizer, _make_schedule(spec)
       ),
@@ -189,7 +189,7 @@ def _pipeline(spec: FrozenConfigDict) -> batch.Pipeline:
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
     mixup_alpha=spec.mixup_alpha,
-    teacher_fn=_make_teacher_fn(spec) if spec.calls_teacher else None,
+    teacher_fn=_make_teacher_fn(spec) if spec.live_teacher else None,
   )
 
 
@@ -217,7 +217,7 @@ def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
   apply_fn = apply.make_apply(
     from_config.make_module(spec.teacher.model, spec.num_classes)
   )
-  scale = preprocessing.SCALINGS[spec.teacher.scaling]
+  scale = preprocessing.SCALINGS[spec.teacher.outputs_scaling]
 
   def teacher_fn(variables, images):
     logits, features, _ = apply_fn(
@@ -233,7 +233,7 @@ def method_setup(
   student_model: ConfigDict,
   teacher_model: ConfigDict | None,
   scaling: str,
-  problem: Problem,
+  task: ImageTask,
   *,
   feature_bits: int = 0,
   unroll: bool = False,
@@ -244,21 +244,21 @@ def method_setup(
     student_model: the student's model section.
     teacher_model: the teacher's; None if no method takes features.
     scaling: the name of the scaling of the student's images.
-    problem: images and classes.
+    task: images and classes.
     feature_bits: the bits that the teacher's features are rounded to.
     unroll: whether loops are best written out.
   """
-  init_peer, peer_fn = make_peer(student_model, problem)
+  init_peer, peer_fn = make_peer(student_model, task)
   return method_terms.MethodSetup(
-    num_classes=problem.num_classes,
-    student_shapes=from_config.feature_shapes(student_model, problem),
+    num_classes=task.num_classes,
+    student_shapes=from_config.feature_shapes(student_model, task),
     teacher_shapes=(
       {}
       if teacher_model is None
-      else from_config.feature_shapes(teacher_model, problem)
+      else from_config.feature_shapes(teacher_model, task)
     ),
     feature_levels=2**feature_bits - 1,
-    image_range=preprocessing.image_range(scaling, problem.image_shape[-1]),
+    image_range=preprocessing.image_range(scaling, task.image_shape[-1]),
     init_peer=init_peer,
     peer_fn=peer_fn,
     unroll=unroll,
@@ -266,7 +266,7 @@ def method_setup(
 
 
 def make_peer(
-  model: ConfigDict, problem: Problem
+  model: ConfigDict, task: ImageTask
 ) -> tuple[Callable[[jax.Array], PyTree], Callable[..., jax.Array]]:
   """Returns a peer network of the student's kind, as two functions.
 
@@ -274,9 +274,9 @@ def make_peer(
     init: maps a key to the peer's parameters.
     peer: maps (parameters, images, key) to logits [B, K] in training.
   """
-  module = from_config.make_module(model, problem.num_classes)
+  module = from_config.make_module(model, task.num_classes)
   apply_fn = apply.make_apply(module)
-  init = functools.partial(apply.init_variables, module, problem.image_shape)
+  init = functools.partial(apply.init_variables, module, task.image_shape)
 
   def peer(params, images, key):
     # Its running statistics are not kept: it is not used after training.

@@ -4,7 +4,7 @@ import pytest
 
 from configs import cifar, mnist
 from kd_jax.config_checks import traced_checks
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.runtime import errors
 from tests.configs import recipe_rows
 
@@ -12,13 +12,13 @@ from tests.configs import recipe_rows
 def test_a_method_that_needs_more_classes_is_refused_with_the_reason():
   arg = 'h300,method=logit_standardization'
   (config,) = recipe_rows.close(mnist, arg).values()
-  traced_checks.trace_methods(config, Problem(3, (28, 28, 1)))
+  traced_checks.trace_methods(config, ImageTask(3, (28, 28, 1)))
   message = (
     r'config\.distill\.logit_standardization: 2 classes are too few: .* 3 or '
     'more, because with fewer its gradient is 0'
   )
   with pytest.raises(errors.UserError, match=message):
-    traced_checks.trace_methods(config, Problem(2, (28, 28, 1)))
+    traced_checks.trace_methods(config, ImageTask(2, (28, 28, 1)))
 
 
 @pytest.mark.faults
@@ -28,11 +28,11 @@ def test_a_method_that_needs_more_classes_is_refused_with_the_reason():
 def test_what_teaches_nothing_with_two_classes_is_said(method, part):
   """Two classes, for a method of which a part needs three: a warning."""
   configs = recipe_rows.close(mnist, f'h300,method={method}')
-  problem = lambda classes: Problem(classes, (28, 28, 1))
-  (line,) = traced_checks.find_weaknesses(configs, problem(2))
+  task = lambda classes: ImageTask(classes, (28, 28, 1))
+  (line,) = traced_checks.find_weaknesses(configs, task(2))
   assert line.startswith(f'config.distill.method={method}: its term')
   assert part in line
-  assert not traced_checks.find_weaknesses(configs, problem(3))
+  assert not traced_checks.find_weaknesses(configs, task(3))
 
 
 @pytest.mark.faults
@@ -41,6 +41,6 @@ def test_a_pair_of_maps_without_attention_is_said():
   configs = recipe_rows.close(cifar, 'ideal')
   (config,) = configs.values()
   config.distill.method = 'attention'
-  assert not traced_checks.find_weaknesses(configs, Problem(10, (32, 32, 3)))
-  (line,) = traced_checks.find_weaknesses(configs, Problem(10, (8, 8, 3)))
+  assert not traced_checks.find_weaknesses(configs, ImageTask(10, (32, 32, 3)))
+  (line,) = traced_checks.find_weaknesses(configs, ImageTask(10, (8, 8, 3)))
   assert 'pairs of maps have one position' in line

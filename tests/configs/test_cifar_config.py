@@ -187,7 +187,7 @@ def test_methods_of_features_learn_from_a_teacher_with_weights():
     row = next(iter(recipe_rows.close(cifar, arg).values()))
     assert row.teacher.pretrained == pretrained
     field_checks.check_fields(row)
-    traced_checks.trace_methods(row, data.Problem(10, (32, 32, 3)))
+    traced_checks.trace_methods(row, data.ImageTask(10, (32, 32, 3)))
 
 
 def test_ideal_best_learns_from_the_teacher_that_resnet18_exports():

@@ -14,7 +14,7 @@ from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
 from kd_jax.training import plan, training_functions
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, StepInputs
+from kd_jax.training.epoch_inputs import EpochInputs, EpochViews, SharedInputs
 from tests.configs import recipe_rows
 
 ARGUMENTS = (
@@ -67,7 +67,7 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     training_functions.make_spec(
       config,
       config_lib.student_sections(config),
-      data.Problem(10, (28, 28, 1)),
+      data.ImageTask(10, (28, 28, 1)),
       total_steps=sum(epoch.num_steps for epoch in timetable),
     )
   )
@@ -83,8 +83,8 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
     inputs = EpochInputs(
       examples=examples,
       views=EpochViews(),
-      order=functions.epoch.shuffle(jnp.ones(100, bool), key),
-      each_step=StepInputs(
+      order=functions.epoch_functions.shuffle(jnp.ones(100, bool), key),
+      shared=SharedInputs(
         100,
         key,
         training_functions.hyperparameters_of_epoch(
@@ -92,8 +92,8 @@ def test_the_first_step_of_a_row_has_the_right_shapes(row, protocol):
         ),
       ),
     )
-    return functions.epoch.take_steps(
-      state, functions.epoch.zero_totals(), inputs, 0, 1
+    return functions.epoch_functions.take_steps(
+      state, functions.epoch_functions.zero_totals(), inputs, 0, 1
     )
 
   state, totals = jax.eval_shape(first_step)

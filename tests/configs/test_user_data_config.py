@@ -47,7 +47,7 @@ def test_every_size_and_count_is_valid(get_config, count, side):
 @pytest.mark.parametrize('size', [(17, 17), (28, 28), (64, 48), (224, 224)])
 def test_networks_fit_the_images(get_config, size):
   for row in _rows(get_config(size=size)).values():
-    traced_checks.trace_networks(row, data.Problem(10, (*size, 3)))
+    traced_checks.trace_networks(row, data.ImageTask(10, (*size, 3)))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_arrays_are_on_the_device():
 def test_the_rest_of_the_data_set_is_unchanged():
   dataset = _select(train_examples=3)
   assert (dataset.name, dataset.digest) == ('toy', 'digest')
-  assert dataset.problem == (200, (2, 2, 1))
+  assert dataset.task == (200, (2, 2, 1))
 
 
 @pytest.mark.parametrize(

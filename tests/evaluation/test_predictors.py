@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
-from kd_jax.data import Problem, preprocessing
+from kd_jax.data import ImageTask, preprocessing
 from kd_jax.evaluation import predictors
 from kd_jax.models import apply, from_config
 
-PROBLEM = Problem(3, (8, 8, 1))
+PROBLEM = ImageTask(3, (8, 8, 1))
 MLP = base.mlp((4, 5))
 
 

@@ -211,7 +211,7 @@ def test_mistakes_are_found_before_any_work(fields, message):
     | fields
   )
   with pytest.raises(errors.UserError, match=message):
-    preparation.check_config(config)
+    preparation.close_and_check(config)
 
 
 def test_a_subset_that_leaves_no_rest_is_refused(tmp_path):

@@ -79,7 +79,7 @@ def test_the_student_learns_and_stands_beside_its_control(tmp_path, has_logits):
 def test_a_folder_of_images_of_several_sizes_is_held_out_and_resized(tmp_path):
   config = user_data.get_config(f'distill,data={_save_folder(tmp_path)}')
   dataset = context.make_context(config, _load(config)).dataset
-  assert dataset.problem == (NUM_CLASSES, (16, 16, 1))
+  assert dataset.task == (NUM_CLASSES, (16, 16, 1))
   assert (len(dataset.train.labels), len(dataset.test.labels)) == (48, 12)
 
 

@@ -29,7 +29,7 @@ def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
   unit = preprocessing.SCALINGS['unit']
   as_trained = jax.jit(forward.make_forward(module, variables, unit))
   network, variables = from_config.deploy(
-    model, data.Problem(10, IMAGE_SHAPE), variables
+    model, data.ImageTask(10, IMAGE_SHAPE), variables
   )
   forward_fn = forward.make_forward(network, variables, unit)
   exported = jax.export.deserialize(

@@ -17,7 +17,7 @@ from kd_jax.export import artifact, exporter, weights
 from kd_jax.models import from_config
 from kd_jax.runtime import errors
 
-PROBLEM = data.Problem(3, (16, 16, 3))
+PROBLEM = data.ImageTask(3, (16, 16, 3))
 
 
 def _resnet(**fields) -> ConfigDict:

@@ -27,16 +27,11 @@ from kd_jax.export import artifact, forward, run_datasets, run_student
 from kd_jax.models import from_config
 from kd_jax.report import plots, run_report
 from kd_jax.runtime import checked_cache, errors, json_records, run_records
-from kd_jax.teachers import (
-  pretrained,
-  sharded_logits,
-  stored_outputs,
-  user_logits,
-)
 from kd_jax.training import checkpoint, job_folder
 from kd_jax.training.training_record import TrainedNetwork
 from tests import helpers
 from tests.data import tfds_toys, toys
+from tests.fuzz import teacher_files
 from tests.report import example_records
 
 
@@ -64,7 +59,7 @@ class Target(NamedTuple):
 
 
 REFUSALS = (errors.UserError, artifact.ArtifactError)
-RNG = np.random.default_rng(0)
+_RNG = np.random.default_rng(0)
 
 # --- Records of runs. ---
 
@@ -91,7 +86,7 @@ def _write_report(folder: pathlib.Path) -> None:
 def _report(folder: pathlib.Path, with_plots: bool = False) -> str:
   with contextlib.ExitStack() as stack:
     if not with_plots:
-      no_plots = mock.patch.object(plots, 'write', lambda *_: [])
+      no_plots = mock.patch.object(plots, 'write', lambda *_: {})
       stack.enter_context(no_plots)
     return run_report.write(folder)
 
@@ -115,7 +110,7 @@ def _write_run(folder: pathlib.Path) -> None:
   config = _config()
   generated = data.load('generated')
   row = config_lib.close_row(config, 'h50')
-  like = from_config.variables_like(row.student, generated.problem)
+  like = from_config.variables_like(row.student, generated.task)
   variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), like)
   entry = {
     'row': 'h50',
@@ -145,17 +140,18 @@ def _find_student(folder: pathlib.Path) -> tuple:
   record, config, entry, student = run_student.find(
     folder, None, None, allow_code=False
   )
-  found = run_datasets.find(config, student, record.get('data'), None)
-  variables = job_folder.restore_deployed(
-    student, config.student, found.problem
-  )
-  from_config.deploy(config.student, found.problem, variables)
+  load = functools.partial(run_datasets.load, config, None)
+  found = run_datasets.find(config, student, record.get('data'), load)
+  variables = job_folder.restore_deployed(student, config.student, found.task)
+  from_config.deploy(config.student, found.task, variables)
   return entry['row'], found.classes, checkpoint.tree_digest(variables)
 
 
 def _resume(folder: pathlib.Path) -> str:
   """Reads a run folder as `launch.py` does when it goes on."""
-  record = experiment._open_run(_config(), folder)
+  record = experiment._open_run(
+    _config(), experiment.RunOptions(folder, folder)
+  )
   run_data.check_same(record, folder, data.load('generated'))
   return record['status']
 
@@ -189,7 +185,7 @@ def _write_images(folder: pathlib.Path) -> None:
       for index in range(count):
         path = folder / split / kind / f'{index}.{"jpg" if index else "png"}'
         path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+        pixels = _RNG.integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(pixels).save(path)
 
 
@@ -212,87 +208,6 @@ def _read_labels_cache(folder: pathlib.Path) -> list | None:
 def _write_labels_cache(folder: pathlib.Path) -> None:
   labels = np.arange(5, dtype=np.int32)
   tfds_folder._store_labels(folder / 'train-labels-0.npz', labels, 'digest')
-
-
-# --- Teachers. ---
-
-LOGITS = RNG.normal(size=(2000, 10)).astype('f')
-
-
-def _write_logits(folder: pathlib.Path, suffix: str) -> None:
-  if suffix == 'npy':
-    np.save(folder / 'logits.npy', LOGITS)
-  else:
-    np.savez(folder / 'logits.npz', train=LOGITS, test=LOGITS[:500])
-
-
-def _read_logits(folder: pathlib.Path, suffix: str) -> dict:
-  found = user_logits.load_outputs(
-    folder / f'logits.{suffix}', data.load('generated')
-  )
-  return {split: array.tobytes() for split, array in found.items()}
-
-
-def _are_logits(result: dict) -> None:
-  for content in result.values():
-    logits = np.frombuffer(content, np.float32).reshape(-1, 10)
-    assert np.isfinite(logits).all()
-
-
-_WEIGHTS = {'params': {'hidden': {'kernel': np.ones((3, 2), 'f')}}}
-_MANIFEST = {
-  'data': 'mnist',
-  'data_digest': 'd',
-  'teacher': {'model': {}},
-  'training': {},
-}
-_OUTPUTS = {'train': LOGITS[:3], 'test': LOGITS[3:5]}
-
-
-def _write_pretrained(folder: pathlib.Path, has_weights: bool) -> None:
-  if has_weights:
-    pretrained.write(folder, _MANIFEST, weights=_WEIGHTS)
-  else:
-    pretrained.write(folder, _MANIFEST, outputs={'unit': _OUTPUTS})
-
-
-def _read_pretrained(folder: pathlib.Path, has_weights: bool) -> bytes:
-  manifest = pretrained.read_manifest(folder, 'd')
-  if not has_weights:
-    logits = pretrained.read_logits(folder, manifest, 'unit')
-    assert all(np.isfinite(array).all() for array in logits.values())
-    return b''.join(array.tobytes() for array in logits.values())
-  found = pretrained.read_weights(folder, manifest, _WEIGHTS)
-  (leaf,), (expected,) = jax.tree.leaves(found), jax.tree.leaves(_WEIGHTS)
-  assert leaf.shape == expected.shape and leaf.dtype == expected.dtype
-  return leaf.tobytes()
-
-
-def _stored(folder: pathlib.Path) -> list[bytes]:
-  outputs = stored_outputs.load_or_compute(
-    folder, {'weights': 'w'}, lambda: _OUTPUTS
-  )
-  return [outputs[split].tobytes() for split in ('train', 'test')]
-
-
-def _views(folder: pathlib.Path) -> bytes:
-  compute = lambda examples, views: (examples + views)[:, None] * np.ones(2)
-  store = stored_outputs.ViewOutputs(
-    folder / 'views', {'weights': 'w'}, compute, shape=(4, 2, 2)
-  )
-  return store(np.arange(4), np.arange(4) % 2).tobytes()
-
-
-def _shards(folder: pathlib.Path) -> bytes:
-  logits = LOGITS[:600, :3]
-  stored = sharded_logits.ShardedLogits(
-    folder / 'shards',
-    {'weights': 'w'},
-    lambda start, stop: logits[start:stop],
-    shape=logits.shape,
-    shard=256,
-  )
-  return stored[:].tobytes()
 
 
 # --- Checkpoints, weights and caches. ---
@@ -402,25 +317,42 @@ TARGETS = {
   'labels cache': Target(_write_labels_cache, _read_labels_cache),
   **{
     f'{suffix} logits': Target(
-      functools.partial(_write_logits, suffix=suffix),
-      functools.partial(_read_logits, suffix=suffix),
-      _are_logits,
+      functools.partial(teacher_files.write_logits, suffix=suffix),
+      functools.partial(teacher_files.read_logits, suffix=suffix),
+      teacher_files.are_logits,
     )
     for suffix in ('npy', 'npz')
   },
   **{
     name: Target(
-      functools.partial(_write_pretrained, has_weights=has_weights),
-      functools.partial(_read_pretrained, has_weights=has_weights),
+      functools.partial(
+        teacher_files.write_pretrained, has_weights=has_weights
+      ),
+      functools.partial(teacher_files.read_pretrained, has_weights=has_weights),
     )
     for name, has_weights in (
       ('published outputs', False),
       ('published weights', True),
     )
   },
-  'stored outputs': Target(_stored, _stored, is_own=True, finds_damage=True),
-  'stored views': Target(_views, _views, is_own=True, finds_damage=True),
-  'shards': Target(_shards, _shards, is_own=True, finds_damage=True),
+  'stored outputs': Target(
+    teacher_files.use_stored_outputs,
+    teacher_files.use_stored_outputs,
+    is_own=True,
+    finds_damage=True,
+  ),
+  'stored views': Target(
+    teacher_files.use_stored_views,
+    teacher_files.use_stored_views,
+    is_own=True,
+    finds_damage=True,
+  ),
+  'shards': Target(
+    teacher_files.use_shards,
+    teacher_files.use_shards,
+    is_own=True,
+    finds_damage=True,
+  ),
   'checkpoints': Target(_write_checkpoints, _restore),
   'compiled functions': Target(_write_cache, _read_cache, finds_damage=True),
   'arrays': Target(

@@ -11,7 +11,7 @@ from method_calls import PIXEL_RANGE, linear, make_images, worst_images
 
 from configs import base
 from kd_jax import losses, models
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.methods import adversarial
 from kd_jax.models import apply, from_config
 from kd_jax.training import objective as objectives
@@ -23,18 +23,16 @@ from kd_jax.training.hyperparameters import Hyperparameters
 def _step(method, options=None):
   """Returns a compiled step of one method, its first state and a batch."""
   section = base.mlp((16,))
-  problem = Problem(4, (3, 3, 1))
+  task = ImageTask(4, (3, 3, 1))
   module = from_config.make_module(section, 4)
   objective = objectives.make_objective(
     {method: options or {}},
-    training_functions.method_setup(section, section, 'unit', problem),
+    training_functions.method_setup(section, section, 'unit', task),
   )
   optimizer = optimizers.make_optimizer(
     'sgd', momentum=0.0, nesterov=False, weight_decay=0.0
   )
-  variables = apply.init_variables(
-    module, problem.image_shape, jax.random.key(0)
-  )
+  variables = apply.init_variables(module, task.image_shape, jax.random.key(0))
   state = step.init_state(
     variables, optimizer, objective.init(jax.random.key(1))
   )

@@ -6,10 +6,10 @@ import numpy as np
 
 from configs import base
 from kd_jax import models
-from kd_jax.data import Problem, preprocessing
+from kd_jax.data import ImageTask, preprocessing
 from kd_jax.models import apply, from_config, user
 
-PROBLEM = Problem(3, (8, 8, 1))
+PROBLEM = ImageTask(3, (8, 8, 1))
 MLP = base.mlp((4, 5))
 RESNET = base.resnet((1,), widths=(4,))
 

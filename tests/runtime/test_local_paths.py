@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from kd_jax import data
-from kd_jax.data import record_files, tfds_classes
+from kd_jax.data import tfds_classes, tfds_record_files
 from kd_jax.data.builtin import array_cache
 from kd_jax.data.user_data import image_files
 from kd_jax.export import artifact
@@ -98,9 +98,9 @@ def _read_image(path):
     lambda path: run_records.MetricsLog(path).read(),
     lambda path: artifact.read(path.parent, path.name),
     lambda path: artifact.load(path.parent),
-    lambda path: record_files.read(path),
-    lambda path: record_files.read(path.with_name('a.array_record')),
-    lambda path: list(record_files.read_chunks(path)),
+    lambda path: tfds_record_files.read(path),
+    lambda path: tfds_record_files.read(path.with_name('a.array_record')),
+    lambda path: list(tfds_record_files.read_chunks(path)),
     lambda path: tfds_classes.check(path.parent),
     lambda path: array_cache.read(path.parent, {'array': ''}),
     lambda path: files.file_digest(path),

@@ -77,7 +77,7 @@ def _end(folder, name, seed):
   ((row, _),) = config.rows.items()
   shape = (32, 32, 3) if name == 'resnet' else (28, 28, 1)
   like = from_config.variables_like(
-    config_lib.close_row(config, row).student, data.Problem(10, shape)
+    config_lib.close_row(config, row).student, data.ImageTask(10, shape)
   )
   student = folder / f'{name}/students/{row}/seed-{seed}'
   record = files.read_json(student / 'result.json')

@@ -13,14 +13,16 @@ def test_metrics_log_drops_and_survives_a_line_cut_short(tmp_path):
   for epoch in range(3):
     log.append({'row': 'a', 'seed': 0, 'epoch': epoch})
   log.append({'row': 'b', 'seed': 0, 'epoch': 2})
+  log.append({'row': 'a', 'seed': 1, 'epoch': 2})
   with open(log.path, 'a') as file:
     file.write('{"row": "a", "epo')  # A kill cuts the line.
-  log.drop(lambda r: r['row'] == 'a' and r['epoch'] >= 1)
+  log.drop_epochs('a', (0,), 1)
   log.append({'row': 'a', 'seed': 0, 'epoch': 1})
-  expected = [('a', 0), ('b', 2), ('a', 1)]
-  assert [(r['row'], r['epoch']) for r in log.read()] == expected
+  expected = [('a', 0, 0), ('b', 0, 2), ('a', 1, 2), ('a', 0, 1)]
+  found = [(r['row'], r['seed'], r['epoch']) for r in log.read()]
+  assert found == expected
   lines = log.path.read_text().splitlines()
-  assert len([json.loads(line) for line in lines]) == 3
+  assert len([json.loads(line) for line in lines]) == 4
 
 
 def _log(folder, epochs=3):

@@ -77,7 +77,7 @@ def test_weights_have_the_stated_accuracy_on_the_real_labels(folder):
   dataset = _dataset(manifest)
   model = config_lib.from_json(manifest['teacher']['model'])
   variables = pretrained.read_weights(
-    folder, manifest, from_config.variables_like(model, dataset.problem)
+    folder, manifest, from_config.variables_like(model, dataset.task)
   )
   for scaling, stated in manifest['accuracy'].items():
     predict = predictors.make_predict(model, dataset.num_classes, scaling, 1000)

@@ -35,7 +35,7 @@ def _dataset(config, generated):
 def _variables(config, dataset, seed=0):
   module = from_config.make_module(config.teacher.model, dataset.num_classes)
   return apply.init_variables(
-    module, dataset.problem.image_shape, jax.random.key(seed)
+    module, dataset.task.image_shape, jax.random.key(seed)
   )
 
 

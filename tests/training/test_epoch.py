@@ -8,8 +8,9 @@ import pytest
 import toy_training as toy
 
 from kd_jax.data import preprocessing
-from kd_jax.training import epoch_loop, step
+from kd_jax.training import step
 from kd_jax.training.batch import Batch, Examples, Pipeline
+from kd_jax.training.example_source import ExampleSource
 
 
 def test_an_epoch_visits_each_example_of_the_subset_once():
@@ -51,7 +52,7 @@ def test_a_short_last_batch_counts_what_it_holds():
   )
   functions = toy.make_epoch_functions(train_step)
   key = jax.random.key(3)
-  inputs = toy.epoch_inputs(functions, key)
+  inputs = toy.make_inputs(functions, key)
   expected, totals = toy.init_state(), {}
   for i in range(7):
     index = inputs.order[i * 8 : (i + 1) * 8]
@@ -77,7 +78,7 @@ def test_a_short_last_batch_counts_what_it_holds():
 
 def test_chunks_do_not_change_the_result():
   functions = toy.make_epoch_functions()
-  inputs = toy.epoch_inputs(functions, jax.random.key(3))
+  inputs = toy.make_inputs(functions, jax.random.key(3))
   results = []
   for bounds in ((0, 7), (0, 1, 5, 7)):
     state, totals = toy.init_state(), functions.zero_totals()
@@ -107,7 +108,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_example():
       sum_names=('loss',),
       loop=loop,
     )
-    inputs = toy.epoch_inputs(functions, key)
+    inputs = toy.make_inputs(functions, key)
     jax.block_until_ready(
       functions.take_steps(
         toy.init_state(optax.identity()),
@@ -151,10 +152,10 @@ def test_mixup_mixes_images_as_its_targets_say(live):
 
   if live:
     teacher = lambda variables, images: (images[:, 0, 0], {})
-    source = epoch_loop.ExampleSource(examples, teacher_variables=jnp.zeros(1))
+    source = ExampleSource(examples, teacher_variables=jnp.zeros(1))
   else:
     teacher = None
-    source = epoch_loop.ExampleSource(examples._replace(teacher_logits=logits))
+    source = ExampleSource(examples._replace(teacher_logits=logits))
   functions = toy.make_epoch_functions(
     train_step,
     pipeline=Pipeline(preprocessing.unit, mixup_alpha=1.0, teacher_fn=teacher),

@@ -11,6 +11,7 @@ from kd_jax.data import preprocessing
 from kd_jax.training import epoch_loop, pace, step
 from kd_jax.training.batch import Pipeline
 from kd_jax.training.epoch_inputs import ExampleReader
+from kd_jax.training.example_source import ExampleSource
 from tests import helpers
 
 
@@ -68,7 +69,7 @@ def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
   *_, expected = toy.run_epochs(functions, toy.init_state())
   reader = ExampleReader(lambda order: _batches(toy.examples(), order))
   epochs = toy.run_epochs(
-    functions, toy.init_state(), source=epoch_loop.ExampleSource(reader)
+    functions, toy.init_state(), source=ExampleSource(reader)
   )
   state = toy.init_state()
   for _ in range(done_epochs):
@@ -76,7 +77,7 @@ def test_examples_that_are_read_from_disk_give_the_same_result(done_epochs):
   *_, result = toy.run_epochs(
     functions,
     state,
-    source=epoch_loop.ExampleSource(reader),
+    source=ExampleSource(reader),
     done_epochs=done_epochs,
   )
   np.testing.assert_allclose(
@@ -97,7 +98,7 @@ def test_each_epoch_opens_its_reader_once():
   results = toy.run_epochs(
     toy.make_epoch_functions(),
     toy.init_state(),
-    source=epoch_loop.ExampleSource(ExampleReader(batches)),
+    source=ExampleSource(ExampleReader(batches)),
     phases=toy.make_phases(epochs=2, folds=0),
   )
   assert [int(result.sums['count']) for result in results] == [50, 50]
@@ -135,7 +136,7 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
     for result in toy.run_epochs(
       functions,
       state,
-      source=epoch_loop.ExampleSource(examples, epoch_view_logits=view_logits),
+      source=ExampleSource(examples, epoch_view_logits=view_logits),
       phases=toy.make_phases(epochs=2, folds=0),
       key=key,
     )

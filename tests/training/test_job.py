@@ -62,10 +62,8 @@ def _log(folder):
   return run_records.MetricsLog(folder / 'metrics.jsonl')
 
 
-def _run(student_job, run_context, teacher, folder, log=None):
-  return job.run_job(
-    student_job, run_context.dataset, teacher, log or _log(folder)
-  )
+def _run(student_job, teacher, folder, log=None):
+  return job.run_job(student_job, teacher, log or _log(folder))
 
 
 # --- A job is made. ---
@@ -115,7 +113,7 @@ def test_a_training_is_logged_by_epoch_and_described(
   run_context, teacher, tmp_path
 ):
   student_job = _make(run_context, tmp_path)
-  (trained,) = _run(student_job, run_context, teacher, tmp_path)
+  (trained,) = _run(student_job, teacher, tmp_path)
   lines = _log(tmp_path).read()
   assert [(line['row'], line['seed'], line['epoch']) for line in lines] == [
     ('h50', 0, epoch) for epoch in range(EPOCHS)
@@ -154,11 +152,11 @@ def test_a_stopped_training_resumes_to_the_same_network(
     student_job = _make(run_context, folder)
     if log is not None:
       with pytest.raises(KeyboardInterrupt):
-        _run(student_job, run_context, teacher, folder, log)
+        _run(student_job, teacher, folder, log)
       # A line of an epoch that no checkpoint holds.
       _log(folder).append({'row': 'h50', 'seed': 0, 'epoch': 1})
     with caplog.at_level('INFO'):
-      (trained,) = _run(student_job, run_context, teacher, folder)
+      (trained,) = _run(student_job, teacher, folder)
     assert ('resumed after epoch 1' in caplog.text) == (log is not None)
     weights.append(trained.record['weights'])
     assert trained.record['steps'] == EPOCHS * 2
@@ -170,9 +168,9 @@ def test_a_training_that_was_stopped_after_its_last_epoch_is_described_again(
   run_context, teacher, tmp_path
 ):
   student_job = _make(run_context, tmp_path)
-  (first,) = _run(student_job, run_context, teacher, tmp_path)
+  (first,) = _run(student_job, teacher, tmp_path)
   lines = _log(tmp_path).read()
-  (again,) = _run(student_job, run_context, teacher, tmp_path)
+  (again,) = _run(student_job, teacher, tmp_path)
   assert _log(tmp_path).read() == lines
   assert again.record['weights'] == first.record['weights']
   assert again.record['time'] == first.record['time']
@@ -187,10 +185,10 @@ def test_a_training_whose_log_is_damaged_is_trained_again(
 ):
   """A damaged log of a finished training: it is trained again."""
   student_job = _make(run_context, tmp_path)
-  (first,) = _run(student_job, run_context, teacher, tmp_path)
+  (first,) = _run(student_job, teacher, tmp_path)
   # The first byte of the first line.
   helpers.flip_byte(tmp_path / 'metrics.jsonl', 0)
-  (again,) = _run(student_job, run_context, teacher, tmp_path)
+  (again,) = _run(student_job, teacher, tmp_path)
   assert 'trained again from the start' in caplog.text
   assert again.record['weights'] == first.record['weights']
   history = 'test_accuracy_by_epoch'
@@ -202,9 +200,9 @@ def test_seeds_of_one_function_are_described_one_by_one(
   run_context, teacher, tmp_path
 ):
   alone = _make(run_context, tmp_path / 'alone', seeds=(5,))
-  (expected,) = _run(alone, run_context, teacher, tmp_path / 'alone')
+  (expected,) = _run(alone, teacher, tmp_path / 'alone')
   together = _make(run_context, tmp_path, seeds=(4, 5))
-  trained = _run(together, run_context, teacher, tmp_path)
+  trained = _run(together, teacher, tmp_path)
   assert [student.record['seed'] for student in trained] == [4, 5]
   first, second = (student.variables['params'] for student in trained)
   assert (first['logits']['kernel'] != second['logits']['kernel']).any()
@@ -227,7 +225,7 @@ def test_a_training_without_a_teacher_is_not_compared_with_one(
     tmp_path,
     **{'distill.kd_weight': 0.0, 'distill.ce_weight': 1.0, 'train.epochs': 1},
   )
-  (trained,) = _run(student_job, run_context, TeacherInputs(), tmp_path)
+  (trained,) = _run(student_job, TeacherInputs(), tmp_path)
   assert 'teacher_agreement' not in trained.record['test']
   assert 'train/kl' not in _log(tmp_path).read()[0]
 
@@ -242,7 +240,7 @@ def test_attacks_and_biases_are_described_if_they_are_asked_for(
     'eval.bias_classes': (3,),
   }
   student_job = _make(run_context, tmp_path, **fields)
-  (trained,) = _run(student_job, run_context, teacher, tmp_path)
+  (trained,) = _run(student_job, teacher, tmp_path)
   assert trained.record['robust']['examples'] == 20
   assert trained.record['bias']['classes'] == [3]
   assert trained.record['bias']['by'].keys() == {'labels', 'teacher'}

@@ -6,11 +6,11 @@ import pytest
 
 from configs import base, mnist
 from kd_jax import config as config_lib
-from kd_jax.data import Problem
+from kd_jax.data import ImageTask
 from kd_jax.models import from_config
 from kd_jax.training import training_functions
 
-PROBLEM = Problem(10, (28, 28, 1))
+PROBLEM = ImageTask(10, (28, 28, 1))
 
 
 def _closed(**fields):
@@ -100,10 +100,10 @@ def test_hyperparameters_of_an_epoch():
 
 
 def test_a_peer_is_a_network_of_the_students_kind_in_training():
-  problem = Problem(3, (8, 8, 1))
+  task = ImageTask(3, (8, 8, 1))
   section = base.mlp((16,), dropout_rate=0.5)
-  init, peer = training_functions.make_peer(section, problem)
-  shapes = from_config.variables_like(section, problem)
+  init, peer = training_functions.make_peer(section, task)
+  shapes = from_config.variables_like(section, task)
   params = init(jax.random.key(1))
   assert jax.tree.structure(params) == jax.tree.structure(shapes['params'])
   images = jax.random.uniform(jax.random.key(2), (5, 8, 8, 1))

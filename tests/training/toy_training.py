@@ -6,9 +6,18 @@ import numpy as np
 import optax
 
 from kd_jax.data import augmentation, preprocessing
-from kd_jax.training import batch, epoch, epoch_loop, objective, plan, step
+from kd_jax.training import (
+  batch,
+  epoch,
+  epoch_inputs,
+  epoch_loop,
+  objective,
+  plan,
+  step,
+)
 from kd_jax.training.batch import Examples
-from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, StepInputs
+from kd_jax.training.epoch_inputs import DiskInputs, EpochInputs, SharedInputs
+from kd_jax.training.example_source import ExampleSource
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.method_terms import MethodSetup
 
@@ -79,16 +88,16 @@ def make_epoch_functions(
   )
 
 
-def epoch_inputs(
+def make_inputs(
   functions: epoch.EpochFunctions, key: jax.Array
 ) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch over all examples."""
-  return epoch.make_inputs(
-    functions,
+  return epoch_inputs.make_inputs(
+    functions.shuffle,
     examples(),
     np.ones(NUM_EXAMPLES, bool),
-    epoch.choose_epoch_views(functions, key, NUM_EXAMPLES),
-    StepInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
+    epoch_inputs.choose_epoch_views(functions.choose_views, key, NUM_EXAMPLES),
+    SharedInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 
 
@@ -114,7 +123,7 @@ def run_epochs(
   functions: epoch.EpochFunctions,
   state: step.TrainState,
   *,
-  source: epoch_loop.ExampleSource | None = None,
+  source: ExampleSource | None = None,
   phases: list[plan.Phase] | None = None,
   key: jax.Array | None = None,
   drop_remainder: bool = False,
@@ -134,7 +143,7 @@ def run_epochs(
   return epoch_loop.train_epochs(
     functions,
     state,
-    source or epoch_loop.ExampleSource(examples()),
+    source or ExampleSource(examples()),
     plan.Plan(None, phases or make_phases(), 0, BATCH_SIZE, drop_remainder),
     epoch_loop.LoopOptions(
       key=jax.random.key(7) if key is None else key,

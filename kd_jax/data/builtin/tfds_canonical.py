@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kd_jax.data import progress, record_files, tfds_classes
+from kd_jax.data import progress, tfds_classes, tfds_record_files
 from kd_jax.data.dataset import (
   Arrays,
   DataError,
@@ -54,7 +54,7 @@ def _read_split(info: tfds.core.SplitInfo, image_shape: Sequence[int]) -> Split:
   records = [
     record
     for path in info.filepaths
-    for record in record_files.read(pathlib.Path(path))
+    for record in tfds_record_files.read(pathlib.Path(path))
   ]
   count = len(records)
   images = np.zeros((count, *image_shape), np.uint8)
@@ -62,7 +62,7 @@ def _read_split(info: tfds.core.SplitInfo, image_shape: Sequence[int]) -> Split:
   positions = _shuffled_positions(info.name, count)
   bar = progress.bar(records, desc=f'Decoding {info.name}')
   for position, record in zip(positions, bar, strict=True):
-    features = record_files.features(record)
+    features = tfds_record_files.parse_example(record)
     if 'id' in features:
       position = int(features['id'].bytes_list.value[0].rsplit(b'_')[-1])
     png = io.BytesIO(features['image'].bytes_list.value[0])

@@ -16,8 +16,8 @@ from absl import logging
 from kd_jax.data import (
   preparation_lock,
   progress,
-  record_files,
   tfds_classes,
+  tfds_record_files,
 )
 from kd_jax.data.dataset import (
   TEST_SPLIT_NAMES,
@@ -225,7 +225,7 @@ def _find_features(
 
 def encoded_image(record: bytes, folder: PreparedFolder) -> bytes:
   """Returns the PNG or JPEG content of a record's image."""
-  features = record_files.features(record)
+  features = tfds_record_files.parse_example(record)
   return features[folder.image_feature].bytes_list.value[0]
 
 
@@ -237,7 +237,7 @@ def first_record(split: SplitFiles) -> tuple[str, bytes]:
   """
   for path in split.paths:
     try:
-      for record in record_files.first_records(path):
+      for record in tfds_record_files.first_records(path):
         return f'{path}, record 0', record
     except Exception as error:  # Damaged files raise many types of errors.
       raise DataError(f'{path}: {error_text(error)}') from error
@@ -272,8 +272,8 @@ def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
   encoded, digest = EncodedSplit([], [], [], ''), _RecordsDigest()
   for path in split.paths:
     try:
-      for index, record in enumerate(record_files.read(path)):
-        features = record_files.features(record)
+      for index, record in enumerate(tfds_record_files.read(path)):
+        features = tfds_record_files.parse_example(record)
         image = features[folder.image_feature].bytes_list.value[0]
         label = features[folder.label_feature].int64_list.value[0]
         encoded.names.append(f'{path}, record {index}')
@@ -341,17 +341,17 @@ def _scan_labels(
   labels: list[np.ndarray] = []
   digest = _RecordsDigest()
   for path in progress.bar(split.paths, desc='Reading labels', unit='file'):
-    if not record_files.is_array_record(path):
+    if not tfds_record_files.is_array_record(path):
       raise DataError(
         f'{path} is not an array_record file, the only format that can be read '
         "by index: prepare the data with file_format='array_record', or raise "
         'config.data.memory_gib'
       )
     try:
-      for records in record_files.read_chunks(path):
+      for records in tfds_record_files.read_chunks(path):
         found = np.empty(len(records), np.int32)
         for i, record in enumerate(records):
-          features = record_files.features(record)
+          features = tfds_record_files.parse_example(record)
           found[i] = features[folder.label_feature].int64_list.value[0]
           digest.update(record)
         labels.append(found)

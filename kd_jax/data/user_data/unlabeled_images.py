@@ -43,7 +43,7 @@ def add(dataset: Dataset, name: str, *, image_size: int = 0) -> Dataset:
     DataError: if the images cannot be read, there is none, or their shape is
       not that of the training images.
   """
-  shape = dataset.problem.image_shape
+  shape = dataset.task.image_shape
   path = local_paths.expand(name, FIELD)
   if name.endswith('.npz'):
     images = _read_npz(path)

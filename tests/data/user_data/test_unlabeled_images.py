@@ -14,7 +14,7 @@ from kd_jax.runtime import errors, host_memory
 @pytest.fixture(name='images', scope='module')
 def _images(generated):
   """Returns images of the shape of the generated data."""
-  shape = (5, *generated.problem.image_shape)
+  shape = (5, *generated.task.image_shape)
   return np.random.RandomState(0).randint(256, size=shape, dtype=np.uint8)
 
 
@@ -63,7 +63,7 @@ def test_other_images_have_another_name(generated, images, tmp_path):
 
 def test_image_files_are_resized_like_the_data(generated, tmp_path):
   Image.fromarray(np.zeros((50, 40), np.uint8)).save(tmp_path / '0.png')
-  shape = generated.problem.image_shape
+  shape = generated.task.image_shape
   users = dataclasses.replace(generated, files_digest='digest')
   for dataset, image_size in ((generated, 0), (users, shape[0])):
     added = unlabeled_images.add(dataset, str(tmp_path), image_size=image_size)

@@ -17,7 +17,7 @@ from kd_jax.runtime import local_paths
 _CHUNK_SIZE = 4096
 
 
-def features(record: bytes) -> Any:
+def parse_example(record: bytes) -> Any:
   """Returns the features of a serialized tf.train.Example by name."""
   return tf_example_pb2.Example.FromString(record).features.feature
 
