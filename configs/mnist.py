@@ -14,8 +14,8 @@ Arguments:
     response, keeps the method of the protocol.
   smoke=true: a run that finishes in seconds.
 
-The outputs of the teachers of both protocols, with seed 0, come with the
-project (teachers/mnist-conv_net-PROTOCOL, made by the recipe `teacher`). A run
+The outputs of the teacher of the protocol as_coded, with seed 0, come with the
+project (teachers/mnist-conv_net-as_coded, made by the recipe `teacher`). A run
 uses them if it asks for the very training that made them, and if its students
 need no more than logits; any other teacher is trained.
 --config.teacher.retrain=true trains the teacher in every case. On two CPU
