@@ -19,6 +19,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks, traced_checks
 from kd_jax.experiments import (
+  part_times,
   preparation,
   run_data,
   run_errors,
@@ -126,9 +127,10 @@ def run_on_data(
     record = _open_run(config, options)
     followers = Callbacks(options.callbacks)
     followers.on_start(record['config'], options.workdir)
-    run_context = context.make_context(config, load)._replace(
-      on_epoch=followers.on_epoch
-    )
+    with part_times.PartTimes(record).measure('data'):
+      run_context = context.make_context(config, load)._replace(
+        on_epoch=followers.on_epoch
+      )
     record = _run_in_locked_folder(
       config, row_configs, record, options, run_context
     )
@@ -145,6 +147,7 @@ def _run_in_locked_folder(
 ) -> Record:
   """Completes a run whose folder is locked; returns its record."""
   workdir = options.workdir
+  times = part_times.PartTimes(record)
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
@@ -160,7 +163,10 @@ def _run_in_locked_folder(
     traced_checks.find_weaknesses(row_configs, run_context.dataset.task),
   )
   planned = preparation.choose_live_teachers(row_configs, plans, context_for)
-  teacher = provider.get_teacher(config, run_context, options.teachers)
+  with times.measure('teacher'):
+    teacher = provider.get_teacher(
+      config, run_context, options.teachers, record.get('teacher')
+    )
   record['teacher'] = teacher.record
   _warn(record, teacher.warnings)
   if not workers.is_worker():
@@ -172,7 +178,8 @@ def _run_in_locked_folder(
   if not row_configs:  # A recipe that trains a teacher alone.
     provider.publish(config, run_context.dataset, teacher, workdir)
   run = make_run(planned, context_for, teacher, workdir)
-  students.train_students(run)
+  with times.measure('students'):
+    students.train_students(run)
   if workers.is_worker():
     return record
   record['students'], left_out = processes.from_first(
@@ -180,7 +187,8 @@ def _run_in_locked_folder(
   )
   _warn(record, left_out)
   _write(workdir, record)
-  run_timing.time_run(config, run, record)
+  with times.measure('timing'):
+    run_timing.time_run(config, run, record)
   record['status'] = 'complete'
   _write(workdir, record)
   if options.with_report:

@@ -22,7 +22,11 @@ def training_minutes(record: Record) -> float:
     if student.get('same_as', row) == row
   ]
   config = record['config'].get('teacher', {})
-  is_stored = config.get('pretrained') or config.get('shipped')
+  is_stored = (
+    config.get('pretrained')
+    or config.get('shipped')
+    or 'source' in record['teacher']  # Outputs that come with the project.
+  )
   # A record without students is a teacher's. A teacher of the user's, such as
   # a file of logits, was not trained here and has no time.
   if not (trained and is_stored) and 'time' in record['teacher']:

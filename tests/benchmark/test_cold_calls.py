@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from kd_jax.benchmark import cold_calls
+from kd_jax.benchmark import cold_calls, timing
 from kd_jax.runtime import errors
 from tests import helpers
 
@@ -35,7 +35,7 @@ def test_the_first_call_compiles_and_the_second_does_not():
     'image_shape': [28, 28, 1],
     'examples': 97,
   }
-  with helpers.compilations_as_seconds(cold_calls):
+  with helpers.compilations_as_seconds(cold_calls, timing):
     calls = cold_calls.call_each(spec)
   assert calls['network']['first'] >= 1 > calls['network']['second']
 
