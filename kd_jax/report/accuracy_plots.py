@@ -171,6 +171,6 @@ def _draw_lines(axes: Axes, lines: dict[str, Line]) -> None:
     )
     if label:  # The rows of a single line may have no common prefix.
       labels.append(figures.Label(points[-1][0], means[-1], label, style.color))
-  n = row_plots.seeds_text([v for points in lines.values() for _, v in points])
-  axes.set_ylabel(f'test accuracy, % (mean ± sd over seeds, {n})')
+  samples = [values for points in lines.values() for _, values in points]
+  axes.set_ylabel(row_plots.accuracy_label(samples))
   figures.label_ends(axes, labels)

@@ -187,6 +187,8 @@ def _use_plain_numbers(axis: Any) -> None:
 
   low, high = sorted(axis.get_view_interval())
   decades = math.log10(high / low)
+  if axis.axes.get_gridspec().ncols > 2:  # A narrow panel has fewer labels.
+    decades *= 2
   subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)
   axis.set_major_locator(ticker.LogLocator(subs=subs, numticks=6))
   axis.set_major_formatter(ticker.FuncFormatter(_plain))

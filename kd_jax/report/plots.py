@@ -58,9 +58,8 @@ PLOTS = {
     lambda record: fields.reference_row(record) is not None,
     'A line for each row, in the order of the mean, which is no ranking. '
     f'{_BARS}; small ticks: seeds. Dashed: the mean of the reference row. '
-    'Green triangles up: better by the test in the title; orange triangles down: '
-    'worse; blue: not told apart; black: the '
-    'reference row.',
+    'Green triangles up: better by the test in the title; orange triangles '
+    'down: worse; blue: not told apart; black: the reference row.',
     is_published=True,
     inches=row_plots.inches,
   ),
@@ -94,8 +93,8 @@ PLOTS = {
     lambda record: True,
     'Accuracy of the test images of one confidence, for the first seed of '
     f'each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
-    'out. On the dashed line, confidence is right; below, it is too large. ECE: '
-    'expected calibration error.',
+    'out. On the dashed line, confidence is right; below, it is too large. '
+    'ECE: expected calibration error.',
     inches=curve_plots.reliability_inches,
   ),
 }

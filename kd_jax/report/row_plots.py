@@ -44,6 +44,13 @@ def seeds_text(samples: Sequence[Sequence[Any]]) -> str:
   return f'n = {ends}'
 
 
+def accuracy_label(samples: Sequence[Sequence[Any]]) -> str:
+  """Returns an axis label that defines the bars and says how many seeds."""
+  n = seeds_text(samples)
+  about = 'one seed' if n == 'n = 1' else f'{_SPREAD}, {n}'
+  return f'test accuracy, % ({about})'
+
+
 def has_few_rows(record: Record) -> bool:
   """Returns whether a run has rows, and few enough for a dot plot."""
   return 0 < len(run_records.by_row(record)) <= MAX_ROWS
@@ -130,10 +137,9 @@ def _panels(record: Record) -> list[Panel]:
     return time['fold_loop_s'] or time['train_s']
 
   test = record['teacher'].get('test')
-  n = seeds_text([*rows.values()])
   panels = [
     Panel(
-      f'test accuracy, %\n({_SPREAD}, {n})',
+      accuracy_label([*rows.values()]).replace('% (', '%\n('),
       each(lambda student: 100 * student['test']['accuracy']),
       of('accuracy'),
       100 * test['accuracy'] if test else None,
@@ -255,8 +261,7 @@ def draw_by_accuracy(figure: Any, record: Record) -> None:
     ha='center',
   )
   _mark_rows(axes, order)
-  n = seeds_text([*rows.values()])
-  axes.set_xlabel(f'test accuracy, % ({_SPREAD}, {n})')
+  axes.set_xlabel(accuracy_label([*rows.values()]))
   figures.title(figure, rows_title(record))
 
 

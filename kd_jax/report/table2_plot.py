@@ -52,7 +52,10 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
   paper = {
     name: fields.paper_figures(record) for name, record in results.items()
   }
-  lines = [len(_row_names(runs)) for runs in panels.values()]
+  lines = [
+    len(_row_names(runs)) * (1 + 0.2 * (len(runs) - 1))
+    for runs in panels.values()
+  ]
   heads = sum(1 + (len(runs) > 2) / 2 for runs in panels.values())
   inches = 1.4 + _INCHES_OF_LINE * sum(lines) + _INCHES_OF_HEAD * heads
   path = pathlib.Path(folder) / 'table2.png'
@@ -69,9 +72,7 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
     grid[-1][0].set_xlabel(
       'test accuracy, % (mean ± sd over seeds)\n× the paper'
     )
-    grid[-1][1].set_xlabel(
-      'inference speed, times ResNet-50\n(● on our CPU, × the paper, on a GPU)'
-    )
+    grid[-1][1].set_xlabel("times ResNet-50's speed\n● our CPU  × paper, GPU")
     grid[-1][1].set_xscale('log')
     figures.title(figure, title(timed, paper))
 
@@ -99,7 +100,8 @@ def title(timed: Mapping[str, Rows], paper: Mapping[str, Record]) -> str:
   return (
     f'Mean accuracies of {best.removeprefix("cifar-")} lie '
     f"{statistics.median(distances):.1f} points from the paper's at the "
-    f'median, and {max(distances):.1f} at most ({len(distances)} rows, {seeds})'
+    f'median, and {max(distances):.1f} at most (rows beside the paper: '
+    f'{len(distances)}; {seeds})'
   )
 
 
@@ -133,7 +135,7 @@ def _draw_experiment(
   names = _row_names(runs)[::-1]
   for i, (run, rows) in enumerate(runs.items()):
     color, marker = figures.COLORS[i % 7], _MARKERS[i % 4]
-    offset = 0.18 * ((len(runs) - 1) / 2 - i)
+    offset = 0.2 * ((len(runs) - 1) / 2 - i)
     for row, timed in rows.items():
       y = names.index(row)
       accuracies = fields.accuracies_percent(timed.students)
@@ -156,7 +158,9 @@ def _draw_experiment(
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), names, fontsize=8)
   right.tick_params(axis='y', labelleft=False)
-  left.legend(
+  # An empty title keeps the place of the legend, which is wider than the axes.
+  left.set_title('\n'.join(' ' * (1 + (len(runs) + 1) // 2)), fontsize=10)
+  legend = left.legend(
     loc='lower left',
     bbox_to_anchor=(0, 1),
     title=experiment,
@@ -169,6 +173,7 @@ def _draw_experiment(
     handletextpad=0,
     columnspacing=1,
   )
+  legend.set_in_layout(False)
 
 
 def _cpu_ratios(results: dict[str, Record]) -> dict[str, dict[str, float]]:

@@ -40,7 +40,7 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
   with figures.figure(pathlib.Path(folder) / 'teacher_quality.png') as axes:
     for i, examples in enumerate(_ROWS):
       _draw(axes, runs, examples, color=figures.COLORS[i])
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     axes.set_xlabel("teacher's test accuracy on the inputs that it is fed, %")
     axes.set_ylabel("student's test accuracy, % (mean, 95 % interval)")
     figures.title(axes.figure, title(runs))
