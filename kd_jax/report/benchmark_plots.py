@@ -65,8 +65,7 @@ def draw_growth(figure: Any, record: Record) -> None:
         if (points := costs.get((network, quantity)))
       ],
     )
-  for axes in grid[len(quantities) :]:
-    axes.set_axis_off()
+  figures.close_grid(grid, len(quantities), 2)
   figure.supxlabel('growing quantity / its usual value', fontsize=10)
   figure.supylabel('epoch time / epoch time at the usual value', fontsize=10)
   figures.title(figure, growth_title(costs))
@@ -136,10 +135,7 @@ def draw_roofline(
     axes.set_yscale('log')
     axes.set_title(record['network'])
   _name_series(grid[0])
-  for axes in grid[len(records) :]:
-    axes.set_axis_off()
-  for axes in grid[: len(records)][-columns:]:  # The lowest of each column.
-    axes.tick_params(labelbottom=True)
+  figures.close_grid(grid, len(records), columns)
   figure.supxlabel(
     'operations / bytes that must be read or written', fontsize=10
   )

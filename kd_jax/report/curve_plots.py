@@ -121,8 +121,7 @@ def draw_reliability(figure: Any, record: Record) -> None:
       color=figures.BLUE, markersize=4)  # fmt: skip
     axes.set_title(f'{name}\nECE {student["test"]["ece"]:.3f}', fontsize=9)
     axes.set_aspect('equal')
-  for axes in grid[len(panels) :]:
-    axes.set_axis_off()
+  figures.close_grid(grid, len(panels), columns)
   figure.supxlabel('confidence, %', fontsize=10)
   figure.supylabel('accuracy, %', fontsize=10)
   figures.title(figure, reliability_title(shown))

@@ -162,7 +162,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def spread(wanted: Sequence[float], distance: float) -> list[float]:
-  """Moves sorted places apart, as little as a pass up and a pass down need.
+  """Moves sorted places apart, as far up as down.
 
   Args:
     wanted: places in [0, 1], in rising order.
@@ -171,14 +171,37 @@ def spread(wanted: Sequence[float], distance: float) -> list[float]:
     The places, in rising order, in [0, 1].
   """
   distance = min(distance, 1 / max(len(wanted) - 1, 1))
-  places = [min(max(place, 0), 1) for place in wanted]
-  for i in range(1, len(places)):
-    places[i] = max(places[i], places[i - 1] + distance)
+  places = [min(max(place, 0.0), 1.0) for place in wanted]
+  up = _push_up(places, distance)
+  down = [1 - y for y in _push_up([1 - y for y in places[::-1]], distance)]
+  # A mean of two sequences keeps the distance that both of them keep.
+  return [(a + b) / 2 for a, b in zip(up, down[::-1], strict=True)]
+
+
+def _push_up(places: Sequence[float], distance: float) -> list[float]:
+  """Moves sorted places up until they are apart, and below 1 again."""
+  pushed: list[float] = []
+  for place in places:
+    pushed.append(max(place, pushed[-1] + distance) if pushed else place)
   ceiling = 1.0
-  for i in reversed(range(len(places))):
-    places[i] = min(places[i], ceiling)
-    ceiling = places[i] - distance
-  return places
+  for i in reversed(range(len(pushed))):
+    pushed[i] = min(pushed[i], ceiling)
+    ceiling = pushed[i] - distance
+  return pushed
+
+
+def close_grid(grid: Sequence[Axes], used: int, columns: int) -> None:
+  """Hides the unused axes of a grid with a shared x axis.
+
+  Args:
+    grid: the axes, row by row.
+    used: the number of axes that show something.
+    columns: the columns of the grid.
+  """
+  for axes in grid[used:]:
+    axes.set_axis_off()
+  for axes in grid[max(used - columns, 0) : used]:  # The lowest of each column.
+    axes.tick_params(labelbottom=True)
 
 
 def _use_plain_numbers(axis: Any) -> None:

@@ -277,7 +277,7 @@ def rows_title(record: Record) -> str:
     f'{len(apart)} of {len(compared)} rows are' if apart else 'No row is'
   )
   return (
-    f'{verdict} told apart from {reference}'
+    f'{start} told apart from {reference}'
     f'{f": {counts}" if apart else ""} ({n}, paired t tests, Holm)'
   )
 
