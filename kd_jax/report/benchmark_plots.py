@@ -91,15 +91,15 @@ def growth_costs(record: Record) -> Costs:
 
 def growth_title(costs: Costs) -> str:
   """Returns a sentence about the quantity whose cost grows fastest."""
-  ratio, factor, cost, network, quantity = max(
+  _, factor, cost, network, quantity = max(
     (cost / factor, factor, cost, network, quantity)
     for (network, quantity), points in costs.items()
     for factor, cost in points
     if factor > 1 or len(points) == 1 or all(f <= 1 for f, _ in points)
   )
   return (
-    f'Furthest above linear (dotted): {factor:g} times the {quantity} takes '
-    f'{cost:.1f} times as long an epoch ({network}), {ratio:.2f} times linear'
+    f'Furthest above linear (dotted): with {factor:g} times the {quantity}, an '
+    f'epoch of {network} takes {cost:.1f} times as long'
   )
 
 

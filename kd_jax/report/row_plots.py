@@ -273,8 +273,9 @@ def rows_title(record: Record) -> str:
   apart = [c.estimate.mean > 0 for c in compared.values() if c.is_told_apart]
   counts = f'{sum(apart)} better, {len(apart) - sum(apart)} worse'
   n = seeds_text([*run_records.by_row(record).values()])
-  verdict = (
-    f'{len(apart)} of {len(compared)} rows are' if apart else 'No row is'
+  verb = 'is' if len(apart) == 1 else 'are'
+  start = (
+    f'{len(apart)} of {len(compared)} rows {verb}' if apart else 'No row is'
   )
   return (
     f'{start} told apart from {reference}'

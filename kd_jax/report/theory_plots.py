@@ -80,6 +80,8 @@ def curves_title(plot: Mapping) -> str:
   if len(ends) < 2 or len({x for x, _ in ends.values()}) > 1:
     return head
   low, high = (choose(ends, key=lambda k: ends[k][1]) for choose in (min, max))
+  if 'exact' in ends and high != 'exact':
+    low = 'exact'  # The line that the others are compared with.
   (x, least), (_, most) = ends[low], ends[high]
   noun = plot['x_label'].removesuffix(' N')
   ratio = most / least

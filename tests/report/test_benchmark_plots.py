@@ -52,6 +52,6 @@ def test_the_title_of_growth_names_what_grows_faster_than_linear():
     ('b', 'seeds'): [(1.0, 1.0), (2.0, 3.0)],
   }
   assert benchmark_plots.growth_title(costs) == (
-    'Furthest above linear (dotted): 2 times the seeds takes 3.0 times as long '
-    'an epoch (b), 1.50 times linear'
+    'Furthest above linear (dotted): with 2 times the seeds, an epoch of b '
+    'takes 3.0 times as long'
   )
