@@ -60,9 +60,9 @@ def draw_growth(figure: Any, record: Record) -> None:
     figures.label_ends(
       axes,
       [
-        figures.Label(*points[-1], network, figures.COLORS[i % 7])
+        figures.Label(*found[-1], network, figures.COLORS[i % 7])
         for i, network in enumerate(networks)
-        if (points := costs.get((network, quantity)))
+        if (found := costs.get((network, quantity)))
       ],
     )
   figures.close_grid(grid, len(quantities), 2)

@@ -27,7 +27,7 @@ _TITLE_COLUMNS = 86  # Characters of a title's line on a figure of 8 inches.
 _LABEL_POINTS = 11.0  # Least distance between the lines of two labels.
 # The share of a figure's height that its axes have, at least.
 _AXES_SHARE = 0.75
-_RC = {
+_RC: Any = {
   'axes.spines.top': False,
   'axes.spines.right': False,
   'axes.grid': True,
