@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -345,3 +346,27 @@ def flip_middle_byte(path: pathlib.Path) -> None:
 def cut_bytes(path: pathlib.Path, count: int = 1) -> None:
   """Removes the last bytes of a file."""
   os.truncate(path, max(0, path.stat().st_size - count))
+
+
+def pip(*args: str, cwd: pathlib.Path) -> None:
+  """Runs pip in a folder, without dependencies."""
+  command = [sys.executable, '-m', 'pip', *args, '--quiet', '--no-deps']
+  subprocess.run(command, cwd=cwd, check=True)
+
+
+def build_wheel(folder: pathlib.Path) -> pathlib.Path:
+  """Builds a wheel of the project's files in a folder, and returns its path."""
+  source = folder / 'source'
+  listed = subprocess.run(
+    ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout
+  for name in map(pathlib.PurePath, listed.splitlines()):
+    (source / name.parent).mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / name, source / name)
+  pip('wheel', '.', f'--wheel-dir={folder}', cwd=source)
+  (wheel,) = folder.glob('*.whl')
+  return wheel

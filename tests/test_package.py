@@ -1,10 +1,7 @@
 """The package: what a wheel holds, and that it runs where it is installed."""
 
 import os
-import pathlib
-import shutil
 import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -66,28 +63,12 @@ def test_a_teacher_that_a_wheel_leaves_out_is_an_error(tmp_path, monkeypatch):
     pretrained.has_weights('teachers/cifar10-resnet18')
 
 
-def _pip(*args, cwd):
-  command = [sys.executable, '-m', 'pip', *args, '--quiet', '--no-deps']
-  subprocess.run(command, cwd=cwd, check=True)
-
-
 @pytest.mark.slow
 def test_an_installed_wheel_runs_from_an_empty_folder(tmp_path):
-  source, site = tmp_path / 'source', tmp_path / 'site'
-  listed = subprocess.run(
-    ['git', 'ls-files', '--cached', '--others', '--exclude-standard'],
-    cwd=helpers.ROOT,
-    capture_output=True,
-    text=True,
-    check=True,
-  ).stdout
-  for name in map(pathlib.PurePath, listed.splitlines()):
-    (source / name.parent).mkdir(parents=True, exist_ok=True)
-    shutil.copy(helpers.ROOT / name, source / name)
-  _pip('wheel', '.', f'--wheel-dir={tmp_path}', cwd=source)
-  (wheel,) = tmp_path.glob('*.whl')
+  site = tmp_path / 'site'
+  wheel = helpers.build_wheel(tmp_path)
   assert wheel.stat().st_size < 20_000_000
-  _pip('install', str(wheel), f'--target={site}', cwd=tmp_path)
+  helpers.pip('install', str(wheel), f'--target={site}', cwd=tmp_path)
   empty = tmp_path / 'empty'
   empty.mkdir()
 

@@ -29,7 +29,12 @@ def write_examples(
     for j, image in enumerate(row):
       part = grid[i * height : (i + 1) * height, j * width : (j + 1) * width]
       part[:] = image[..., :colors]
-  with figures.figure(path) as axes:
+  with figures.figure(path, (8, 1.2 + 0.32 * len(shown))) as axes:
+    axes.grid(visible=False)
+    figures.title(
+      axes.figure,
+      f'The first {columns} images of {len(shown)} of {len(images)} classes',
+    )
     axes.imshow(grid.squeeze(), cmap='gray', vmin=0, vmax=255)
     centers = [(i + 0.5) * height - 0.5 for i in range(len(shown))]
     axes.set_yticks(centers, [name.replace('$', r'\$') for name in shown])

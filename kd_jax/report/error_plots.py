@@ -70,7 +70,10 @@ def _draw_confusion(path: pathlib.Path, arrays: Arrays) -> None:
     # Shares of a class: classes of many examples would hide the others.
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=1)
-    axes.set_title(confusion_title(str(arrays['name']), confusion, classes))
+    axes.grid(visible=False)
+    figures.title(
+      axes.figure, confusion_title(str(arrays['name']), confusion, classes)
+    )
     axes.set_xlabel('answer')
     axes.set_ylabel('class')
     if len(confusion) > _MOST_CLASSES:

@@ -38,15 +38,14 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
     with explain_missing_fields(folder / 'run.json'):
       return write(folder, read(folder))
   if 'results' in record:
-    captions = dict.fromkeys(theory_plots.write_curves(folder, record), '')
+    curves = theory_plots.write_curves(folder, record)
+    captions = dict.fromkeys(curves, theory_plots.CAPTION)
   else:
     epochs = run_records.MetricsLog(folder / 'metrics.jsonl').read()
     captions = plots.write(folder, record, epochs)
   text = render(record)
   for name, caption in captions.items():
-    text += f'\n![{name}]({name}.png)\n'
-    if caption:
-      text += f'\n{markdown.as_text(caption)}\n'
+    text += f'\n![{name}]({name}.png)\n\n{markdown.as_text(caption)}\n'
   files.write_text(folder / 'report.md', text)
   files.write_text(folder / 'report.html', html_page.render(text, folder))
   return text

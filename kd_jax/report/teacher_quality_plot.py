@@ -2,9 +2,10 @@
 
 import os
 import pathlib
+import statistics
 from collections.abc import Iterable
 
-from kd_jax.report import fields, figures, seed_statistics
+from kd_jax.report import fields, figures, row_plots, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 from kd_jax.runtime import run_records
@@ -38,11 +39,35 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
     return
   with figures.figure(pathlib.Path(folder) / 'teacher_quality.png') as axes:
     for i, examples in enumerate(_ROWS):
-      _draw(axes, runs, examples, color=figures.color(2 * i))
+      _draw(axes, runs, examples, color=figures.COLORS[i])
+    axes.margins(x=0.16)
     axes.set_xlabel("teacher's test accuracy on the inputs that it is fed, %")
     axes.set_ylabel("student's test accuracy, % (mean, 95 % interval)")
-    axes.legend(fontsize='small')
-    axes.grid(alpha=0.3)
+    figures.title(axes.figure, title(runs))
+
+
+def title(runs: Iterable[Record]) -> str:
+  """Returns a sentence about the gain of KD over labels on each training set.
+
+  Args:
+    runs: records of Table 2's trainings.
+  """
+  gains = []
+  for examples in _ROWS:
+    by_teacher = students_by_teacher(runs, examples)
+    labels = _labels(runs, examples)
+    if by_teacher and labels:
+      found = [
+        statistics.fmean(sample) - statistics.fmean(labels)
+        for sample in by_teacher.values()
+      ]
+      n = row_plots.seeds_text([*by_teacher.values(), labels])
+      gains.append(
+        f'{min(found):+.1f} to {max(found):+.1f} points on {examples} ({n})'
+      )
+  if not gains:
+    return "The student's accuracy by its teacher's accuracy"
+  return f'KD against labels alone, by teacher: {", and ".join(gains)}'
 
 
 def students_by_teacher(
@@ -105,24 +130,38 @@ def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
     fmt='o',
     capsize=3,
     color=color,
-    label=f'taught, {examples}',
   )
+  teachers, reach = sorted(by_teacher), max(by_teacher) - min(by_teacher)
   for accuracy, mean in zip(by_teacher, means, strict=True):
+    # A label stands right of its point, unless another point is near there.
+    near = any(0 < other - accuracy < 0.2 * reach for other in teachers)
+    side = -1 if near else 1
     axes.annotate(
-      f'n = {len(by_teacher[accuracy])}',
+      f'KD, n = {mean.n}',
       (accuracy, mean.mean),
-      xytext=(6, 6),
+      xytext=(7 * side, 0),
       textcoords='offset points',
-      fontsize='x-small',
+      ha='left' if side > 0 else 'right',
+      va='center',
+      fontsize=9,
+      color=color,
     )
-  _, labels_row = _ROWS[examples]
-  labels = max((_accuracies(record, [labels_row]) for record in runs), key=len)
+  labels = _labels(runs, examples)
   if len(labels) > 1:
     mean = seed_statistics.estimate(labels)
-    axes.axhspan(
-      mean.low,
-      mean.high,
-      alpha=0.25,
+    axes.axhspan(mean.low, mean.high, alpha=0.2, color=color)
+    axes.annotate(
+      f'labels alone, {examples} (n = {len(labels)})',
+      (0.5, mean.mean),
+      xycoords=('axes fraction', 'data'),
+      ha='center',
+      va='center',
+      fontsize=9,
       color=color,
-      label=f'labels alone, {examples} (n = {len(labels)})',
     )
+
+
+def _labels(runs: Iterable[Record], examples: str) -> list[float]:
+  """Returns the accuracies (%) of the most students on labels alone."""
+  _, labels_row = _ROWS[examples]
+  return max((_accuracies(record, [labels_row]) for record in runs), key=len)

@@ -7,7 +7,7 @@ from tests.report import example_records
 def test_a_plot_without_data_is_not_drawn(record):
   assert 'accuracy_examples' not in plots.names(record)
   record['benchmark']['reference'] = 'h50'
-  assert 'accuracy_inference' not in plots.names(record)
+  assert 'accuracy_cost' in plots.names(record)
   assert set(plots.names(record | {'students': []})) == {
     'learning_curves', 'reliability',
   }  # fmt: skip

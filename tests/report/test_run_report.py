@@ -114,7 +114,7 @@ def test_a_run_folder_gets_a_report_and_plots(record, tmp_path):
     log.append({'row': 'h50', 'seed': 0, 'epoch': epoch, 'eval/accuracy': 0.9})
   text = run_report.write(tmp_path)
   assert (tmp_path / 'report.md').read_text() == text
-  for name in ('accuracy_size', 'accuracy_time', 'accuracy_inference',
+  for name in ('accuracy_cost',
                'learning_curves', 'reliability'):  # fmt: skip
     content = (tmp_path / f'{name}.png').read_bytes()
     assert content.startswith(b'\x89PNG') and len(content) > 10_000

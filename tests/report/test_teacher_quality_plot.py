@@ -40,6 +40,21 @@ def test_the_run_with_the_most_students_counts_for_a_teacher(record):
   assert not teacher_quality_plot.students_by_teacher(runs, 'the reduced set')
 
 
+def test_the_title_compares_each_teacher_with_labels_alone(record):
+  runs = [
+    _run(record, 0.7374, [0.75, 0.77]),
+    _run(record, 0.939, [0.81]),
+  ]
+  assert 'by its teacher' in teacher_quality_plot.title(runs)
+  runs[1]['students'].append(
+    {'row': 'ideal_no_kd', 'seed': 0, 'test': {'accuracy': 0.74}}
+  )
+  assert teacher_quality_plot.title(runs) == (
+    'KD against labels alone, by teacher: +2.0 to +7.0 points on the full set '
+    '(n = 1 to 2)'
+  )
+
+
 def test_runs_of_another_recipe_are_left_out(record, tmp_path):
   longer = _run(record, 0.9, [0.9, 0.91])
   longer['config']['train']['epochs'] = 60
