@@ -101,8 +101,8 @@ def test_without_the_project_the_setup_says_what_to_set(tmp_path, monkeypatch):
 
 def test_the_badge_opens_the_notebook_once_the_project_has_an_address():
   """Colab opens notebooks on GitHub; without an address, it asks for a file."""
-  readme = (helpers.ROOT / 'README.md').read_text()
-  (badge,) = re.findall(r'colab-badge.svg\)\]\(([^)]*)\)', readme)
+  page = (helpers.ROOT / 'docs' / 'how-to' / 'colab.md').read_text()
+  (badge,) = re.findall(r'colab-badge.svg\)\]\(([^)]*)\)', page)
   (source,) = re.findall(r"^SOURCE = '(.*)'", _setup(NOTEBOOKS[0]), re.M)
   expected = 'https://colab.research.google.com/'
   if source:

@@ -9,8 +9,7 @@ from PIL import Image
 from configs import user_data
 from kd_jax import data
 from kd_jax.training import context
-from tests import helpers
-from tests.experiments import test_examples
+from tests import documents, helpers
 
 NUM_CLASSES = 3
 
@@ -89,8 +88,8 @@ def _load(config):
   )
 
 
-def test_the_command_of_the_readme_runs(tmp_path):
-  command = test_examples.EXAMPLES['data']
+def test_the_command_of_the_documents_runs(tmp_path):
+  command = documents.EXAMPLES['data']
   command = command.replace('FOLDER', f'{_save_folder(tmp_path)},smoke')
   python, program, *args = shlex.split(command)
   assert (python, program) == ('python', 'launch.py')
