@@ -14,14 +14,13 @@ Arguments:
     response, keeps the method of the protocol.
   smoke=true: a run that finishes in seconds.
 
-The outputs of the teacher of the protocol as_coded, with seed 0, come with the
-project (teachers/mnist-conv_net-as_coded, made by the recipe `teacher`). A run
-uses them if it asks for the very training that made them, and if its students
-need no more than logits; any other teacher is trained.
---config.teacher.retrain=true trains the teacher in every case. On two CPU
-cores, that takes two to three minutes, once. The twelve students of the table
-take one to two minutes a seed. results/table1.md has the expected
-accuracies.
+The outputs of each protocol's teacher, with seed 0, come with the project
+(teachers/mnist-conv_net-PROTOCOL, made by the recipe `teacher`). A run uses
+them if it asks for the very training that made them, and if its students need
+no more than logits; any other teacher is trained. --config.teacher.retrain=true
+trains the teacher in every case. On two CPU cores, that takes two to three
+minutes, once. The twelve students of the table take one to two minutes a seed.
+results/table1.md has the expected accuracies.
 """
 
 from typing import Any

@@ -11,7 +11,7 @@ from kd_jax.runtime import json_records
 from kd_jax.teachers import pretrained
 
 # The protocols whose teacher's outputs come with the project.
-_PROTOCOLS = ('as_coded',)
+_PROTOCOLS = ('as_coded', 'as_written')
 
 
 def _folder(protocol):
