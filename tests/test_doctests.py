@@ -26,7 +26,8 @@ NOT_COMPILED = ('methods.method', 'evaluation.metrics')
 STATIC = {
   *('student_fn', 'logits_fn', 'num_steps', 'unroll', 'student_bits', 'levels'),
   *('student_shapes', 'teacher_shapes', 'num_classes', 'axis', 'size'),
-  *('in_size', 'out_size', 'precision'),
+  *('in_size', 'out_size', 'in_channels', 'out_channels', 'channels'),
+  'precision',
 }
 
 

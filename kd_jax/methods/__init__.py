@@ -20,6 +20,7 @@ from kd_jax.methods import (
   quantization_mimic,
   relations,
   response,
+  review,
 )
 from kd_jax.methods.method import (
   AT_LEAST_0,
@@ -38,6 +39,7 @@ from kd_jax.methods.method import (
 METHODS: dict[str, Method] = {
   **response.METHODS,
   **features.METHODS,
+  **review.METHODS,
   **relations.METHODS,
   **adversarial.METHODS,
   **quantization_mimic.METHODS,

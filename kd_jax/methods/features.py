@@ -10,50 +10,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from kd_jax.methods.linear_layers import init_linear, linear
+from kd_jax.methods.adapters import init_adapter, init_norm, normalize
+from kd_jax.methods.linear_layers import linear
 from kd_jax.methods.method import AT_LEAST_1, Method
 from kd_jax.methods.vectors import (
   Features,
   flatten,
   match_sizes,
-  pool,
+  mean_per_example,
   rescale,
   unit,
   without_padding,
 )
-from kd_jax.models import convolution
-
-
-def _mean_per_example(values: jax.Array) -> jax.Array:
-  """Averages over all axes except the batch: [B, ...] -> [B]."""
-  return jnp.mean(flatten(values), axis=-1)
-
-
-def _init_linear(key: jax.Array, in_channels: int, out_channels: int):
-  return init_linear(key, in_channels, out_channels, scale=in_channels**-0.5)
-
-
-def _init_norm(channels: int):
-  return {'scale': jnp.ones(channels), 'bias': jnp.zeros(channels)}
-
-
-def _normalize(x: jax.Array, norm, mask: jax.Array) -> jax.Array:
-  """Applies batch norm with the statistics of the unmasked examples.
-
-  Adapters are used only in training, so there are no running averages.
-  """
-  axes = tuple(range(x.ndim - 1))
-  weights = mask.reshape(-1, *(1,) * (x.ndim - 1))
-  count = jnp.maximum(jnp.sum(mask), 1) * (x.size // (len(mask) * x.shape[-1]))
-  mean = jnp.sum(x * weights, axes, keepdims=True) / count
-  variance = (
-    jnp.sum(jnp.square(x - mean) * weights, axes, keepdims=True) / count
-  )
-  shape = (1,) * (x.ndim - 1) + (-1,)
-  y = (x - mean) * jax.lax.rsqrt(variance + 1e-5)
-  return y * norm['scale'].reshape(shape) + norm['bias'].reshape(shape)
 
 
 def init_hint(
@@ -76,8 +45,8 @@ def init_hint(
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   return [
     {
-      'map': _init_linear(jax.random.fold_in(key, i), student[-1], teacher[-1]),
-      'norm': _init_norm(teacher[-1]),
+      'map': init_adapter(jax.random.fold_in(key, i), student[-1], teacher[-1]),
+      'norm': init_norm(teacher[-1]),
     }
     for i, (student, teacher) in enumerate(shapes)
   ]
@@ -126,8 +95,8 @@ def hint(
     student_features, teacher_features, adapters, strict=True
   ):
     s, t = (without_padding(x, mask) for x in match_sizes(s, t))
-    y = _normalize(linear(s, adapter['map']), adapter['norm'], mask)
-    loss += _mean_per_example(jnp.square((jax.nn.relu(y) if relu else y) - t))
+    y = normalize(linear(s, adapter['map']), adapter['norm'], mask)
+    loss += mean_per_example(jnp.square((jax.nn.relu(y) if relu else y) - t))
   return loss
 
 
@@ -184,7 +153,7 @@ def attention(
       )
     s, t = match_sizes(s, t)
     most_positions = max(most_positions, s.shape[1] * s.shape[2])
-    loss += _mean_per_example(
+    loss += mean_per_example(
       jnp.square(attention_vector(s) - attention_vector(t))
     )
   if most_positions == 1:
@@ -220,7 +189,7 @@ def init_vid(key: jax.Array, student_shapes, teacher_shapes):
     adapters.append(
       {
         'layers': [
-          _init_linear(k, a, b)
+          init_adapter(k, a, b)
           for k, a, b in zip(keys, widths[:-1], widths[1:], strict=True)
         ],
         'rho': jnp.full(
@@ -271,148 +240,10 @@ def vid(
       x = linear(jax.nn.relu(x), layer)
     variance = jax.nn.softplus(adapter['rho']) + _LEAST_VARIANCE
     variance = variance.reshape((1,) * (t.ndim - 1) + (-1,))
-    loss += 0.5 * _mean_per_example(
+    loss += 0.5 * mean_per_example(
       jnp.log(variance) + jnp.square(t - x) / variance
     )
   return loss
-
-
-def init_review(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns the adapters of `review`: convolutions and norms per layer.
-
-  Args:
-    key: random key.
-    student_shapes: shapes (H, W, C) of the student's features.
-    teacher_shapes: shapes (H, W, C) of the teacher's features.
-
-  Example:
-    >>> (params,) = init_review(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
-    >>> params['in']['kernel'].shape, params['out'].shape
-    ((3, 3), (3, 3, 3, 5))
-  """
-  middle = min(512, student_shapes[-1][-1])
-  adapters = []
-  shapes = zip(student_shapes, teacher_shapes, strict=True)
-  for i, (student, teacher) in enumerate(shapes):
-    keys = jax.random.split(jax.random.fold_in(key, i), 3)
-    fan_in = 9 * middle
-    adapters.append(
-      {
-        'in': _init_linear(keys[0], student[-1], middle),
-        'in_norm': _init_norm(middle),
-        'fuse': _init_linear(keys[1], 2 * middle, 2),
-        'out': jax.random.normal(keys[2], (3, 3, middle, teacher[-1]))
-        * fan_in**-0.5,
-        'out_norm': _init_norm(teacher[-1]),
-      }
-    )
-  return adapters
-
-
-def review(
-  student_features: Features,
-  teacher_features: Features,
-  mask: jax.Array,
-  adapters,
-) -> jax.Array:
-  """Knowledge review: deeper layers of the student help earlier layers.
-
-  From the last layer to the first:
-  1. A 1x1 convolution maps the student's map to common channels.
-  2. The result is fused with the fused map of the next deeper layer, enlarged
-     to the same size, by two learned weights at each position.
-  3. A 3x3 convolution of the fused map predicts the teacher's map.
-
-  L = sum over layers of the mean squared errors of the prediction at full size
-  and averaged down to 4x4, 2x2 and 1x1, weighted by 1, 1/2, 1/4 and 1/8 over
-  the sum of these weights. Sizes that are not smaller than the map are left
-  out.
-
-  Each convolution is followed by a batch norm, which adds 1e-5 to the variance
-  of the convolution's output. The loss does not depend on the scale of the
-  student's features only where this variance is much larger.
-
-  Args:
-    student_features: for each layer [B, H, W, C], from the first layer to the
-      last; differentiated.
-    teacher_features: for each layer [B, H', W', C']; constant.
-    mask: [B], 0 for padding.
-    adapters: parameters of the convolutions and norms, from `init_review`.
-  Returns:
-    [B] float32.
-  Raises:
-    ValueError: at trace time, if features are not maps.
-  Reference: Chen et al. 2021, arXiv:2104.09044, section 3, equations 6 to 8.
-    The pyramid of the loss and the weight are from their code; the weight is
-    theirs for most pairs of networks on CIFAR-100.
-
-  Example:
-    >>> shapes = ((8, 8, 3), (4, 4, 6))
-    >>> adapters = init_review(jax.random.key(0), shapes, shapes)
-    >>> student = tuple(jnp.zeros((2, *shape)) for shape in shapes)
-    >>> teacher = tuple(jnp.ones((2, *shape)) for shape in shapes)
-    >>> print(review(student, teacher, jnp.ones(2), adapters))
-    [2. 2.]
-  """
-  loss: Any = 0.0
-  deeper = None
-  for s, t, adapter in reversed(
-    list(zip(student_features, teacher_features, adapters, strict=True))
-  ):
-    if s.ndim != 4 or t.ndim != 4:
-      raise ValueError(
-        'review needs maps [B, H, W, C]; the student has shape '
-        f'{s.shape}, the teacher has shape {t.shape}: choose other layers'
-      )
-    s, t = without_padding(s, mask), without_padding(t, mask)
-    x = _normalize(linear(s, adapter['in']), adapter['in_norm'], mask)
-    if deeper is not None:
-      y = _enlarge(deeper, x.shape)
-      joined = jnp.concatenate([x, y], -1)
-      share = jax.nn.sigmoid(linear(joined, adapter['fuse']))
-      x = x * share[..., :1] + y * share[..., 1:]
-    deeper = x
-    y = convolution.conv_general_dilated(
-      x,
-      adapter['out'],
-      (1, 1),
-      'SAME',
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    y = _normalize(y, adapter['out_norm'], mask)
-    loss += _pyramid(*match_sizes(y, t))
-  return loss
-
-
-def _enlarge(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Repeats the pixels of [B, h, w, C] up to the height and width of a shape.
-
-  If a size is not a multiple, some pixels are repeated more often than others.
-  """
-  for axis in (1, 2):
-    length, size = x.shape[axis], shape[axis]
-    if size % length:
-      x = jnp.take(x, np.arange(size) * length // size, axis=axis)
-    else:  # `take` would give the same, but the gradient of an index is slow.
-      x = jnp.repeat(x, size // length, axis=axis)
-  return x
-
-
-def _pyramid(student: jax.Array, teacher: jax.Array) -> jax.Array:
-  """Returns weighted squared errors at several sizes: [B, H, W, C] -> [B]."""
-  loss, weight, total = (
-    _mean_per_example(jnp.square(student - teacher)),
-    1.0,
-    1.0,
-  )
-  for size in (4, 2, 1):
-    if size >= student.shape[1]:
-      continue
-    coarse = (pool(pool(x, 1, size), 2, size) for x in (student, teacher))
-    weight /= 2
-    loss += weight * _mean_per_example(jnp.square(next(coarse) - next(coarse)))
-    total += weight
-  return loss / total
 
 
 def _weakness_of_attention(_, student_shapes, teacher_shapes) -> str:
@@ -445,5 +276,4 @@ METHODS = {
     find_weakness=_weakness_of_attention,
   ),
   'vid': Method(vid, layers='maps', init=init_vid),
-  'review': Method(review, weight=5.0, layers='maps', init=init_review),
 }

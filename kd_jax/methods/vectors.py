@@ -125,6 +125,21 @@ def unit_deviation(
   return unit(jnp.where(is_constant, 0, deviation))
 
 
+def mean_per_example(values: jax.Array) -> jax.Array:
+  """Averages over all axes except the batch.
+
+  Args:
+    values: [B, ...] float.
+  Returns:
+    [B].
+
+  Example:
+    >>> print(mean_per_example(jnp.array([[1.0, 3.0], [0.0, 0.0]])))
+    [2. 0.]
+  """
+  return jnp.mean(flatten(values), axis=-1)
+
+
 def match_sizes(
   student: jax.Array, teacher: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
