@@ -277,8 +277,7 @@ def _what_next(record: dict[str, Any], workdir: pathlib.Path) -> str:
     'report': f'{workdir}/report.html (or report.md, with *.png beside it)'
   }
   if record.get('students'):
-    students = record['students']
-    row = max(students, key=lambda s: s['test']['accuracy'])['row']
+    row = record['students'][0]['row']
     lines['export a student'] = f'python -m kd_jax.export {workdir} --row={row}'
     lines['more seeds'] = (
       'the same command with --config.seeds=N trains those that are missing'
