@@ -125,7 +125,7 @@ def _gaussian_task(smoke: bool) -> dict[str, Any]:
     dimension=5,
     separation=0.6,  # standard deviation of the classes' means
     num_examples=(30, 300) if smoke else (30, 100, 300, 1000, 3000),  # N
-    num_students=3 if smoke else 20,  # for each kind of targets and each N
+    num_students=3 if smoke else 10,  # for each kind of targets and each N
     hidden=32,  # units of the students' hidden layer
     learning_rate=0.01,  # of Adam
     steps=50 if smoke else 500,  # full-batch steps

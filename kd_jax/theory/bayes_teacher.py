@@ -1,12 +1,18 @@
 """Bayes' teacher: what students learn from labels, p*, and other teachers."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from kd_jax.theory import gaussian_students, gaussians, tables_and_curves
+from kd_jax.theory import (
+  gaussian_students,
+  gaussians,
+  rank_correlations,
+  tables_and_curves,
+)
 
 # Draws of a teacher's noise, for the teacher's mean over the noise.
 _NUM_DRAWS = 50
@@ -41,9 +47,11 @@ def run_bayes_teacher(config: ConfigDict) -> tables_and_curves.Results:
   """Trains students on labels, on p*, and on the outputs of graded teachers.
 
   Temperatures and mixtures with the uniform distribution keep the decisions of
-  p*, and so the accuracy of a teacher. Noise that is independent for each
-  example reduces the accuracy. The quality of a student is its mean KL
-  divergence from p*: its risk beyond the least possible risk.
+  a teacher, and so its accuracy. Errors of the logits reduce the accuracy:
+  noise, which is independent for each example, and a fixed error, which is a
+  function of the example. Temperatures are crossed with errors. The quality of
+  a student is its mean KL divergence from p*, its risk beyond the least
+  possible risk, or its error rate.
 
   Args:
     config: a config of configs/theory.py:bayes_teacher.
@@ -58,7 +66,11 @@ def run_bayes_teacher(config: ConfigDict) -> tables_and_curves.Results:
   noise = rng.normal(size=(_NUM_DRAWS, *log_posterior.shape))
   grades = {
     name: gaussians.grade_teacher(log_posterior, teacher)
-    for name, teacher in gaussians.graded_teachers(log_posterior, noise).items()
+    for name, teacher in gaussians.graded_teachers(
+      log_posterior,
+      noise,
+      gaussians.fixed_error(test_examples, config.num_classes),
+    ).items()
   }
   scores = {}
   for n in config.num_examples:
@@ -74,11 +86,17 @@ def run_bayes_teacher(config: ConfigDict) -> tables_and_curves.Results:
       f'Means over {config.num_students} students': _students_table(
         config.num_examples, scores, grades
       ),
-      "Rank correlation of students' KL from p* over teachers": (
-        _correlations_table(scores, grades)
+      f'Rank correlation over {len(grades)} teachers': _correlations_table(
+        scores, grades
+      ),
+      'Rank correlation with the distance, minus that with the error rate': (
+        _differences_table(scores, grades)
       ),
     },
-    'curves': {'students': _plot(config.num_examples, scores)},
+    'curves': {
+      'students': _plot_students(config.num_examples, scores),
+      'teachers': _plot_teachers(max(config.num_examples), scores, grades),
+    },
   }
 
 
@@ -125,34 +143,73 @@ def _correlations_table(
   scores: _ScoresBySize, grades: Mapping[str, gaussians.Grade]
 ) -> dict[str, Any]:
   """Returns how the quality of students follows the quality of teachers."""
-  distances = [grade.squared_distance for grade in grades.values()]
-  distances_of_mean = [
-    grade.squared_distance_of_mean for grade in grades.values()
-  ]
-  # The negated accuracy has the ranks of the error rate.
-  errors = [-grade.accuracy for grade in grades.values()]
+  distances, distances_of_mean, errors = _teacher_properties(grades)
   rows = []
-  for n, by_name in scores.items():
-    divergences = [by_name[name].divergence.mean() for name in grades]
-    rows.append(
-      [
-        f'{n:,}',
-        *(
-          rank_correlation(divergences, values)
-          for values in (distances, distances_of_mean, errors)
-        ),
-      ]
-    )
-  columns = [
-    'N',
+  for name, quality in _student_properties(scores, grades):
+    row: list[Any] = [name]
+    for values in (distances, distances_of_mean, errors):
+      row += rank_correlations.rank_correlation(quality, values)
+    rows.append(row)
+  columns = _with_bounds(
+    "students'",
     "with the teacher's E‖p_t - p*‖^2",
     'with its E‖E p_t - p*‖^2',
     'with its error rate',
-  ]
+  )
   return tables_and_curves.make_table(columns, rows)
 
 
-def _plot(num_examples: Sequence[int], scores: _ScoresBySize) -> dict[str, Any]:
+def _differences_table(
+  scores: _ScoresBySize, grades: Mapping[str, gaussians.Grade]
+) -> dict[str, Any]:
+  """Returns whether students follow the distance more than the error rate."""
+  distances, distances_of_mean, errors = _teacher_properties(grades)
+  rows = []
+  for name, quality in _student_properties(scores, grades):
+    row: list[Any] = [name]
+    for values in (distances, distances_of_mean):
+      row += rank_correlations.difference(quality, values, errors)
+    rows.append(row)
+  columns = _with_bounds("students'", 'E‖p_t - p*‖^2', 'E‖E p_t - p*‖^2')
+  return tables_and_curves.make_table(columns, rows)
+
+
+def _with_bounds(name: str, *columns: str) -> list[str]:
+  """Returns columns, each with those of its 95 % interval."""
+  bounds = ((column, f'{column}: from', f'{column}: to') for column in columns)
+  return [name, *itertools.chain(*bounds)]
+
+
+def _teacher_properties(
+  grades: Mapping[str, gaussians.Grade],
+) -> tuple[list[float], list[float], list[float]]:
+  """Returns the teachers' distances, distances of the mean, and error rates."""
+  return (
+    [grade.squared_distance for grade in grades.values()],
+    [grade.squared_distance_of_mean for grade in grades.values()],
+    [1 - grade.accuracy for grade in grades.values()],
+  )
+
+
+def _student_properties(
+  scores: _ScoresBySize, grades: Mapping[str, gaussians.Grade]
+) -> Iterator[tuple[str, list[float]]]:
+  """Yields the students' mean divergences and error rates, by teacher."""
+  for n, by_name in scores.items():
+    yield (
+      f'KL from p*, N = {n:,}',
+      [by_name[name].divergence.mean() for name in grades],
+    )
+  for n, by_name in scores.items():
+    yield (
+      f'error rate, N = {n:,}',
+      [1 - by_name[name].accuracy.mean() for name in grades],
+    )
+
+
+def _plot_students(
+  num_examples: Sequence[int], scores: _ScoresBySize
+) -> dict[str, Any]:
   """Returns a plot of divergences; error bars are two standard errors."""
   lines = {}
   for name in _PLOTTED_TARGETS:
@@ -170,19 +227,29 @@ def _plot(num_examples: Sequence[int], scores: _ScoresBySize) -> dict[str, Any]:
   }
 
 
+def _plot_teachers(
+  n: int, scores: _ScoresBySize, grades: Mapping[str, gaussians.Grade]
+) -> dict[str, Any]:
+  """Returns a plot of students' divergences over their teachers' distances."""
+  lines = {}
+  for kind in (*gaussians.ERROR_KINDS, 'temperature'):
+    names = [name for name in grades if name.startswith(kind)]
+    divergences = [scores[n][name].divergence for name in names]
+    lines[f'{kind} alone' if kind == 'temperature' else kind] = (
+      tables_and_curves.make_line(
+        [grades[name].squared_distance_of_mean for name in names],
+        [divergence.mean() for divergence in divergences],
+        [2 * _standard_error(divergence) for divergence in divergences],
+        points=True,
+      )
+    )
+  return {
+    'title': f'students of graded teachers, N = {n:,}',
+    'x_label': "E‖E p_t - p*‖^2 of the teacher's mean over its noise",
+    'y_label': 'mean KL divergence from p*',
+    'lines': lines,
+  }
+
+
 def _standard_error(values: np.ndarray) -> float:
   return float(np.std(values, ddof=1) / np.sqrt(len(values)))
-
-
-def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-  """Returns Spearman's rank correlation of two sequences of N numbers.
-
-  Equal values, up to 12 decimals, share the mean of their ranks.
-  """
-  ranks = []
-  for values in (a, b):
-    rounded = np.round(values, 12)
-    below = np.sum(rounded[None] < rounded[:, None], axis=1)
-    equal = np.sum(rounded[None] == rounded[:, None], axis=1)
-    ranks.append(below + (equal - 1) / 2)
-  return float(np.corrcoef(*ranks)[0, 1])

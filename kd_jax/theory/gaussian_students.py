@@ -83,7 +83,9 @@ def _draw_training_sets(
     examples, labels = task.draw(rng, num_examples)
     log_posterior = task.log_posterior(examples)
     teachers = gaussians.graded_teachers(
-      log_posterior, rng.normal(size=log_posterior.shape)
+      log_posterior,
+      rng.normal(size=log_posterior.shape),
+      gaussians.fixed_error(examples, config.num_classes),
     )
     one_hot = np.eye(config.num_classes)[labels]
     all_examples.append(examples)

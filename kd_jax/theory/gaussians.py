@@ -6,6 +6,12 @@ import numpy as np
 
 from kd_jax.theory import risk
 
+# Teachers distort p* by an error of their logits, and then by a temperature.
+TEMPERATURES = (0.25, 0.5, 1.0, 2.0, 4.0)
+ERROR_SIZES = (0.5, 1.0, 2.0)
+ERROR_KINDS = ('noise', 'fixed error')
+UNIFORM_PARTS = (0.3, 0.7)
+
 
 class Gaussians(NamedTuple):
   """K equally likely classes: Gaussians of unit covariance in D dimensions.
@@ -42,38 +48,62 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
   return -risk.cross_entropies(logits)
 
 
+def fixed_error(examples: np.ndarray, num_classes: int) -> np.ndarray:
+  """Returns an error of a teacher's logits that is a function of the example.
+
+  The error is linear in the example, with the same coefficients for every
+  training set: it does not average out over examples, as noise does.
+
+  Args:
+    examples: [N, D] float64.
+    num_classes: K.
+  Returns:
+    [N, K] float64, with a standard deviation of about 1.
+  """
+  rng = np.random.default_rng(0)
+  dimension = examples.shape[-1]
+  weights = rng.normal(size=(dimension, num_classes)) / np.sqrt(dimension)
+  return examples @ weights
+
+
 def graded_teachers(
-  log_posterior: np.ndarray, noise: np.ndarray
+  log_posterior: np.ndarray, noise: np.ndarray, error: np.ndarray
 ) -> dict[str, np.ndarray]:
   """Returns the log-probabilities of p* and of teachers that distort p*.
 
+  Each temperature is crossed with each size of noise and of the fixed error:
+  a teacher's logits are (log p* + size * error) / temperature. A temperature
+  changes no decision, and so not the accuracy. Two further teachers mix p* with
+  the uniform distribution.
+
   Args:
     log_posterior: [N, K] float64; log p*(x).
-    noise: [..., N, K] float64, standard normal; three teachers add a multiple
-      of the noise to their logits.
+    noise: [..., N, K] float64, standard normal, independent for each example.
+    error: [N, K] float64; the fixed error.
   Returns:
     [N, K], or [..., N, K] for teachers with noise, by the teacher's name.
   """
   num_classes = log_posterior.shape[-1]
+  logits = {'': log_posterior}
+  for kind, values in zip(ERROR_KINDS, (noise, error), strict=True):
+    for size in ERROR_SIZES:
+      logits[f'{kind} of {size:g}'] = log_posterior + size * values
+  teachers = {
+    _name(name, temperature): log_softmax(values / temperature)
+    for name, values in logits.items()
+    for temperature in TEMPERATURES
+  } | {'p*': log_posterior}  # without rounding errors
+  for part in UNIFORM_PARTS:
+    mixture = (1 - part) * np.exp(log_posterior) + part / num_classes
+    teachers[f'{100 * part:g} % uniform'] = np.log(mixture)
+  return teachers
 
-  def mixed_with_uniform(part):
-    return np.log((1 - part) * np.exp(log_posterior) + part / num_classes)
 
-  return {
-    'p*': log_posterior,
-    **{
-      f'temperature {t:g}': log_softmax(log_posterior / t)
-      for t in (0.25, 0.5, 2.0, 4.0)
-    },
-    **{
-      f'{100 * part:g} % uniform': mixed_with_uniform(part)
-      for part in (0.3, 0.7)
-    },
-    **{
-      f'noise of {sd:g}': log_softmax(log_posterior + sd * noise)
-      for sd in (0.5, 1.0, 2.0)
-    },
-  }
+def _name(error: str, temperature: float) -> str:
+  parts = [error] if error else []
+  if temperature != 1:
+    parts.append(f'temperature {temperature:g}')
+  return ', '.join(parts) or 'p*'
 
 
 class Grade(NamedTuple):

@@ -1,8 +1,7 @@
-"""Bayes' teacher: its students, the grades of teachers, rank correlation."""
+"""Bayes' teacher: its students, and the grades of teachers."""
 
 import pytest
 
-from kd_jax.theory import bayes_teacher
 from tests.theory import result_tables
 
 
@@ -38,9 +37,40 @@ def test_teachers_differ_in_accuracy_and_distance(bayes_teacher_results):
   assert grades['noise of 2'][2] < 0.3 * grades['noise of 2'][1]
 
 
-def test_rank_correlation_gives_equal_values_the_mean_of_their_ranks():
-  correlation = bayes_teacher.rank_correlation
-  assert correlation([1, 2, 3], [10, 20, 40]) == pytest.approx(1)
-  assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-  # The ranks are 0, 1.5, 1.5, 3 and 0, 1, 2, 3.
-  assert correlation([0, 5, 5, 9], [1, 2, 3, 4]) == pytest.approx(0.9487, 1e-3)
+def test_temperatures_are_crossed_with_errors(bayes_teacher_results):
+  students = result_tables.columns(bayes_teacher_results, 'Means over')
+  names = students['taught by'][1:]  # without labels
+  assert len(names) == len(set(names)) == 7 * 5 + 2
+  accuracy = dict(zip(names, students['its accuracy'][1:], strict=True))
+  for error in ('noise of 2', 'fixed error of 2'):
+    assert accuracy[error] == accuracy[f'{error}, temperature 4']
+    assert accuracy[error] < accuracy['p*']
+
+
+def test_a_fixed_error_stays_in_the_mean(bayes_teacher_results):
+  students = result_tables.columns(bayes_teacher_results, 'Means over')
+  row = students['taught by'].index('fixed error of 2')
+  distance = students['its E‖p_t - p*‖^2'][row]
+  assert students['its E‖E p_t - p*‖^2'][row] == distance > 0
+
+
+def test_correlations_have_intervals_and_differences(bayes_teacher_results):
+  table = result_tables.columns(
+    bayes_teacher_results, 'Rank correlation over 37 teachers'
+  )
+  column = "with the teacher's E‖p_t - p*‖^2"
+  sizes = ('30', '300')
+  assert table["students'"] == [
+    *(f'KL from p*, N = {n}' for n in sizes),
+    *(f'error rate, N = {n}' for n in sizes),
+  ]
+  for low, value, high in zip(
+    *(table[f'{column}{end}'] for end in (': from', '', ': to')), strict=True
+  ):
+    assert low < value < high
+  differences = result_tables.columns(
+    bayes_teacher_results, 'Rank correlation with the distance, minus'
+  )
+  assert differences['E‖p_t - p*‖^2'][0] == pytest.approx(
+    table[column][0] - table['with its error rate'][0]
+  )
