@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 BENCH := benchmarks/.venv
 LOCK := .venv-lock
+BENCHMARKS := student_training convolutions resnet_training inference serving \
+  loading start_up growth side_by_side large_data
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow faults check format onnx report lock audit bench clean
@@ -47,17 +49,12 @@ audit: lock  ## List known vulnerabilities of the pinned packages.
 	$(LOCK)/bin/pip-audit --require-hashes -r requirements.lock
 
 bench: $(BENCH)/.run  ## Compare training and inference with other systems.
-	$(BENCH)/bin/python benchmarks/student_training.py
-	$(BENCH)/bin/python benchmarks/convolutions.py
-	$(BENCH)/bin/python benchmarks/resnet_training.py
-	$(BENCH)/bin/python benchmarks/inference.py
-	$(BENCH)/bin/python benchmarks/serving.py
-	$(BENCH)/bin/python benchmarks/loading.py
-	$(BENCH)/bin/python benchmarks/start_up.py
-	$(BENCH)/bin/python benchmarks/growth.py
-	$(BENCH)/bin/python benchmarks/side_by_side.py
-	$(BENCH)/bin/python benchmarks/large_data.py
-	$(BENCH)/bin/python -m kd_jax.report results
+	@failed=; for script in $(BENCHMARKS); do \
+	  echo "benchmarks/$$script.py"; \
+	  $(BENCH)/bin/python benchmarks/$$script.py || failed="$$failed $$script"; \
+	done; \
+	$(BENCH)/bin/python -m kd_jax.report results; \
+	test -z "$$failed" || { echo "these benchmarks have failed:$$failed" >&2; exit 1; }
 
 clean:  ## Remove the environments and caches; keep runs/ and the data.
 	rm -rf $(VENV) $(BENCH) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis

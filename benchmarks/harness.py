@@ -1,21 +1,21 @@
-"""Runs systems in turns, each in a separate process, and times every round.
+"""What all benchmarks share: options, processes for systems, records.
 
 A benchmark's script also starts its workers: it calls `serve` if the command
-line has --worker, and `compare` otherwise.
+line has --worker, and `comparison.compare` otherwise.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
-import random
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import IO, Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The workers import the project from here, whatever their working folder is.
@@ -30,15 +30,21 @@ _KEPT_MEMORY = {
   'MALLOC_MMAP_MAX_': '0',
   'MALLOC_ARENA_MAX': '1',
 }
-_PAUSE_S = 0.3  # Between turns, until the last system's threads are asleep.
+# Lines of standard error that are shown of a process that ended early.
+_SHOWN_LINES = 20
+_REASON_LENGTH = 200  # Characters of a reason in a record.
 
 
-def make_parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
+def make_parser(
+  about: str, *, rounds: int, systems: Sequence[str] = ()
+) -> argparse.ArgumentParser:
   """Returns a parser with the options that all benchmarks share.
 
   Args:
     about: the benchmark's docstring.
     rounds: the default number of rounds.
+    systems: the systems that --systems can pick; no --systems if there are
+      none.
   """
   parser = argparse.ArgumentParser(description=about.splitlines()[0])
   about_rounds = f'number of rounds; default {rounds}'
@@ -50,6 +56,15 @@ def make_parser(about: str, *, rounds: int) -> argparse.ArgumentParser:
     help='the record lies below it, in bench/MACHINE/; default results/',
   )
   parser.add_argument('--worker', help=argparse.SUPPRESS)
+  if systems:
+    parser.add_argument(
+      '--systems',
+      nargs='*',
+      default=(),
+      metavar='SYSTEM',
+      help=f'the systems that are compared, besides {next(iter(systems))}; '
+      f'default all: {", ".join(systems)}',
+    )
   return parser
 
 
@@ -58,20 +73,21 @@ def select_systems(
 ) -> dict[str, Any]:
   """Returns the named systems, or all systems if no name is given.
 
+  The first system is always included, because the others are compared with it.
+
   Args:
     systems: all systems of a benchmark, by name.
-    names: the chosen names; the first one must be 'ours'.
+    names: the chosen names.
   Raises:
-    SystemExit: If a name is unknown, or the first name is not 'ours'.
+    SystemExit: If a name is unknown.
   """
   unknown = [name for name in names if name not in systems]
   if unknown:
     sys.exit(
       f'--systems: unknown: {", ".join(unknown)}; known: {", ".join(systems)}'
     )
-  if names and names[0] != 'ours':
-    sys.exit(f'--systems: the first must be ours, and is {names[0]}')
-  return {name: systems[name] for name in names or systems}
+  kept = {next(iter(systems)), *names} if names else set(systems)
+  return {name: about for name, about in systems.items() if name in kept}
 
 
 def on_gpu() -> bool:
@@ -176,16 +192,38 @@ def repeat(
   return count * examples, taken
 
 
+class SystemFailed(Exception):
+  """A system's process ended early; the message is the reason."""
+
+
+def _why_ended(code: int, errors: str) -> str:
+  """Returns why a process ended, in one line without paths.
+
+  Args:
+    code: the exit code of the process.
+    errors: what the process wrote to standard error.
+  """
+  lines = [line for line in errors.splitlines() if line.strip()]
+  print('\n'.join(lines[-_SHOWN_LINES:]), file=sys.stderr, flush=True)
+  if code < 0:
+    return f'killed by signal {-code}'
+  if code == 0 or not lines:
+    return f'ended early with exit code {code}'
+  return re.sub(r'(/[\w.+@-]+)+/', '', lines[-1].strip())[:_REASON_LENGTH]
+
+
 class Worker:
   """A process that runs one system and answers requests, see `serve`."""
 
   def __init__(
     self, script: str, system: str, environment: Mapping[str, str] | None = None
   ):
+    self._errors: IO[str] = tempfile.TemporaryFile('w+', errors='replace')
     self._process = subprocess.Popen(
       [sys.executable, script, f'--worker={system}'],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
+      stderr=self._errors,
       text=True,
       env=os.environ | _KEPT_MEMORY | dict(environment or {}),
     )
@@ -197,127 +235,37 @@ class Worker:
     """Returns the next answer, and skips output that is not JSON.
 
     Raises:
-      RuntimeError: If the process ended.
+      SystemFailed: If the process ended.
     """
     for line in self._answers:
       try:
         return json.loads(line)
       except json.JSONDecodeError:
         continue
-    raise RuntimeError(f'a worker ended early: {self._process.args!r}')
+    code = self._process.wait()
+    self._errors.seek(0)
+    reason = _why_ended(code, self._errors.read())
+    self.close()
+    raise SystemFailed(reason)
 
   def ask(self, request: str) -> Any:
-    """Sends a request and returns its answer."""
-    self._requests.write(f'{request}\n')
-    self._requests.flush()
+    """Sends a request and returns its answer.
+
+    Raises:
+      SystemFailed: If the process ended.
+    """
+    with contextlib.suppress(BrokenPipeError):  # `answer` says why.
+      self._requests.write(f'{request}\n')
+      self._requests.flush()
     return self.answer()
 
   def close(self) -> None:
     """Ends the process and waits for its end."""
-    self._requests.close()
+    with contextlib.suppress(BrokenPipeError):
+      self._requests.close()
     self._process.wait()
-
-
-def compare(
-  starters: Mapping[str, Callable[[], Worker]],
-  cases: Sequence[str],
-  *,
-  rounds: int,
-  limit_systems: Sequence[str],
-  rtol: float,
-  atol: float = 0.0,
-) -> dict[str, Any]:
-  """Starts all systems, compares their checks, and times them in turns.
-
-  Args:
-    starters: functions that start a worker, by system; the first is ours.
-    cases: in every round, each system has one turn for each case.
-    rounds: number of rounds.
-    limit_systems: systems whose libraries measure the machine's limits.
-    rtol: relative tolerance of the checks.
-    atol: absolute tolerance of the checks.
-  Returns:
-    JSON values. 'cases': for each case and system, quartiles over the rounds
-    of 'examples_per_s', 'ours_over_it' and, if there is a system 'ours-live',
-    'live_over_it'. 'limits': for each of `limit_systems`, quartiles of what it
-    measured in the same rounds. 'checks': the checks by system.
-  """
-  workers, checks = _start(starters, rtol=rtol, atol=atol)
-  rates: dict[str, dict[str, list[float]]] = {
-    case: {name: [] for name in workers} for case in cases
-  }
-  limits: dict[str, list[Any]] = {name: [] for name in limit_systems}
-  for done in range(rounds):
-    # Each round has a different order, so no system always follows the same.
-    order = random.Random(done).sample(list(workers), len(workers))
-    for case in cases:
-      for name in order:
-        time.sleep(_PAUSE_S)
-        examples, seconds = workers[name].ask(case)
-        rate = examples / seconds
-        rates[case][name].append(rate)
-        print(f'{case} {name}: {rate:,.1f} examples/s', flush=True)
-    for name, measured in limits.items():
-      time.sleep(_PAUSE_S)
-      measured.append(workers[name].ask('limits'))
-  for worker in workers.values():
-    worker.close()
-  ours = next(iter(starters))
-  return {
-    'cases': {case: _summarize(rates[case], ours) for case in cases},
-    'limits': {name: quartiles_by_key(limits[name]) for name in limits},
-    'checks': checks,
-  }
-
-
-def _start(
-  starters: Mapping[str, Callable[[], Worker]], *, rtol: float, atol: float
-) -> tuple[dict[str, Worker], dict[str, list[float] | None]]:
-  """Starts workers one after the other, so that each warms up undisturbed.
-
-  Returns:
-    The workers and their checks, by system.
-  Raises:
-    AssertionError: If a check differs from the first check of its group.
-  """
-  workers: dict[str, Worker] = {}
-  checks: dict[str, list[float] | None] = {}
-  first_of_group: dict[str, list[float]] = {}
-  for name, start in starters.items():
-    workers[name] = start()
-    ready = workers[name].answer()
-    check = checks[name] = ready['check']
-    if check is not None:
-      first = first_of_group.setdefault(ready['group'], check)
-      np.testing.assert_allclose(
-        check, first, rtol=rtol, atol=atol, err_msg=name
-      )
-    print(f'{name}: ready', flush=True)
-  return workers, checks
-
-
-def _summarize(
-  rates: Mapping[str, Sequence[float]], ours: str
-) -> dict[str, dict[str, Any]]:
-  """Returns quartiles of each system's rates, and of ours over each rate.
-
-  Args:
-    rates: examples/s of each round, by system.
-    ours: the name of our system.
-  """
-  from kd_jax.benchmark import timing
-
-  references = {'ours_over_it': ours}
-  if 'ours-live' in rates:
-    references['live_over_it'] = 'ours-live'
-  return {
-    name: {'examples_per_s': timing.quartiles(of_rounds)}
-    | {
-      key: timing.quartiles(np.divide(rates[reference], of_rounds))
-      for key, reference in references.items()
-    }
-    for name, of_rounds in rates.items()
-  }
+    self._answers.close()
+    self._errors.close()
 
 
 def quartiles_by_key(
@@ -348,15 +296,18 @@ def run_in_process(
     environment: environment variables to add.
   Returns:
     The JSON value in the last line that the script printed.
+  Raises:
+    SystemFailed: If the process failed.
   """
-  output = subprocess.run(
+  done = subprocess.run(
     [sys.executable, script, *args],
     env=os.environ | _KEPT_MEMORY | dict(environment or {}),
-    stdout=subprocess.PIPE,
+    capture_output=True,
     text=True,
-    check=True,
-  ).stdout
-  return json.loads(output.splitlines()[-1])
+  )
+  if done.returncode or not done.stdout.strip():
+    raise SystemFailed(_why_ended(done.returncode, done.stderr))
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def write_record(
@@ -402,10 +353,18 @@ def _command(argv: Sequence[str]) -> str:
 
 
 def describe_environment(peers: Sequence[str]) -> dict[str, Any]:
-  """Returns the machine, our versions, and the versions of the peers."""
+  """Returns the machine, our versions, and the versions of the peers.
+
+  The version of a peer that is not installed is None.
+  """
   from importlib import metadata
 
   from kd_jax.runtime import environment
 
-  versions = {name: metadata.version(name) for name in peers}
+  versions: dict[str, str | None] = {}
+  for name in peers:
+    try:
+      versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+      versions[name] = None
   return environment.describe() | {'peers': versions}

@@ -32,6 +32,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Mapping
 
+import comparison
 import harness
 import limits
 import networks
@@ -345,7 +346,7 @@ def _compare(
 ) -> None:
   """Compares the systems on a network, and writes the record."""
   on_gpu = harness.on_gpu()
-  results = harness.compare(
+  results = comparison.compare(
     {
       system: functools.partial(harness.Worker, __file__, f'{network}:{system}')
       for system in systems
@@ -358,6 +359,13 @@ def _compare(
     atol=1e-3 if on_gpu else 1e-5,
   )
   del results['checks']
+  try:
+    exported_over_live = harness.run_in_process(
+      __file__, f'--worker={network}:exported-over-live'
+    )
+  except harness.SystemFailed as error:
+    exported_over_live = {}
+    results['failures']['exported over live'] = str(error)
   costs = _costs(network)
   limits.add_shares(results, lambda batch, system: _work(costs, batch))
   peers = () if on_gpu else ('onnxruntime', 'openvino', 'jax2onnx')
@@ -368,18 +376,17 @@ def _compare(
     network=network,
     costs=costs,
     about=systems,
-    exported_over_live=harness.run_in_process(
-      __file__, f'--worker={network}:exported-over-live'
-    ),
+    exported_over_live=exported_over_live,
     **results,
   )
 
 
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
-  parser = harness.make_parser(__doc__, rounds=7)
+  parser = harness.make_parser(
+    __doc__, rounds=7, systems=[*(SYSTEMS | GPU_SYSTEMS)]
+  )
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
-  parser.add_argument('--systems', nargs='*', default=())
   args = parser.parse_args()
   if args.worker:
     network, system = args.worker.split(':')

@@ -118,7 +118,7 @@ def add_shares(
   for bfloat16.
 
   Args:
-    results: the results of `harness.compare`; gets 'share_of_limit'.
+    results: the results of `comparison.compare`; gets 'share_of_limit'.
     work: (case, system) -> (operations, bytes) of one example.
   """
   limits = results['limits'].values()

@@ -17,7 +17,7 @@ import pathlib
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import harness
@@ -117,30 +117,47 @@ def _run(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
   )
 
 
-def _compare(name: str, rounds: int) -> dict[str, dict]:
-  """Returns file sizes, and quartiles of each stage's seconds, by system."""
+def _compare(
+  name: str, systems: Sequence[str], rounds: int, failures: dict[str, str]
+) -> dict[str, dict]:
+  """Returns file sizes, and quartiles of each stage's seconds, by system.
+
+  Args:
+    name: the network.
+    systems: the systems to compare.
+    rounds: number of rounds.
+    failures: gets the reason of each system that fails, which is left out from
+      then on.
+  """
   from kd_jax.export import artifact
 
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     write(name, folder)
     _run(name, 'ours-cached', folder)  # Fills the cache of compiled programs.
-    runs: dict[str, list[Any]] = {system: [] for system in SYSTEMS}
+    runs: dict[str, list[Any]] = {system: [] for system in systems}
     for done in range(rounds):
       for system in random.Random(done).sample(list(runs), len(runs)):
-        runs[system].append(_run(name, system, folder))
+        if system in failures:
+          continue
+        try:
+          runs[system].append(_run(name, system, folder))
+        except harness.SystemFailed as error:
+          failures[system] = f'ended in round {done + 1}, {name}: {error}'
+          print(f'{system}: {failures[system]}', flush=True)
     files = dict.fromkeys(SYSTEMS, artifact.NETWORK)
     files['onnxruntime'] = _ONNX_FILE
     return {
       system: {'bytes': os.path.getsize(folder / files[system])}
       | harness.quartiles_by_key(measured)
       for system, measured in runs.items()
+      if measured
     }
 
 
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
-  parser = harness.make_parser(__doc__, rounds=7)
+  parser = harness.make_parser(__doc__, rounds=7, systems=[*SYSTEMS])
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   parser.add_argument('--folder', type=pathlib.Path, help='for a worker')
   args = parser.parse_args()
@@ -148,16 +165,19 @@ def main() -> None:
     name, system = args.worker.split(':')
     print(json.dumps(measure(name, system, args.folder)))
     return
-  loading = {}
+  systems = harness.select_systems(SYSTEMS, args.systems)
+  loading: dict[str, dict] = {}
+  failures: dict[str, str] = {}
   for name in args.networks:
-    loading[name] = _compare(name, args.rounds)
+    loading[name] = _compare(name, [*systems], args.rounds, failures)
     print(name, loading[name], flush=True)
   harness.write_record(
     args.out_dir,
     'loading',
     peers=('onnxruntime', 'jax2onnx'),
-    about=SYSTEMS,
+    about=systems,
     loading=loading,
+    failures=failures,
   )
 
 

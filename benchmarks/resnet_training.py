@@ -25,12 +25,14 @@ import argparse
 import functools
 from collections.abc import Mapping
 
+import comparison
 import harness
 import limits
 import networks
 import resnet_systems
 
 NETWORKS = ('ideal_stem_2', 'ideal', 'baseline')
+_PEERS = ('keras', 'torch', 'torchdistill', 'torchvision')
 _LIMITS = {
   'ours': limits.measure_with_jax,
   'torch-float32': limits.measure_with_torch,
@@ -77,7 +79,7 @@ def _compare(
 ) -> None:
   """Compares the systems on a network, and writes the record."""
   on_gpu = harness.on_gpu()
-  results = harness.compare(
+  results = comparison.compare(
     {system: functools.partial(_start, network, system) for system in systems},
     ('training',),
     rounds=args.rounds,
@@ -89,7 +91,7 @@ def _compare(
   harness.write_record(
     args.out_dir,
     f'training-{network}',
-    peers=('torch',) if on_gpu else ('keras', 'torch', 'torchdistill'),
+    peers=('torch',) if on_gpu else _PEERS,
     network=network,
     batch=resnet_systems.BATCH,
     row_examples=networks.row_examples(network),
@@ -100,9 +102,10 @@ def _compare(
 
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
-  parser = harness.make_parser(__doc__, rounds=7)
+  parser = harness.make_parser(
+    __doc__, rounds=7, systems=[*resnet_systems.systems()]
+  )
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
-  parser.add_argument('--systems', nargs='*', default=())
   args = parser.parse_args()
   if args.worker:
     system = args.worker.split(':')[1]

@@ -15,6 +15,7 @@ import pathlib
 import tempfile
 from collections.abc import Callable
 
+import comparison
 import harness
 import inference
 import numpy as np
@@ -158,16 +159,18 @@ MAKERS: dict[str, Callable[[], harness.System]] = {
 
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
-  args = harness.make_parser(__doc__, rounds=7).parse_args()
+  parser = harness.make_parser(__doc__, rounds=7, systems=[*SYSTEMS])
+  args = parser.parse_args()
   if args.worker:
     harness.serve(MAKERS[args.worker], ['1'])
     return
-  results = harness.compare(
+  systems = harness.select_systems(SYSTEMS, args.systems)
+  results = comparison.compare(
     {
       system: functools.partial(
         harness.Worker, __file__, system, _ENVIRONMENTS.get(system)
       )
-      for system in SYSTEMS
+      for system in systems
     },
     ['1'],
     rounds=args.rounds,
@@ -179,8 +182,9 @@ def main() -> None:
     args.out_dir,
     'serving',
     peers=('torch', 'onnxruntime', 'jax2onnx'),
-    about=SYSTEMS,
+    about=systems,
     latency=results['cases']['1'],
+    failures=results['failures'],
   )
 
 

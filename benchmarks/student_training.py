@@ -16,6 +16,7 @@ Writes results/bench/MACHINE/bench-MACHINE-training-h300.json.
 
 import functools
 
+import comparison
 import harness
 import limits
 import networks
@@ -58,7 +59,8 @@ def make(system: str) -> harness.System:
 
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
-  args = harness.make_parser(__doc__, rounds=9).parse_args()
+  parser = harness.make_parser(__doc__, rounds=9, systems=[*SYSTEMS])
+  args = parser.parse_args()
   if args.worker:
     harness.serve(
       functools.partial(make, args.worker),
@@ -66,7 +68,8 @@ def main() -> None:
       limits.measure_with_jax if args.worker == 'ours' else None,
     )
     return
-  results = harness.compare(
+  systems = harness.select_systems(SYSTEMS, args.systems)
+  results = comparison.compare(
     {
       system: functools.partial(
         harness.Worker,
@@ -74,7 +77,7 @@ def main() -> None:
         system,
         {'KERAS_BACKEND': backend} if backend else None,
       )
-      for system, (_, backend, _) in SYSTEMS.items()
+      for system, (_, backend, _) in systems.items()
     },
     ('training',),
     rounds=args.rounds,
@@ -85,11 +88,11 @@ def main() -> None:
   harness.write_record(
     args.out_dir,
     'training-h300',
-    peers=('keras', 'torch', 'torchdistill'),
+    peers=('keras', 'torch', 'torchdistill', 'torchvision'),
     network='h300',
     batch=BATCH,
     row_examples=networks.row_examples('h300'),
-    about={system: about for system, (about, *_) in SYSTEMS.items()},
+    about={system: about for system, (about, *_) in systems.items()},
     **results,
   )
 

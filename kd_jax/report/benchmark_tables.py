@@ -9,7 +9,7 @@ is ours, kd_jax. The other records hold seconds or examples per second. Each
 
 from collections.abc import Callable, Iterator, Mapping
 
-from kd_jax.report import markdown
+from kd_jax.report import failures, markdown
 from kd_jax.report.fields import Record
 
 # As in the names of records: bench-avx2-inference-ideal.
@@ -28,12 +28,13 @@ def rates_table(record: Record) -> str:
   The table has columns for the case, the live teacher, the machine's limit and
   the duration of a whole row only if the record has these values.
   """
+  lines = [
+    _rates_cells(record, case, system)
+    for case, systems in record['cases'].items()
+    for system in systems
+  ]
   return markdown.table_of_lines(
-    [
-      _rates_cells(record, case, system)
-      for case, systems in record['cases'].items()
-      for system in systems
-    ]
+    lines + failures.lines(record, lines[0], record['cases'].values())
   )
 
 
@@ -42,7 +43,7 @@ def _rates_cells(record: Record, case: str, system: str) -> dict[str, str]:
   systems = record['cases'][case]
   measured = systems[system]
   rate = measured['examples_per_s']
-  cells = {'system': record['about'][system]}
+  cells = {'system': failures.about(record, system)}
   if len(record['cases']) > 1:
     cells['batch'] = case
   cells |= {
@@ -50,7 +51,7 @@ def _rates_cells(record: Record, case: str, system: str) -> dict[str, str]:
     'lower': f'{rate["lower"]:,.0f}',
     'upper': f'{rate["upper"]:,.0f}',
     'rounds': str(rate['n']),
-    'ours / it': markdown.quartiles(measured['ours_over_it'], 2),
+    'ours / it': markdown.quartiles(measured.get('ours_over_it'), 2),
   }
   if 'ours-live' in record['about']:
     cells['ours live / it'] = _live_ratio(system, systems)
@@ -145,10 +146,9 @@ def _inference_cells(record: Record, batch: str) -> list[str]:
   ours = systems['ours']
   # Prefer the ratio measured within one process. Between two processes, the
   # placement of memory alone makes a difference of up to a quarter.
-  over_exported = (
-    record.get('exported_over_live', {}).get(batch)
-    or systems['ours-exported']['ours_over_it']
-  )
+  over_exported = record.get('exported_over_live', {}).get(
+    batch
+  ) or systems.get('ours-exported', {}).get('ours_over_it')
   onnx_ratio = markdown.NONE
   if {'onnxruntime', 'onnxruntime-torch'} <= set(systems):
     onnx_ratio = _median_ratio(systems, 'onnxruntime', 'onnxruntime-torch')
@@ -202,7 +202,7 @@ def ours_over_group(
   if not known:
     return None
   fastest = max(known, key=lambda system: system['examples_per_s']['median'])
-  return fastest['ours_over_it']
+  return fastest.get('ours_over_it')
 
 
 def start_up_table(record: Record) -> str:
@@ -232,7 +232,7 @@ def loading_table(record: Record) -> str:
   lines = [
     (
       network,
-      record['about'][system],
+      failures.about(record, system),
       f'{measured["bytes"] / 1e6:.1f}',
       *(markdown.quartiles(measured[stage], 2) for stage in stages),
     )
@@ -243,7 +243,10 @@ def loading_table(record: Record) -> str:
     *('network', 'system', 'MB', 'imports s', 'load s'),
     *('first answer s', 'first of 100 s'),
   )
-  return markdown.table(headers, lines)
+  missing = failures.lines(
+    record, headers, record['loading'].values(), column='system'
+  )
+  return markdown.table(headers, lines + [(*m.values(),) for m in missing])
 
 
 def growth_table(record: Record) -> str:
@@ -309,11 +312,12 @@ def serving_table(record: Record) -> str:
     median, lower, upper = (
       f'{1e6 / rates[name][key]:.1f}' for key in ('median', 'upper', 'lower')
     )
-    ratio = markdown.quartiles(latency[name]['ours_over_it'], 2)
-    lines.append((record['about'][name], median, lower, upper, ratio))
+    ratio = markdown.quartiles(latency[name].get('ours_over_it'), 2)
+    lines.append((failures.about(record, name), median, lower, upper, ratio))
   reference = record['about'][next(iter(latency))]
   headers = ('one image', 'us a call', 'lower', 'upper', f'{reference} / it')
-  return markdown.table(headers, lines)
+  missing = failures.lines(record, headers, [latency], column='one image')
+  return markdown.table(headers, lines + [(*m.values(),) for m in missing])
 
 
 def large_data_table(record: Record) -> str:

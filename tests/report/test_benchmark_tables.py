@@ -40,6 +40,20 @@ def test_a_benchmark_of_one_case_has_no_column_for_the_case():
   ]  # fmt: skip
 
 
+def test_a_system_that_has_failed_has_a_line_with_the_reason():
+  systems = {'ours': system_rate(1000), 'torch': system_rate(500)}
+  del systems['torch']['ours_over_it']
+  record = {
+    'about': {'ours': 'kd_jax', 'torch': 'PyTorch', 'keras': 'Keras'},
+    'cases': {'training': systems},
+    'failures': {'keras': 'cannot start: X', 'torch': 'ended in round 2: Y'},
+  }
+  assert rows(benchmark_tables.rates_table(record))[1:] == [
+    ['PyTorch (ended in round 2: Y)', '500', '450', '550', '7', '–'],
+    ['Keras (cannot start: X)', '–', '–', '–', '–', '–'],
+  ]
+
+
 def test_rates_of_a_training_give_the_duration_of_a_whole_row():
   systems = {'ours': system_rate(1000), 'torch': system_rate(10)}
   record = {
