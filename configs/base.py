@@ -315,6 +315,7 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     # instead of the outputs.
     publish_weights=False,
     # Whether the teacher is trained although its outputs come with the project.
+    # Without it, outputs of the very same training are used in its place.
     retrain=False,
     # Whether every training step calls the teacher instead of reading stored
     # outputs.

@@ -18,7 +18,13 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks
-from kd_jax.experiments import preparation, run_data, run_timing, students
+from kd_jax.experiments import (
+  part_times,
+  preparation,
+  run_data,
+  run_timing,
+  students,
+)
 from kd_jax.experiments.run import make_run
 from kd_jax.report import run_report
 from kd_jax.runtime import (
@@ -85,7 +91,9 @@ def _run_in_locked_folder(
   load: Callable[[str], data.Dataset],
 ) -> Record:
   """Completes a run whose folder is locked; returns its record."""
-  run_context = context.make_context(config, load)
+  times = part_times.PartTimes(record)
+  with times.measure('data'):
+    run_context = context.make_context(config, load)
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
@@ -95,7 +103,10 @@ def _run_in_locked_folder(
   record['warnings'] = []
   _warn(record, class_checks.find_lacking(config, configs, plans, context_for))
   planned = preparation.plan_rows(configs, plans, context_for)
-  teacher = provider.get_teacher(config, run_context, teachers_dir)
+  with times.measure('teacher'):
+    teacher = provider.get_teacher(
+      config, run_context, teachers_dir, record.get('teacher')
+    )
   record['teacher'] = teacher.record
   _warn(record, teacher.warnings)
   if not workers.is_worker():
@@ -107,7 +118,8 @@ def _run_in_locked_folder(
   if not configs:
     provider.publish(config, run_context.dataset, teacher, workdir)
   run = make_run(planned, context_for, teacher, workdir)
-  students.train_students(run)
+  with times.measure('students'):
+    students.train_students(run)
   if workers.is_worker():
     return record
   record['students'], left_out = processes.from_first(
@@ -115,7 +127,8 @@ def _run_in_locked_folder(
   )
   _warn(record, left_out)
   _write(workdir, record)
-  run_timing.time_run(config, run, record)
+  with times.measure('timing'):
+    run_timing.time_run(config, run, record)
   record['status'] = 'complete'
   _write(workdir, record)
   processes.from_first(lambda: run_report.write(workdir, record))

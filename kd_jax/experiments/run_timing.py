@@ -92,9 +92,11 @@ def _measure(
   config = next(iter(configs.values()))
   dataset = run.context_for('').dataset
   models, variables = {}, {}
+  has_random_weights = False
   if not config.teacher.logits:
     models['teacher'] = config.teacher.model
     variables['teacher'] = _teacher_variables(config, teacher, dataset)
+    has_random_weights = teacher.variables is None
   for name, model in student_models.items():
     seed = next(result['seed'] for result in results if result['row'] == name)
     folder = run.folder(run.rows[name]) / f'seed-{seed}'
@@ -105,6 +107,8 @@ def _measure(
   measured = latency.benchmark_inference(
     config, models, network_by_row, variables, dataset
   )
+  if has_random_weights:
+    measured['random_weights'] = ['teacher']
   section = config.benchmark
   if section.steps_against:
     measured['steps_against'] = training_steps.measure_against_row(

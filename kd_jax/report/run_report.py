@@ -99,9 +99,11 @@ def render(record: Record) -> str:
     parts = [
       *head,
       _size(record),
+      *_part_minutes(record),
       *_accuracy_section(record),
       *_cost_section(record),
       '## Latency',
+      *_random_weights(record),
       tables.latency_table(record),
     ]
   return '\n\n'.join(parts) + '\n'
@@ -116,6 +118,25 @@ def _size(record: Record) -> str:
     f'Rows: {len(rows)}. Seeds of a row: {" or ".join(map(str, seeds))}. '
     f'Trainings, each counted once: {minutes:,.1f} minutes.'
   )
+
+
+def _part_minutes(record: Record) -> list[str]:
+  """Returns a line with the minutes of the run's parts."""
+  seconds = record.get('part_seconds')  # Older records have none.
+  if not seconds:
+    return []
+  parts = ', '.join(f'{part} {s / 60:.1f}' for part, s in seconds.items())
+  return [f'Minutes of each part: {parts}.']
+
+
+def _random_weights(record: Record) -> list[str]:
+  """Returns a sentence if a network was timed with random weights."""
+  names = fields.benchmark(record).get('random_weights', [])
+  return [
+    f'The {name} was timed with random weights, because only its outputs come '
+    "with the project; a network's time does not depend on its weights."
+    for name in names
+  ]
 
 
 def warnings_section(record: Record) -> list[str]:

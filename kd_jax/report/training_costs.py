@@ -22,7 +22,11 @@ def training_minutes(record: Record) -> float:
     if student.get('same_as', row) == row
   ]
   config = record['config'].get('teacher', {})
-  is_stored = config.get('pretrained') or config.get('shipped')
+  is_stored = (
+    config.get('pretrained')
+    or config.get('shipped')
+    or 'source' in record['teacher']  # Not trained by this run.
+  )
   if not (trained and is_stored):  # A record without students is a teacher's.
     trained.append(record['teacher'])
   return sum(network['time']['train_s'] for network in trained) / 60

@@ -26,6 +26,9 @@ from kd_jax.runtime import errors
 # 'INDEX/COUNT' of a worker.
 _ROLE = 'KD_JAX_WORKER'
 _PREPARING = 'prepare'
+# The environment variable of the seconds that this process's workers have taken
+# to train students.
+_SECONDS = 'KD_JAX_WORKERS_SECONDS'
 _POLL_S = 0.1
 # The fraction of a GPU's memory that workers on the same GPU share.
 _GPU_MEMORY_FRACTION = 0.9
@@ -148,6 +151,7 @@ def run_workers(command: Sequence[str], count: int) -> None:
   _wait([_start(command, _PREPARING, {})])
   shares = [Share(index, count) for index in range(count)]
   gpus = _gpus()
+  began = time.perf_counter()
   _wait(
     [
       _start(
@@ -158,6 +162,12 @@ def run_workers(command: Sequence[str], count: int) -> None:
       for worker in shares
     ]
   )
+  os.environ[_SECONDS] = str(time.perf_counter() - began)
+
+
+def spent_seconds() -> float:
+  """Returns the seconds that the workers of this process have taken."""
+  return float(os.environ.get(_SECONDS, 0))
 
 
 def _start(

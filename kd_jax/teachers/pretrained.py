@@ -26,6 +26,25 @@ def teacher_folder(name: str) -> pathlib.Path:
   return pathlib.Path(__file__).resolve().parents[2] / name
 
 
+def find_outputs(identity: Mapping[str, Any], scaling: str) -> str | None:
+  """Returns the name of the published outputs of a training, if there are any.
+
+  Args:
+    identity: what determines the training, see `config.teacher_identity`.
+    scaling: the input scaling of the outputs.
+  """
+  for path in sorted(teacher_folder('teachers').glob('*/manifest.json')):
+    manifest, problem = json_records.find(path, json_records.PRETRAINED)
+    if (
+      manifest is not None
+      and problem is None
+      and manifest.get('identity') == identity
+      and f'{scaling}-train.npy' in manifest['sha256']
+    ):
+      return f'teachers/{path.parent.name}'
+  return None
+
+
 def has_weights(name: str) -> bool:
   """Returns whether the network comes with the project, not outputs alone."""
   return (teacher_folder(name) / WEIGHTS).is_file()

@@ -1,6 +1,7 @@
 """The teacher that a config asks for: a file, a network, or one to train."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
@@ -49,6 +50,7 @@ def get_teacher(
   config: ConfigDict,
   run_context: context.Context,
   teachers_dir: pathlib.Path,
+  earlier: Mapping[str, Any] | None = None,
 ) -> Teacher:
   """Returns a config's teacher, ready to teach.
 
@@ -56,6 +58,8 @@ def get_teacher(
     config: the run's config.
     run_context: the run's context.
     teachers_dir: where teachers and their outputs are kept.
+    earlier: the teacher's record in the run that goes on. If that teacher was
+      trained, its outputs that come with the project do not replace it.
   Raises:
     UserError: if the teacher, or its outputs, cannot be had.
   """
@@ -65,7 +69,10 @@ def get_teacher(
   if section.module:
     return _load_user_teacher(config, dataset, teachers_dir)
   if is_trained_here(section):
-    return _train_or_restore(config, run_context, teachers_dir)
+    published = _find_published(config, dataset)
+    if published is None or (earlier and 'source' not in earlier):
+      return _train_or_restore(config, run_context, teachers_dir)
+    return _load_published(published, config, dataset)
   return _load_pretrained(config, dataset, teachers_dir)
 
 
@@ -106,7 +113,7 @@ def is_ready(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> bool:
   """Returns whether a config's teacher needs no training any more."""
-  if not is_trained_here(config.teacher):
+  if not is_trained_here(config.teacher) or _find_published(config, dataset):
     return True
   folder, identity = _training(config, dataset, teachers_dir)
   return job_folder.is_done(folder, identity, config.teacher.seed)
@@ -165,6 +172,54 @@ def _train_or_restore(
 def training_log(folder: pathlib.Path) -> run_records.MetricsLog:
   """Returns the log of a teacher's training in its folder."""
   return run_records.MetricsLog(folder / 'metrics.jsonl')
+
+
+def _find_published(config: ConfigDict, dataset: data.Dataset) -> str | None:
+  """Returns the published outputs of the very training that a config asks for.
+
+  Returns:
+    The name of their folder. None if there are none, if a row calls the teacher
+    as a network, or if teacher.retrain is true.
+  """
+  section = config.teacher
+  if section.retrain or section.also_outputs:
+    return None
+  rows = [config_lib.close_row(config, row) for row in config.rows]
+  if not rows or any(map(_calls_network, rows)):
+    return None
+  identity = config_lib.teacher_identity(config, dataset)
+  return pretrained.find_outputs(identity, section.outputs_scaling)
+
+
+def _calls_network(row: ConfigDict) -> bool:
+  """Returns whether a row needs more of its teacher than stored logits."""
+  return bool(
+    row.teacher.live
+    or row.eval.attacked_examples
+    or row.train.augmentation != 'none'
+    or row.train.transfer_set
+    or config_lib.uses_features(row.distill)
+  )
+
+
+def _load_published(
+  name: str, config: ConfigDict, dataset: data.Dataset
+) -> Teacher:
+  """Returns the teacher of the outputs that `_find_published` has found."""
+  logging.info(
+    'teacher: the outputs in %s; config.teacher.retrain=true trains it', name
+  )
+  folder = pretrained.teacher_folder(name)
+  manifest = pretrained.read_manifest(folder, dataset.digest)
+  logits = pretrained.read_logits(
+    folder, manifest, config.teacher.outputs_scaling
+  )
+  return Teacher(
+    teacher_lib.on_device(logits),
+    teacher_lib.make_record(
+      manifest['training'] | {'source': name}, logits, dataset
+    ),
+  )
 
 
 def _load_pretrained(
@@ -327,6 +382,7 @@ def publish(
     'command': environment.command(),
     'data': dataset.name,
     'data_digest': dataset.digest,
+    'identity': config_lib.teacher_identity(config, dataset),
     'teacher': config_lib.recorded(config)['teacher'],
     'training': {k: v for k, v in teacher.record.items() if k not in metrics},
     'accuracy': {

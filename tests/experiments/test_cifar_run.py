@@ -78,6 +78,12 @@ def test_the_report_compares_training_with_a_live_teacher(ideal):
   text = run_report.render(ideal)
   assert 'with a live teacher s' in text and 'ms a step, live' in text
   assert ideal['benchmark']['reference'] == 'teacher'
+  # Only the teacher's outputs are at hand.
+  assert ideal['benchmark']['random_weights'] == ['teacher']
+  assert 'The teacher was timed with random weights' in text
+  seconds = ideal['part_seconds']
+  assert seconds.keys() >= {'data', 'teacher', 'students', 'timing'}
+  assert 'Minutes of each part: ' in text
 
 
 def _augmented(augmentation):

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from kd_jax import config as config_lib
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import pretrained, provider, stored_outputs
 from kd_jax.training import context, job
@@ -244,3 +245,91 @@ def test_outputs_are_computed_once_for_all_runs(
   )
   again = get(_config(), folder)
   np.testing.assert_array_equal(again.logits['test'], trained.logits['test'])
+
+
+# --- Outputs of the very same training that come with the project. ---
+
+
+@pytest.fixture(name='published')
+def _published(trained, folder, tmp_path, monkeypatch):
+  """Publishes the trained teacher's outputs where the project keeps them."""
+  config, dataset = _config(), trained.network.dataset
+  manifest = {
+    'data': dataset.name,
+    'data_digest': dataset.digest,
+    'identity': config_lib.teacher_identity(config, dataset),
+    'teacher': {'model': {}},
+    'training': {'row': 'teacher', 'seed': 0},
+  }
+  home = tmp_path / 'project'
+  outputs = {'unit': {k: np.asarray(v) for k, v in trained.logits.items()}}
+  pretrained.write(home / 'teachers' / 'a', manifest, outputs=outputs)
+  monkeypatch.setattr(pretrained, 'teacher_folder', lambda name: home / name)
+  monkeypatch.setattr(job, 'run_job', _refuse)
+
+
+@pytest.mark.usefixtures('published')
+def test_published_outputs_of_the_same_training_replace_it(
+  trained, get, tmp_path
+):
+  teacher = get(_config(), tmp_path)
+  assert teacher.network is None
+  assert teacher.record['source'] == 'teachers/a'
+  for split, array in trained.logits.items():
+    np.testing.assert_array_equal(
+      teacher.logits[split], np.asarray(array, np.float16)
+    )
+  assert not (tmp_path / 'teachers').exists()
+
+
+@pytest.mark.usefixtures('published')
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('teacher.seed', 1),
+    ('teacher.train.epochs', 2),
+    ('teacher.train.holdout_fraction', 0.5),
+    ('teacher.model.dropout_rate', 0.1),
+    ('teacher.model.hidden', (7,)),
+    ('teacher.optim.learning_rate', 0.5),
+    ('teacher.outputs_scaling', 'symmetric'),
+    ('teacher.retrain', True),
+    ('teacher.live', True),
+    ('data.train_examples', 40),
+    ('data.holdout_examples', 10),
+    ('eval.attacked_examples', 5),
+    ('train.augmentation', 'jitter'),
+  ],
+)
+def test_a_teacher_of_any_other_training_is_trained(
+  get, tmp_path, field, value
+):
+  with pytest.raises(_Asked):
+    get(_config(**{field: value}), tmp_path)
+
+
+@pytest.mark.usefixtures('published')
+def test_a_run_that_goes_on_keeps_the_teacher_that_it_has_trained(
+  generated, tmp_path
+):
+  run_context = context.make_context(_config(), lambda name: generated)
+  for earlier, is_kept in (
+    ({'row': 'teacher'}, True),
+    ({'row': 'teacher', 'source': 'teachers/a'}, False),
+  ):
+    ask = lambda earlier=earlier: provider.get_teacher(
+      _config(), run_context, tmp_path / 'teachers', earlier
+    )
+    if is_kept:
+      with pytest.raises(_Asked):
+        ask()
+    else:
+      assert ask().record['source'] == 'teachers/a'
+
+
+@pytest.mark.usefixtures('published')
+def test_a_recipe_of_a_teacher_alone_trains_it(get, tmp_path):
+  config = _config()
+  helpers.keep_rows(config)
+  with pytest.raises(_Asked):
+    get(config, tmp_path)

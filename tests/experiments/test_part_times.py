@@ -1,0 +1,36 @@
+"""The seconds of a run's parts."""
+
+import sys
+import time
+
+from kd_jax.experiments import part_times
+
+
+def test_the_seconds_of_a_part_add_up_over_commands(monkeypatch):
+  now = [0.0]
+  monkeypatch.setattr(time, 'perf_counter', lambda: now[0])
+  record = {}
+  for _ in range(2):
+    times = part_times.PartTimes(record)
+    with times.measure('teacher'):
+      now[0] += 3.0
+  assert record['part_seconds']['teacher'] == 6.0
+
+
+def test_the_set_up_of_the_environment_is_a_part_if_make_timed_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(sys, 'prefix', str(tmp_path))
+  for content, expected in ((None, None), ('', None), ('42\n', 42.0)):
+    if content is not None:
+      (tmp_path / part_times.SETUP_FILE).write_text(content)
+    record = {}
+    part_times.PartTimes(record)
+    assert record['part_seconds'].get('environment') == expected
+
+
+def test_students_of_workers_are_counted(monkeypatch):
+  monkeypatch.setenv('KD_JAX_WORKERS_SECONDS', '12.5')
+  record = {'part_seconds': {'students': 1.0}}
+  part_times.PartTimes(record)
+  assert record['part_seconds']['students'] == 13.5
