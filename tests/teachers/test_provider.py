@@ -1,11 +1,11 @@
 """The teacher that a config asks for: a file, a network, one trained here."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
-from kd_jax import config as config_lib
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import pretrained, provider, stored_outputs
 from kd_jax.training import context, job
@@ -250,25 +250,16 @@ def test_outputs_are_computed_once_for_all_runs(
 # --- Outputs of the very same training that come with the project. ---
 
 
-@pytest.fixture(name='published')
-def _published(trained, folder, tmp_path, monkeypatch):
-  """Publishes the trained teacher's outputs where the project keeps them."""
-  config, dataset = _config(), trained.network.dataset
-  manifest = {
-    'data': dataset.name,
-    'data_digest': dataset.digest,
-    'identity': config_lib.teacher_identity(config, dataset),
-    'teacher': {'model': {}},
-    'training': {'row': 'teacher', 'seed': 0},
-  }
+@pytest.fixture(name='in_project')
+def _in_project(published, tmp_path, monkeypatch):
+  """Puts the published outputs where the project keeps them."""
   home = tmp_path / 'project'
-  outputs = {'unit': {k: np.asarray(v) for k, v in trained.logits.items()}}
-  pretrained.write(home / 'teachers' / 'a', manifest, outputs=outputs)
+  shutil.copytree(published / 'outputs', home / 'teachers' / 'a')
   monkeypatch.setattr(pretrained, 'teacher_folder', lambda name: home / name)
   monkeypatch.setattr(job, 'run_job', _refuse)
 
 
-@pytest.mark.usefixtures('published')
+@pytest.mark.usefixtures('in_project')
 def test_published_outputs_of_the_same_training_replace_it(
   trained, get, tmp_path
 ):
@@ -282,7 +273,7 @@ def test_published_outputs_of_the_same_training_replace_it(
   assert not (tmp_path / 'teachers').exists()
 
 
-@pytest.mark.usefixtures('published')
+@pytest.mark.usefixtures('in_project')
 @pytest.mark.parametrize(
   'field, value',
   [
@@ -308,7 +299,7 @@ def test_a_teacher_of_any_other_training_is_trained(
     get(_config(**{field: value}), tmp_path)
 
 
-@pytest.mark.usefixtures('published')
+@pytest.mark.usefixtures('in_project')
 def test_a_run_that_goes_on_keeps_the_teacher_that_it_has_trained(
   generated, tmp_path
 ):
@@ -327,7 +318,7 @@ def test_a_run_that_goes_on_keeps_the_teacher_that_it_has_trained(
       assert ask().record['source'] == 'teachers/a'
 
 
-@pytest.mark.usefixtures('published')
+@pytest.mark.usefixtures('in_project')
 def test_a_recipe_of_a_teacher_alone_trains_it(get, tmp_path):
   config = _config()
   helpers.keep_rows(config)
