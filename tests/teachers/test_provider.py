@@ -287,7 +287,7 @@ def test_published_outputs_of_the_same_training_replace_it(
     ('teacher.retrain', True),
     ('teacher.live', True),
     ('data.train_examples', 40),
-    ('data.holdout_examples', 10),
+    ('data.holdout_examples', 30),
     ('eval.attacked_examples', 5),
     ('train.augmentation', 'jitter'),
   ],
