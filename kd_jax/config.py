@@ -74,7 +74,7 @@ def close_row(config: ConfigDict, row: str) -> ConfigDict:
       config_path.set_value(path, closed, value)
   closed.rows = ConfigDict({row: {}})
   # A record of an older version lacks the fields.
-  if 'unlabeled' in closed.get('train', ()) and not distills(closed.distill):
+  if 'unlabeled' in closed.train and not distills(closed.distill):
     closed.train.update(_ADDED['train'])
   closed.lock()
   return closed

@@ -7,7 +7,14 @@ from kd_jax import config as config_lib
 
 
 def test_tables_keep_the_order_of_their_rows():
-  config = ConfigDict({'student': base.mlp((3,)), 'rows': {}})
+  config = ConfigDict(
+    {
+      'student': base.mlp((3,)),
+      'train': base.training(epochs=1, batch_size=1),
+      'distill': base.distillation(),
+      'rows': {},
+    }
+  )
   table = tables.make_table(
     config,
     {'z': {'student.hidden': (1,)}, 'a': {}, 'm': {'student.temperature': 2.0}},

@@ -121,6 +121,18 @@ def test_files_that_are_no_features_are_refused(generated, arrays, tmp_path):
       user_features.open_file(str(tmp_path / name), generated)
 
 
+@pytest.mark.faults
+def test_a_damaged_array_is_named(generated, arrays, tmp_path):
+  """A damaged array of features: one line names the file."""
+  path = _save(tmp_path, arrays)
+  features = user_features.open_file(path, generated)
+  content = bytearray((tmp_path / 'features.npz').read_bytes())
+  content[len(content) // 2] ^= 1
+  (tmp_path / 'features.npz').write_bytes(content)
+  with pytest.raises(errors.UserError, match=f'{path} is no .npz file of num'):
+    features.features(tuple(LAYERS), 0, 'all', np.arange(3))
+
+
 @pytest.mark.parametrize('value', [np.nan, np.inf, 1e6])
 def test_features_that_are_not_finite_are_refused(
   generated, arrays, tmp_path, value
