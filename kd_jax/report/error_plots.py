@@ -17,6 +17,7 @@ Arrays = Mapping[str, np.ndarray]
 # A matrix of more classes has no numbers, and its axes have no names.
 _MOST_CLASSES = 20
 _COLUMNS = 6
+_ACROSS, _DOWN = 1.1, 1.25  # From image to image, in images.
 
 
 def write(folder: pathlib.Path) -> dict[str, str]:
@@ -111,29 +112,46 @@ def confusion_title(
 
 def _draw_images(path: pathlib.Path, arrays: Arrays) -> None:
   """Draws the first images of each kind of mistake, in two groups."""
-  classes = _names(arrays)
   rows = {k: -(-len(arrays[f'{k}_images']) // _COLUMNS) for k in _KINDS}
   kinds = [kind for kind, count in rows.items() if count]
-  size = (8, 0.6 + sum(1.6 * rows[kind] + 0.4 for kind in kinds))
+  size = (8, sum(1.5 * rows[kind] + 0.7 for kind in kinds))
   with figures.canvas(path, size) as canvas:
-    groups = canvas.subfigures(
-      len(kinds), 1, squeeze=False, height_ratios=[rows[k] for k in kinds]
+    groups = canvas.subplots(
+      len(kinds), squeeze=False, height_ratios=[rows[k] for k in kinds]
     )
-    for kind, group in zip(kinds, groups[:, 0], strict=True):
-      count = int(arrays[f'{kind}_count'])
-      group.suptitle(f'{_KINDS[kind]}: {count:,} images')
-      grid = group.subplots(rows[kind], _COLUMNS, squeeze=False).ravel()
-      for axes in grid:
-        axes.set_axis_off()
-      shown = zip(
-        *(grid, arrays[f'{kind}_images'], arrays[f'{kind}_labels']),
-        arrays[f'{kind}_said'],
-        strict=False,
-      )
-      for axes, image, label, said in shown:
-        pixels = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
-        axes.imshow(pixels, cmap='gray', vmin=0, vmax=255)
-        axes.set_title(f'{classes[label]}, not {classes[said]}', size='small')
+    for kind, axes in zip(kinds, groups[:, 0], strict=True):
+      _draw_kind(axes, kind, arrays)
+
+
+def _draw_kind(axes: figures.Axes, kind: str, arrays: Arrays) -> None:
+  """Draws the first images of one kind of mistake, as a grid.
+
+  All images share their axes: axes of their own take three times as long.
+  """
+  classes, images = _names(arrays), arrays[f'{kind}_images']
+  axes.set_title(
+    f'{_KINDS[kind]}: {int(arrays[f"{kind}_count"]):,} images',
+    size='large', loc='center', pad=12,
+  )  # fmt: skip
+  height, width = images.shape[1:3]
+  wide, high = _ACROSS * width, _DOWN * height
+  for i, image in enumerate(images):
+    row, column = divmod(i, _COLUMNS)
+    left, top = column * wide, row * high
+    pixels = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+    axes.imshow(
+      pixels, cmap='gray', vmin=0, vmax=255,
+      extent=(left, left + width, top + height, top),
+    )  # fmt: skip
+    label, said = (arrays[f'{kind}_{name}'][i] for name in ('labels', 'said'))
+    axes.text(
+      left + width / 2, top - 0.05 * height,
+      f'{classes[label]}, not {classes[said]}',
+      size='small', ha='center', va='bottom',
+    )  # fmt: skip
+  axes.set_xlim(0, (_COLUMNS - 1) * wide + width)
+  axes.set_ylim(-(-len(images) // _COLUMNS) * high, height - high)
+  axes.set_axis_off()
 
 
 def _names(arrays: Arrays) -> list[str]:
