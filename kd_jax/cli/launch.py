@@ -37,6 +37,12 @@ _DESCRIBE = flags.DEFINE_bool(
   'Describes the data, the teacher and the students, and trains nothing. Also '
   "writes a picture of the data and the order of its rows to the run's folder.",
 )
+_ROWS = flags.DEFINE_list(
+  'rows',
+  [],
+  'The rows of the table to train, by name or pattern, such as kl,hint_*. By '
+  'default, all. Rows that teach them are trained as well.',
+)
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
@@ -110,7 +116,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
   """Returns the run's folder.
 
   Without --workdir, the folder has the run's name. If overridden fields can
-  change a student, a digest of the overrides follows the name.
+  change a student, or if rows are chosen, a digest of both follows the name.
   """
   from kd_jax import config as config_lib
   from kd_jax.runtime import files
@@ -124,6 +130,8 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
     ).items()
     if field.partition('.')[0] not in config_lib.FREE_FIELDS
   }
+  if _ROWS.value:
+    overrides['--rows'] = ','.join(sorted(_ROWS.value))
   mark = f'+{files.json_digest(overrides)[:8]}' if overrides else ''
   return _runs_dir() / f'{config.name}{mark}'
 
@@ -237,6 +245,10 @@ def _run(config: ConfigDict) -> str | None:
   from kd_jax.runtime import logs
 
   logs.prepare()
+  if _ROWS.value:
+    from kd_jax.cli import row_choice
+
+    row_choice.keep(config, _ROWS.value)
   if _DESCRIBE.value:
     return _describe(config)
   # Workers and processes must be set up before JAX computes anything.
