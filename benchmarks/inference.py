@@ -28,128 +28,21 @@ results/bench/MACHINE/bench-MACHINE-inference-NETWORK.json.
 import argparse
 import functools
 import json
-import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 
 import comparison
 import harness
+import inference_systems
 import limits
 import networks
 import numpy as np
 
-BATCHES = (1, 32, 100, 1000)
 NETWORKS = ('h300', 'ideal_stem_2', 'ideal', 'baseline', 'teacher')
-SYSTEMS = {
-  'ours': 'kd_jax, jitted',
-  'ours-exported': 'kd_jax, exported and loaded back',
-  'torch': 'PyTorch, eager',
-  'torch-compiled': 'PyTorch, torch.compile',
-  'torch-bfloat16': 'PyTorch, eager, bfloat16',
-  'onnxruntime': 'ONNX Runtime, our ONNX',
-  'onnxruntime-torch': "ONNX Runtime, PyTorch's ONNX",
-  'openvino': 'OpenVINO, our ONNX',
-}
-GPU_SYSTEMS = {
-  'ours': 'kd_jax, jitted',
-  'ours-bfloat16': 'kd_jax, jitted, bfloat16',
-  'ours-exported': 'kd_jax, exported and loaded back',
-  'torch': 'PyTorch, eager',
-  'torch-bfloat16': 'PyTorch, eager, bfloat16',
-  'torch-compiled': 'PyTorch, torch.compile',
-  'torch-compiled-bfloat16': 'PyTorch, torch.compile, bfloat16',
-}
-_CHECKED = 8  # Images whose probabilities are compared.
 _ONE_PROCESS_S = 3.0  # Timed seconds of each function in `exported_over_live`.
-
-
-def make_images(name: str, count: int) -> np.ndarray:
-  """Returns random images uint8 [N, H, W, C], the same in every process."""
-  shape = (count, *networks.image_shape(name))
-  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def make_system(
-  name: str, predict: Callable, *, prepare=lambda images: images, check=True
-) -> harness.System:
-  """Returns a system that repeats predictions of a batch in each turn.
-
-  Args:
-    name: the network.
-    predict: prepared images -> probabilities as a NumPy array.
-    prepare: NumPy images -> images in the form in which a caller holds them.
-    check: whether the probabilities must equal those of the other systems.
-  """
-  batches = {
-    str(size): prepare(make_images(name, size)) for size in (_CHECKED, *BATCHES)
-  }
-
-  def turn(case):
-    return harness.repeat(lambda: predict(batches[case]), int(case))
-
-  outputs = np.asarray(predict(batches[str(_CHECKED)]), np.float64)
-  return harness.System(turn, outputs.reshape(-1).tolist() if check else None)
-
-
-# --- Our systems. ---
-
-
-def deployed(name: str, preprocess=None, **fields):
-  """Returns our network for use: uint8 images -> probabilities.
-
-  Args:
-    name: the network.
-    preprocess: images -> scaled images; by default by a table, as in an export.
-    **fields: further fields of the module.
-  """
-  from kd_jax import models
-  from kd_jax.data import preprocessing
-  from kd_jax.export import forward
-
-  module, variables = models.folding.fold(
-    networks.make_module(name, **fields), networks.make_variables(name)
-  )
-  return forward.make_forward(
-    module, variables, preprocess or preprocessing.unfused('unit')
-  )
-
-
-def ours(name: str, *, bfloat16: bool = False) -> harness.System:
-  """Returns our network, jitted."""
-  import jax
-
-  fields = {'dtype': 'bfloat16'} if bfloat16 else {}
-  forward = jax.jit(deployed(name, **fields))
-  return make_system(
-    name,
-    lambda images: np.asarray(forward(images)),
-    prepare=jax.device_put,
-    check=not bfloat16,
-  )
-
-
-def ours_exported(name: str) -> harness.System:
-  """Returns our network, exported and loaded with JAX alone."""
-  import jax
-
-  predict = _loaded(name)
-  return make_system(
-    name,
-    lambda images: np.asarray(predict(images)),
-    prepare=jax.device_put,
-  )
-
-
-def _loaded(name: str) -> Callable:
-  """Returns our network after an export, jitted."""
-  import jax
-
-  from kd_jax.export import forward
-
-  exported = jax.export.deserialize(
-    bytearray(forward.serialize(deployed(name), networks.image_shape(name)))
-  )
-  return jax.jit(exported.call)
+_LIMITS = {
+  'ours': limits.measure_with_jax,
+  'torch': limits.measure_with_torch,
+}
 
 
 def exported_over_live(name: str) -> dict[str, dict[str, float]]:
@@ -163,12 +56,12 @@ def exported_over_live(name: str) -> dict[str, dict[str, float]]:
   from kd_jax.benchmark import timing
 
   calls: dict[str, Callable] = {
-    'live': jax.jit(deployed(name)),
-    'exported': _loaded(name),
+    'live': jax.jit(inference_systems.deployed(name)),
+    'exported': inference_systems.loaded(name),
   }
   ratios = {}
-  for size in BATCHES:
-    images = jax.device_put(make_images(name, size))
+  for size in inference_systems.BATCHES:
+    images = jax.device_put(inference_systems.make_images(name, size))
     seconds = timing.interleave(
       {key: functools.partial(call, images) for key, call in calls.items()},
       budget_s=_ONE_PROCESS_S,
@@ -177,141 +70,6 @@ def exported_over_live(name: str) -> dict[str, dict[str, float]]:
       np.divide(seconds['exported'], seconds['live'])
     )
   return ratios
-
-
-# --- Other systems. ---
-
-
-def _torch_forward(name: str):
-  """Returns a PyTorch module: uint8 images [B, H, W, C] -> probabilities."""
-  import torch
-  import torch_networks
-
-  class Forward(torch.nn.Module):
-    def __init__(self):
-      super().__init__()
-      self.net = torch_networks.make(name)
-
-    def forward(self, images):
-      # Permuted NHWC images are channels-last without a copy.
-      x = images.permute(0, 3, 1, 2).float() / 255
-      return torch.softmax(self.net(x).float(), dim=1)
-
-  return Forward().eval()
-
-
-def torch_eager(
-  name: str, *, bfloat16: bool = False, compiled: bool = False
-) -> harness.System:
-  """Returns the network in PyTorch, channels-last.
-
-  Args:
-    name: the network.
-    bfloat16: whether it computes under bfloat16 autocast.
-    compiled: whether it is compiled; otherwise eager.
-  """
-  import torch
-
-  device = harness.torch_device()
-  forward = _torch_forward(name).to(device)
-  if compiled:
-    mode = 'max-autotune' if device == 'cuda' else None
-    forward = torch.compile(forward, dynamic=False, mode=mode)
-
-  def predict(images):
-    with (
-      torch.inference_mode(),
-      torch.autocast(device, dtype=torch.bfloat16, enabled=bfloat16),
-    ):
-      return forward(images).cpu().numpy()
-
-  return make_system(
-    name,
-    predict,
-    prepare=lambda images: torch.from_numpy(images).to(device),
-    check=not bfloat16,
-  )
-
-
-def write_our_onnx(name: str, folder: pathlib.Path) -> None:
-  """Writes our ONNX file of a network into a folder."""
-  from kd_jax.data import preprocessing
-  from kd_jax.export import onnx
-
-  shape = networks.image_shape(name)
-  forward = deployed(
-    name, preprocessing.affine('unit', shape), quantization='flax'
-  )
-  content = onnx.convert(forward, shape)
-  (folder / onnx.NETWORK).write_bytes(content)
-
-
-def write_torch_onnx(name: str, folder: pathlib.Path) -> None:
-  """Writes PyTorch's ONNX file of a network into a folder."""
-  import torch
-
-  from kd_jax.export import onnx
-
-  torch.onnx.export(
-    _torch_forward(name),
-    (torch.from_numpy(make_images(name, 2)),),
-    folder / onnx.NETWORK,
-    dynamo=True,
-    external_data=False,
-    dynamic_shapes=({0: torch.export.Dim('batch')},),
-  )
-
-
-def onnxruntime(name: str, write: Callable) -> harness.System:
-  """Returns the network in ONNX Runtime, with default options.
-
-  Args:
-    name: the network.
-    write: a function that writes the ONNX file into a folder.
-  """
-  from kd_jax.export import onnx
-
-  with tempfile.TemporaryDirectory() as temporary:
-    folder = pathlib.Path(temporary)
-    write(name, folder)
-    return make_system(
-      name, onnx.make_predict((folder / onnx.NETWORK).read_bytes())
-    )
-
-
-def openvino(name: str) -> harness.System:
-  """Returns the network in OpenVINO: float32, optimized for latency."""
-  import openvino
-
-  from kd_jax.export import onnx
-
-  with tempfile.TemporaryDirectory() as folder:
-    write_our_onnx(name, pathlib.Path(folder))
-    core = openvino.Core()
-    model = core.read_model(pathlib.Path(folder) / onnx.NETWORK)
-  options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
-  compiled = core.compile_model(model, 'CPU', options)
-  return make_system(name, lambda images: compiled(images)[0])
-
-
-MAKERS: dict[str, Callable[[str], harness.System]] = {
-  'ours': ours,
-  'ours-bfloat16': functools.partial(ours, bfloat16=True),
-  'ours-exported': ours_exported,
-  'torch': torch_eager,
-  'torch-compiled': functools.partial(torch_eager, compiled=True),
-  'torch-bfloat16': functools.partial(torch_eager, bfloat16=True),
-  'torch-compiled-bfloat16': functools.partial(
-    torch_eager, compiled=True, bfloat16=True
-  ),
-  'onnxruntime': functools.partial(onnxruntime, write=write_our_onnx),
-  'onnxruntime-torch': functools.partial(onnxruntime, write=write_torch_onnx),
-  'openvino': openvino,
-}
-_LIMITS = {
-  'ours': limits.measure_with_jax,
-  'torch': limits.measure_with_torch,
-}
 
 
 # --- The limit. ---
@@ -351,7 +109,7 @@ def _compare(
       system: functools.partial(harness.Worker, __file__, f'{network}:{system}')
       for system in systems
     },
-    list(map(str, BATCHES)),
+    list(map(str, inference_systems.BATCHES)),
     rounds=args.rounds,
     limit_systems=tuple(name for name in _LIMITS if name in systems),
     # A GPU multiplies with ten bits of mantissa.
@@ -384,7 +142,9 @@ def _compare(
 def main() -> None:
   """Runs the benchmark, or one worker of the benchmark."""
   parser = harness.make_parser(
-    __doc__, rounds=7, systems=[*(SYSTEMS | GPU_SYSTEMS)]
+    __doc__,
+    rounds=7,
+    systems=[*(inference_systems.SYSTEMS | inference_systems.GPU_SYSTEMS)],
   )
   parser.add_argument('--networks', nargs='*', default=NETWORKS)
   args = parser.parse_args()
@@ -393,11 +153,16 @@ def main() -> None:
     if system == 'exported-over-live':
       print(json.dumps(exported_over_live(network)))
       return
-    make = functools.partial(MAKERS[system], network)
-    harness.serve(make, list(map(str, BATCHES)), _LIMITS.get(system))
+    make = functools.partial(inference_systems.MAKERS[system], network)
+    harness.serve(
+      make, list(map(str, inference_systems.BATCHES)), _LIMITS.get(system)
+    )
     return
   systems = harness.select_systems(
-    GPU_SYSTEMS if harness.on_gpu() else SYSTEMS, args.systems
+    inference_systems.GPU_SYSTEMS
+    if harness.on_gpu()
+    else inference_systems.SYSTEMS,
+    args.systems,
   )
   for network in args.networks:
     print(f'--- {network}', flush=True)

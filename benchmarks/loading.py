@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import harness
-import inference
+import inference_systems
 import networks
 import numpy as np
 
@@ -41,7 +41,7 @@ def write(name: str, folder: pathlib.Path) -> None:
   from kd_jax.export import artifact, forward
 
   content = forward.serialize(
-    inference.deployed(name), networks.image_shape(name)
+    inference_systems.deployed(name), networks.image_shape(name)
   )
   (folder / artifact.NETWORK).write_bytes(content)
   manifest = {
@@ -50,7 +50,7 @@ def write(name: str, folder: pathlib.Path) -> None:
     'classes': list('0123456789'),
   }
   (folder / artifact.MANIFEST).write_text(json.dumps(manifest))
-  inference.write_our_onnx(name, folder)
+  inference_systems.write_our_onnx(name, folder)
 
 
 def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
@@ -63,7 +63,9 @@ def measure(name: str, system: str, folder: pathlib.Path) -> dict[str, float]:
   Returns:
     Seconds of each stage: 'import_s', 'load_s', 'first_1_s', 'first_100_s'.
   """
-  images = {size: inference.make_images(name, size) for size in (1, 100)}
+  images = {
+    size: inference_systems.make_images(name, size) for size in (1, 100)
+  }
   stages, clock = {}, time.perf_counter()
 
   def end(stage):

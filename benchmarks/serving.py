@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import comparison
 import harness
-import inference
+import inference_systems
 import numpy as np
 
 _NETWORK = 'h300'
@@ -60,7 +60,7 @@ def _make_system(
     prepare: NumPy image -> the image in the form in which a caller holds it.
     check: whether the probabilities must equal those of the other systems.
   """
-  image = prepare(inference.make_images(_NETWORK, 1))
+  image = prepare(inference_systems.make_images(_NETWORK, 1))
   turn = lambda case: harness.repeat(lambda: predict(image), 1)
   output = np.asarray(predict(image), np.float64).reshape(-1)
   return harness.System(turn, output.tolist() if check else None)
@@ -86,8 +86,8 @@ def _make_jax(
   import jax
 
   # The image cannot be donated: no output has its size and type.
-  jitted = jax.jit(forward or inference.deployed(_NETWORK))
-  image = inference.make_images(_NETWORK, 1)
+  jitted = jax.jit(forward or inference_systems.deployed(_NETWORK))
+  image = inference_systems.make_images(_NETWORK, 1)
   call = jitted.lower(image).compile() if ahead else jitted
   fetch = jax.block_until_ready if keep else np.asarray
   return _make_system(
@@ -150,9 +150,11 @@ MAKERS: dict[str, Callable[[], harness.System]] = {
   'nothing': _make_nothing,
   'nothing_synchronous': _make_nothing,
   'numpy': _make_numpy,
-  'onnxruntime': functools.partial(_make_onnxruntime, inference.write_our_onnx),
+  'onnxruntime': functools.partial(
+    _make_onnxruntime, inference_systems.write_our_onnx
+  ),
   'onnxruntime-torch': functools.partial(
-    _make_onnxruntime, inference.write_torch_onnx
+    _make_onnxruntime, inference_systems.write_torch_onnx
   ),
 }
 

@@ -126,25 +126,6 @@ def transfer_set(config: ConfigDict) -> str:
   return config.train.transfer_set
 
 
-def with_user_teacher(config: ConfigDict) -> ConfigDict:
-  """Returns a config whose teacher's model is what `teacher.module` names."""
-  if not config.teacher.module:
-    return config
-  config = config.copy_and_resolve_references()
-  config.teacher.unlock()
-  config.teacher.model = ConfigDict(
-    dict(
-      kind=from_config.USER_TRAINED,
-      module=config.teacher.module,
-      dtype='float32',
-      quantization='float',
-      temperature=1.0,
-    )
-  )
-  config.teacher.lock()
-  return config
-
-
 def canonical_model(model: ConfigDict) -> ConfigDict:
   """Returns a model section that is equal for equal networks.
 

@@ -62,15 +62,6 @@ def test_closing_a_row_leaves_the_table_open():
   assert table.optim.learning_rate != 9.0
 
 
-def test_a_users_teacher_replaces_the_teachers_model():
-  config = mnist.get_config('h50')
-  assert config_lib.with_user_teacher(config) is config
-  config.teacher.module = 'package:teacher'
-  model = config_lib.with_user_teacher(config).teacher.model
-  assert (model.kind, model.module) == ('trained', 'package:teacher')
-  assert config.teacher.model.kind == 'conv_net'
-
-
 def test_sections_of_student_and_teacher():
   config = _closed()
   student = config_lib.student_sections(config)

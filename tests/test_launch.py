@@ -1,6 +1,7 @@
 """The command line: mistakes, and whole runs.
 
-test_faults.py tests runs that are killed or whose files are damaged.
+test_kills.py and test_faults.py test runs that are killed or whose files are
+damaged.
 """
 
 import json

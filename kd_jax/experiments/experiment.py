@@ -38,7 +38,7 @@ from kd_jax.runtime import (
   workers,
 )
 from kd_jax.runtime.callbacks import Callback, Callbacks
-from kd_jax.teachers import provider
+from kd_jax.teachers import provider, publishing
 from kd_jax.training import context
 
 Record = dict[str, Any]
@@ -176,7 +176,7 @@ def _run_in_locked_folder(
   if workers.is_preparing():
     return record
   if not row_configs:  # A recipe that trains a teacher alone.
-    provider.publish(config, run_context.dataset, teacher, workdir)
+    publishing.publish(config, run_context.dataset, teacher, workdir)
   run = make_run(planned, context_for, teacher, workdir)
   with times.measure('students'):
     students.train_students(run)

@@ -33,7 +33,7 @@ def close_and_check(
   Raises:
     UserError: names the field of a mistake.
   """
-  config = config_lib.with_user_teacher(config)
+  config = provider.with_user_teacher(config)
   config = user_features.with_features(config)
   row_configs = {row: config_lib.close_row(config, row) for row in config.rows}
   # The config of a teacher trained alone has no rows, and no open fields.

@@ -7,7 +7,7 @@ are ours / another system: above 1 where ours is faster.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd_jax.report import benchmark_tables, markdown
+from kd_jax.report import inference_tables, markdown
 from kd_jax.report.fields import Record
 from kd_jax.report.number_functions import Results, value
 
@@ -97,7 +97,7 @@ def inference_ratios(
   ratios = [
     found['median']
     for systems in _resnet_cases(results, machine, batches)
-    if (found := benchmark_tables.ours_over_group(systems, group)) is not None
+    if (found := inference_tables.ours_over_group(systems, group)) is not None
   ]
   return _range(ratios, 2)
 
@@ -127,7 +127,7 @@ def onnx_ratios(results: Results, machine: str) -> str:
   ratios = [
     systems['onnxruntime']['examples_per_s']['median']
     / systems['onnxruntime-torch']['examples_per_s']['median']
-    for record in benchmark_tables.inference_records(results, machine)
+    for record in inference_tables.inference_records(results, machine)
     for systems in record['cases'].values()
   ]
   return _range(ratios, 2)
@@ -137,7 +137,7 @@ def exported_ratios(results: Results, machine: str, batch: int) -> str:
   """Returns the range of live / exported, in one process, over all networks."""
   ratios = [
     record['exported_over_live'][str(batch)]['median']
-    for record in benchmark_tables.inference_records(results, machine)
+    for record in inference_tables.inference_records(results, machine)
   ]
   return _range(ratios, 2)
 
@@ -197,7 +197,7 @@ def _resnet_cases(
   """Returns the systems' measurements of each ResNet at each batch size."""
   return [
     record['cases'][str(batch)]
-    for record in benchmark_tables.inference_records(results, machine)
+    for record in inference_tables.inference_records(results, machine)
     if record['network'] != _MLP
     for batch in batches
   ]

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kd_jax.report import benchmark_tables, figures, results_folder
+from kd_jax.report import figures, inference_tables, results_folder
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 
@@ -16,9 +16,9 @@ def write(results_dir: pathlib.Path, results: dict[str, Record]) -> None:
     results_dir: the folder results/; the files lie beside the records.
     results: the records by name.
   """
-  for machine in benchmark_tables.MACHINES:
+  for machine in inference_tables.MACHINES:
     folder = results_folder.folder(results_dir, f'bench-{machine}')
-    if benchmark_tables.inference_records(results, machine):
+    if inference_tables.inference_records(results, machine):
       path = folder / f'bench-{machine}-roofline.png'
       with figures.canvas(path, (8, 5.5)) as figure:
         draw_roofline(figure, results, machine)
@@ -115,9 +115,9 @@ def draw_roofline(
   Args:
     figure: a matplotlib figure.
     results: the records by name.
-    machine: the machine, from `benchmark_tables.MACHINES`.
+    machine: the machine, from `inference_tables.MACHINES`.
   """
-  records = benchmark_tables.inference_records(results, machine)
+  records = inference_tables.inference_records(results, machine)
   columns = min(3, len(records))
   grid = figure.subplots(
     -(-len(records) // columns), columns, sharex=True, sharey=True,
@@ -159,7 +159,7 @@ def _rates(record: Record) -> list[Rates]:
     others = {name: r for name, r in systems.items() if 'ours' not in name}
     fastest = max(
       other['examples_per_s']['median']
-      for other in benchmark_tables.float32_systems(others)
+      for other in inference_tables.float32_systems(others)
     )
     ours = systems['ours']['examples_per_s']['median']
     gflops = 2 * record['costs']['macs'] / 1e9

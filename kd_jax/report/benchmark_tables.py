@@ -7,19 +7,10 @@ is ours, kd_jax. The other records hold seconds or examples per second. Each
 `*_table` function returns a Markdown table.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from kd_jax.report import failures, markdown
 from kd_jax.report.fields import Record
-
-# As in the names of records: bench-avx2-inference-ideal.
-MACHINES = ('avx512', 'avx2', 'gpu')
-# The systems that ours is compared with. Systems in bfloat16 are left out,
-# because they do not compute the same result.
-_GROUPS = {
-  'PyTorch': ('torch', 'torch-compiled'),
-  'ONNX Runtime, OpenVINO': ('onnxruntime', 'onnxruntime-torch', 'openvino'),
-}
 
 
 def rates_table(record: Record) -> str:
@@ -70,10 +61,10 @@ def _live_ratio(system: str, systems: dict[str, Record]) -> str:
   if 'live_over_it' in systems[system]:
     return markdown.quartiles(systems[system]['live_over_it'], 2)
   # Older records have no ratio round by round.
-  return _median_ratio(systems, 'ours-live', system)
+  return median_ratio(systems, 'ours-live', system)
 
 
-def _median_ratio(
+def median_ratio(
   systems: dict[str, Record], numerator: str, denominator: str
 ) -> str:
   """Returns the ratio of two systems' median rates."""
@@ -104,10 +95,11 @@ def _limit_share(record: Record, system: str, measured: Record) -> str:
   )
   if 'bfloat16' in system and not has_bfloat16_limit:
     return markdown.NONE
-  return _percent(measured.get('share_of_limit'))
+  return percent(measured.get('share_of_limit'))
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+  """Returns a share in percent; None is a dash."""
   return markdown.NONE if share is None else f'{100 * share:.0f} %'
 
 
@@ -117,92 +109,6 @@ def _duration(seconds: float) -> str:
     if seconds >= size:
       return f'{seconds / size:.1f} {unit}'
   return f'{seconds:.1f} s'
-
-
-def inference_table(results: dict[str, Record], machine: str) -> str:
-  """Returns ours at each batch beside the best of each group of systems.
-
-  Args:
-    results: the records by name.
-    machine: the machine, from `MACHINES`, whose records are used.
-  """
-  lines = [
-    _inference_cells(record, batch)
-    for record in inference_records(results, machine)
-    for batch in record['cases']
-  ]
-  headers = (
-    *('network', 'batch', 'ours, ms'),
-    *(f'ours / {group}' for group in _GROUPS),
-    "our ONNX / PyTorch's",
-    *('ours / exported', 'ours, of the limit', 'best, of the limit'),
-  )
-  return markdown.table(headers, lines)
-
-
-def _inference_cells(record: Record, batch: str) -> list[str]:
-  """Returns one batch's cells of `inference_table`."""
-  systems = record['cases'][batch]
-  ours = systems['ours']
-  # Prefer the ratio measured within one process. Between two processes, the
-  # placement of memory alone makes a difference of up to a quarter.
-  over_exported = record.get('exported_over_live', {}).get(
-    batch
-  ) or systems.get('ours-exported', {}).get('ours_over_it')
-  onnx_ratio = markdown.NONE
-  if {'onnxruntime', 'onnxruntime-torch'} <= set(systems):
-    onnx_ratio = _median_ratio(systems, 'onnxruntime', 'onnxruntime-torch')
-  best_share = max(
-    measured['share_of_limit'] for measured in float32_systems(systems)
-  )
-  return [
-    record['network'],
-    batch,
-    f'{1e3 * int(batch) / ours["examples_per_s"]["median"]:,.2f}',
-    *(
-      markdown.quartiles(ours_over_group(systems, group), 2)
-      for group in _GROUPS
-    ),
-    onnx_ratio,
-    markdown.quartiles(over_exported, 2),
-    _percent(ours.get('share_of_limit')),
-    _percent(best_share),
-  ]
-
-
-def inference_records(
-  results: Mapping[str, Record], machine: str
-) -> list[Record]:
-  """Returns a machine's records of inference, the smallest network first."""
-  prefix = f'bench-{machine}-inference-'
-  records = [
-    record for name, record in results.items() if name.startswith(prefix)
-  ]
-  return sorted(records, key=lambda record: record['costs']['macs'])
-
-
-def float32_systems(systems: dict[str, Record]) -> list[Record]:
-  """Returns the measurements of the systems that compute in float32."""
-  return [
-    measured for name, measured in systems.items() if 'bfloat16' not in name
-  ]
-
-
-def ours_over_group(
-  systems: dict[str, Record], group: str
-) -> dict[str, float] | None:
-  """Returns ours / the fastest of a group; None if all are absent.
-
-  Args:
-    systems: the systems' measurements in one case.
-    group: a key of `_GROUPS`, or the key of one system.
-  """
-  names = _GROUPS.get(group, (group,))
-  known = [systems[name] for name in names if name in systems]
-  if not known:
-    return None
-  fastest = max(known, key=lambda system: system['examples_per_s']['median'])
-  return fastest.get('ours_over_it')
 
 
 def start_up_table(record: Record) -> str:

@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Callable, Mapping
 
 from kd_jax.report import (
-  benchmark_tables,
   fields,
+  inference_tables,
   markdown,
   seed_statistics,
   tables,
@@ -173,8 +173,8 @@ TABLES: dict[str, Callable[[dict[str, Record]], str]] = {
   },
   **{
     f'inference_{machine}': functools.partial(
-      benchmark_tables.inference_table, machine=machine
+      inference_tables.inference_table, machine=machine
     )
-    for machine in benchmark_tables.MACHINES
+    for machine in inference_tables.MACHINES
   },
 }

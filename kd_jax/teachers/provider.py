@@ -10,13 +10,14 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.data import selection
-from kd_jax.evaluation import evaluate, predictors
+from kd_jax.evaluation import predictors
 from kd_jax.models import from_config, user
-from kd_jax.runtime import environment, errors, files, run_records
+from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.logit_checks import Logits
-from kd_jax.teachers.teacher import Teacher, TeacherNetwork
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.teachers.teacher_network import TeacherNetwork
 from kd_jax.training import (
   checkpoint,
   context,
@@ -28,6 +29,25 @@ from kd_jax.training import (
 )
 
 PyTree = Any
+
+
+def with_user_teacher(config: ConfigDict) -> ConfigDict:
+  """Returns a config whose teacher's model is what `teacher.module` names."""
+  if not config.teacher.module:
+    return config
+  config = config.copy_and_resolve_references()
+  config.teacher.unlock()
+  config.teacher.model = ConfigDict(
+    dict(
+      kind=from_config.USER_TRAINED,
+      module=config.teacher.module,
+      dtype='float32',
+      quantization='float',
+      temperature=1.0,
+    )
+  )
+  config.teacher.lock()
+  return config
 
 
 def is_trained_here(section: ConfigDict) -> bool:
@@ -369,53 +389,3 @@ def _folder_name(
   digest = files.json_digest(identity)[:8]
   # A data set's own files may bring its name.
   return files.as_name(f'{dataset.name}-{kind.replace(":", ".")}-{digest}')
-
-
-def publish(
-  config: ConfigDict,
-  dataset: data.Dataset,
-  teacher: Teacher,
-  workdir: pathlib.Path,
-) -> None:
-  """Publishes a teacher: a folder that `teacher.pretrained` can name.
-
-  Args:
-    config: the config of a recipe that trains a teacher alone.
-    dataset: the data set that the teacher has learned.
-    teacher: trained here.
-    workdir: the run's folder; its subfolder `outputs` gets the outputs or, if
-      teacher.publish_weights is true, the weights.
-  """
-  section, network = config.teacher, teacher.network
-  assert network is not None  # It was trained here.
-  log = training_log(workdir)
-  log.drop(lambda line: True)
-  for line in training_log(network.folder).read():
-    log.append(line)
-  outputs = {
-    scaling: network.logits(scaling)
-    for scaling in (section.outputs_scaling, *section.also_outputs)
-  }
-  labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
-  metrics = ('test', 'train', 'reliability', 'outputs')
-  manifest = {
-    'command': environment.command(),
-    'data': dataset.name,
-    'data_digest': dataset.digest,
-    'identity': config_lib.teacher_identity(config, dataset),
-    'teacher': config_lib.recorded(config)['teacher'],
-    'training': {k: v for k, v in teacher.record.items() if k not in metrics},
-    'accuracy': {
-      scaling: {
-        split: evaluate.evaluate(logits[split], labels[split])
-        for split in ('train', 'test')
-      }
-      for scaling, logits in outputs.items()
-    },
-  }
-  folder = workdir / 'outputs'
-  if section.publish_weights:
-    pretrained.write(folder, manifest, weights=teacher.variables)
-  else:
-    pretrained.write(folder, manifest, outputs=outputs)
-  logging.info('teacher: published in %s', folder)

@@ -16,6 +16,7 @@ from kd_jax.cli import parsing
 from kd_jax.config_checks import field_checks
 from kd_jax.data import augmentation, preprocessing
 from kd_jax.runtime import errors
+from kd_jax.teachers import provider
 from kd_jax.training import optimizers
 from tests import helpers
 
@@ -72,7 +73,7 @@ def _why_not(argv):
     config = _config(argv)
     if config is None or 'theory' in config:
       return ''
-    config = config_lib.with_user_teacher(config)
+    config = provider.with_user_teacher(config)
     for row in [config_lib.close_row(config, row) for row in config.rows]:
       field_checks.check_fields(row)
     if not config.rows:

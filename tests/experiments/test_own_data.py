@@ -218,7 +218,7 @@ def test_logits_of_a_bfloat16_teacher_are_stored(tmp_path):
   fields = {
     'teacher.module': 'tests.experiments.test_own_data:bfloat16_teacher'
   }
-  config = config_lib.with_user_teacher(
+  config = provider.with_user_teacher(
     insects.make_config(insects.save_npz(tmp_path), **fields)
   )
   computed = _get_teacher(config, tmp_path)

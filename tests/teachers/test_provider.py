@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from kd_jax.runtime import errors, files
-from kd_jax.teachers import pretrained, provider, stored_outputs
+from kd_jax.teachers import (
+  pretrained,
+  provider,
+  publishing,
+  stored_outputs,
+)
 from kd_jax.training import context, job
 from tests import helpers
 
@@ -79,6 +84,15 @@ def test_the_kind_of_teacher(fields, trained_here, only_logits):
 
 
 # --- The user's teachers. ---
+
+
+def test_a_users_teacher_replaces_the_teachers_model():
+  config = _config()
+  assert provider.with_user_teacher(config) is config
+  config.teacher.module = 'package:teacher'
+  model = provider.with_user_teacher(config).teacher.model
+  assert (model.kind, model.module) == ('trained', 'package:teacher')
+  assert config.teacher.model.kind == 'conv_net'
 
 
 def _save(path, seed):
@@ -176,7 +190,7 @@ def _published(trained, tmp_path_factory):
   config = _config()
   with config.unlocked():
     config.rows = {}
-  provider.publish(config, trained.network.dataset, trained, workdir)
+  publishing.publish(config, trained.network.dataset, trained, workdir)
   return workdir
 
 

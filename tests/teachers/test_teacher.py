@@ -10,7 +10,8 @@ from kd_jax.evaluation import predictors
 from kd_jax.models import apply, from_config
 from kd_jax.teachers import sharded_logits
 from kd_jax.teachers import teacher as teacher_lib
-from kd_jax.teachers.teacher import Teacher, TeacherNetwork
+from kd_jax.teachers.teacher import Teacher
+from kd_jax.teachers.teacher_network import TeacherNetwork
 from kd_jax.training import context
 from tests import helpers
 

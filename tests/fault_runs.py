@@ -1,0 +1,99 @@
+"""Runs to which faults happen: started, logged, and their results compared."""
+
+import json
+
+from tests import helpers
+
+# A whole run takes half a minute. Each of its phases has several epochs that
+# take long enough for a checkpoint.
+ARGS = (
+  '--config=configs/mnist.py:h50',
+  *helpers.as_flags(
+    {
+      'data.train_examples': 2000,
+      'data.test_examples': 256,
+      'teacher.model.hidden': (32, 32),
+      'teacher.model.filters': (4,),
+      'teacher.model.dropout_rate': 0,
+      'teacher.model.temperature': 1,
+      'teacher.train.epochs': 8,
+      'teacher.train.batch_size': 4,
+      'train.epochs': 4,
+      'train.batch_size': 2,
+      **helpers.TINY_BENCHMARK,
+    }
+  ),
+)
+
+
+def log_file(folder):
+  """Returns the log file, beside the folder, which may not be writable."""
+  return folder.with_name(f'{folder.name}.log')
+
+
+def start(folder, *args, base=ARGS, env=None):
+  """Starts launch.py with its runs in a folder."""
+  return helpers.start_python(
+    'launch.py',
+    *base,
+    f'--runs_dir={folder}',
+    *args,
+    env=env,
+    log=log_file(folder),
+  )
+
+
+def written(folder, since):
+  """Returns the log from a position in bytes on."""
+  return log_file(folder).read_bytes()[since:].decode()
+
+
+def log_size(folder):
+  """Returns the size of the log in bytes."""
+  return log_file(folder).stat().st_size if log_file(folder).exists() else 0
+
+
+def launch(folder, *args, base=ARGS):
+  """Returns the exit code of a run, and its output."""
+  since = log_size(folder)
+  code = start(folder, *args, base=base).wait(600)
+  return code, written(folder, since)
+
+
+def run_folder(folder):
+  """Returns the folder of the run."""
+  (workdir,) = folder.glob('mnist-h50-*')
+  return workdir
+
+
+def results(folder):
+  """Returns the results of a complete run that must not depend on faults."""
+  workdir = run_folder(folder)
+  record = json.loads((workdir / 'run.json').read_text())
+  assert record['status'] == 'complete'
+  assert 'h50' in (workdir / 'report.md').read_text()
+  assert (workdir / 'reliability.png').exists()
+  lines = [
+    {
+      k: v
+      for k, v in json.loads(line).items()
+      if not k.startswith('time/') and k != 'checksum'
+    }
+    for line in (workdir / 'metrics.jsonl').read_text().splitlines()
+  ]
+  return {
+    'teacher': (record['teacher']['weights'], record['teacher']['outputs']),
+    'students': [
+      (student['weights'], student['test'], student['by_class'])
+      for student in record['students']
+    ],
+    'lines': lines,
+  }
+
+
+def assert_clear(code, log, message):
+  """Checks that a run ended with one error line that has the message."""
+  assert code == 1
+  assert message in log
+  assert 'Traceback' not in log
+  assert [line for line in log.splitlines() if line.startswith('error: ')]
