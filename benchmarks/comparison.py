@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 import harness
 import numpy as np
 
+# Examples/s by case, system and round.
+Rates = dict[str, dict[str, dict[int, float]]]
 _PAUSE_S = 0.3  # Between turns, until the last system's threads are asleep.
 
 
@@ -48,23 +50,14 @@ def compare(
   """
   ours = next(iter(starters))
   started = _start(starters, rtol=rtol, atol=atol)
-  rates: dict[str, dict[str, dict[int, float]]] = {
+  rates: Rates = {
     case: {name: {} for name in started.workers} for case in cases
   }
   limits: dict[str, list[Any]] = {name: [] for name in limit_systems}
   for done in range(rounds):
     if ours not in started.workers:
       break
-    # Each round has a different order, so no system always follows the same.
-    order = random.Random(done).sample(
-      list(started.workers), len(started.workers)
-    )
-    for case in cases:
-      for name, (examples, seconds) in started.ask(order, case, done):
-        rate = rates[case][name][done] = examples / seconds
-        print(f'{case} {name}: {rate:,.1f} examples/s', flush=True)
-    for name, measured in started.ask(limits, 'limits', done):
-      limits[name].append(measured)
+    _take_round(started, done, rates, limits)
   for worker in started.workers.values():
     worker.close()
   if not all(rates[case][ours] for case in cases):
@@ -123,6 +116,29 @@ class _Started(NamedTuple):
         del self.workers[name]
         self.failures[name] = f'ended in round {done + 1}: {error}'
         print(f'{name}: {self.failures[name]}', flush=True)
+
+
+def _take_round(
+  started: _Started, done: int, rates: Rates, limits: dict[str, list[Any]]
+) -> None:
+  """Gives each system its turns, and adds what they measure.
+
+  Args:
+    started: the systems.
+    done: how many rounds there were before.
+    rates: get the examples/s of each case and system.
+    limits: get what each system's library measures of the machine's limits.
+  """
+  # Each round has a different order, so no system always follows the same.
+  order = random.Random(done).sample(
+    list(started.workers), len(started.workers)
+  )
+  for case, systems in rates.items():
+    for name, (examples, seconds) in started.ask(order, case, done):
+      rate = systems[name][done] = examples / seconds
+      print(f'{case} {name}: {rate:,.1f} examples/s', flush=True)
+  for name, measured in started.ask(limits, 'limits', done):
+    limits[name].append(measured)
 
 
 def _start(

@@ -30,8 +30,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import generated_cifar
 import harness
-import numpy as np
 
 from configs import cifar_teachers
 from kd_jax.runtime import files
@@ -73,7 +73,7 @@ _STRONG: dict[str, dict[str, Any]] = {
 }
 # Students of Table 2 whose networks or losses are compiled separately.
 _COMPILED_STUDENTS = ('baseline', 'blocks_2200', 'ideal', 'ideal_no_kd')
-_GENERATED = {'train': 50_000, 'test': 10_000}
+_WHOLE = {'train': 50_000, 'test': 10_000}  # Examples of CIFAR-10.
 _SMOKE = {'train': 1024, 'test': 256}  # As in the recipes' `smoke`.
 _TIMED = ('ideal', 'teacher')
 _TIMED_SYSTEMS = (
@@ -178,43 +178,20 @@ def _warm_commands(session: Session) -> list[Command]:
     overrides = (
       'train.epochs=1',
       'benchmark.enabled=false',
-      f'teacher.logits={_generated_logits(session)}',
+      f'teacher.logits={generated_cifar.logits_file(session.work_dir)}',
     )
     argv = [*warm.launch(row, row, *overrides), *_on_generated(session)]
     commands.append(Command(name, argv))
   return commands
 
 
-def _generated_images(session: Session) -> pathlib.Path:
-  return session.work_dir / 'generated.npz'
-
-
-def _generated_logits(session: Session) -> pathlib.Path:
-  return session.work_dir / 'generated-logits.npz'
-
-
 def _on_generated(session: Session) -> list[str]:
-  return [f'--config.data.name={_generated_images(session)}']
+  file = generated_cifar.images_file(session.work_dir)
+  return [f'--config.data.name={file}']
 
 
 def _generate(session: Session) -> None:
-  """Writes random images, labels and logits in the shapes of CIFAR-10."""
-  if _generated_images(session).exists():
-    return
-  rng = np.random.default_rng(0)
-  arrays: dict[str, Any] = {}
-  outputs: dict[str, Any] = {}
-  for split, count in _GENERATED.items():
-    if session.smoke:
-      count = _SMOKE[split]
-    arrays[f'{split}_images'] = rng.integers(
-      0, 256, (count, 32, 32, 3), np.uint8
-    )
-    arrays[f'{split}_labels'] = np.arange(count) % 10
-    outputs[split] = rng.normal(size=(count, 10)).astype(np.float32)
-  # The images last: if they exist, the logits are complete.
-  np.savez(_generated_logits(session), **outputs)
-  np.savez(_generated_images(session), **arrays)
+  generated_cifar.write(session.work_dir, _SMOKE if session.smoke else _WHOLE)
 
 
 def _has_two_epochs(runs: pathlib.Path) -> bool:
@@ -224,14 +201,18 @@ def _has_two_epochs(runs: pathlib.Path) -> bool:
   )
 
 
+def _holds_out(session: Session) -> tuple[str, str]:
+  """Returns overrides that compare teachers on held-out training images."""
+  count = 256 if session.smoke else cifar_teachers.HOLDOUT
+  return f'data.holdout_examples={count}', 'teacher.train.holdout_fraction=0.0'
+
+
 def _choice_command(session: Session, training: str) -> Command:
-  holdout = 256 if session.smoke else cifar_teachers.HOLDOUT
   name = f'choice-{training}'
   argv = session.launch(
     name,
     f'resnet18,teacher=pool,training={training},epochs={CHOICE_EPOCHS}',
-    f'data.holdout_examples={holdout}',
-    'teacher.train.holdout_fraction=0.0',
+    *_holds_out(session),
   )
   return Command(name, argv)
 
@@ -321,7 +302,6 @@ def _contrast_commands(session: Session) -> list[Command]:
 
 
 def _strong_commands(session: Session) -> list[Command]:
-  holdout = 256 if session.smoke else cifar_teachers.HOLDOUT
   commands = []
   for name, candidate in _STRONG.items():
     fields = {'model.dtype': 'auto', **candidate}
@@ -330,8 +310,7 @@ def _strong_commands(session: Session) -> list[Command]:
     argv = session.launch(
       f'strong-{name}',
       'resnet18,teacher=no_pool,epochs=30',
-      f'data.holdout_examples={holdout}',
-      'teacher.train.holdout_fraction=0.0',
+      *_holds_out(session),
       *(f'teacher.{field}={value}' for field, value in fields.items()),
     )
     commands.append(Command(f'strong-{name}', argv))

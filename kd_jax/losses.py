@@ -194,13 +194,11 @@ def cross_entropy(
       f'labels {jnp.shape(labels)} do not fit logits {jnp.shape(logits)}'
     )
   log_p = log_softmax(logits)
-  # A masked sum, not an index: the gradient of an index is a scatter, which is
-  # slow on every backend.
+  # A masked sum: the gradient of an index is a scatter, which is slow.
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
   nll = -jnp.sum(jnp.where(is_label, log_p, 0), axis=-1)
   nll = nan_outside(nll, labels, logits.shape[-1])
-  # This test is static if label_smoothing is a Python number, so the common
-  # case of no smoothing compiles to no extra work.
+  # If label_smoothing is a Python number, no smoothing compiles to no work.
   if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
     return nll
   uniform = -jnp.mean(log_p, axis=-1)
@@ -305,8 +303,7 @@ def reverse_kl(
 
   L = T^2 sum_k s_k log(s_k / t_k),  t, s = softmax(logits / T)
 
-  Reverse KL is mode-seeking; `kl` is mean-seeking. The factor T^2 is that of
-  `kl`; the reference has T = 1.
+  Reverse KL is mode-seeking; `kl` is mean-seeking. The reference has T = 1.
 
   Args:
     student_logits: [B, K] float; differentiated.
@@ -341,8 +338,7 @@ def jensen_shannon(
   m = beta t + (1 - beta) s,  t, s = softmax(logits / T)
 
   L is symmetric at beta = 1/2. L / beta tends to `kl` as beta -> 0, and
-  L / (1 - beta) tends to `reverse_kl` as beta -> 1. The factor T^2 is that of
-  `kl`; the reference has none.
+  L / (1 - beta) tends to `reverse_kl` as beta -> 1. The reference has no T^2.
 
   Args:
     student_logits: [B, K] float; differentiated.

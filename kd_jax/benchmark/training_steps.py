@@ -16,7 +16,10 @@ from kd_jax.benchmark import timing
 from kd_jax.teachers import compact_arrays
 from kd_jax.training import training_functions
 from kd_jax.training.batch import Examples
+from kd_jax.training.epoch import EpochFunctions
 from kd_jax.training.epoch_inputs import (
+  DiskInputs,
+  EpochInputs,
   SharedInputs,
   choose_epoch_views,
   make_inputs,
@@ -212,24 +215,8 @@ def make_training_step(
     steps_per_call = 1
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
-  inputs = make_inputs(
-    functions.epoch_functions.shuffle,
-    Examples(
-      jnp.asarray(dataset.train.images[:count]),
-      dataset.train.labels[:count],
-      teacher.split_logits('train'),
-      jax.device_put(teacher.features),
-    ),
-    np.ones(count, bool),
-    choose_epoch_views(functions.epoch_functions.choose_views, key, count),
-    SharedInputs(
-      num_examples=count,
-      key=key,
-      hyperparameters=training_functions.hyperparameters_of_epoch(
-        config.optim, config.distill, 0
-      ),
-      teacher_variables=teacher.variables,
-    ),
+  inputs = _epoch_inputs(
+    config, dataset, teacher, functions.epoch_functions, key
   )
   state = functions.init(key)
 
@@ -241,6 +228,36 @@ def make_training_step(
     return state, totals
 
   return step
+
+
+def _epoch_inputs(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  teacher: TeacherInputs,
+  functions: EpochFunctions,
+  key: jax.Array,
+) -> EpochInputs | DiskInputs:
+  """Returns the inputs of an epoch on the first training examples."""
+  count = _num_examples(dataset)
+  return make_inputs(
+    functions.shuffle,
+    Examples(
+      jnp.asarray(dataset.train.images[:count]),
+      dataset.train.labels[:count],
+      teacher.split_logits('train'),
+      jax.device_put(teacher.features),
+    ),
+    np.ones(count, bool),
+    choose_epoch_views(functions.choose_views, key, count),
+    SharedInputs(
+      num_examples=count,
+      key=key,
+      hyperparameters=training_functions.hyperparameters_of_epoch(
+        config.optim, config.distill, 0
+      ),
+      teacher_variables=teacher.variables,
+    ),
+  )
 
 
 def _num_examples(dataset: data.Dataset) -> int:

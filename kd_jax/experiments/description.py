@@ -24,6 +24,11 @@ _IMAGES_SHOWN = 8
 _EXAMPLES_READ = 1000
 # Examples on which a teacher's classes are compared with the labels.
 _DECISIONS_READ = 50_000
+_ABOUT_MINUTES = (
+  'Minutes are those of the training steps of all seeds, one after another, on '
+  'this device: measured for the teacher and the first row, and scaled by MAC '
+  'for the other rows.'
+)
 
 
 def describe_run(
@@ -74,24 +79,35 @@ def describe_run(
       training_forecast.training_table(
         config, planned, plans.teacher, context_for
       ),
-      'Minutes are those of the training steps of all seeds, one after '
-      'another, on this device: measured for the teacher and the first row, '
-      'and scaled by MAC for the other rows.',
+      _ABOUT_MINUTES,
     ]
   warnings += teacher.warnings if teacher else []
   if warnings:
-    lines = [f'- {warning}.' for warning in warnings]
-    parts += ['## Warnings', '\n'.join(lines)]
+    parts += ['## Warnings', '\n'.join(f'- {line}.' for line in warnings)]
   text = '\n\n'.join(parts) + '\n'
   folder = pathlib.Path(workdir) / 'data'
   files.write_text(folder / 'description.md', text)
-  data_plots.write_examples(folder / 'examples.png', _examples_by_class(used))
-  for split, content in _row_files(config.data.name, whole, used).items():
-    files.write_text(folder / f'{split}-rows.csv', content)
+  _write_data(folder, config.data.name, whole, used)
   return text
 
 
 # --- The data. ---
+
+
+def _write_data(
+  folder: pathlib.Path, name: str, whole: data.Dataset, used: data.Dataset
+) -> None:
+  """Writes a picture of the images, and the order of each split's rows.
+
+  Args:
+    folder: the folder of the files.
+    name: the `data.name` of the config.
+    whole: the data set as it is loaded.
+    used: the part that the config uses.
+  """
+  data_plots.write_examples(folder / 'examples.png', _examples_by_class(used))
+  for split, content in _row_files(name, whole, used).items():
+    files.write_text(folder / f'{split}-rows.csv', content)
 
 
 def _describe_images(used: data.Dataset) -> str:

@@ -91,24 +91,17 @@ def export(  # noqa: PLR0913 - the flags of the command line
   if with_onnx:
     contents[onnx.NETWORK] = _to_onnx(network, variables, config, image_shape)
   if with_weights:
-    contents |= weights.file_contents(
-      config.student,
-      job_folder.restore_trained(folder, config.student, run_data.task),
-      {'scaling': config.data.scaling, 'classes': list(run_data.classes)},
-    )
+    contents |= _weight_files(config, folder, run_data)
   output = output or (
     run_dir / 'export' / f'{student["row"]}-seed-{student["seed"]}'
   )
   manifest = _describe(config, student, run_data, contents)
   _write(output, contents, manifest)
-  loaders: dict[str, Callable[[], measurement.NetworkFn]] = {
-    'live': lambda: jax.jit(forward_fn),
-    'loaded': lambda: artifact.load(output).predict,
-  }
-  if with_onnx:
-    loaders['onnx'] = lambda: onnx.load(output)
   manifest |= measurement.measure(
-    loaders, run_data.images, run_data.labels, config.eval.batch_size
+    _loaders(forward_fn, output, with_onnx=with_onnx),
+    run_data.images,
+    run_data.labels,
+    config.eval.batch_size,
   )
   _check_agreement(output, manifest['measured'])
   manifest['environment'] = environment.describe()
@@ -159,6 +152,17 @@ def _to_onnx(
     'export it without --onnx',
   ):
     return onnx.convert(forward_fn, image_shape)
+
+
+def _weight_files(
+  config: ConfigDict, folder: pathlib.Path, run_data: run_datasets.RunData
+) -> dict[str, bytes]:
+  """Returns the contents of the files of weights by name."""
+  return weights.file_contents(
+    config.student,
+    job_folder.restore_trained(folder, config.student, run_data.task),
+    {'scaling': config.data.scaling, 'classes': list(run_data.classes)},
+  )
 
 
 @contextlib.contextmanager
@@ -225,6 +229,22 @@ def _write(
   for name in {*FILE_NAMES.values(), *_WEIGHTS} - set(contents):
     (folder / name).unlink(missing_ok=True)
   json_records.write(folder / artifact.MANIFEST, manifest)
+
+
+# --- The networks, measured. ---
+
+
+def _loaders(
+  forward_fn: forward.ForwardFn, folder: pathlib.Path, *, with_onnx: bool
+) -> dict[str, Callable[[], measurement.NetworkFn]]:
+  """Returns functions that load the student and the networks of the folder."""
+  loaders: dict[str, Callable[[], measurement.NetworkFn]] = {
+    'live': lambda: jax.jit(forward_fn),
+    'loaded': lambda: artifact.load(folder).predict,
+  }
+  if with_onnx:
+    loaders['onnx'] = lambda: onnx.load(folder)
+  return loaders
 
 
 def _check_agreement(

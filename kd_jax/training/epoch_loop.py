@@ -18,6 +18,7 @@ from kd_jax.training.epoch import EpochFunctions, EpochTotals
 from kd_jax.training.epoch_inputs import (
   DiskInputs,
   EpochInputs,
+  EpochViews,
   SharedInputs,
   choose_epoch_views,
   fold_in,
@@ -127,14 +128,7 @@ def train_epochs(
       position = _start_epoch(functions, state, epoch, options)
       bar.update(position.step * epoch.batch_size)
       shared = _shared_inputs(source, epoch, options)
-      began = time.perf_counter()
-      views = choose_epoch_views(
-        functions.choose_views,
-        shared.key,
-        len(epoch.phase.subset),
-        source.epoch_view_logits,
-      )
-      teacher_s = time.perf_counter() - began
+      views, teacher_s = _choose_views(functions, source, epoch, shared)
       pace.start_epoch(position.train_s)
       inputs = make_inputs(
         functions.shuffle,
@@ -185,6 +179,23 @@ def _shared_inputs(
     hyperparameters=options.hyperparameters_of_epoch(epoch.index),
     teacher_variables=source.teacher_variables,
   )
+
+
+def _choose_views(
+  functions: EpochFunctions,
+  source: ExampleSource,
+  epoch: plan.Epoch,
+  shared: SharedInputs,
+) -> tuple[EpochViews, float]:
+  """Returns the views of an epoch's images, and the seconds they took."""
+  began = time.perf_counter()
+  views = choose_epoch_views(
+    functions.choose_views,
+    shared.key,
+    len(epoch.phase.subset),
+    source.epoch_view_logits,
+  )
+  return views, time.perf_counter() - began
 
 
 def _warm_up(

@@ -106,20 +106,13 @@ def make_objective(
     _masked_cross_entropy if partly_labeled else losses.cross_entropy,
     label_smoothing=label_smoothing,
   )
-  all_terms = functools.partial(_all_terms, terms, setup, cross_entropy)
-
-  def discriminator_terms(inputs: TermInputs) -> Terms:
-    return {
-      name: term.discriminator_loss(inputs)
-      for name, term in with_discriminators.items()
-    }
-
+  by_batch = _on_mixed_batches if mixed else lambda terms_fn: terms_fn
   return Objective(
     names=('ce', *terms, *map(peer_term, with_peers)),
-    terms=_on_mixed_batches(all_terms) if mixed else all_terms,
+    terms=by_batch(functools.partial(_all_terms, terms, setup, cross_entropy)),
     discriminator_names=tuple(with_discriminators),
-    discriminator_terms=(
-      _on_mixed_batches(discriminator_terms) if mixed else discriminator_terms
+    discriminator_terms=by_batch(
+      functools.partial(_discriminator_terms, with_discriminators)
     ),
     init=functools.partial(_init_params, terms),
     partly_labeled=partly_labeled,
@@ -146,6 +139,13 @@ def _all_terms(
       values[peer_term(name)] = cross_entropy(peer_logits, labels)
     values[name] = term.loss(inputs._replace(peer_logits=peer_logits))
   return values
+
+
+def _discriminator_terms(
+  terms: Mapping[str, MethodTerm], inputs: TermInputs
+) -> Terms:
+  """Returns the losses of the discriminators."""
+  return {name: term.discriminator_loss(inputs) for name, term in terms.items()}
 
 
 def _masked_cross_entropy(

@@ -109,38 +109,13 @@ def make_train_step(
     an epoch: 'loss', each term, 'correct' and 'count'; and 'labeled' if
     examples may have no label.
   """
+  loss_fn = _make_loss(apply_fn, objective)
 
   def train_step(state, batch, key, hyperparameters):
-    def loss_fn(learned):
-      params, adapters = learned
-      variables = state._replace(params=params).variables
-      forward = lambda images: apply_fn(variables, images, train=True, key=key)
-      logits, features, batch_stats = forward(batch.images)
-      student = method_terms.Student(
-        logits,
-        features,
-        forward=lambda images: forward(images)[0],
-        key=jax.random.fold_in(key, _METHODS),
-      )
-      # The student's loss uses the updated discriminators.
-      update = jax.lax.stop_gradient(
-        _update_discriminators(
-          objective, state, student, batch, hyperparameters
-        )
-      )
-      terms = objective.terms(
-        method_terms.TermInputs(
-          method_terms.MethodParams(adapters, update.discriminators),
-          student,
-          batch,
-          hyperparameters,
-        )
-      )
-      loss, means = objectives.combine(terms, hyperparameters, batch.mask)
-      return loss, (means | update.means, logits, batch_stats, update)
-
     learned = (state.params, state.method_params.adapters)
-    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learned)
+    (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      learned, state, batch, key, hyperparameters
+    )
     means, logits, batch_stats, update = aux
     direction, opt_state = optimizer.update(grads, state.opt_state, learned)
     rate = hyperparameters.learning_rate * schedule(state.step)
@@ -161,6 +136,44 @@ def make_train_step(
     return state, sums
 
   return train_step
+
+
+def _make_loss(
+  apply_fn: ApplyFn, objective: objectives.Objective
+) -> Callable[..., Any]:
+  """Returns the loss of what a step learns: (params, adapters).
+
+  The loss comes with the means of its terms, the logits, the running statistics
+  and the update of the discriminators.
+  """
+
+  def loss_fn(learned, state, batch, key, hyperparameters):
+    params, adapters = learned
+    variables = state._replace(params=params).variables
+    forward = lambda images: apply_fn(variables, images, train=True, key=key)
+    logits, features, batch_stats = forward(batch.images)
+    student = method_terms.Student(
+      logits,
+      features,
+      forward=lambda images: forward(images)[0],
+      key=jax.random.fold_in(key, _METHODS),
+    )
+    # The student's loss uses the updated discriminators.
+    update = jax.lax.stop_gradient(
+      _update_discriminators(objective, state, student, batch, hyperparameters)
+    )
+    terms = objective.terms(
+      method_terms.TermInputs(
+        method_terms.MethodParams(adapters, update.discriminators),
+        student,
+        batch,
+        hyperparameters,
+      )
+    )
+    loss, means = objectives.combine(terms, hyperparameters, batch.mask)
+    return loss, (means | update.means, logits, batch_stats, update)
+
+  return loss_fn
 
 
 def _sums(

@@ -122,24 +122,10 @@ def _smaller(s, t):
 
   def shrink(x):
     window = x.shape[1] // size
-    return np.stack(
-      [
-        np.stack(
-          [
-            np.mean(
-              x[
-                :, i * window : (i + 1) * window, j * window : (j + 1) * window
-              ],
-              axis=(1, 2),
-            )
-            for j in range(size)
-          ],
-          axis=1,
-        )
-        for i in range(size)
-      ],
-      axis=1,
+    tiles = x[:, : size * window, : size * window].reshape(
+      len(x), size, window, size, window, -1
     )
+    return tiles.mean(axis=(2, 4))
 
   return shrink(s), shrink(t)
 
