@@ -2,8 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -171,32 +170,11 @@ def _read_shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
   return shapes
 
 
-@contextlib.contextmanager
-def _open(path: pathlib.Path) -> Iterator[Any]:
-  """Opens an .npz file; each array is read when it is asked for.
-
-  Raises:
-    UserError: if the file, or an array that is read, is missing or damaged.
-  """
-  local_paths.check_regular(path, FIELD)
-  try:
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-      raise errors.UserError(
-        f'{FIELD}: {path} holds one array without the name of a layer; '
-        'expected FILE.npz: np.savez(FILE, LAYER=features)'
-      )
-    with content:
-      yield content
-  except FileNotFoundError:
-    raise errors.UserError(f'{FIELD}: there is no file {path}') from None
-  except errors.UserError:
-    raise
-  except Exception as error:  # NumPy, zipfile and zlib raise many types.
-    raise errors.UserError(
-      f'{FIELD}: {path} is no .npz file of numbers: '
-      f'{str(error) or type(error).__name__}'
-    ) from None
+def _open(path: pathlib.Path) -> contextlib.AbstractContextManager:
+  """Opens a file of features, see `npz_files.open_arrays`."""
+  return npz_files.open_arrays(
+    path, FIELD, 'FILE.npz, as np.savez(FILE, LAYER=features) writes it'
+  )
 
 
 def _as_half_floats(array: np.ndarray, name: str) -> np.ndarray:

@@ -100,22 +100,13 @@ def _choose_rows(
 
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Returns the arrays of a .npy or .npz file by split."""
-  local_paths.check_regular(path, 'config.teacher.logits')
-  try:
-    content = np.load(path, allow_pickle=False)
-    if isinstance(content, np.ndarray):
-      return {'train': content}
-    with content:
-      return {name: npz_files.array_of(content, name) for name in content.files}
-  except FileNotFoundError:
-    raise errors.UserError(
-      f'config.teacher.logits: there is no file {path}'
-    ) from None
-  except Exception as error:  # NumPy, zipfile and zlib raise many kinds.
-    raise errors.UserError(
-      f'config.teacher.logits: {path} is not a .npy or .npz file of numbers: '
-      f'{str(error) or type(error).__name__}'
-    ) from None
+  with npz_files.open_arrays(
+    path,
+    'config.teacher.logits',
+    'FILE.npy or FILE.npz with numbers',
+    unnamed='train',
+  ) as content:
+    return {name: npz_files.array_of(content, name) for name in content}
 
 
 def _mean_logits(logits: np.ndarray) -> np.ndarray:

@@ -114,8 +114,8 @@ def test_files_that_are_no_features_are_refused(generated, arrays, tmp_path):
   (tmp_path / 'damaged.npz').write_bytes(b'no archive')
   for name, message in (
     ('missing.npz', 'there is no file'),
-    ('one.npy', 'without the name of a layer'),
-    ('damaged.npz', 'is no .npz file of numbers'),
+    ('one.npy', 'without a name; expected FILE.npz.*LAYER'),
+    ('damaged.npz', 'cannot be read: .*; expected FILE.npz.*LAYER'),
   ):
     with pytest.raises(errors.UserError, match=message):
       user_features.open_file(str(tmp_path / name), generated)
@@ -129,7 +129,7 @@ def test_a_damaged_array_is_named(generated, arrays, tmp_path):
   content = bytearray((tmp_path / 'features.npz').read_bytes())
   content[len(content) // 2] ^= 1
   (tmp_path / 'features.npz').write_bytes(content)
-  with pytest.raises(errors.UserError, match=f'{path} is no .npz file of num'):
+  with pytest.raises(errors.UserError, match=f'{path} cannot be read: '):
     features.features(tuple(LAYERS), 0, 'all', np.arange(3))
 
 

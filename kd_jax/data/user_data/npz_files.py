@@ -1,8 +1,10 @@
-"""Reads a data set from the arrays of an .npz file."""
+"""Reads arrays from files of the user, and a data set from an .npz file."""
 
+import contextlib
 import pathlib
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from kd_jax.data.dataset import (
 )
 from kd_jax.runtime import errors, host_memory, local_paths
 
+_FIELD = 'config.data.name'
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
 # Numbers of channels. An axis of such a length beside two longer axes holds
 # channels.
@@ -82,35 +85,66 @@ def check_arrays(
 
 def _load(path: pathlib.Path, needs_test: bool) -> dict[str, np.ndarray]:
   """Returns the four arrays of a file; without a test split, two are empty."""
-  local_paths.check_regular(path, 'config.data.name')
+  expected = f'FILE.npz with {", ".join(_NAMES)}'
+  with open_arrays(path, _FIELD, expected) as content:
+    check_memory(content.zip, path, _NAMES)
+    missing = [name for name in _NAMES if name not in content.files]
+    if missing == ['test_images', 'test_labels']:
+      if needs_test:
+        raise no_test_split(path, ' and '.join(missing))
+      arrays = {name: array_of(content, name) for name in _NAMES[:2]}
+      empty = {f'test{n[5:]}': array[:0] for n, array in arrays.items()}
+      return arrays | empty
+    if missing:
+      raise DataError(
+        f'{_FIELD}: {path} lacks {", ".join(missing)}; it holds '
+        f'{", ".join(content.files)}'
+      )
+    return {name: array_of(content, name) for name in _NAMES}
+
+
+@contextlib.contextmanager
+def open_arrays(
+  path: pathlib.Path, field: str, expected: str, *, unnamed: str = ''
+) -> Iterator[Any]:
+  """Opens a file of the user; each array is read when it is asked for.
+
+  Args:
+    path: the file.
+    field: the config's field that names the file, for error messages.
+    expected: which file the field expects, for error messages.
+    unnamed: the name of the only array of a .npy file; '' refuses such files.
+  Yields:
+    The arrays by name: an open .npz file, or a dict with the unnamed array.
+  Raises:
+    DataError: if the file, or an array that is read, is missing or damaged.
+  """
+  local_paths.check_regular(path, field)
   try:
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
-      check_memory(content.zip, path, _NAMES)
-      missing = [name for name in _NAMES if name not in content.files]
-      if missing == ['test_images', 'test_labels']:
-        if needs_test:
-          raise no_test_split(path, ' and '.join(missing))
-        arrays = {name: array_of(content, name) for name in _NAMES[:2]}
-        empty = {f'test{n[5:]}': array[:0] for n, array in arrays.items()}
-        return arrays | empty
-      if missing:
+    with open(path, 'rb') as file:
+      content = np.load(file, allow_pickle=False)
+      if not isinstance(content, np.ndarray):
+        with content:
+          yield content
+      elif unnamed:
+        yield {unnamed: content}
+      else:
         raise DataError(
-          f'{path} lacks {", ".join(missing)}; it holds '
-          f'{", ".join(content.files)}'
+          f'{field}: {path} holds one array without a name; expected {expected}'
         )
-      return {name: array_of(content, name) for name in _NAMES}
   except FileNotFoundError:
-    raise DataError(f'{path}: no such file') from None
+    raise DataError(f'{field}: there is no file {path}') from None
   except errors.UserError:
     raise
   except Exception as error:  # NumPy, zipfile and zlib raise many types.
     raise DataError(
-      f'{path} is not a valid .npz file: {error_text(error)}'
+      f'{field}: {path} cannot be read: {error_text(error)}; expected '
+      f'{expected}'
     ) from None
 
 
-def array_of(content: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-  """Returns an array of an .npz file.
+def array_of(content: Mapping[str, Any], name: str) -> np.ndarray:
+  """Returns an array of a file that is open.
 
   Raises:
     ValueError: if the member is no array; NumPy would return its bytes.

@@ -16,14 +16,13 @@ from kd_jax.data.dataset import (
   Dataset,
   Split,
   array_digest,
-  error_text,
 )
 from kd_jax.data.user_data import image_files, npz_files
-from kd_jax.runtime import errors, host_memory, local_paths
+from kd_jax.runtime import host_memory, local_paths
 
 FIELD = 'config.train.unlabeled'
 _ARRAY = 'images'
-_DIGITS = 32  # Of the digest, in the name of the images.
+_DIGITS = 32  # Digits of the digest in the name of the images.
 
 
 def add(dataset: Dataset, name: str, *, image_size: int = 0) -> Dataset:
@@ -113,22 +112,13 @@ def _decode_folder(
 
 def _read_npz(path: pathlib.Path) -> np.ndarray:
   """Returns the array 'images' [U, H, W, C] of a file."""
-  local_paths.check_regular(path, FIELD)
-  try:
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as content:
-      if _ARRAY not in content.files:
-        raise DataError(
-          f"{FIELD}: {path} lacks the array '{_ARRAY}'; it holds "
-          f'{", ".join(content.files)}'
-        )
-      npz_files.check_memory(content.zip, path, (_ARRAY,))
-      images = npz_files.array_of(content, _ARRAY)
-  except FileNotFoundError:
-    raise DataError(f'{FIELD}: {path}: no such file') from None
-  except errors.UserError:
-    raise
-  except Exception as error:  # NumPy, zipfile and zlib raise many types.
-    raise DataError(
-      f'{FIELD}: {path} is not a valid .npz file: {error_text(error)}'
-    ) from None
+  expected = f"FILE.npz with an array '{_ARRAY}'"
+  with npz_files.open_arrays(path, FIELD, expected) as content:
+    if _ARRAY not in content.files:
+      raise DataError(
+        f"{FIELD}: {path} lacks the array '{_ARRAY}'; it holds "
+        f'{", ".join(content.files)}'
+      )
+    npz_files.check_memory(content.zip, path, (_ARRAY,))
+    images = npz_files.array_of(content, _ARRAY)
   return npz_files.as_images(images, len(images), f'{path}: {_ARRAY}')

@@ -160,7 +160,7 @@ def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
     ),
     (_no_pixels, r'have shape \[6, 0, 5, 3\], images without a pixel'),
     (_no_channels, r'have shape \[6, 4, 5, 0\], images without a pixel'),
-    (_pickled_objects, 'not a valid .npz file: .*allow_pickle'),
+    (_pickled_objects, 'cannot be read: .*allow_pickle.*; expected FILE.npz'),
     (_no_test_examples, 'the split test has no examples'),
   ],
 )
@@ -187,12 +187,22 @@ def test_an_invalid_npz_file_is_refused(arrays, tmp_path):
   content = bytearray(pathlib.Path(valid).read_bytes())
   content[len(content) // 2] ^= 0xFF
   (tmp_path / 'damaged.npz').write_bytes(content)
-  with pytest.raises(data.DataError, match='damaged.npz is not a valid .npz'):
+  with pytest.raises(
+    data.DataError, match='name: .*damaged.npz cannot be read'
+  ):
     data.load(str(tmp_path / 'damaged.npz'))
   (tmp_path / 'mine.npz').write_bytes(b'PK\x03\x04 nothing')
-  with pytest.raises(data.DataError, match='not a valid .npz file'):
+  with pytest.raises(
+    data.DataError, match='mine.npz cannot be read: .*; expected FILE'
+  ):
     data.load(str(tmp_path / 'mine.npz'))
-  with pytest.raises(data.DataError, match='other.npz: no such file'):
+  with open(tmp_path / 'one.npz', 'wb') as file:
+    np.save(file, arrays['train_images'])
+  with pytest.raises(data.DataError, match='one.npz holds one array without'):
+    data.load(str(tmp_path / 'one.npz'))
+  with pytest.raises(
+    data.DataError, match='config.data.name: there is no file'
+  ):
     data.load(str(tmp_path / 'other.npz'))
 
 

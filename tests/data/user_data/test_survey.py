@@ -59,7 +59,7 @@ def test_an_npz_file_is_measured_by_its_headers(
 @pytest.mark.parametrize(
   'content, message',
   [
-    (None, 'no such file'),
+    (None, 'config.data.name: there is no file'),
     ({'x': np.zeros(3)}, 'lacks train_images'),
     (
       {'train_images': np.zeros(3), 'train_labels': np.zeros(3, int)},

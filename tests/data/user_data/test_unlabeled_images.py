@@ -82,15 +82,18 @@ def test_images_that_cannot_be_used_are_refused(generated, images, tmp_path):
   np.savez(tmp_path / 'small.npz', images=images[:, 1:])
   np.savez(tmp_path / 'floats.npz', images=images / 255)
   (tmp_path / 'damaged.npz').write_bytes(b'no archive')
+  with open(tmp_path / 'one.npz', 'wb') as file:
+    np.save(file, images)
   for name, message in (
     ('missing', "expected a folder of images, FILE.npz .*'images', or 'rest'"),
-    ('missing.npz', 'no such file'),
+    ('missing.npz', 'unlabeled: there is no file'),
     ('empty', r'holds no images: expected files \*\.png'),
     ('other.npz', "lacks the array 'images'; it holds train_images"),
     ('none.npz', 'holds no images'),
     ('small.npz', r'have the shape \(27, 28, 1\), but .* \(28, 28, 1\)'),
     ('floats.npz', 'expected uint8'),
-    ('damaged.npz', 'is not a valid .npz file'),
+    ('damaged.npz', "cannot be read: .*; expected FILE.npz with .* 'images'"),
+    ('one.npz', 'holds one array without a name; expected FILE.npz with'),
   ):
     with pytest.raises(errors.UserError, match=message):
       add(name)
