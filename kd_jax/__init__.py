@@ -4,7 +4,7 @@
   student = kd_jax.distill(images, labels, teacher, model=module)
   student.metrics, student.predict(images), student.export('student/')
 
-For a training loop of your own: `kd_jax.losses`, `kd_jax.methods` and
+If you write the training loop, use `kd_jax.losses`, `kd_jax.methods` and
 `kd_jax.make_train_step`, all pure functions; examples/*_loop.py show how.
 """
 

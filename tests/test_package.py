@@ -1,4 +1,4 @@
-"""The package: what a wheel holds, and that it runs where it is installed."""
+"""The package: the files of a wheel, and a run where it is installed."""
 
 import os
 import subprocess
@@ -50,7 +50,7 @@ def test_an_extra_has_each_file_of_requirements():
 
 
 def test_a_wheel_holds_every_teacher_that_is_small():
-  """Weights of 5 MB or more are left out, with a message of their own."""
+  """Weights of 5 MB or more are left out, and a message says so."""
   patterns = SETUPTOOLS['package-data']['kd_jax.project.teachers']
   teachers = helpers.ROOT / 'teachers'
   packed = {path for pattern in patterns for path in teachers.glob(pattern)}

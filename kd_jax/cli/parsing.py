@@ -118,7 +118,7 @@ def help_text(about: str, module: str) -> str:
   """Returns the help of a command.
 
   Args:
-    about: what the command does, and how it is called.
+    about: a description of the command, and examples of its use.
     module: the name of the module that defines the command's flags.
   """
   parts = [about.strip(), 'Flags:']

@@ -1,4 +1,4 @@
-"""What a run is going to train, in how many steps and minutes."""
+"""The trainings that lie ahead of a run, with their steps and minutes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -41,7 +41,7 @@ PyTree = Any
 WEIGHTS = 'weights.safetensors'
 TORCHVISION = 'weights-torchvision.safetensors'
 _SEPARATOR = '.'
-_STAGES = 4  # Of torchvision's ResNets.
+_STAGES = 4  # The stages of torchvision's ResNets.
 # Names of layers, as patterns, and torchvision's names of them.
 _LAYERS = (
   (r'stem', 'conv1'),

@@ -1,4 +1,4 @@
-"""What a user may have meant by a name that is unknown."""
+"""Suggests the name that a user may have meant by an unknown one."""
 
 import difflib
 from collections.abc import Iterable

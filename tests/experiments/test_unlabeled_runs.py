@@ -11,7 +11,7 @@ from kd_jax.runtime import errors, files, run_records
 from tests import helpers
 
 NUM_TRAIN = 600
-LABELED = 3  # Of each class.
+LABELED = 3  # Examples of each class.
 
 
 def _config(rows, **fields):

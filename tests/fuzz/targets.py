@@ -225,7 +225,7 @@ def _write_checkpoints(folder: pathlib.Path) -> None:
 
 
 def _restore(folder: pathlib.Path) -> bool:
-  """Returns True: what a checkpoint gives is what was saved in it, or None."""
+  """Returns True: a checkpoint gives the state that was saved, or None."""
   checkpoints = checkpoint.Checkpoints(folder / 'checkpoints')
   found = checkpoints.restore(jax.eval_shape(lambda: _state(0)))
   checkpoints.close()

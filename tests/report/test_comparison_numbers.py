@@ -80,7 +80,7 @@ def _results(record):
       "difference('run', 'labels', 'kl')",
       '-1.0 points (95 % interval -1.0 to -1.0, corrected p < 0.01)',
     ),
-    # Of two tests, the smaller p-value is doubled.
+    # The smaller p-value of two tests is doubled.
     ("corrected_p('run', 'hint', 'kl') | .4f", '0.2254'),
     ("mean_range('run', 'kl', 'labels', digits=2)", '95.10 to 96.10'),
     ("step_times('run', 'mutual')", '1.50'),

@@ -33,7 +33,7 @@ def test_records_are_found_by_name_and_misplaced_records_are_named(tmp_path):
 
 
 def test_every_report_and_plot_lies_beside_a_record_of_its_name():
-  """What is left when a record is renamed or removed shows no record."""
+  """A file whose record was renamed or removed would show old numbers."""
   for folder in {path.parent for path in results_folder.find(RESULTS).values()}:
     records = [path.stem for path in folder.glob('*.json')]
     if folder == RESULTS:

@@ -13,7 +13,7 @@ from tests import helpers
 
 
 class _Recorder(callbacks.Callback):
-  """Keeps what it is told."""
+  """Keeps the calls that it gets."""
 
   def __init__(self):
     self.told = []

@@ -19,7 +19,7 @@ def _machine(tmp_path, monkeypatch):
 
 
 def test_the_machine_says_how_much_is_free(machine):
-  """The memory of the machine: what is free is known."""
+  """The memory of the machine: the free part is known."""
   assert host_memory.available_bytes() == 8 * 2**30
 
 
