@@ -126,7 +126,7 @@ def _draw_images(path: pathlib.Path, arrays: Arrays) -> None:
 def _draw_kind(axes: figures.Axes, kind: str, arrays: Arrays) -> None:
   """Draws the first images of one kind of mistake, as a grid.
 
-  All images share their axes: axes of their own take three times as long.
+  All images share one pair of axes: separate axes take three times as long.
   """
   classes, images = _names(arrays), arrays[f'{kind}_images']
   axes.set_title(
