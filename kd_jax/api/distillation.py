@@ -195,11 +195,13 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
   _set_fields(config, fields or {})
   if workdir is not None:
     folder = local_paths.expand(workdir, 'workdir').absolute()
-    return _run(config, teacher, inputs, _options(folder, callbacks))
+    options = _options(folder, callbacks, fields or {})
+    return _run(config, teacher, inputs, options)
   folder = pathlib.Path(tempfile.mkdtemp(prefix='kd_jax-'))
   remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
   try:
-    options = _options(folder, callbacks)._replace(with_report=False)
+    options = _options(folder, callbacks, fields or {})
+    options = options._replace(with_report=False)
     student = _run(config, teacher, inputs, options)
   except BaseException:
     remove()
@@ -337,13 +339,16 @@ def _set_teacher(
 
 
 def _options(
-  folder: pathlib.Path, callbacks: Sequence[Callback]
+  folder: pathlib.Path,
+  callbacks: Sequence[Callback],
+  fields: Mapping[str, Any],
 ) -> run_lib.RunOptions:
   return run_lib.RunOptions(
     folder,
     folder / 'teachers',
     command='kd_jax.distill',
     callbacks=tuple(callbacks),
+    set_fields=tuple(fields),
   )
 
 

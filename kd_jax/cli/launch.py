@@ -112,6 +112,11 @@ def _runs_dir() -> pathlib.Path:
   return local_paths.expand(_RUNS_DIR.value, '--runs_dir')
 
 
+def _overrides() -> dict[str, Any]:
+  """Returns the values of the fields that the command sets, by name."""
+  return config_flags.get_override_values(flags.FLAGS['config'])
+
+
 def _workdir(config: ConfigDict) -> pathlib.Path:
   """Returns the run's folder.
 
@@ -125,9 +130,7 @@ def _workdir(config: ConfigDict) -> pathlib.Path:
     return local_paths.expand(_WORKDIR.value, '--workdir')
   overrides = {
     field: str(value)
-    for field, value in config_flags.get_override_values(
-      flags.FLAGS['config']
-    ).items()
+    for field, value in _overrides().items()
     if field.partition('.')[0] not in config_lib.FREE_FIELDS
   }
   if _ROWS.value:
@@ -231,6 +234,7 @@ def _describe(config: ConfigDict) -> str:
       teachers_dir=_runs_dir() / 'teachers',
       data_dir=_DATA_DIR.value,
       source_dir=_SOURCE_DIR.value,
+      set_fields=tuple(_overrides()),
     )
   return f'{text}\n{workdir}/data has this, a picture, and the order of rows.'
 
@@ -259,7 +263,7 @@ def _run(config: ConfigDict) -> str | None:
     _run_workers(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
-  from kd_jax.experiments import experiment
+  from kd_jax.experiments import experiment, preparation
   from kd_jax.report import run_report
   from kd_jax.runtime import processes
   from kd_jax.theory import run_theory
@@ -270,13 +274,15 @@ def _run(config: ConfigDict) -> str | None:
     if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
-      record = experiment.run_experiment(
+      record = experiment.run_on_data(
         config,
-        workdir=workdir,
-        teachers_dir=_runs_dir() / 'teachers',
-        data_dir=_DATA_DIR.value,
-        source_dir=_SOURCE_DIR.value,
-        callbacks=_make_callbacks(),
+        preparation.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
+        experiment.RunOptions(
+          workdir,
+          _runs_dir() / 'teachers',
+          callbacks=tuple(_make_callbacks()),
+          set_fields=tuple(_overrides()),
+        ),
       )
   if is_part or not processes.is_first():
     return None

@@ -5,12 +5,13 @@ import functools
 import io
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import data
-from kd_jax.config_checks import class_checks
+from kd_jax.config_checks import class_checks, unused_fields
 from kd_jax.experiments import preparation, training_forecast
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
@@ -38,6 +39,7 @@ def describe_run(
   teachers_dir: os.PathLike,
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
+  set_fields: Sequence[str] = (),
 ) -> str:
   """Describes a run's data, teacher and students; trains nothing.
 
@@ -51,6 +53,7 @@ def describe_run(
     teachers_dir: where teachers are kept.
     data_dir: where prepared data sets are kept; a per-user cache if None.
     source_dir: a folder to look for the data in before downloading.
+    set_fields: the dotted names of the config's fields that the user has set.
   Returns:
     The description, in Markdown.
   Raises:
@@ -65,7 +68,8 @@ def describe_run(
       functools.partial(context.on_transfer_set, run_context)
     )
     plans = preparation.check_and_plan(config, row_configs, context_for)
-    warnings = class_checks.find_lacking(
+    warnings = unused_fields.find(config, row_configs, set_fields)
+    warnings += class_checks.find_lacking(
       config, row_configs, plans, context_for
     )
     teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.config_checks import class_checks, traced_checks
+from kd_jax.config_checks import class_checks, traced_checks, unused_fields
 from kd_jax.experiments import (
   part_times,
   preparation,
@@ -92,6 +92,8 @@ class RunOptions(NamedTuple):
     with_report: whether the run's folder gets a report.
     command: what starts the run, for its record; '' for the command line.
     callbacks: follow the run.
+    set_fields: the dotted names of the config's fields that the user has set;
+      those that have no effect are named.
   """
 
   workdir: pathlib.Path
@@ -99,6 +101,7 @@ class RunOptions(NamedTuple):
   with_report: bool = True
   command: str = ''
   callbacks: tuple[Callback, ...] = ()
+  set_fields: tuple[str, ...] = ()
 
 
 def run_on_data(
@@ -155,6 +158,7 @@ def _run_in_locked_folder(
   run_data.check_same(record, workdir, run_context.dataset)
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
+  _warn(record, unused_fields.find(config, row_configs, options.set_fields))
   _warn(
     record, class_checks.find_lacking(config, row_configs, plans, context_for)
   )

@@ -151,6 +151,11 @@ class Method(NamedTuple):
     return any('labels' in _inputs(fn) for fn in self._functions)
 
   @property
+  def uses_temperature(self) -> bool:
+    """Whether `fn` or `discriminator_loss` takes `distill.temperature`."""
+    return any('temperature' in _inputs(fn) for fn in self._functions)
+
+  @property
   def uses_rounded(self) -> bool:
     """Whether `fn` takes the teacher's features rounded to levels."""
     return 'feature_levels' in self.inputs

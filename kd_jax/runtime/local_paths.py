@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import stat
+import sys
 
 from kd_jax.runtime import errors
 
@@ -57,7 +58,8 @@ def expand(path: str | os.PathLike, name: str) -> pathlib.Path:
     name: the flag or the field that holds it, for error messages.
   Raises:
     UserError: if the path is an address such as gs://BUCKET/run, which
-      `pathlib` would take for a local folder, or names an unknown user's home.
+      `pathlib` would take for a local folder, or names an unknown user's home,
+      or has letters that the libraries which write checkpoints would misread.
   """
   text = os.fspath(path)
   if _ADDRESS.match(text):
@@ -66,6 +68,23 @@ def expand(path: str | os.PathLike, name: str) -> pathlib.Path:
       'folder (gcsfuse, s3fs, ...), or copy the files'
     )
   try:
-    return pathlib.Path(text).expanduser()
+    expanded = pathlib.Path(text).expanduser()
   except RuntimeError as error:
     raise errors.UserError(f'{name}={text}: {error}') from None
+  encoding = sys.getfilesystemencoding()
+  if encoding != 'utf-8' and not str(expanded.absolute()).isascii():
+    raise errors.UserError(
+      f'{name}={text}: the path is not ASCII, and the encoding of file names '
+      f'is {encoding} ({_locale()}); Orbax writes checkpoints to paths in '
+      'UTF-8: set PYTHONUTF8=1, or a locale such as C.UTF-8, or choose a path '
+      'in ASCII'
+    )
+  return expanded
+
+
+def _locale() -> str:
+  """Returns the variable that sets the encoding, such as 'LC_ALL=C'."""
+  for name in ('LC_ALL', 'LC_CTYPE', 'LANG'):
+    if os.environ.get(name):
+      return f'{name}={os.environ[name]}'
+  return 'no LANG'
