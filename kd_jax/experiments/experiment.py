@@ -190,11 +190,11 @@ def _run_in_locked_folder(
     lambda: students.collect_results(run)
   )
   _warn(record, left_out)
-  _write(workdir, record)
+  _write_again(workdir, record)
   with times.measure('timing'):
     run_timing.time_run(config, run, record)
   record['status'] = 'complete'
-  _write(workdir, record)
+  _write_again(workdir, record)
   if options.with_report:
     processes.from_first(lambda: run_errors.write(run, record['students']))
     processes.from_first(lambda: run_report.write(workdir, record))
@@ -212,6 +212,12 @@ def _warn(record: Record, warnings: list[str]) -> None:
 
 def _write(workdir: pathlib.Path, record: Record) -> None:
   json_records.write(workdir / 'run.json', record)
+
+
+def _write_again(workdir: pathlib.Path, record: Record) -> None:
+  """Writes a record to the folder that has it, and to no other."""
+  files.check_in_place(workdir / 'run.json')
+  _write(workdir, record)
 
 
 def _open_run(config: ConfigDict, options: RunOptions) -> Record:

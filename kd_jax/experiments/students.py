@@ -91,6 +91,7 @@ def _train_row(run: Run, row: Row) -> bool:
   Skips seeds that another worker has locked.
   """
   folder = run.folder(row)
+  files.check_in_place(run.workdir / 'run.json')
   missing = _missing_seeds(run, row)
   if not missing:
     return True

@@ -81,6 +81,25 @@ def read_json(path: os.PathLike) -> Any | None:
   return processes.from_first(read)
 
 
+def check_in_place(path: os.PathLike) -> None:
+  """Checks that a file which this command has written is still there.
+
+  Otherwise the next write would make its folder anew, beside the one that has
+  the results so far. Only the first process of a run looks.
+
+  Raises:
+    UserError: if the file is missing.
+  """
+  path = pathlib.Path(path)
+  if processes.is_first() and not path.exists():
+    raise errors.UserError(
+      f'{path.parent} was moved or removed while this command was at work in '
+      f'it ({path.name} is missing): bring it back, in the place of what was '
+      'written there since, and start the same command again, which resumes '
+      'the run'
+    )
+
+
 def remove(path: os.PathLike) -> None:
   """Removes a file, or a folder with its content, if it exists.
 

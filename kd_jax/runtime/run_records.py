@@ -61,6 +61,7 @@ class MetricsLog:
     """
     self.path = pathlib.Path(path)
     self._on_append = on_append
+    self._is_written = False
 
   def read(self) -> list[dict[str, Any]]:
     """Returns the records of the lines that are sound."""
@@ -102,9 +103,15 @@ class MetricsLog:
     )
 
   def append(self, record: dict[str, Any]) -> None:
-    """Adds a record as the last line."""
+    """Adds a record as the last line.
+
+    Raises:
+      UserError: if the log was there before, and is not any more.
+    """
     if not processes.is_first():
       return
+    if self._is_written:
+      files.check_in_place(self.path)
     with (
       files.locked_by_process(self.path, wait=True, limit_s=locks.BRIEF_S),
       errors.name_file(self.path),
@@ -115,11 +122,18 @@ class MetricsLog:
       if size and os.pread(file.fileno(), 1, size - 1) != b'\n':
         file.write(b'\n')
       file.write(_line(record).encode())
+    self._is_written = True
     if self._on_append is not None:
       self._on_append(record)
 
   def sync(self) -> None:
-    """Makes the lines outlast a power failure, as a checkpoint does."""
+    """Makes the lines outlast a power failure, as a checkpoint does.
+
+    Raises:
+      UserError: if the log was there before, and is not any more.
+    """
+    if self._is_written:
+      files.check_in_place(self.path)
     if processes.is_first() and self.path.exists():
       with open(self.path, 'rb') as file:
         os.fsync(file.fileno())
@@ -149,6 +163,7 @@ class MetricsLog:
     with files.locked(self.path, wait=True, limit_s=locks.BRIEF_S):
       kept = [record for record in self.read() if not unwanted(record)]
       files.write_text(self.path, ''.join(map(_line, kept)))
+    self._is_written = True
 
 
 # Before the checksum of a line, which is that of all the text before it. A log
