@@ -6,11 +6,12 @@ A run of launch.py times its trained networks in the same way.
 """
 
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kd_jax import config as config_lib
@@ -20,7 +21,14 @@ from kd_jax.cli import parsing
 from kd_jax.config_checks import field_checks
 from kd_jax.models import apply, from_config
 from kd_jax.report import tables
-from kd_jax.runtime import command_line, compilation_cache, environment, files
+from kd_jax.runtime import (
+  command_line,
+  compilation_cache,
+  environment,
+  errors,
+  files,
+  local_paths,
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'
@@ -64,15 +72,27 @@ def _benchmark(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
-  if len(argv) > 1:
-    raise app.UsageError(f'{argv[1]!r} is no flag; expected flags only')
   with command_line.one_line_errors('measures again'):
+    if len(argv) > 1:
+      raise errors.UserError(f'{argv[1]!r} is not a flag; see --help')
     command_line.apply_flags()
-    _measure(_CONFIG.value)
+    if _CONFIG.value is None:
+      raise errors.UserError(
+        'there is no --config: expected --config=configs/FILE.py:RECIPE'
+      )
+    out = _OUT.value and local_paths.expand(_OUT.value, '--out')
+    _measure(_CONFIG.value, out)
 
 
-def _measure(config: ConfigDict) -> None:
-  """Measures the networks of a config, and prints a table."""
+def _measure(config: ConfigDict, out: pathlib.Path | None) -> None:
+  """Measures the networks of a config, and prints a table.
+
+  Args:
+    config: a config from configs/.
+    out: the file of the timings; None for none.
+  """
+  if 'rows' not in config or not config.rows:
+    raise errors.UserError(f'{config.name} has no students to time')
   compilation_cache.enable()
   rows = {name: config_lib.close_row(config, name) for name in config.rows}
   for row in rows.values():
@@ -84,11 +104,11 @@ def _measure(config: ConfigDict) -> None:
     memory_gib=config.data.memory_gib,
   )
   record = _benchmark(rows, dataset)
-  if _OUT.value:
-    files.write_json(pathlib.Path(_OUT.value), record)
+  if out:
+    files.write_json(out, record)
   print(tables.latency_table(record))
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main, flags_parser=parsing.parse_flags)
+  with command_line.one_line_errors('measures again'):
+    command_line.run_app(main, __doc__, sys.argv[0], parsing.parse_flags)

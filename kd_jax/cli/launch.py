@@ -8,7 +8,7 @@ import pathlib
 import sys
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kd_jax.cli import parsing, recipes
@@ -312,12 +312,9 @@ def start() -> None:
 
   Call `host_memory.keep_freed_memory` before, while no thread is running.
   """
-  if parsing.asks_for_help(sys.argv):
-    print(parsing.help_text(_ABOUT, __name__))
-    return
   # Around the parsing of the flags, which reads the file of --config.
   with command_line.one_line_errors('resumes the run'):
-    app.run(main, flags_parser=parsing.parse_flags)
+    command_line.run_app(main, _ABOUT, __name__, parsing.parse_flags)
 
 
 def main(argv: list[str]) -> None:

@@ -2,16 +2,12 @@
 
 import re
 import sys
-import textwrap
 
 from absl import app, flags
 from ml_collections.config_flags import config_path
 
 from kd_jax.cli import recipes
 from kd_jax.runtime import errors, project_files, suggestions
-
-_HELP = ('--help', '-help', '-h', '-?', '--helpshort')
-_WIDTH = 80
 
 
 def parse_flags(
@@ -107,30 +103,3 @@ def _unknown_field(argv: list[str]) -> str | None:
         )
       section, path = config_path.get_value(key, section), f'{path}.{key}'
   return None
-
-
-def asks_for_help(argv: list[str]) -> bool:
-  """Returns whether a command line asks for the help text."""
-  return any(arg in _HELP for arg in argv[1:])
-
-
-def help_text(about: str, module: str) -> str:
-  """Returns the help of a command.
-
-  Args:
-    about: a description of the command, and examples of its use.
-    module: the name of the module that defines the command's flags.
-  """
-  parts = [about.strip(), 'Flags:']
-  for flag in flags.FLAGS.get_flags_for_module(module):
-    name = f'--{flag.name}'
-    if flag.flag_type() != 'bool':
-      name += f'={flag.name.rpartition("_")[2].upper()}'
-    indent = ' ' * 4
-    # absl adds half a sentence to a flag that may be repeated.
-    about_flag = flag.help.partition(';\n')[0]
-    text = textwrap.fill(
-      about_flag, _WIDTH, initial_indent=indent, subsequent_indent=indent
-    )
-    parts.append(f'  {name}\n{text}')
-  return '\n\n'.join(parts)

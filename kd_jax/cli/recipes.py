@@ -29,10 +29,12 @@ def find(name: str) -> pathlib.Path:
   Args:
     name: a path, from the current folder or from the project's.
   Raises:
-    UserError: if there is no such file; it suggests the nearest name.
+    UserError: if there is no such file; it suggests the nearest name. If the
+      file is no Python.
   """
   for path in (pathlib.Path(name), project_files.root() / name):
     if path.is_file():
+      _check_syntax(path)
       return path
   known = [name for name, path in files().items() if _recipes_of(path)]
   raise errors.UserError(
@@ -41,8 +43,29 @@ def find(name: str) -> pathlib.Path:
   )
 
 
+def _check_syntax(path: pathlib.Path) -> None:
+  """Raises UserError if a file is no Python, or has a mistake of syntax."""
+  problem = ''
+  try:
+    compile(path.read_bytes(), path, 'exec')
+  except SyntaxError as error:
+    problem = f'{error.msg}, line {error.lineno}'
+  except ValueError as error:  # A null byte.
+    problem = str(error)
+  if problem or path.suffix != '.py':
+    raise errors.UserError(
+      f'{path} is no file of recipes ({problem or "its name"}): expected '
+      'Python, in a file *.py'
+    )
+
+
 def load(path: pathlib.Path) -> types.ModuleType:
-  """Imports a file as a module."""
+  """Imports a file as a module.
+
+  Raises:
+    UserError: if the file is no Python.
+  """
+  _check_syntax(path)
   project_files.make_configs_importable()
   spec = importlib.util.spec_from_file_location(path.stem, path)
   assert spec is not None and spec.loader is not None  # A file named *.py.

@@ -10,9 +10,10 @@ python -m kd_jax.report results/ --add=RUN_DIR   first copies a run's run.json
 """
 
 import pathlib
+import sys
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from kd_jax.report import code_changes, publish, results_folder, run_report
 from kd_jax.runtime import command_line, errors, files, local_paths
@@ -77,4 +78,5 @@ def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
   publish.publish(folder, root / 'README.md', changes)
 
 
-app.run(main)
+with command_line.one_line_errors('writes them again'):
+  command_line.run_app(main, __doc__, sys.argv[0])

@@ -11,14 +11,18 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 
-from absl import flags
+from absl import app, flags
 
 from kd_jax.runtime import console, errors, locks
 
 # The exit status of a command that Ctrl-C stopped, as a shell gives it.
 _STOPPED = 128 + signal.SIGINT
+# The flags that ask for help, and the columns of the answer.
+_HELP = ('--help', '-help', '-h', '-?', '--helpshort')
+_WIDTH = 80
 _DEBUG_HELP = (
   'Shows the traceback of an error instead of one line, and the time, process '
   'and place of each log line.'
@@ -38,6 +42,50 @@ def define_flags() -> None:
 def apply_flags() -> None:
   """Applies the common flags, once absl has parsed them."""
   locks.limit_waits(flags.FLAGS.max_wait_h)
+
+
+def run_app(
+  main: Callable[[list[str]], None],
+  about: str,
+  module: str,
+  flags_parser: Callable[[list[str]], list[str]] = app.parse_flags_with_usage,
+) -> None:
+  """Runs a command that absl parses, or prints its help.
+
+  absl ends with an error after its help, and lists flags of its own before
+  those of the command.
+
+  Args:
+    main: runs the command, with the arguments that are no flags.
+    about: a description of the command, and examples of its use.
+    module: the name of the module that defines the command's flags, as absl
+      knows it: that of the program is `sys.argv[0]`.
+    flags_parser: parses the flags.
+  """
+  if any(arg in _HELP for arg in sys.argv[1:]):
+    print(_help_text(about, module))
+    return
+  app.run(main, flags_parser=flags_parser)
+
+
+def _help_text(about: str, module: str) -> str:
+  """Returns the help of a command, see `run_app`."""
+  parts = [about.strip(), 'Flags:']
+  for flag in (
+    *flags.FLAGS.get_flags_for_module(module),
+    *flags.FLAGS.get_flags_for_module(__name__),
+  ):
+    name = f'--{flag.name}'
+    if flag.flag_type() != 'bool':
+      name += f'={flag.name.rpartition("_")[2].upper()}'
+    indent = ' ' * 4
+    # absl adds half a sentence to a flag that may be repeated.
+    about_flag = flag.help.partition(';\n')[0]
+    text = textwrap.fill(
+      about_flag, _WIDTH, initial_indent=indent, subsequent_indent=indent
+    )
+    parts.append(f'  {name}\n{text}')
+  return '\n\n'.join(parts)
 
 
 def parse_arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
