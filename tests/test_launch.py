@@ -161,6 +161,8 @@ def test_help_describes_every_flag_in_sentences():
       ('--config=configs/mnist.py:h300', '--config.optim.learning_rate=-1'),
       'config.optim.learning_rate=-1.0: expected a number above 0',
     ),
+    (('--config=README.md:h300',), 'README.md is no file of recipes ('),
+    (('--config=requirements.txt',), 'expected Python, in a file *.py'),
     (('--config=configs/minst.py:h300',), '(did you mean configs/mnist.py?)'),
     (('--config=configs/mnist.py:h30',), '(did you mean h300?)'),
     (

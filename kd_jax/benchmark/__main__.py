@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
       raise errors.UserError(
         'there is no --config: expected --config=configs/FILE.py:RECIPE'
       )
-    out = _OUT.value and local_paths.expand(_OUT.value, '--out')
+    out = local_paths.expand(_OUT.value, '--out') if _OUT.value else None
     _measure(_CONFIG.value, out)
 
 

@@ -8,8 +8,6 @@ from kd_jax.config_checks import unused_fields
 from kd_jax.experiments import preparation
 from tests import helpers
 
-pytestmark = pytest.mark.faults
-
 # The fields that always have an effect, on results or on how fast they come.
 ALWAYS_USED = {
   *('seeds', 'first_seed', 'seeds_per_program', 'mesh.data', 'loop', 'name'),
@@ -89,6 +87,7 @@ def _find(config: ConfigDict, *names: str) -> list[str]:
   return unused_fields.find(config, rows, names)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize('fields, name, reason', CASES)
 def test_a_field_without_effect_is_named_with_the_reason(fields, name, reason):
   """A field without effect, set by the user: it is named."""
@@ -113,7 +112,6 @@ def test_a_field_without_effect_is_named_with_the_reason(fields, name, reason):
   ],
 )
 def test_a_field_with_an_effect_is_not_named(fields, name):
-  """A field with an effect: it is not named."""
   assert not _find(helpers.tiny_mnist(fields=fields), name)
 
 

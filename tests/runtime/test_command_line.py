@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from kd_jax import __main__ as kd_jax_main
 from kd_jax.runtime import command_line, errors
+from tests import helpers
 
 pytestmark = pytest.mark.faults
 
@@ -69,3 +71,28 @@ def test_other_errors_and_debugged_ones_keep_their_traceback(monkeypatch):
   for error in (errors.UserError, KeyboardInterrupt):
     with pytest.raises(error), command_line.one_line_errors():
       raise error
+
+
+def test_help_is_printed_and_is_no_error(monkeypatch, capsys):
+  """--help: the flags of the command and the common flags; nothing is run."""
+  monkeypatch.setattr(sys, 'argv', ['kd_jax', '--help'])
+  command_line.run_app(None, 'Does a thing.', 'kd_jax.cli.launch')
+  text = capsys.readouterr().out
+  assert text.startswith('Does a thing.\n\nFlags:')
+  assert '--max_wait_h=H' in text and 'Traceback' not in text
+
+
+MODULES = ('kd_jax', *(f'kd_jax.{task}' for task in kd_jax_main._MODULES))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('module', MODULES)
+def test_every_command_has_help_and_names_a_mistake(module):
+  """Any command with --help or a wrong flag: help, or lines without traceback."""
+  ended = helpers.run_python('-m', module, '--help')
+  assert ended.returncode == 0, ended.stderr
+  assert 'kd' in ended.stdout and not ended.stderr
+  ended = helpers.run_python('-m', module, '--nonsense=1')
+  assert ended.returncode not in (0, None)
+  assert 'nonsense' in ended.stderr or 'required' in ended.stderr
+  assert 'Traceback' not in ended.stderr
