@@ -18,9 +18,9 @@ def bar(iterable: Iterable[Any] | None = None, **kwargs) -> Any:
   Returns:
     The bar; iterating over the bar yields the items.
   """
-  import tqdm
+  from kd_jax.runtime import bars
 
-  return tqdm.tqdm(iterable, delay=2, leave=False, disable=None, **kwargs)
+  return bars.Bar(iterable, delay=2, leave=False, disable=None, **kwargs)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Progress: a bar that moves on a terminal, and lines in a file."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tqdm
@@ -27,7 +28,31 @@ def make(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm.tqdm:
       'bar_format': _LINE,
       'dynamic_ncols': False,
     }
-  return tqdm.tqdm(iterable, leave=False, **options)
+  return Bar(iterable, leave=False, **options)
+
+
+class Bar(tqdm.tqdm):
+  """A bar whose seconds do not depend on the clock of the day.
+
+  tqdm takes that clock, which somebody may set: the bar would show years, or
+  stand still for as long as the clock was set back.
+  """
+
+  # tqdm's thread against bars that stand still reads the clock of the day. It
+  # is needed only where not every step looks at the time.
+  monitor_interval = 0
+
+  def __init__(self, iterable: Iterable[Any] | None = None, **options: Any):
+    """Makes a bar that looks at the time in every step; see `tqdm.tqdm`."""
+    super().__init__(iterable, miniters=1, **options)
+
+  @property
+  def _time(self) -> Callable[[], float]:
+    return time.monotonic
+
+  @_time.setter
+  def _time(self, clock: Callable[[], float]) -> None:
+    pass  # tqdm sets its clock.
 
 
 class _Lines:

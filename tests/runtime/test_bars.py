@@ -1,7 +1,11 @@
 """Progress where there is no terminal."""
 
+import itertools
 import sys
 import time
+
+import pytest
+import tqdm
 
 from kd_jax.runtime import bars
 
@@ -20,6 +24,20 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
   lines = capsys.readouterr().err.splitlines()
   assert 1 <= len(lines) <= 3
   assert all('toy seed 0: ' in line and 'loss 1.0' in line for line in lines)
+
+
+@pytest.mark.faults
+def test_a_clock_that_is_set_back_does_not_stop_the_lines(monkeypatch, capsys):
+  """The clock is set back in a training: progress is shown as before."""
+  monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
+  monkeypatch.setattr(bars, 'LINE_EVERY_S', 0.05)
+  clocks = itertools.cycle((0.0, 1e9, -1e9))
+  monkeypatch.setattr(tqdm.std, 'time', lambda: next(clocks))
+  for _ in bars.make(range(30), desc='toy seed 0'):
+    time.sleep(0.01)
+  lines = capsys.readouterr().err.splitlines()
+  assert len(lines) > 1
+  assert all(', 00:00 spent, 00:00 left' in line for line in lines), lines
 
 
 def test_what_is_quick_shows_no_line(capsys):
