@@ -1,6 +1,10 @@
 """Runs to which faults happen: started, logged, and their results compared."""
 
+import contextlib
 import json
+import subprocess
+
+import pytest
 
 from tests import helpers
 
@@ -97,3 +101,22 @@ def assert_clear(code, log, message):
   assert message in log
   assert 'Traceback' not in log
   assert [line for line in log.splitlines() if line.startswith('error: ')]
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+  """Mounts a disk of a size, such as '16k', at a folder.
+
+  Yields:
+    A function that gives the disk another size.
+  """
+  folder.mkdir(parents=True, exist_ok=True)
+  mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
+  if subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('nothing can be mounted here')
+  try:
+    yield lambda size: subprocess.run(
+      ['mount', '-o', f'remount,size={size}', folder], check=True
+    )
+  finally:
+    subprocess.run(['umount', '-l', folder], check=True)

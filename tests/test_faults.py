@@ -4,7 +4,6 @@ Each fault ends in one clear line, and nothing is lost: the same command resumes
 the run. For kills at any moment see test_kills.py.
 """
 
-import contextlib
 import json
 import os
 import shutil
@@ -56,23 +55,10 @@ def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
 # --- Disks. ---
 
 
-@contextlib.contextmanager
-def _small_disk(folder, size):
-  """Mounts a disk of a size, such as '16m', at a folder."""
-  mount = ['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder]
-  folder.mkdir()
-  if subprocess.run(mount, capture_output=True).returncode:
-    pytest.skip('nothing can be mounted here')
-  try:
-    yield
-  finally:
-    subprocess.run(['umount', '-l', folder], check=True)
-
-
 def test_a_full_disk_is_a_clear_error_and_earlier_results_stay(tmp_path, whole):
   """A full disk: one clear error, and earlier results stay."""
   disk = tmp_path / 'disk'
-  with _small_disk(disk, '16m'):
+  with fault_runs.small_disk(disk, '16m'):
     code, log = fault_runs.launch(disk, GENERATED)
     assert code == 0, log
     first = fault_runs.results(disk)
@@ -103,7 +89,7 @@ def _end_of_seed_0(folder):
 def test_a_disk_that_becomes_read_only_is_a_clear_error(tmp_path, whole):
   """A disk becomes read-only: one clear error, and its results stay."""
   disk = tmp_path / 'disk'
-  with _small_disk(disk, '16m'):
+  with fault_runs.small_disk(disk, '16m'):
     shutil.copytree(whole, disk, dirs_exist_ok=True)
     again = GENERATED, '--config.seeds=2'
     remount = lambda how: subprocess.run(
