@@ -81,7 +81,7 @@ METHOD_WEIGHTS: dict[str, int] = {
   'dist': 10,
   'logit_standardization': 30,
   'mutual': 100,
-  'hint': 100,
+  'hint': 10,
   'vid': 100,
   'similarity': 10,
   'rkd': 10,
