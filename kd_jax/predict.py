@@ -1,10 +1,11 @@
 """Classifies image files with an exported student.
 
-  python -m kd_jax.predict ARTIFACT IMAGE...
+  python -m kd_jax.predict ARTIFACT IMAGE_OR_FOLDER...
 
 Prints a line for each image: the file, and the most likely classes with their
-probabilities. A file that cannot be used is named, and does not stop the
-others; the exit status is then 1. The images are PNG or JPEG files of the size
+probabilities. A folder stands for its PNG and JPEG files, at any depth. A file
+that cannot be used is named, and does not stop the others; the exit status is
+then 1. Any number of images takes the memory of one batch. The images are PNG or JPEG files of the size
 that the student was trained on. If the training images were cropped and
 resized, images may have any size, and are cropped and resized in the same way.
 Color images become gray for a student of gray images, and gray images become
@@ -12,13 +13,15 @@ color for a student of color images. Transparent images are shown on white.
 """
 
 import argparse
+import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent import futures
 
 import numpy as np
 
-from kd_jax.data.user_data import image_files
+from kd_jax.data.user_data import image_files, unlabeled_images
 from kd_jax.export import artifact
 from kd_jax.runtime import (
   command_line,
@@ -27,6 +30,9 @@ from kd_jax.runtime import (
   errors,
   local_paths,
 )
+
+# Images that are in memory at once.
+BATCH_SIZE = 64
 
 
 def read_image(
@@ -84,13 +90,13 @@ def predict(
 
 def predict_each(
   folder: pathlib.Path, paths: Sequence[pathlib.Path]
-) -> list[dict[str, float] | errors.UserError]:
-  """Classifies image files; an unusable file does not stop the others.
+) -> Iterator[dict[str, float] | errors.UserError]:
+  """Classifies image files in batches; an unusable file stops no others.
 
   Args:
     folder: folder of an exported student.
     paths: image files.
-  Returns:
+  Yields:
     For each file its probabilities by class name, or why it cannot be used.
   Raises:
     ArtifactError: if the folder holds no intact student.
@@ -98,22 +104,47 @@ def predict_each(
   student = artifact.load(folder)
   shape = student.manifest['image_shape']
   resize = student.manifest.get('resized', False)
-  answers: list[dict[str, float] | errors.UserError] = []
-  images, used = [], []
-  for path in paths:
+  classes = student.manifest['classes']
+
+  def read(path: pathlib.Path) -> np.ndarray | errors.UserError:
     try:
-      images.append(read_image(path, shape, resize=resize))
+      return read_image(path, shape, resize=resize)
     except errors.UserError as error:
-      answers.append(error)
-    else:
-      used.append(len(answers))
-      answers.append({})
-  if images:
-    probabilities = np.asarray(student.predict(np.stack(images)), np.float64)
-    classes = student.manifest['classes']
-    for index, row in zip(used, probabilities, strict=True):
-      answers[index] = dict(zip(classes, row.tolist(), strict=True))
-  return answers
+      return error
+
+  # A thread a core: each holds an image of full size.
+  with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    for start in range(0, len(paths), BATCH_SIZE):
+      found = list(pool.map(read, paths[start : start + BATCH_SIZE]))
+      images = [image for image in found if isinstance(image, np.ndarray)]
+      rows = iter(())
+      if images:
+        # Batches of one size are compiled once.
+        padding = BATCH_SIZE - len(images) if len(paths) > BATCH_SIZE else 0
+        batch = np.stack([*images, *[images[-1]] * padding])
+        rows = iter(np.asarray(student.predict(batch), np.float64).tolist())
+      for image in found:
+        if isinstance(image, errors.UserError):
+          yield image
+        else:
+          yield dict(zip(classes, next(rows), strict=True))
+
+
+def list_images(path: pathlib.Path) -> list[pathlib.Path]:
+  """Returns the image files of a folder; a path that is no folder as it is.
+
+  Raises:
+    UserError: if the folder has none.
+  """
+  if not path.is_dir():
+    return [path]
+  files = unlabeled_images.list_files(path)
+  if not files:
+    raise errors.UserError(
+      f'{path} holds no images: expected files '
+      f'*{", *".join(image_files.SUFFIXES)}, at any depth'
+    )
+  return files
 
 
 def _format_line(
@@ -135,7 +166,7 @@ def main() -> None:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   parser.add_argument('artifact', help='folder of an exported student')
-  parser.add_argument('images', nargs='+', help='image files')
+  parser.add_argument('images', nargs='+', help='image files, or folders')
   parser.add_argument(
     '--top',
     type=int,
@@ -149,21 +180,26 @@ def main() -> None:
 def _print_answers(args: argparse.Namespace) -> None:
   """Prints a line for each image; exits with an error if one failed."""
   compilation_cache.enable()
-  paths = [local_paths.expand(path, 'image') for path in args.images]
+  given = [local_paths.expand(path, 'image') for path in args.images]
+  # Files are printed as they were given, and those of folders by their paths.
+  files, names = [], []
+  for path, name in zip(given, args.images, strict=True):
+    found = list_images(path)
+    files += found
+    names += [name] if found == [path] else map(str, found)
   folder = local_paths.expand(args.artifact, 'artifact')
+  failed = 0
   try:
-    answers = predict_each(folder, paths)
+    for name, answer in zip(names, predict_each(folder, files), strict=True):
+      if isinstance(answer, errors.UserError):
+        print(f'error: {console.printable(str(answer))}', file=sys.stderr)
+        failed += 1
+      else:
+        print(_format_line(name, answer, args.top))
   except artifact.ArtifactError as error:
     raise errors.UserError(str(error)) from error
-  failed = 0
-  for path, answer in zip(args.images, answers, strict=True):
-    if isinstance(answer, errors.UserError):
-      print(f'error: {console.printable(str(answer))}', file=sys.stderr)
-      failed += 1
-    else:
-      print(_format_line(path, answer, args.top))
   if failed:
-    sys.exit(f'error: {failed} of {len(answers)} images were not classified')
+    sys.exit(f'error: {failed} of {len(files)} images were not classified')
 
 
 if __name__ == '__main__':

@@ -277,7 +277,8 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
   return config_dict.create(
     # A known name, FILE.npz, a folder of images, or tfds:NAME.
     name=dataset,
-    # GiB. Training images of a TFDS data set beyond this size stay on disk.
+    # GiB. Images of a folder, and training images of TFDS, beyond this size
+    # stay on disk.
     memory_gib=4.0,
     # Pixels. Images of a folder or of TFDS are cropped and resized to this
     # height and width; 0 keeps their size.

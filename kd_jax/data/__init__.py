@@ -93,8 +93,8 @@ def load(
       TFDS data folder.
     image_size: side in pixels to which the user's image files are cropped and
       resized; 0 keeps their size. See `user_datasets.Options`.
-    memory_gib: limit in GiB; TFDS training images that would take more memory
-      stay on disk. See `user_datasets.Options`.
+    memory_gib: limit in GiB; images of a folder, and training images of TFDS,
+      that would take more memory stay on disk. See `user_datasets.Options`.
     needs_test: whether the user's data must have a test split; if not, an empty
       one replaces it.
   Returns:

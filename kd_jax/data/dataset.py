@@ -57,7 +57,7 @@ class Split:
 
   Attributes:
     images: uint8 [N, H, W, C], a NumPy or JAX array; an `images_on_disk.Images`
-      if the training images are larger than memory.
+      if the images are larger than memory.
     labels: int32 [N]; NO_LABEL for images without one, which come last.
     origin: where the examples lie in the files; None for images that are in no
       file of the data set, such as noise.
@@ -190,6 +190,11 @@ def named_arrays(train: Split, test: Split) -> Arrays:
   }
 
 
+def array_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:
+  """Returns what `array_digest` hashes before the values."""
+  return f'{dtype.str}{shape}'.encode()
+
+
 def array_digest(array: np.ndarray, order: np.ndarray | None = None) -> str:
   """Returns the SHA-256 (hex) of an array's dtype, shape and values.
 
@@ -200,7 +205,7 @@ def array_digest(array: np.ndarray, order: np.ndarray | None = None) -> str:
     order: int [N], the position in the file of each entry of the array. The
       digest is then that of the array in the order of the file.
   """
-  sha = hashlib.sha256(f'{array.dtype.str}{array.shape}'.encode())
+  sha = hashlib.sha256(array_header(array.dtype, array.shape))
   if order is None:
     sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
@@ -233,7 +238,7 @@ def make_dataset(
 
   Args:
     name: the name of the data set.
-    arrays: its arrays; `train_images` may be an `images_on_disk.Images`.
+    arrays: its arrays; images may be an `images_on_disk.Images`.
     num_classes: the number of classes.
     digest: the `dataset_digest`.
     class_names: the name of each label, in order; () if classes have no names.

@@ -1,17 +1,23 @@
-"""Images that stay in array_record files and are read by index.
+"""Images that stay on disk and are read by index.
 
 The type `Images` serves data sets that are larger than memory. It replaces an
-array [N, H, W, C]; reading from it returns arrays.
+array [N, H, W, C]; reading from it returns arrays. `EncodedImages` decodes
+records each time that it reads them; `DecodedImages` only reads.
 """
 
+import abc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from typing import IO, Self
 
 import numpy as np
 
-# For a slice of images, each call of a thread reads this many.
-_IMAGES_PER_READ = 256
+from kd_jax.data.dataset import DataError
+
+# For a slice of images, each call of a thread reads this many, or fewer if
+# images are large.
+_IMAGES_PER_READ, _BYTES_PER_READ = 256, 2**22
 # For batches, one call reads a group: the images of several batches, or fewer
 # if images are large. A call asks each file separately. For images in 40 files,
 # a call for 100 images takes 0.2 ms of a core for each image, and a call for
@@ -20,33 +26,35 @@ _GROUP_IMAGES, _GROUP_BYTES = 1600, 2**24
 _GROUPS_AHEAD = 2  # Groups that are read while another group is in use.
 
 
-class Images:
+class Images(abc.ABC):
   """Images uint8 [N, H, W, C] in files, in any order."""
 
   dtype = np.dtype(np.uint8)
   ndim = 4
 
-  def __init__(
-    self,
-    paths: Sequence[str | os.PathLike],
-    decode: Callable[[bytes, str], np.ndarray],
-    image_shape: Sequence[int],
-    records: np.ndarray,
-  ):
-    """Opens files.
+  def __init__(self, image_shape: Sequence[int], records: np.ndarray):
+    """Keeps which images these are.
 
     Args:
-      paths: array_record files.
-      decode: (record, name of the record for errors) -> uint8 [H, W, C].
       image_shape: (H, W, C).
-      records: int [N], the number of each image's record in the files.
+      records: int [N], the position of each image in the files.
     """
-    import grain
-
-    self._paths, self._decode = tuple(map(str, paths)), decode
-    self._source = grain.sources.ArrayRecordDataSource(self._paths)
     self._image_shape = tuple(image_shape)
     self._records = np.asarray(records)
+
+  @abc.abstractmethod
+  def read(self, indices: np.ndarray) -> np.ndarray:
+    """Reads images in one call, with one thread.
+
+    Args:
+      indices: int [M], in 0 .. N-1.
+    Returns:
+      uint8 [M, H, W, C].
+    """
+
+  @abc.abstractmethod
+  def part(self, start: int, stop: int) -> Self:
+    """Returns the images from index `start` up to `stop`, still on disk."""
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -56,45 +64,26 @@ class Images:
   @property
   def nbytes(self) -> int:
     """The size in bytes of an array with these images."""
-    return int(np.prod(self.shape))
+    return int(np.prod(self.shape, dtype=np.int64))
 
   def __len__(self) -> int:
     return len(self._records)
 
-  def part(self, start: int, stop: int) -> 'Images':
-    """Returns the images from index `start` up to `stop`, still on disk."""
-    return Images(
-      self._paths,
-      self._decode,
-      self._image_shape,
-      self._records[start:stop],
-    )
-
   def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     """Reads images [M, H, W, C] into memory, with several threads."""
     indices = np.arange(len(self))[index]
-    parts = np.split(
-      indices, range(_IMAGES_PER_READ, len(indices), _IMAGES_PER_READ)
-    )
+    images = np.empty((len(indices), *self._image_shape), np.uint8)
+    at_most = _BYTES_PER_READ // int(np.prod(self._image_shape))
+    size = max(1, min(_IMAGES_PER_READ, at_most))
+
+    def read_into(start: int) -> None:
+      part = slice(start, start + size)
+      images[part] = self.read(indices[part])
+
     with futures.ThreadPoolExecutor() as pool:
-      return np.concatenate(list(pool.map(self.read, parts)))
-
-  def read(self, indices: np.ndarray) -> np.ndarray:
-    """Reads images in one call, in a fifth of the time of single reads.
-
-    Args:
-      indices: int [M], in 0 .. N-1.
-    Returns:
-      uint8 [M, H, W, C].
-    """
-    records = self._records[indices].tolist()
-    images = [
-      self._decode(content, f'record {record}')
-      for record, content in zip(
-        records, self._source.__getitems__(records), strict=True
-      )
-    ]
-    return np.array(images, np.uint8).reshape(-1, *self._image_shape)
+      for _ in pool.map(read_into, range(0, len(indices), size)):
+        pass  # To raise the errors of threads.
+    return images
 
   def batches(self, order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Yields batches of images in a given order, and reads ahead.
@@ -124,3 +113,86 @@ class Images:
     for images in groups:
       for start in range(0, len(images), size):
         yield images[start : start + size]
+
+
+class EncodedImages(Images):
+  """Images in array_record files, which are decoded whenever they are read."""
+
+  def __init__(
+    self,
+    paths: Sequence[str | os.PathLike],
+    decode: Callable[[bytes, str], np.ndarray],
+    image_shape: Sequence[int],
+    records: np.ndarray,
+  ):
+    """Opens files.
+
+    Args:
+      paths: array_record files.
+      decode: (record, name of the record for errors) -> uint8 [H, W, C].
+      image_shape: (H, W, C).
+      records: int [N], the number of each image's record in the files.
+    """
+    import grain
+
+    super().__init__(image_shape, records)
+    self._paths, self._decode = tuple(map(str, paths)), decode
+    self._source = grain.sources.ArrayRecordDataSource(self._paths)
+
+  def part(self, start: int, stop: int) -> 'EncodedImages':
+    """Returns the images from index `start` up to `stop`, still on disk."""
+    return EncodedImages(
+      self._paths,
+      self._decode,
+      self._image_shape,
+      self._records[start:stop],
+    )
+
+  def read(self, indices: np.ndarray) -> np.ndarray:
+    """Reads and decodes images; one call takes a fifth of single reads."""
+    records = self._records[indices].tolist()
+    images = [
+      self._decode(content, f'record {record}')
+      for record, content in zip(
+        records, self._source.__getitems__(records), strict=True
+      )
+    ]
+    return np.array(images, np.uint8).reshape(-1, *self._image_shape)
+
+
+class DecodedImages(Images):
+  """Decoded images in one file, one after another."""
+
+  def __init__(
+    self, file: IO[bytes], image_shape: Sequence[int], records: np.ndarray
+  ):
+    """Keeps an open file.
+
+    Args:
+      file: the open file. If another file takes its name, the images are
+        still those of this file.
+      image_shape: (H, W, C).
+      records: int [N], the position of each image in the file.
+    """
+    super().__init__(image_shape, records)
+    self._file = file
+    self._image_bytes = int(np.prod(self._image_shape, dtype=np.int64))
+
+  def part(self, start: int, stop: int) -> 'DecodedImages':
+    """Returns the images from index `start` up to `stop`, still on disk."""
+    records = self._records[start:stop]
+    return DecodedImages(self._file, self._image_shape, records)
+
+  def read(self, indices: np.ndarray) -> np.ndarray:
+    """Reads images, without a map of the file, which would count as memory."""
+    images = np.empty((len(indices), *self._image_shape), np.uint8)
+    for image, record in zip(
+      images, self._records[indices].tolist(), strict=True
+    ):
+      place = record * self._image_bytes
+      if os.preadv(self._file.fileno(), [image], place) != self._image_bytes:
+        raise DataError(
+          f'{self._file.name} ends before its image {record}: another program '
+          'has cut it off; start again, which decodes the images again'
+        )
+    return images

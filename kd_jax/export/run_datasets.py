@@ -99,6 +99,7 @@ def load(config: ConfigDict, data_dir: str | None) -> data.Dataset:
     config.data.name,
     data_dir=data_dir,
     image_size=image_size(config),
+    memory_gib=config.data.get('memory_gib', 4.0),  # Older runs lack it.
     needs_test=not config.data.get('holdout_examples', 0),
   )
   return selection.select(dataset, config.data)

@@ -75,7 +75,7 @@ class _Forward:
     if key is None:
       # Not random: a module in evaluation ignores the key.
       with jax.ensure_compile_time_eval():
-        key = jax.random.key(0)
+        key = jax.random.PRNGKey(0)
     module = self._merge(variables, key)
     if train:
       module.train()

@@ -114,7 +114,7 @@ def decode(
       has another shape; names the image.
   """
   if image_size and shape is None:  # An image before all others.
-    _check_memory(1, (image_size, image_size, 1 if is_gray else 3))
+    check_memory(1, (image_size, image_size, 1 if is_gray else 3))
   image = open_image(name, file)
   if is_gray and image.mode not in _GRAY_MODES:
     raise DataError(f'{name}: has colors, but the data set is declared gray')
@@ -155,12 +155,12 @@ def decode_all(
   """
   like = 'an image of train'
   if image_size:
-    _check_memory(len(files), (image_size, image_size, 1 if is_gray else 3))
+    check_memory(len(files), (image_size, image_size, 1 if is_gray else 3))
   if shape is None:
     like = names[0]
     first = decode(names[0], files[0], image_size=image_size, is_gray=is_gray)
     shape = first.shape
-  _check_memory(len(files), shape)
+  check_memory(len(files), shape)
   images = np.empty((len(files), *shape), np.uint8)
 
   def decode_into(index: int) -> None:
@@ -180,12 +180,24 @@ def decode_all(
   return images
 
 
-def _check_memory(count: int, shape: Sequence[int]) -> None:
-  """Checks that images of a shape fit in memory, before they are decoded."""
+def check_memory(
+  count: int,
+  shape: Sequence[int],
+  mend: str = 'choose a smaller config.data.image_size, or fewer images',
+) -> None:
+  """Checks that images fit in memory, before they are decoded.
+
+  Args:
+    count: the number of images.
+    shape: (H, W, C) of each image.
+    mend: what the user can do.
+  Raises:
+    UserError: if there is less memory than needed.
+  """
   host_memory.check_available(
     count * int(np.prod(shape, dtype=np.int64)),
     f'{count:,} images of {_width_by_height(shape)} pixels',
-    'choose a smaller config.data.image_size, or fewer images',
+    mend,
   )
 
 

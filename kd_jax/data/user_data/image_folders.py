@@ -4,28 +4,36 @@ import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 
-from kd_jax.data import ordering
+from kd_jax.data import images_on_disk, ordering
 from kd_jax.data.dataset import (
   TEST_SPLIT_NAMES,
+  Arrays,
   DataError,
   Split,
   UserArrays,
+  array_digest,
+  dataset_digest,
   files_digest,
   named_arrays,
   no_test_split,
 )
-from kd_jax.data.user_data import image_files
+from kd_jax.data.user_data import decoded_files, image_files
 
 _PATTERNS = f'*{", *".join(image_files.SUFFIXES)}'
 
 
 def read(
-  folder: pathlib.Path, image_size: int, *, needs_test: bool = True
+  folder: pathlib.Path,
+  image_size: int,
+  *,
+  needs_test: bool,
+  memory_gib: float,
+  cache_dir: pathlib.Path,
 ) -> UserArrays:
   """Reads the images of train/CLASS/ and test/CLASS/.
 
@@ -37,9 +45,11 @@ def read(
     image_size: side in pixels to which images are cropped and resized; 0 keeps
       their size, which must then be the same for all images.
     needs_test: whether a folder without a test split is refused.
+    memory_gib: limit in GiB above which the images of a split stay on disk.
+    cache_dir: the data folder, which keeps many decoded images.
   Returns:
     The arrays, and the names of the classes in the order of the labels, which
-    is alphabetical.
+    is alphabetical. Images may be an `images_on_disk.Images`.
   Raises:
     DataError: if a folder or an image is missing, or an image cannot be used.
   """
@@ -55,17 +65,112 @@ def read(
   test = _Listing([], np.zeros(0, np.int32), np.zeros(0, int))
   if test_folder is not None:
     test = _list_images(test_folder, class_names)
+  listings = {'train': train, 'test': test}
+  orders = {name: listing.order for name, listing in listings.items()}
+  limit = memory_gib * 2**30
+  decoded = _decode_on_disk(folder, listings, image_size, limit, cache_dir)
+  if decoded is None:
+    arrays = _decode_in_memory(listings, image_size)
+    digest = files_digest(arrays, orders)
+  else:
+    splits = {}
+    for name, listing in listings.items():
+      images: Any = decoded.images(name, listing.order)
+      if images.nbytes <= limit:
+        _check_memory(len(images), decoded.image_shape)
+        images = images[:]
+      splits[name] = Split(images, listing.labels)
+    arrays = named_arrays(splits['train'], splits['test'])
+    digest = dataset_digest(
+      digest
+      for name, listing in listings.items()
+      for digest in (
+        decoded.digests[name],
+        array_digest(listing.labels, listing.order),
+      )
+    )
+  return UserArrays(arrays, orders, digest, class_names)
+
+
+def _decode_on_disk(
+  folder: pathlib.Path,
+  listings: Mapping[str, '_Listing'],
+  image_size: int,
+  limit: float,
+  cache_dir: pathlib.Path,
+) -> decoded_files.Decoded | None:
+  """Decodes the images into a file, or finds them there.
+
+  Args:
+    folder: the folder of the data set.
+    listings: the image files by split.
+    image_size: side in pixels of the images, or 0.
+    limit: bytes of a split above which its images must stay on disk.
+    cache_dir: the data folder.
+  Returns:
+    The images; None if they are few, or if they cannot be kept and fit in
+    memory.
+  Raises:
+    DataError: if the images do not fit in memory and cannot be kept, or if one
+      cannot be used.
+  """
+  files = {name: listing.in_file_order() for name, listing in listings.items()}
+  place = decoded_files.Place(folder, files, image_size, cache_dir)
+  decoded = place.find()
+  if decoded is not None:
+    return decoded
+  is_gray = image_files.are_gray([*files['train'], *files['test']])
+  shape: tuple[int, ...] = (image_size, image_size, 1 if is_gray else 3)
+  if not image_size:
+    first = files['train'][0]
+    shape = image_files.decode(
+      str(first), first, image_size=0, is_gray=is_gray
+    ).shape
+  size = int(np.prod(shape, dtype=np.int64))
+  in_all = sum(map(len, files.values())) * size
+  if in_all < decoded_files.LEAST_BYTES or size > decoded_files.MOST_IMAGE_BYTES:
+    return None
+  for images in files.values():  # Before minutes of decoding.
+    if len(images) * size <= limit:
+      _check_memory(len(images), shape)
+  try:
+    return place.decode(shape)
+  except OSError as error:
+    if max(map(len, files.values())) * size > limit:
+      raise DataError(
+        f'the decoded images of {folder} cannot be kept ({error}), and are '
+        'larger than config.data.memory_gib: give a data folder with more '
+        'space (--data_dir), or a smaller config.data.image_size'
+      ) from None
+    logging.warning(
+      'the decoded images of %s cannot be kept, and will be decoded again '
+      'next time: %s',
+      folder,
+      error,
+    )
+    return None
+
+
+def _check_memory(count: int, shape: Sequence[int]) -> None:
+  """Checks that images of a shape fit in memory, before they are read."""
+  image_files.check_memory(
+    count, shape, 'lower config.data.memory_gib, which leaves them on disk'
+  )
+
+
+def _decode_in_memory(
+  listings: Mapping[str, '_Listing'], image_size: int
+) -> Arrays:
+  """Returns the arrays of both splits, decoded."""
+  train, test = listings['train'], listings['test']
   is_gray = image_files.are_gray([*train.paths, *test.paths])
   train_images = _decode(train.paths, image_size, is_gray)
   test_images = _decode(
     test.paths, image_size, is_gray, shape=train_images.shape[1:]
   )
-  arrays = named_arrays(
+  return named_arrays(
     Split(train_images, train.labels), Split(test_images, test.labels)
   )
-  orders = {'train': train.order, 'test': test.order}
-  digest = files_digest(arrays, orders)
-  return UserArrays(arrays, orders, digest, class_names)
 
 
 def list_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -76,7 +181,7 @@ def list_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   if test_folder is not None:
     listings['test'] = _list_images(test_folder, class_names)
   return {
-    split: [listing.paths[i] for i in np.argsort(listing.order)]
+    split: listing.in_file_order()
     for split, listing in listings.items()
   }
 
@@ -140,6 +245,10 @@ class _Listing(NamedTuple):
   paths: list[pathlib.Path]
   labels: np.ndarray
   order: np.ndarray
+
+  def in_file_order(self) -> list[pathlib.Path]:
+    """Returns the images by class and name."""
+    return [self.paths[i] for i in np.argsort(self.order)]
 
 
 def _list_images(

@@ -59,7 +59,7 @@ def read(
       folder.train, folder, cache_dir
     )
     orders['train'] = ordering.stratified(labels)
-    images = images_on_disk.Images(
+    images = images_on_disk.EncodedImages(
       folder.train.paths,
       functools.partial(_decode_record, folder, image_size, shape),
       shape,
@@ -121,7 +121,7 @@ def _decode_record(
   record: bytes,
   name: str,
 ) -> np.ndarray:
-  """Decodes the image of a record; the function of `images_on_disk.Images`."""
+  """Decodes the image of a record, for `images_on_disk.EncodedImages`."""
   return image_files.decode(
     f'{folder.folder}, {name} of train',
     io.BytesIO(tfds_folder.encoded_image(record, folder)),

@@ -30,9 +30,9 @@ class Options(NamedTuple):
     image_size: side in pixels: image files are cropped to a square around their
       middle and resized to this side; 0 keeps their size, which must then be
       the same for all images.
-    memory_gib: limit in GiB; if the training images of a TFDS data set would
-      take more memory, they stay in the files of TFDS and are an
-      `images_on_disk.Images`.
+    memory_gib: limit in GiB; if the images of a split of a folder, or the
+      training images of a TFDS data set, would take more memory, they stay on
+      disk and are an `images_on_disk.Images`.
     needs_test: whether data without a test split is refused. If not, its test
       split is empty.
   """
@@ -49,7 +49,8 @@ def load(name: str, data_dir: pathlib.Path, options: Options) -> Dataset:
     name: FILE.npz with train_images, train_labels, test_images and test_labels;
       a folder with train/CLASS/*.png (or .jpg) and test/CLASS/*.png; a folder
       that TFDS has prepared; or tfds:NAME, which TFDS prepares in `data_dir`.
-    data_dir: the data folder, where TFDS stores prepared data.
+    data_dir: the data folder, where TFDS stores prepared data, and where the
+      decoded images of a folder are kept.
     options: how the files are read.
   Returns:
     The data set. Each split is in `ordering.stratified`, so that every part of
@@ -82,7 +83,11 @@ def load(name: str, data_dir: pathlib.Path, options: Options) -> Dataset:
     )
   else:
     content = image_folders.read(
-      path, options.image_size, needs_test=options.needs_test
+      path,
+      options.image_size,
+      needs_test=options.needs_test,
+      memory_gib=options.memory_gib,
+      cache_dir=data_dir,
     )
   _check_labels(content, name, options.needs_test)
   return make_dataset(
