@@ -5,11 +5,12 @@
 Prints a line for each image: the file, and the most likely classes with their
 probabilities. A folder stands for its PNG and JPEG files, at any depth. A file
 that cannot be used is named, and does not stop the others; the exit status is
-then 1. Any number of images takes the memory of one batch. The images are PNG or JPEG files of the size
-that the student was trained on. If the training images were cropped and
-resized, images may have any size, and are cropped and resized in the same way.
-Color images become gray for a student of gray images, and gray images become
-color for a student of color images. Transparent images are shown on white.
+then 1. Images are read in batches, so that any number fits in memory. They are
+PNG or JPEG files of the size that the student was trained on. If the training
+images were cropped and resized, images may have any size, and are cropped and
+resized in the same way. Color images become gray for a student of gray images,
+and gray images become color for a student of color images. Transparent images
+are shown on white.
 """
 
 import argparse
@@ -182,7 +183,8 @@ def _print_answers(args: argparse.Namespace) -> None:
   compilation_cache.enable()
   given = [local_paths.expand(path, 'image') for path in args.images]
   # Files are printed as they were given, and those of folders by their paths.
-  files, names = [], []
+  files: list[pathlib.Path] = []
+  names: list[str] = []
   for path, name in zip(given, args.images, strict=True):
     found = list_images(path)
     files += found

@@ -206,7 +206,7 @@ def benchmark_inference(
     'reference': next(iter(models)),
     'networks': measure(
       networks,
-      jnp.asarray(dataset.test.images),
+      jnp.asarray(dataset.test.images[: max(section.batch_sizes)]),
       batch_sizes=section.batch_sizes,
       budget_s=section.budget_s,
     ),

@@ -7,9 +7,11 @@ records each time that it reads them; `DecodedImages` only reads.
 
 import abc
 import os
+import pathlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from typing import IO, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -160,17 +162,33 @@ class EncodedImages(Images):
     return np.array(images, np.uint8).reshape(-1, *self._image_shape)
 
 
+class OpenFile:
+  """An open file, closed with its last user.
+
+  If another file takes its name, this is still the old file.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Opens the file."""
+    self.path = path
+    self._number = os.open(path, os.O_RDONLY)
+    weakref.finalize(self, os.close, self._number)
+
+  def read_into(self, buffer: Any, place: int) -> int:
+    """Reads bytes from a place on; returns how many, fewer at the end."""
+    return os.preadv(self._number, [buffer], place)
+
+
 class DecodedImages(Images):
   """Decoded images in one file, one after another."""
 
   def __init__(
-    self, file: IO[bytes], image_shape: Sequence[int], records: np.ndarray
+    self, file: OpenFile, image_shape: Sequence[int], records: np.ndarray
   ):
     """Keeps an open file.
 
     Args:
-      file: the open file. If another file takes its name, the images are
-        still those of this file.
+      file: the file.
       image_shape: (H, W, C).
       records: int [N], the position of each image in the file.
     """
@@ -190,9 +208,9 @@ class DecodedImages(Images):
       images, self._records[indices].tolist(), strict=True
     ):
       place = record * self._image_bytes
-      if os.preadv(self._file.fileno(), [image], place) != self._image_bytes:
+      if self._file.read_into(image, place) != self._image_bytes:
         raise DataError(
-          f'{self._file.name} ends before its image {record}: another program '
+          f'{self._file.path} ends before its image {record}: another program '
           'has cut it off; start again, which decodes the images again'
         )
     return images

@@ -34,7 +34,9 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
         f'{dataset.name} has {size} training examples in all'
       )
     test = _stretch(train, kept, size)
-    if is_on_disk(test):
+    # Training images that TFDS keeps on disk are encoded: the few that are held
+    # out are decoded once, and not in every evaluation.
+    if is_on_disk(test) and test.images.nbytes <= section.memory_gib * 2**30:
       test = dataclasses.replace(test, images=test.images[:])
     train = _stretch(train, 0, kept)
   return dataclasses.replace(

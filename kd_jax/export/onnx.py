@@ -4,9 +4,11 @@ ONNX needs extra packages: jax2onnx converts a student, and ONNX Runtime runs
 it. `make onnx` installs the packages; see requirements-onnx.txt.
 """
 
+import contextlib
 import importlib.util
 import pathlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -74,10 +76,24 @@ def convert(
 
   images = jax.ShapeDtypeStruct(('B', *image_shape), jnp.uint8)
   # jax2onnx adds biases of a lower rank.
-  with jax.numpy_rank_promotion('allow'):
+  with jax.numpy_rank_promotion('allow'), _without_warnings_of_jax2onnx():
     model = jax2onnx.to_onnx(forward, [images])
+  # jax2onnx notes wrong shapes of some arrays; runtimes find the right ones.
+  del model.graph.value_info[:]
   _simplify(model.graph)
   return model.SerializeToString()
+
+
+@contextlib.contextmanager
+def _without_warnings_of_jax2onnx() -> Iterator[None]:
+  """Hides warnings about the code of jax2onnx, which nobody here can mend."""
+  with warnings.catch_warnings():
+    for message in (
+      "'.value' access is now deprecated",
+      'Explicitly requested dtype float64',
+    ):
+      warnings.filterwarnings('ignore', message)
+    yield
 
 
 # --- Simplification of the graph. ---

@@ -73,7 +73,8 @@ class _Forward:
   def __call__(self, variables, images, *, train: bool, key: jax.Array | None):
     """Returns logits, features by name, and the batch statistics after it."""
     if key is None:
-      # Not random: a module in evaluation ignores the key.
+      # Not random: a module in evaluation ignores the key. ONNX has no type
+      # for a typed key, even if nothing uses it.
       with jax.ensure_compile_time_eval():
         key = jax.random.PRNGKey(0)
     module = self._merge(variables, key)

@@ -5,9 +5,12 @@ import importlib
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from kd_jax import data
-from kd_jax.export import artifact, exporter
+from kd_jax.data import preprocessing
+from kd_jax.export import artifact, exporter, forward, onnx
+from kd_jax.models import apply, user
 from tests import helpers
 
 FIELDS = {
@@ -65,14 +68,66 @@ def test_pure_functions_learn_from_a_module(tmp_path):
   assert record['students'][0]['test']['teacher_kl'] > 0
 
 
-def test_an_nnx_student_is_exported(tmp_path):
-  fields = {'student.kind': 'examples.nnx_network:student'}
+# tests/models/test_user.py exports a student in Linen.
+@pytest.mark.parametrize('library', ('nnx', 'equinox'))
+def test_a_student_of_the_user_is_exported_for_jax_and_onnx(
+  tmp_path, capfd, library
+):
+  fields = {'student.kind': f'examples.{library}_network:student'}
   record = _run(tmp_path, **fields)
   with helpers.timed_briefly():
-    folder, manifest = exporter.export(tmp_path / 'run', allow_code=True)
+    folder, manifest = exporter.export(
+      tmp_path / 'run', allow_code=True, with_onnx=True
+    )
   (student,) = record['students']
-  measured = manifest['measured']['loaded']['test']
-  assert measured['accuracy'] == student['test']['accuracy']
+  for runtime in ('loaded', 'onnx'):
+    measured = manifest['measured'][runtime]
+    assert measured['test']['accuracy'] == student['test']['accuracy']
+    assert measured['largest_difference'] < 1e-6
   images = data.load('generated').test.images[:3]
   probabilities = artifact.load(folder).predict(images)
   np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, rtol=1e-5)
+  np.testing.assert_allclose(
+    onnx.load(folder)(images), probabilities, rtol=1e-5, atol=1e-7
+  )
+  assert 'merging shape' not in capfd.readouterr().err  # ONNX Runtime's doubts.
+
+
+class _Noisy(nnx.Module):
+  """Takes `train` and `rngs`, and has a stream that was split for two layers.
+
+  A network whose streams are used in training alone.
+  """
+
+  def __init__(self, num_classes: int, *, rngs: nnx.Rngs):
+    """Makes the layers."""
+
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def make_dropouts(rngs):
+      return nnx.Dropout(0.5, rngs=rngs)
+
+    self.linear = nnx.Linear(28 * 28, num_classes, rngs=rngs)
+    self.dropouts = make_dropouts(rngs)
+
+  def __call__(self, images, *, train: bool, rngs: nnx.Rngs):
+    """Returns logits [B, K]."""
+    logits = self.linear(images.reshape(images.shape[0], -1))
+    noise = jax.random.normal(rngs.noise(), logits.shape) if train else 0
+    return logits + noise
+
+
+def test_a_network_with_random_streams_is_written_as_onnx():
+  module = user.call_maker(lambda k, *, rngs: _Noisy(k, rngs=rngs), 10)
+  shape = (28, 28, 1)
+  forward_fn = forward.make_forward(
+    module,
+    apply.init_variables(module, shape, jax.random.key(0)),
+    preprocessing.affine('unit', shape),
+  )
+  images = np.asarray(data.load('generated').test.images[:3])
+  np.testing.assert_allclose(
+    onnx.make_predict(onnx.convert(forward_fn, shape))(images),
+    forward_fn(images),
+    atol=1e-6,
+  )

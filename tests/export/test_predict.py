@@ -162,3 +162,54 @@ def test_names_cannot_break_lines(exported, tmp_path, capsys):
   assert code == 0
   assert len(output.splitlines()) == 1
   assert 'a\\nb\\x1b[2J.png' in output
+
+
+def test_many_images_are_read_in_batches_of_one_size(
+  exported, tmp_path, monkeypatch
+):
+  """The memory does not depend on the number of images."""
+  paths = [
+    _write_png(tmp_path / f'{i}.png', IMAGES[i, ..., 0]) for i in range(5)
+  ]
+  expected = predict.predict(exported, paths)
+  (tmp_path / '2.png').write_text('no image')
+  sizes, load = [], artifact.load
+
+  def load_counted(folder):
+    student = load(folder)
+
+    def count(images):
+      sizes.append(len(images))
+      return student.predict(images)
+
+    return student._replace(predict=count)
+
+  monkeypatch.setattr(predict, 'BATCH_SIZE', 2)
+  monkeypatch.setattr(artifact, 'load', load_counted)
+  answers = list(predict.predict_each(exported, paths))
+  assert sizes == [2, 2, 2]
+  assert isinstance(answers[2], errors.UserError)
+  for i in (0, 1, 3, 4):
+    np.testing.assert_allclose(
+      [*answers[i].values()], [*expected[i].values()], atol=1e-6
+    )
+
+
+def test_a_folder_stands_for_its_images(exported, tmp_path, capsys):
+  folder = tmp_path / 'photos'
+  (folder / 'inner').mkdir(parents=True)
+  (folder / 'readme.txt').write_text('no image')
+  (folder / '._0.png').write_text('macOS')
+  inner = _write_png(folder / 'inner' / '0.png', IMAGES[0, ..., 0])
+  outer = _write_png(folder / '1.PNG', IMAGES[1, ..., 0])
+  (folder / '2.png').write_text('no image')
+  code, output, error = _main(capsys, exported, folder)
+  names = [line.split('\t')[0] for line in output.splitlines()]
+  assert names == [str(outer), str(inner)]
+  assert code == 'error: 1 of 3 images were not classified'
+  assert '2.png: cannot identify' in error
+
+
+def test_a_folder_without_images_is_refused(exported, tmp_path, capsys):
+  code, _, _ = _main(capsys, exported, tmp_path)
+  assert 'holds no images: expected files *.png' in code

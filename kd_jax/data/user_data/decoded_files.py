@@ -20,7 +20,7 @@ import PIL
 from absl import logging
 
 from kd_jax.data import images_on_disk, ordering, preparation_lock, progress
-from kd_jax.data.dataset import DataError, array_header
+from kd_jax.data.dataset import array_header
 from kd_jax.data.user_data import image_files, npz_files
 
 # Images that take fewer bytes are decoded at each start, in a few seconds.
@@ -44,7 +44,7 @@ class Decoded(NamedTuple):
     digests: the `array_digest` of the images [N, H, W, C] by split.
   """
 
-  file: IO[bytes]
+  file: images_on_disk.OpenFile
   image_shape: tuple[int, ...]
   counts: dict[str, int]
   digests: dict[str, str]
@@ -79,6 +79,7 @@ class Place:
       data_dir: the data folder.
     """
     self._paths, self._image_size, self._data_dir = paths, image_size, data_dir
+    self._counts = {split: len(files) for split, files in paths.items()}
     name = _digest([os.path.realpath(folder), image_size])
     self._name = f'images-{name[:16]}'
     self._record = data_dir / '.kd_jax' / f'{self._name}.npz'
@@ -93,23 +94,25 @@ class Place:
     """Returns the images that are decoded already; None if there are none."""
     try:
       # The zip archive has checksums, so that NumPy detects damaged arrays.
-      with np.load(self._record, allow_pickle=False) as stored:
+      with (
+        open(self._record, 'rb') as file,
+        np.load(file, allow_pickle=False) as stored,
+      ):
         if str(stored['key']) != self._key:
           return None
         shape = tuple(npz_files.array_of(stored, 'image_shape').tolist())
         digests = npz_files.array_of(stored, 'digests').tolist()
-      file = open(self._decoded, 'rb', buffering=0)  # noqa: SIM115
+        found = dict(zip(self._counts, digests, strict=True))
+      opened = images_on_disk.OpenFile(self._decoded)
     except Exception:  # NumPy, zipfile and the system raise many types.
       return None
-    counts = {split: len(paths) for split, paths in self._paths.items()}
-    decoded = Decoded(file, shape, counts, dict(zip(counts, digests)))
-    if _hash(decoded) != decoded.digests:
-      logging.warning(
-        '%s is damaged: the images are decoded again', self._decoded
-      )
-      file.close()
-      return None
-    return decoded
+    decoded = Decoded(opened, shape, self._counts, found)
+    if _hash(decoded) == found:
+      return decoded
+    logging.warning(
+      '%s is damaged: the images are decoded again', self._decoded
+    )
+    return None
 
   def decode(self, shape: Sequence[int]) -> Decoded:
     """Decodes all images, or finds those that another process has decoded.
@@ -128,7 +131,6 @@ class Place:
     kept = self._record.parent.glob(f'{self._name}-*{_DECODED}*')
     for old in kept:  # Of other image files, or of a process that was killed.
       old.unlink()
-    counts = {split: len(paths) for split, paths in self._paths.items()}
     paths = [path for split in self._paths.values() for path in split]
     needed = len(paths) * int(np.prod(shape, dtype=np.int64))
     free = shutil.disk_usage(self._record.parent).free
@@ -143,8 +145,8 @@ class Place:
         _decode_into(file, paths, self._image_size, shape)
         os.fsync(file.fileno())
       os.replace(partial, self._decoded)
-      file = open(self._decoded, 'rb', buffering=0)  # noqa: SIM115
-      decoded = Decoded(file, shape, counts, {})
+      opened = images_on_disk.OpenFile(self._decoded)
+      decoded = Decoded(opened, shape, self._counts, {})
       decoded = decoded._replace(digests=_hash(decoded))
       self._write_record(decoded)
     except BaseException:
@@ -173,9 +175,14 @@ def _states(folder: pathlib.Path, paths: Paths) -> Iterator[object]:
   """
   for split, files in paths.items():
     for path in files:
-      state = path.stat()
-      times = state.st_mtime_ns, state.st_ctime_ns
-      yield split, os.fsencode(path.relative_to(folder)), state.st_size, times
+      name = os.fsencode(path.relative_to(folder))
+      try:
+        state = path.stat()
+      except OSError:  # Decoding will name the file.
+        yield split, name
+      else:
+        times = state.st_mtime_ns, state.st_ctime_ns
+        yield split, name, state.st_size, times
 
 
 def _digest(values: Sequence[object]) -> str:
@@ -203,7 +210,7 @@ def _decode_into(
         shape=shape,
         like=like,
       )
-      content = np.ascontiguousarray(image)
+      content = np.ascontiguousarray(image).data
       if os.pwrite(file.fileno(), content, index * size) != size:
         raise OSError(f'{file.name}: no space left')
     return len(task)
@@ -214,9 +221,7 @@ def _decode_into(
 
   # One thread a core: `ThreadPoolExecutor()` has four more, which hold images.
   with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    for _ in progress.bar(
-      each(pool), total=len(paths), desc='Decoding images'
-    ):
+    for _ in progress.bar(each(pool), total=len(paths), desc='Decoding images'):
       pass
 
 
@@ -225,18 +230,17 @@ def _hash(decoded: Decoded) -> dict[str, str]:
 
   A file that is too short has other digests.
   """
-  digests = {}
+  digests, place = {}, 0
   buffer = memoryview(bytearray(_BYTES_PER_READ))
-  decoded.file.seek(0)
   for split, count in decoded.counts.items():
     shape = (count, *decoded.image_shape)
     sha = hashlib.sha256(array_header(np.dtype(np.uint8), shape))
     left = int(np.prod(shape, dtype=np.int64))
     while left:
-      read = decoded.file.readinto(buffer[:left])
+      read = decoded.file.read_into(buffer[:left], place)
       if not read:
         break
       sha.update(buffer[:read])
-      left -= read
+      left, place = left - read, place + read
     digests[split] = sha.hexdigest()
   return digests

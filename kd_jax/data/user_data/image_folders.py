@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from kd_jax.data import images_on_disk, ordering
+from kd_jax.data import ordering
 from kd_jax.data.dataset import (
   TEST_SPLIT_NAMES,
   Arrays,
@@ -128,7 +128,9 @@ def _decode_on_disk(
     ).shape
   size = int(np.prod(shape, dtype=np.int64))
   in_all = sum(map(len, files.values())) * size
-  if in_all < decoded_files.LEAST_BYTES or size > decoded_files.MOST_IMAGE_BYTES:
+  if (
+    in_all < decoded_files.LEAST_BYTES or size > decoded_files.MOST_IMAGE_BYTES
+  ):
     return None
   for images in files.values():  # Before minutes of decoding.
     if len(images) * size <= limit:
@@ -180,10 +182,7 @@ def list_files(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   listings = {'train': _list_images(train_folder, class_names)}
   if test_folder is not None:
     listings['test'] = _list_images(test_folder, class_names)
-  return {
-    split: listing.in_file_order()
-    for split, listing in listings.items()
-  }
+  return {split: listing.in_file_order() for split, listing in listings.items()}
 
 
 def _split_folders(

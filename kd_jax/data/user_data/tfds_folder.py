@@ -328,7 +328,10 @@ def _load_labels(path: pathlib.Path) -> tuple[np.ndarray, str] | None:
   """Returns stored labels and their digest; None if missing or damaged."""
   try:
     # The zip archive has checksums, so that NumPy detects damaged arrays.
-    with np.load(path, allow_pickle=False) as stored:
+    with (
+      open(path, 'rb') as file,
+      np.load(file, allow_pickle=False) as stored,
+    ):
       return npz_files.array_of(stored, 'labels'), str(stored['digest'])
   except Exception:  # NumPy and zipfile raise many types of errors.
     return None
