@@ -16,7 +16,7 @@ TABLE1 := launch.py --config=configs/mnist.py:table1
 LOCK := .venv-lock
 DOCS := .venv-docs
 BENCHMARKS := student_training convolutions resnet_training inference serving \
-  loading start_up growth side_by_side large_data
+  loading start_up growth side_by_side large_data photographs
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-slow test-torch faults check format docs onnx report lock audit bench clean

@@ -73,11 +73,15 @@ class _Forward:
   def __call__(self, variables, images, *, train: bool, key: jax.Array | None):
     """Returns logits, features by name, and the batch statistics after it."""
     if key is None:
-      # Not random: a module in evaluation ignores the key. ONNX has no type
-      # for a typed key, even if nothing uses it.
+      # Not random: a module in evaluation ignores the key. The streams are no
+      # part of the compiled function, and have untyped keys: jax2onnx knows
+      # neither typed keys nor how streams are split, even if nothing uses them.
       with jax.ensure_compile_time_eval():
         key = jax.random.PRNGKey(0)
-    module = self._merge(variables, key)
+        streams = self._start_streams(key)
+    else:
+      streams = self._start_streams(key)
+    module = self._merge(variables, streams)
     if train:
       module.train()
     else:
@@ -93,20 +97,29 @@ class _Forward:
     batch_stats = self.collect(module)['batch_stats']
     return logits, features | _sown_features(sown), batch_stats
 
-  def _merge(self, variables: PyTree, key: jax.Array) -> nnx.Module:
-    """Returns the module with given variables and new random streams."""
+  def _start_streams(self, key: jax.Array) -> dict[Path, jax.Array]:
+    """Returns new random streams by name."""
+    return {
+      name: _start_stream(leaf, jax.random.fold_in(key, index))
+      for index, (name, (_, leaf)) in enumerate(self._leaves.items())
+      if isinstance(leaf, nnx.RngState)
+    }
+
+  def _merge(
+    self, variables: PyTree, streams: dict[Path, jax.Array]
+  ) -> nnx.Module:
+    """Returns the module with given variables and random streams."""
     arrays = {
       **flax.traverse_util.flatten_dict(variables['params']),
       **flax.traverse_util.flatten_dict(variables['batch_stats']),
+      **streams,
     }
-    flat = []
-    for index, (name, (path, leaf)) in enumerate(self._leaves.items()):
-      if isinstance(leaf, nnx.RngState):
-        value = _start_stream(leaf, jax.random.fold_in(key, index))
-      else:
-        value = arrays[name]
-      is_variable = isinstance(leaf, nnx.Variable)
-      flat.append((path, leaf.replace(value) if is_variable else value))
+    flat = [
+      (path, leaf.replace(arrays[name]))
+      if isinstance(leaf, nnx.Variable)
+      else (path, arrays[name])
+      for name, (path, leaf) in self._leaves.items()
+    ]
     return nnx.merge(self._graph, nnx.from_flat_state(flat))
 
 

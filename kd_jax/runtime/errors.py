@@ -53,6 +53,6 @@ def explain_out_of_memory() -> Iterator[None]:
     raise UserError(
       f'there is too little memory ({str(error) or "on the host"}). Saved '
       'results are kept. Choose a smaller batch, a smaller network or '
-      'seeds_per_program=1; for a TFDS data set, a lower data.memory_gib '
-      'leaves the images on disk'
+      'seeds_per_program=1; for a folder of images or a TFDS data set, a lower '
+      'data.memory_gib leaves the images on disk'
     ) from error

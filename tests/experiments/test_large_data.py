@@ -4,9 +4,12 @@ import functools
 
 import pytest
 
+from kd_jax.data.user_data import decoded_files
+from kd_jax.export import exporter
 from kd_jax.runtime import errors, run_records
 from kd_jax.training import checkpoint, job, job_folder, pace
 from tests import helpers, large_toy
+from tests.experiments import insects
 
 
 def _config(memory_gib, fields):
@@ -138,3 +141,27 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
   (log,) = (tmp_path / 'stopped').glob('*/metrics.jsonl')
   lines = run_records.MetricsLog(log).read()
   assert [line['epoch'] for line in lines] == [0, 1, 2]
+
+
+def test_a_folder_that_stays_on_disk_gives_the_results_of_memory(
+  tmp_path, monkeypatch
+):
+  """Both splits stay on disk; predictions, errors and the export read them."""
+  monkeypatch.setattr(decoded_files, 'LEAST_BYTES', 0)
+  name = insects.save_folder(tmp_path / 'insects')
+  logits = insects.save_logits(
+    tmp_path, insects.make_logits(insects.make_arrays())
+  )
+  students = []
+  for memory_gib in (4.0, 0.0):
+    fields = {'data.memory_gib': memory_gib, 'eval.attacked_examples': 8}
+    config = insects.make_config(name, **logits, **fields)
+    run = f'run-{memory_gib}'
+    record = helpers.run(config, tmp_path, run, data_dir=tmp_path / 'data')
+    students.append(record['students'][0])
+    with helpers.timed_briefly():
+      _, manifest = exporter.export(tmp_path / run, data_dir=tmp_path / 'data')
+    students[-1]['exported'] = manifest['measured']['loaded']['test']
+  memory, disk = students
+  for key in ('weights', 'test', 'by_class', 'robust', 'exported'):
+    assert disk[key] == memory[key], key
