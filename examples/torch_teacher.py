@@ -413,7 +413,8 @@ def write_outputs(args: argparse.Namespace) -> None:
   dataset = data.load(
     args.data,
     image_size=args.image_size,
-    memory_gib=float('inf'),
+    # The images of a folder are read from its files, see `split_images`.
+    memory_gib=0 if data.list_image_files(args.data) else float('inf'),
     needs_test=False,
   )
   teacher = load_teacher(
