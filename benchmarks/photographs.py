@@ -75,7 +75,7 @@ def make(system: str) -> harness.System:
     return count, time.perf_counter() - began
 
   # Of each image and channel.
-  return harness.System(turn, plain().mean((1, 2)).ravel().tolist())
+  return harness.System(turn, plain().mean((1, 2), float).ravel().tolist())
 
 
 def _photographs() -> pathlib.Path:
