@@ -206,7 +206,7 @@ def benchmark_inference(
     'reference': next(iter(models)),
     'networks': measure(
       networks,
-      jnp.asarray(dataset.test.images[: max(section.batch_sizes)]),
+      jnp.asarray(dataset.test.images[: max(section.batch_sizes, default=1)]),
       batch_sizes=section.batch_sizes,
       budget_s=section.budget_s,
     ),

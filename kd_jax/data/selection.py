@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from kd_jax.data import images_on_disk
 from kd_jax.data.dataset import Dataset, Split, is_on_disk
 from kd_jax.runtime import errors, mesh
 
@@ -34,9 +35,8 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
         f'{dataset.name} has {size} training examples in all'
       )
     test = _stretch(train, kept, size)
-    # Training images that TFDS keeps on disk are encoded: the few that are held
-    # out are decoded once, and not in every evaluation.
-    if is_on_disk(test) and test.images.nbytes <= section.memory_gib * 2**30:
+    # The few that are held out are decoded once, and not in every evaluation.
+    if isinstance(test.images, images_on_disk.EncodedImages):
       test = dataclasses.replace(test, images=test.images[:])
     train = _stretch(train, 0, kept)
   return dataclasses.replace(
