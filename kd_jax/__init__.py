@@ -1,7 +1,9 @@
 """Knowledge distillation in pure functional JAX.
 
   teacher = kd_jax.store_outputs((apply, variables), images)
-  student = kd_jax.distill(images, labels, teacher, model=module)
+  student = kd_jax.distill(
+    images, labels, teacher, model=module, eval_data=(test_images, test_labels)
+  )
   student.metrics, student.predict(images), student.export('student/')
 
 If you write the training loop, use `kd_jax.losses`, `kd_jax.methods` and
@@ -16,12 +18,16 @@ __version__ = '0.1.0'
 # Where the names of this package are. Nothing is imported before it is used:
 # launch.py and its workers have to set things before JAX starts.
 _HOMES = {
-  'Student': 'kd_jax.api.distillation',
+  'Student': 'kd_jax.api.trained_student',
   'distill': 'kd_jax.api.distillation',
   'StoredOutputs': 'kd_jax.api.stored_teacher',
   'store_outputs': 'kd_jax.api.stored_teacher',
+  'LoadedData': 'kd_jax.api.own_data',
+  'load_data': 'kd_jax.api.own_data',
   'Callback': 'kd_jax.runtime.callbacks',
+  'UserError': 'kd_jax.runtime.errors',
   'load': 'kd_jax.export.artifact',
+  'ArtifactError': 'kd_jax.export.artifact',
   'make_apply': 'kd_jax.models.apply',
   'init_variables': 'kd_jax.models.apply',
   'Batch': 'kd_jax.training.batch',

@@ -1,5 +1,6 @@
 """Arrays of the user as a data set: checked, and in the order of a file's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from kd_jax.data.dataset import (
   make_dataset,
 )
 from kd_jax.data.user_data import npz_files
+from kd_jax.export import artifact
 from kd_jax.runtime import errors
 from kd_jax.teachers import logit_checks
 
@@ -23,8 +25,6 @@ _MESSAGE_NAMES = {
   'test_images': 'eval_data: images',
   'test_labels': 'eval_data: labels',
 }
-# Training images that replace eval_data.
-_EVALUATED = 1000
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
@@ -41,30 +41,41 @@ def as_array(value: Any, name: str) -> np.ndarray:
     ) from None
 
 
-def check_images(images: Any, name: str = 'images') -> np.ndarray:
-  """Returns images as an array.
+def check_images(
+  images: Any, name: str = 'images', image_shape: tuple[int, ...] = ()
+) -> np.ndarray:
+  """Returns images [N, H, W, C] as a NumPy array.
 
   Args:
     images: uint8 [N, H, W, C] or [N, H, W].
     name: what error messages call them.
+    image_shape: the (H, W, C) that they must have; () allows any.
   Raises:
     UserError: if they have another type or shape.
   """
-  array = as_array(images, name)
-  if array.dtype.kind == 'f':
+  try:
+    return np.asarray(artifact.check_images(images, image_shape, name))
+  except ValueError as error:
+    raise errors.UserError(str(error)) from None
+
+
+def check_labels(labels: Any, num_examples: int, name: str) -> np.ndarray:
+  """Returns labels as int32 [N].
+
+  Args:
+    labels: integers [N] of at least 0.
+    num_examples: N, the number of images.
+    name: what error messages call them.
+  Raises:
+    UserError: if they have another type or shape; says how to convert them.
+  """
+  array = npz_files.as_labels(as_array(labels, name), num_examples, name)
+  if array.min() < 0:
+    first = int(np.argmax(array < 0))
     raise errors.UserError(
-      f'{name} are {array.dtype}; expected uint8, with values from 0 to 255: '
-      'for values from 0 to 1, np.round(255 * images).astype(np.uint8). The '
-      'argument `scaling` says how networks get them'
+      f'{name}[{first}] is {array[first]}; expected a class of at least 0'
     )
-  if array.dtype != np.uint8 or array.ndim not in (3, 4):
-    raise errors.UserError(
-      f'{name} are {array.dtype} {list(array.shape)}; expected uint8 '
-      '[N, H, W, C] or [N, H, W], with values from 0 to 255'
-    )
-  if not len(array):
-    raise errors.UserError(f'{name}: there is none')
-  return array if array.ndim == 4 else array[..., None]
+  return array
 
 
 def check_logits(logits: Any, num_examples: int, name: str) -> np.ndarray:
@@ -82,36 +93,44 @@ def check_logits(logits: Any, num_examples: int, name: str) -> np.ndarray:
   return logit_checks.as_logits(array, name)
 
 
-def make(arrays: dict[str, np.ndarray], num_classes: int) -> Dataset:
+def make(
+  arrays: dict[str, np.ndarray],
+  num_classes: int,
+  reason: str,
+  class_names: Sequence[str] = (),
+) -> Dataset:
   """Returns the data set of four arrays.
 
   Args:
     arrays: train_images, train_labels, test_images and test_labels.
     num_classes: K.
+    reason: what says that there are K classes, for error messages.
+    class_names: the name of each class, in order; () if classes have no names.
   Raises:
     UserError: if an array has another type or shape, or a label is no class.
   """
   content = npz_files.check_arrays(arrays, _MESSAGE_NAMES)
+  if len(class_names) not in (0, num_classes):
+    raise errors.UserError(
+      f'class_names are {len(class_names)}; expected {num_classes}, since '
+      f'{reason}'
+    )
   for split in SPLITS:
-    _check_classes(content, split, num_classes)
+    _check_classes(content, split, num_classes, reason)
   return make_dataset(
     NAME,
     content.arrays,
     num_classes=num_classes,
     digest=content.digest,
+    class_names=tuple(map(str, class_names)),
     orders=content.orders,
   )
 
 
-def evaluated_training_images(labels: np.ndarray) -> np.ndarray:
-  """Returns the positions of training images to evaluate on, at most 1,000."""
-  from kd_jax.data import ordering
-
-  return ordering.stratified(labels)[:_EVALUATED]
-
-
-def _check_classes(content: UserArrays, split: str, num_classes: int) -> None:
-  """Checks that the teacher has a logit for each label."""
+def _check_classes(
+  content: UserArrays, split: str, num_classes: int, reason: str
+) -> None:
+  """Checks that each label is one of K classes."""
   labels = content.arrays[f'{split}_labels']
   wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if len(wrong):
@@ -120,5 +139,5 @@ def _check_classes(content: UserArrays, split: str, num_classes: int) -> None:
     raise DataError(
       f'{_MESSAGE_NAMES[f"{split}_labels"]}[{rows[first]}] is '
       f'{labels[wrong[first]]}; expected a class from 0 to {num_classes - 1}, '
-      f'since the teacher has {num_classes} logits for each image'
+      f'since {reason}'
     )

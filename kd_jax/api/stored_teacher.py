@@ -33,6 +33,14 @@ class StoredOutputs:
   batch_size: int
   images_digest: str
 
+  def __repr__(self) -> str:
+    """Returns the shape of the logits, in a line."""
+    count, num_classes = self.logits.shape
+    return (
+      f'StoredOutputs(logits of {count:,} images, classes={num_classes}, '
+      f'scaling={self.scaling!r})'
+    )
+
   def check_same_images(self, images: np.ndarray) -> None:
     """Raises a UserError if the logits are those of other images."""
     if dataset_lib.array_digest(images) != self.images_digest:
@@ -54,7 +62,8 @@ def store_outputs(
   Args:
     network: (apply, variables), where apply(variables, images [B, H, W, C]
       float32) returns logits [B, K], or (logits, features by name); (module,
-      variables) of Flax Linen; or a trained module of Flax NNX or Equinox.
+      variables) of Flax Linen; a trained module of Flax NNX or Equinox; or
+      `student.network` of a trained student.
     images: uint8 [N, H, W, C] or [N, H, W], with values from 0 to 255.
     scaling: what the network gets: a name in SCALINGS of
       kd_jax/data/preprocessing.py. 'unit' scales pixels to [0, 1].
@@ -86,4 +95,10 @@ def _predict(
     logits = predict(trained.variables, images)
   except FunctionError as error:
     raise errors.UserError(f'teacher: {error}') from None
+  except Exception as error:  # The user's code may raise anything.
+    with errors.explain_out_of_memory():
+      raise errors.UserError(
+        f'teacher: for images [B, {", ".join(map(str, images.shape[1:]))}] '
+        f'float32 it raised {errors.in_a_line(error)}'
+      ) from error
   return array_data.check_logits(logits, len(images), "the teacher's logits")

@@ -17,6 +17,7 @@ from kd_jax.config_checks.checking import (
 )
 from kd_jax.data import preprocessing
 from kd_jax.teachers import provider, user_logits
+from kd_jax.teachers import teacher as teacher_lib
 
 
 def check_transfer(config: ConfigDict) -> None:
@@ -120,6 +121,14 @@ def check_teacher(config: ConfigDict) -> None:
     'teacher.distill.kd_weight',
     section.distill.kd_weight,
     '0: the teacher learns from labels',
+  )
+  check(
+    section.logits != teacher_lib.NONE
+    or section.rows
+    or not config_lib.distills(config.distill),
+    'teacher.logits',
+    section.logits,
+    'a teacher: without one, distill.kd_weight=0 learns from labels alone',
   )
   _check_features(config)
   is_augmented = config.train.augmentation != 'none'

@@ -100,7 +100,7 @@ def _explain(error: Exception) -> str:
   """Returns the message, in one line, for an error in a user's code."""
   if isinstance(error, user.FunctionError):
     return str(error)
-  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+  return errors.in_a_line(error)
 
 
 def _trace_call(module: Any, task: ImageTask, train: bool) -> str:
@@ -119,6 +119,8 @@ def _trace_call(module: Any, task: ImageTask, train: bool) -> str:
 
   logits, before, after = jax.eval_shape(call, jax.random.key(0), images)
   if getattr(logits, 'shape', None) != (2, task.num_classes):
+    if hasattr(logits, 'shape'):
+      logits = f'{logits.dtype} {list(logits.shape)}'
     return (
       f'for images {list(images.shape)} it gives {logits}; expected logits '
       f'[2, {task.num_classes}]'
@@ -195,8 +197,10 @@ def trace_methods(config: ConfigDict, task: ImageTask) -> None:
     UserError: if a layer does not exist, or layers cannot be compared.
   """
   setup = _method_setup(config, task)
+  # Not the number of classes: a loss [K] is no loss of each example.
+  num_examples = 2 if task.num_classes != 2 else 3
   array: Callable[..., Any] = lambda *shape, dtype=jnp.float32: (
-    jax.ShapeDtypeStruct((2, *shape), dtype)
+    jax.ShapeDtypeStruct((num_examples, *shape), dtype)
   )
   student_features, teacher_features = (
     {layer: array(*shape) for layer, shape in shapes.items()}
@@ -239,3 +243,7 @@ def trace_methods(config: ConfigDict, task: ImageTask) -> None:
       )
     except ValueError as error:
       raise errors.UserError(f'config.distill.{name}: {error}') from None
+    except Exception as error:  # A method of the user may raise anything.
+      raise errors.UserError(
+        f'config.distill.{name}: {_explain(error)}'
+      ) from error

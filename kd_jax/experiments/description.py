@@ -251,6 +251,8 @@ def _describe_teacher(config: ConfigDict, teacher: Teacher | None) -> str:
   """Returns a sentence about the teacher."""
   if teacher is None:
     return 'The teacher is trained by this run.'
+  if not teacher.logits:
+    return 'There is no teacher.'
   accuracies = [
     f'{100 * teacher.record[split]["accuracy"]:.2f} % on {split}'
     for split in data.SPLITS

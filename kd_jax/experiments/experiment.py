@@ -94,6 +94,8 @@ class RunOptions(NamedTuple):
     callbacks: follow the run.
     set_fields: the dotted names of the config's fields that the user has set;
       those that have no effect are named.
+    warnings: what the caller knows that speaks against the run's numbers.
+    rephrase: maps a warning to the words of the caller, who may have no config.
   """
 
   workdir: pathlib.Path
@@ -102,6 +104,8 @@ class RunOptions(NamedTuple):
   command: str = ''
   callbacks: tuple[Callback, ...] = ()
   set_fields: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
+  rephrase: Callable[[str], str] = str
 
 
 def run_on_data(
@@ -158,21 +162,18 @@ def _run_in_locked_folder(
   run_data.check_same(record, workdir, run_context.dataset)
   record['data'] = run_data.describe(run_context.dataset)
   record['warnings'] = []
-  _warn(record, unused_fields.find(config, row_configs, options.set_fields))
-  _warn(
-    record, class_checks.find_lacking(config, row_configs, plans, context_for)
-  )
-  _warn(
-    record,
-    traced_checks.find_weaknesses(row_configs, run_context.dataset.task),
-  )
+  warn = functools.partial(_warn, record, options.rephrase)
+  warn(options.warnings)
+  warn(unused_fields.find(config, row_configs, options.set_fields))
+  warn(class_checks.find_lacking(config, row_configs, plans, context_for))
+  warn(traced_checks.find_weaknesses(row_configs, run_context.dataset.task))
   planned = preparation.choose_live_teachers(row_configs, plans, context_for)
   with times.measure('teacher'):
     teacher = provider.get_teacher(
       config, run_context, options.teachers, record.get('teacher')
     )
   record['teacher'] = teacher.record
-  _warn(record, teacher.warnings)
+  warn(teacher.warnings)
   if not workers.is_worker():
     # Only now the folder belongs to this config: a mistake in the data or in
     # the teacher's outputs leaves it free for the corrected command.
@@ -189,7 +190,7 @@ def _run_in_locked_folder(
   record['students'], left_out = processes.from_first(
     lambda: students.collect_results(run)
   )
-  _warn(record, left_out)
+  warn(left_out)
   _write_again(workdir, record)
   with times.measure('timing'):
     run_timing.time_run(config, run, record)
@@ -201,8 +202,11 @@ def _run_in_locked_folder(
   return record
 
 
-def _warn(record: Record, warnings: list[str]) -> None:
+def _warn(
+  record: Record, rephrase: Callable[[str], str], warnings: Sequence[str]
+) -> None:
   """Adds warnings to a run's record, and shows them before hours are spent."""
+  warnings = [rephrase(warning) for warning in warnings]
   record['warnings'] += warnings
   # The process that prepares a run for workers shows them.
   if processes.is_first() and not workers.is_worker():

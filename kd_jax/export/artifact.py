@@ -1,7 +1,7 @@
 """Exported students: `load(FOLDER)` loads a folder from `kd_jax.export`.
 
-This file needs only jax and flatbuffers. It imports no other file of the
-project, so it may be copied beside an artifact.
+This file needs only jax, with its NumPy, and flatbuffers. It imports no other
+file of the project, so it may be copied beside an artifact.
 
 On Linux, a CPU predicts large batches up to 15 % faster if the process keeps
 the memory that it frees. To make it keep memory, set MALLOC_TRIM_THRESHOLD_=-1
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
+import numpy as np
 
 NETWORK = 'network.jax_export'
 MANIFEST = 'manifest.json'
@@ -31,9 +32,10 @@ class Artifact(NamedTuple):
   """A loaded network.
 
   Attributes:
-    predict: maps images uint8 [B, H, W, C], as image files store them, to
-      probabilities float32 [B, K], for any batch size B. JAX compiles it at the
-      first call with each B.
+    predict: maps images uint8 [B, H, W, C], or [B, H, W] for one channel, as
+      image files store them, to probabilities float32 [B, K], for any batch
+      size B. JAX compiles it at the first call with each B. Other images raise
+      a ValueError.
     manifest: JSON values, among them 'image_shape' [H, W, C] and 'classes', the
       class names in the order of the probabilities. The other values say which
       training the network comes from and how accurate and fast it is.
@@ -41,6 +43,70 @@ class Artifact(NamedTuple):
 
   predict: Callable[[jax.typing.ArrayLike], jax.Array]
   manifest: dict[str, Any]
+
+  def __repr__(self) -> str:
+    """Returns what the network maps to what, in a line."""
+    height, width, channels = self.manifest['image_shape']
+    return (
+      f'Artifact(images {height}x{width}x{channels} -> '
+      f'{len(self.manifest["classes"])} classes)'
+    )
+
+
+def check_images(
+  images: Any, image_shape: tuple[int, ...], name: str = 'images'
+) -> Any:
+  """Returns images as a network takes them.
+
+  Args:
+    images: uint8 [N, H, W, C], or [N, H, W] for one channel; a NumPy or JAX
+      array, or what NumPy makes an array of.
+    image_shape: (H, W, C) of the network's images; () allows any.
+    name: what error messages call the images.
+  Returns:
+    The images, [N, H, W, C].
+  Raises:
+    ValueError: if they have another type or shape.
+  """
+  # Most images are right, and a call of a small network takes microseconds.
+  if getattr(images, 'dtype', None) == np.uint8 and len(images):
+    if images.shape[1:] == image_shape:
+      return images
+  if not (hasattr(images, 'dtype') and hasattr(images, 'shape')):
+    try:
+      images = np.asarray(images)
+    except (TypeError, ValueError, RuntimeError) as error:
+      raise ValueError(
+        f'{name}: expected an array, or what NumPy makes one of ({error})'
+      ) from None
+  dtype, shape = images.dtype, images.shape
+  if np.dtype(dtype).kind == 'f':
+    raise ValueError(
+      f'{name} are {dtype}; expected uint8, with values from 0 to 255: for '
+      'values from 0 to 1, np.round(255 * images).astype(np.uint8). The '
+      'scaling that was chosen for the training says how networks get them'
+    )
+  if dtype != np.uint8 or len(shape) not in (3, 4):
+    raise ValueError(
+      f'{name} are {dtype} {list(shape)}; expected uint8 '
+      f'{_batch_of(image_shape)}, with values from 0 to 255'
+    )
+  if len(shape) == 3:
+    images = images[..., None]
+  if not len(images):
+    raise ValueError(f'{name}: there is none')
+  if image_shape and images.shape[1:] != image_shape:
+    raise ValueError(
+      f'{name} are {list(shape)}; expected {_batch_of(image_shape)}, as those '
+      'that the network was trained on'
+    )
+  return images
+
+
+def _batch_of(image_shape: tuple[int, ...]) -> str:
+  if not image_shape:
+    return '[N, H, W, C] or [N, H, W]'
+  return f'[N, {", ".join(map(str, image_shape))}]'
 
 
 def read(
@@ -57,6 +123,10 @@ def read(
     ArtifactError: if the manifest or the file is missing or damaged.
   """
   folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise ArtifactError(
+      f'there is no folder {folder}: expected a folder that an export wrote'
+    )
   try:
     manifest = json.loads(_read_file(folder / MANIFEST).decode())
     content = _read_file(folder / name)
@@ -68,7 +138,7 @@ def read(
     raise ArtifactError(
       f'{folder} holds no intact {name} ({type(error).__name__}: {error}): '
       'export it again'
-    ) from error
+    ) from None
   _check_checksum(folder, manifest)
   if hashlib.sha256(content).hexdigest() != sha256:
     raise ArtifactError(
@@ -122,7 +192,8 @@ def load(folder: str | os.PathLike) -> Artifact:
   _check_custom_calls(folder, exported)
   _check_manifest(folder, manifest, exported)
   _check_platform(folder, exported)
-  return Artifact(jax.jit(exported.call), manifest)
+  call, shape = jax.jit(exported.call), tuple(manifest['image_shape'])
+  return Artifact(lambda images: call(check_images(images, shape)), manifest)
 
 
 # The custom calls that `jax.export` keeps stable and that compute, without the

@@ -28,6 +28,7 @@ from kd_jax.export import (
   weights,
 )
 from kd_jax.models import from_config
+from kd_jax.report import fields
 from kd_jax.runtime import environment, errors, files, json_records
 from kd_jax.training import job_folder
 
@@ -208,6 +209,12 @@ def _describe(
     'classes': list(run_data.classes),
     'data': run_data.name,
     'data_digest': run_data.digest,
+    # What the metrics of 'measured' are of.
+    'evaluated_on': (
+      f'{len(run_data.images):,} images without labels'
+      if run_data.labels is None
+      else fields.evaluated_on(config.data)
+    ),
     'scaling': config.data.scaling,
     'platforms': list(forward.PLATFORMS),
     'bytes': {name: len(content) for name, content in contents.items()},

@@ -30,7 +30,7 @@ class RunData(NamedTuple):
     task: images and classes.
     classes: the names of the classes, in the order of the student's outputs.
     images: uint8 [N, H, W, C], the test images, or random ones.
-    labels: int [N]; None for random images.
+    labels: int [N]; None for random images, and for images without labels.
   """
 
   name: str
@@ -113,13 +113,14 @@ def _trained_on(folder: pathlib.Path) -> str | None:
 
 
 def _with_images(dataset: data.Dataset, names: list[str] | None) -> RunData:
+  labels = dataset.test.labels
   return RunData(
     dataset.name,
     dataset.digest,
     dataset.task,
     tuple(names or dataset.names_of(range(dataset.num_classes))),
     dataset.test.images,
-    dataset.test.labels,
+    None if np.all(np.asarray(labels) == data.NO_LABEL) else labels,
   )
 
 

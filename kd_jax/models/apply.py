@@ -1,6 +1,7 @@
 """A network as pure functions of its variables and of images."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,20 +23,49 @@ ApplyFn = Callable[..., tuple[jax.Array, dict[str, jax.Array], PyTree]]
 
 
 def make_apply(module: nn.Module) -> ApplyFn:
-  """Returns a module's forward pass as a pure function of arrays."""
+  """Returns a module's forward pass as a pure function of arrays.
+
+  Args:
+    module: maps images to logits, or to (logits, features by name); it gets
+      `train` if its call takes it.
+  """
 
   def apply(variables, images, *, train, key):
     batch_stats = variables['batch_stats']
-    rngs = {'dropout': key} if train else None
+    arguments = _train_argument(module, train)
+    arguments['rngs'] = {'dropout': key} if train else None
     if train and batch_stats:
-      (logits, features), updates = module.apply(
-        variables, images, train=True, rngs=rngs, mutable=['batch_stats']
+      output, updates = module.apply(
+        variables, images, mutable=['batch_stats'], **arguments
       )
-      return logits, features, updates['batch_stats']
-    logits, features = module.apply(variables, images, train=train, rngs=rngs)
-    return logits, features, batch_stats
+      return *_with_features(output), updates['batch_stats']
+    output = module.apply(variables, images, **arguments)
+    return *_with_features(output), batch_stats
 
   return apply
+
+
+def _with_features(output: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+  return output if isinstance(output, tuple) else (output, {})
+
+
+def _train_argument(module: Any, train: bool) -> dict[str, Any]:
+  return {'train': train} if takes_train(module) else {}
+
+
+def takes_train(module: Any) -> bool:
+  """Returns whether the call of a Linen module, or a layer, takes `train`."""
+  if isinstance(module, nn.Sequential):
+    # It passes all arguments to its first layer, and none to the others.
+    return bool(module.layers) and takes_train(module.layers[0])
+  call = type(module).__call__ if isinstance(module, nn.Module) else module
+  if not callable(call):  # A `PureNetwork`, whose `apply` always takes it.
+    return True
+  parameters = inspect.signature(call).parameters
+  return 'train' in parameters or any(
+    parameter.kind is inspect.Parameter.VAR_KEYWORD
+    for parameter in parameters.values()
+  )
 
 
 def init_variables(
@@ -50,7 +80,7 @@ def init_variables(
   Returns:
     {'params': ..., 'batch_stats': ...}; the latter is {} without batch norm.
   """
-  init = functools.partial(module.init, train=False)
+  init = functools.partial(module.init, **_train_argument(module, False))
   # Compiled as a whole. Run eagerly, each operation would be compiled apart.
   variables = jax.jit(init)(key, jnp.zeros((1, *image_shape)))
   return {'batch_stats': {}, **variables}
@@ -77,7 +107,10 @@ def feature_shapes(
 
   def forward(key):
     images = jnp.zeros((1, *image_shape))
-    (_, features), _ = module.init_with_output(key, images, train=False)
+    output, _ = module.init_with_output(
+      key, images, **_train_argument(module, False)
+    )
+    _, features = _with_features(output)
     returned.extend(features)  # JAX sorts the names of what it returns.
     return features
 

@@ -19,14 +19,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kd_jax.models import pure_networks
+from kd_jax.models import apply, pure_networks
 from kd_jax.models.pure_networks import FunctionError, PureNetwork
 
 PyTree = Any
 Features = dict[str, jax.Array]
 # A function that makes an untrained NNX or Equinox module takes the first or
 # the second as an argument.
-_RANDOM_ARGUMENTS = ('rngs', 'key')
+_RANDOM_ARGUMENTS = {'rngs', 'key'}
+# Parameters of every Linen module that are Flax' own.
+_OF_FLAX = ('parent', 'name')
 _EXPECTED = (
   'expected package.module:function, in a package that Python can import from '
   'the current folder'
@@ -91,9 +93,10 @@ class UserModule(nn.Module):
   """A user's Flax module with the call signature of this project's networks.
 
   Attributes:
-    inner: the user's module: (images [B, H, W, C] float32, *, train) -> logits
-      [B, K], or logits and features by name. A module with features lists
-      them from the first layer to the last in `feature_names`.
+    inner: the user's module: (images [B, H, W, C] float32) -> logits [B, K], or
+      logits and features by name; it gets `train`, a bool, if its `__call__`
+      takes it. A module with features lists them from the first layer to the
+      last in `feature_names`.
   """
 
   inner: nn.Module
@@ -101,7 +104,8 @@ class UserModule(nn.Module):
   @property
   def call(self) -> str:
     """How the user's module is called, for messages."""
-    return 'module(images [B, H, W, C], train=...)'
+    taken = ', train=...' if apply.takes_train(self.inner) else ''
+    return f'module(images [B, H, W, C]{taken})'
 
   @property
   def feature_names(self) -> tuple[str, ...]:
@@ -115,9 +119,10 @@ class UserModule(nn.Module):
 
     Args:
       images: [B, ...] float.
-      train: passed to the user's module.
+      train: passed to the user's module, if the module takes it.
     """
-    return pure_networks.with_features(self.inner(images, train=train))
+    taken = {'train': train} if apply.takes_train(self.inner) else {}
+    return pure_networks.with_features(self.inner(images, **taken))
 
 
 def make_module(name: str, num_classes: int) -> UserModule | PureNetwork:
@@ -140,14 +145,17 @@ def call_maker(
       Equinox) if it makes a module with random initial weights.
     num_classes: K.
   Raises:
-    FunctionError: if the function returns no network, or if all seeds would
-      have the same initial weights.
+    FunctionError: if the function does not take the number of classes alone, if
+      it returns no network, or if all seeds would have the same initial
+      weights.
   """
-  parameters = inspect.signature(function).parameters
-  if parameters.keys() & set(_RANDOM_ARGUMENTS):
-    make = functools.partial(_make_with_key, function, num_classes)
-    return pure_networks.from_maker(make, split)
-  made = function(num_classes)
+  make = _with_classes(function, num_classes)
+  random = inspect.signature(function).parameters.keys() & _RANDOM_ARGUMENTS
+  if random:
+    return pure_networks.from_maker(
+      functools.partial(_make_with_key, make, 'rngs' in random), split
+    )
+  made = make()
   if isinstance(made, nn.Module):
     return UserModule(made)
   if is_module(made):
@@ -161,15 +169,64 @@ def call_maker(
   return PureNetwork(made.init, made.apply, getattr(made, 'feature_names', ()))
 
 
+def _with_classes(
+  function: Callable[..., Any], num_classes: int
+) -> Callable[..., Any]:
+  """Binds the number of classes to a function, or to the class of a module.
+
+  The first parameter of a class may be anything, such as a number of units, so
+  that a class is asked for by the name of the parameter.
+
+  Raises:
+    FunctionError: if the function does not take the number of classes alone.
+  """
+  name = getattr(function, '__name__', type(function).__name__)
+  signature = inspect.signature(function)
+  if inspect.isclass(function) and issubclass(function, nn.Module):
+    own = [p for n, p in signature.parameters.items() if n not in _OF_FLAX]
+    signature = signature.replace(parameters=own)
+  given = {key: None for key in _RANDOM_ARGUMENTS & signature.parameters.keys()}
+  is_named = inspect.isclass(function) and 'num_classes' in signature.parameters
+  positional = () if is_named else (num_classes,)
+  named = {'num_classes': num_classes} if is_named else {}
+  try:
+    signature.bind(*positional, **named, **given)
+  except TypeError as error:
+    problem = f'it cannot be called with the number of classes alone: {error}'
+  else:
+    if is_named or not (inspect.isclass(function) and _is_module(function)):
+      return functools.partial(function, *positional, **named)
+    problem = 'it has no parameter num_classes'
+  if not inspect.isclass(function):
+    raise FunctionError(f'{name} is a function, and {problem}')
+  arguments = ', '.join(
+    f'{parameter}=...' for parameter in signature.parameters
+  )
+  raise FunctionError(
+    f'{name} is a class, and {problem}; expected an instance, such as '
+    f'{name}({arguments})'
+  )
+
+
 def _make_with_key(
-  function: Callable[..., Any], num_classes: int, key: jax.Array
+  make: Callable[..., Any], takes_rngs: bool, key: jax.Array
 ) -> Any:
   """Calls a user's function with `rngs` or `key`, whichever it takes."""
-  if 'rngs' in inspect.signature(function).parameters:
+  if takes_rngs:
     from flax import nnx
 
-    return function(num_classes, rngs=nnx.Rngs(key))
-  return function(num_classes, key=key)
+    return make(rngs=nnx.Rngs(key))
+  return make(key=key)
+
+
+def _is_module(kind: type) -> bool:
+  """Returns whether a class is that of a module of Linen, NNX or Equinox."""
+  nnx, equinox = map(sys.modules.get, ('flax.nnx', 'equinox'))
+  bases = [
+    nn.Module,
+    *(library.Module for library in (nnx, equinox) if library),
+  ]
+  return issubclass(kind, tuple(bases))
 
 
 def _is_nnx(made: Any) -> bool:
@@ -267,10 +324,19 @@ def as_trained(returned: Any) -> TrainedNetwork:
       'apply(variables, images) returns logits, or a trained module of Flax '
       'NNX or Equinox'
     )
-  apply, params = returned
-  if isinstance(apply, nn.Module):
-    apply = functools.partial(apply.apply, train=False)
-  return TrainedNetwork(_with_fixed_variables(apply, params))
+  network, params = returned
+  if inspect.isclass(network):
+    name = network.__name__
+    raise FunctionError(
+      f'the network is the class {name}; expected an instance, as in '
+      f'({name}(), variables)'
+    )
+  if isinstance(network, nn.Module):
+    taken: dict[str, Any] = {}
+    if apply.takes_train(network):
+      taken = {'train': False}
+    network = functools.partial(network.apply, **taken)
+  return TrainedNetwork(_with_fixed_variables(network, params))
 
 
 def _with_fixed_variables(

@@ -1,7 +1,7 @@
 """The fields of run.json that tables and plots read."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd_jax.runtime import run_records
@@ -16,8 +16,28 @@ _PARTS = ('train_examples', 'test_examples', 'holdout_examples')
 
 
 def networks(record: Record) -> dict[str, list[Record]]:
-  """Returns the records by network: 'teacher', then each row's students."""
-  return {'teacher': [record['teacher']], **run_records.by_row(record)}
+  """Returns the records by network: 'teacher', then each row's students.
+
+  A run with `teacher.logits=none` has no teacher.
+  """
+  students = run_records.by_row(record)
+  if record['teacher'].get('source') == 'none':
+    return students
+  return {'teacher': [record['teacher']], **students}
+
+
+def evaluated_on(section: Mapping[str, Any]) -> str:
+  """Returns the images that test metrics are of.
+
+  Args:
+    section: the `data` section of a config; older ones lack fields.
+  """
+  held_out = section.get('holdout_examples', 0)
+  if held_out:
+    return f'{held_out:,} test images held out of the training split'
+  if section.get('test_examples', 0):
+    return 'a part of the test split'
+  return 'the whole test split'
 
 
 def values(

@@ -191,7 +191,8 @@ def _accuracy_section(record: Record) -> list[str]:
   """Returns the paragraphs about test metrics."""
   return [
     '## Accuracy',
-    f'Mean ± standard deviation over seeds, on {_evaluated_on(record)}. '
+    'Mean ± standard deviation over seeds, on '
+    f'{fields.evaluated_on(record["config"]["data"])}. '
     f'{_about_paper_column(record)}'
     'Agreement and KL compare the network with the teacher.',
     tables.accuracy_table(record),
@@ -207,15 +208,6 @@ def _about_paper_column(record: Record) -> str:
   return (
     "The column 'paper %' is the accuracy that the paper reports for the row. "
   )
-
-
-def _evaluated_on(record: Record) -> str:
-  held_out = record['config']['data'].get('holdout_examples', 0)
-  if held_out:
-    return f'{held_out:,} test images held out of the training split'
-  if record['config']['data'].get('test_examples', 0):
-    return 'a part of the test split'
-  return 'the whole test split'
 
 
 def _shared_trainings(record: Record) -> list[str]:

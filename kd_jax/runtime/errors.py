@@ -13,6 +13,11 @@ class UserError(Exception):
   """
 
 
+def in_a_line(error: BaseException) -> str:
+  """Returns the type and the message of an error, in one line."""
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
 @contextlib.contextmanager
 def name_file(path: str | os.PathLike) -> Iterator[None]:
   """Names the file in errors of writing it, which do not name it themselves.

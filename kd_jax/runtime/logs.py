@@ -22,7 +22,7 @@ def prepare() -> None:
   handler = logging.get_absl_handler()
   handler.addFilter(is_shown)
   if not command_line.is_debugged():
-    handler.setFormatter(_PlainFormatter())
+    handler.setFormatter(PlainFormatter())
 
 
 def show_project_lines() -> None:
@@ -36,7 +36,7 @@ def show_project_lines() -> None:
   )
 
 
-class _PlainFormatter(python_logging.Formatter):
+class PlainFormatter(python_logging.Formatter):
   """Lines for people: the message, and 'warning: ' before a warning."""
 
   def format(self, record: python_logging.LogRecord) -> str:

@@ -84,6 +84,8 @@ def get_teacher(
     UserError: if the teacher, or its outputs, cannot be had.
   """
   dataset, section = run_context.dataset, config.teacher
+  if section.logits == teacher_lib.NONE:
+    return teacher_lib.absent()
   if section.logits:
     return _read_logits_files(section, dataset)
   if section.module:

@@ -17,6 +17,8 @@ from kd_jax.training import checkpoint
 
 PyTree = Any
 
+# `teacher.logits` with this value: there is no teacher.
+NONE = 'none'
 # The number of examples on which logits on disk are evaluated.
 _EVALUATED_ON_DISK = 50_000
 
@@ -82,6 +84,11 @@ class Teacher:
     with files.locked(self.network.folder, wait=True):
       network = self.network.on_transfer_set(name, dataset)
       return network_teacher(network, self.record)
+
+
+def absent() -> Teacher:
+  """Returns the teacher of students that all learn from labels alone."""
+  return Teacher({}, {'row': 'teacher', 'source': NONE, 'outputs': ''})
 
 
 def network_teacher(network: TeacherNetwork, record: dict[str, Any]) -> Teacher:

@@ -216,7 +216,29 @@ def _call_method(
       chosen[parameter] = inputs[parameter]()
     elif parameter in options:
       chosen[parameter] = options[parameter]
-  return fn(**chosen)
+  loss = fn(**chosen)
+  _check_loss(loss, student.logits.shape[0], f'{name} ({fn.__name__})')
+  return loss
+
+
+def _check_loss(loss: Any, num_examples: int, name: str) -> None:
+  """Raises a ValueError unless a method returned the loss of each example."""
+  # The user's code may return anything, such as a Python number.
+  shape, came = None, type(loss).__name__
+  if hasattr(loss, 'shape') and hasattr(loss, 'dtype'):
+    shape, came = loss.shape, f'{loss.dtype} {list(loss.shape)}'
+    is_float = jnp.issubdtype(loss.dtype, jnp.floating)
+    if shape == (num_examples,) and is_float:
+      return
+  mend = ''
+  if shape == () or isinstance(loss, int | float):
+    mend = ': leave out the mean or the sum over the batch'
+  elif shape is not None and len(shape) > 1 and shape[0] == num_examples:
+    mend = ': average over all axes except the first'
+  raise ValueError(
+    f'the method {name} returned {came}; expected the loss of each example, '
+    f'float [{num_examples}]{mend}'
+  )
 
 
 def _without_padding(batch: Batch) -> Batch:

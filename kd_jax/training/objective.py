@@ -47,6 +47,10 @@ class Objective(NamedTuple):
   init: Callable[[jax.Array], MethodParams]
   partly_labeled: bool = False
 
+  def __repr__(self) -> str:
+    """Returns the names of the terms, in a line."""
+    return f'Objective({", ".join(self.names)})'
+
 
 def kd_warmup(epoch: int, *, warmup_epochs: int) -> float:
   """Returns the factor on `kd_weight` in an epoch: min(1, epoch / n).

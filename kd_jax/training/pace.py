@@ -104,8 +104,8 @@ def progress_bar(
 
 
 def describe(sums: dict[str, np.ndarray]) -> str:
-  """Returns the mean loss and the accuracy so far, for the progress bar."""
+  """Returns the mean loss and the training accuracy so far, for the bar."""
   count = np.sum(sums['count'])
   loss = np.sum(sums['loss']) / count
   accuracy = np.sum(sums['correct']) / count
-  return f'loss {loss:.4f}, accuracy {accuracy:.2%}'
+  return f'loss {loss:.4f}, training accuracy {accuracy:.2%}'

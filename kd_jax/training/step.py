@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kd_jax import data
+from kd_jax.models import costs
 from kd_jax.models.apply import ApplyFn
 from kd_jax.training import method_terms
 from kd_jax.training import objective as objectives
@@ -46,6 +47,11 @@ class TrainState(NamedTuple):
   method_params: method_terms.MethodParams
   opt_state: PyTree
   discriminators_opt_state: PyTree
+
+  def __repr__(self) -> str:
+    """Returns the step and the number of parameters, in a line."""
+    parameters = costs.count_parameters(self.params)
+    return f'TrainState(step={self.step}, parameters={parameters:,})'
 
   @property
   def variables(self) -> dict[str, PyTree]:

@@ -1,9 +1,11 @@
 """Methods that cannot learn are refused before any work."""
 
+import jax.numpy as jnp
 import pytest
 
 from configs import cifar, mnist
-from kd_jax.config_checks import traced_checks
+from kd_jax import methods
+from kd_jax.config_checks import field_checks, traced_checks
 from kd_jax.data import ImageTask
 from kd_jax.runtime import errors
 from tests.configs import recipe_rows
@@ -44,3 +46,31 @@ def test_a_pair_of_maps_without_attention_is_said():
   assert not traced_checks.find_weaknesses(configs, ImageTask(10, (32, 32, 3)))
   (line,) = traced_checks.find_weaknesses(configs, ImageTask(10, (8, 8, 3)))
   assert 'pairs of maps have one position' in line
+
+
+@pytest.mark.parametrize(
+  'fn, message',
+  [
+    # As many values as classes are no value for each example.
+    (lambda student_logits: jnp.mean(student_logits, 0), r'float32 \[2\]; .*3'),
+    (lambda student_logits: student_logits @ jnp.ones(7), 'TypeError: '),
+  ],
+)
+def test_a_method_of_the_user_is_traced_before_any_work(
+  monkeypatch, fn, message
+):
+  monkeypatch.setitem(methods.METHODS, 'mine', methods.Method(fn))
+  (config,) = recipe_rows.close(mnist, 'h300,method=mine').values()
+  with pytest.raises(
+    errors.UserError, match=r'config\.distill\.mine: .*' + message
+  ):
+    traced_checks.trace_methods(config, ImageTask(2, (28, 28, 1)))
+
+
+def test_rows_that_distill_need_a_teacher():
+  (config,) = recipe_rows.close(mnist, 'h300').values()
+  config.teacher.logits = 'none'
+  with pytest.raises(errors.UserError, match="config.teacher.logits='none': "):
+    field_checks.check_fields(config)
+  config.distill.kd_weight, config.distill.ce_weight = 0.0, 1.0
+  field_checks.check_fields(config)

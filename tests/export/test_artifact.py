@@ -49,8 +49,11 @@ print([name for name in others if name in sys.modules])
 
 
 def test_a_missing_artifact_is_refused(tmp_path):
-  with pytest.raises(artifact.ArtifactError, match='holds no intact network'):
+  with pytest.raises(artifact.ArtifactError, match='there is no folder .*none'):
     artifact.load(tmp_path / 'none')
+  with pytest.raises(artifact.ArtifactError, match='holds no intact') as raised:
+    artifact.load(tmp_path)
+  assert raised.value.__cause__ is None
 
 
 def test_a_file_that_differs_from_its_digest_is_refused(exported, tmp_path):

@@ -1,6 +1,7 @@
 """Modules of NNX and Equinox, and plain functions, as pure networks."""
 
 import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,3 +217,23 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
   message = 'needs_package imports no_such, which is not installed: pip install'
   with pytest.raises(user.FunctionError, match=message):
     user.find_function('needs_package:student')
+
+
+class _Plain(nn.Module):
+  """A Linen module that takes no `train` and returns logits alone."""
+
+  @nn.compact
+  def __call__(self, images):
+    return nn.Dense(3)(images.reshape(images.shape[0], -1))
+
+
+def test_a_plain_linen_module_has_a_forward_pass():
+  images = _images()
+  variables = apply.init_variables(_Plain(), IMAGE, jax.random.key(0))
+  logits, features, _ = apply.make_apply(_Plain())(
+    variables, images, train=True, key=jax.random.key(1)
+  )
+  np.testing.assert_array_equal(logits, _Plain().apply(variables, images))
+  assert (
+    features == {} == apply.feature_shapes(user.UserModule(_Plain()), IMAGE)
+  )

@@ -166,7 +166,7 @@ def test_a_network_that_onnx_cannot_express_is_refused(run, monkeypatch):
       r'logits \[2, 10\]',
     ),
     ('student.kind', 'tests.user_networks:breaks', 'no such checkpoint'),
-    ('student.kind', 'tests.user_networks:not_a_pair', 'takes 0 positional'),
+    ('student.kind', 'tests.user_networks:not_a_pair', 'too many positional'),
     (
       'student.kind',
       'tests.user_networks:dropout_without_rngs',

@@ -308,3 +308,26 @@ def test_an_example_without_a_label_has_no_cross_entropy(smoothing):
   )(LOGITS)
   np.testing.assert_allclose(gradient[1], kl_alone[1], atol=1e-6)
   assert np.abs(gradient[0] - kl_alone[0]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+  'fn, message',
+  [
+    (lambda student_logits: jnp.mean(student_logits), r'float32 \[\]; .*mean'),
+    (lambda student_logits: 1.0, r'returned float; .* leave out the mean'),
+    (
+      lambda student_logits: student_logits[:, :2],
+      r'float32 \[3, 2\]; .* \[3\]: average over all axes except the first',
+    ),
+    (lambda student_logits: student_logits[:2, 0], r'float32 \[2\]; .* \[3\]$'),
+    (lambda labels: labels, r'int32 \[3\]; expected .* float \[3\]$'),
+    (lambda student_logits: None, 'returned NoneType; expected'),
+  ],
+)
+def test_a_method_returns_the_loss_of_each_example(monkeypatch, fn, message):
+  monkeypatch.setitem(methods.METHODS, 'mine', methods.Method(fn))
+  objective = objectives.make_objective(
+    {'mine': {}}, method_terms.MethodSetup()
+  )
+  with pytest.raises(ValueError, match=f'the method mine .* {message}'):
+    _terms(objective, LOGITS, BATCH, _weights(0.0, 1.0))

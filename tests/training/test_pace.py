@@ -88,4 +88,4 @@ def test_the_progress_bar_shows_means_over_all_seeds():
     'correct': np.array([3.0, 1.0]),
     'count': np.array([4.0, 4.0]),
   }
-  assert pace.describe(totals) == 'loss 1.0000, accuracy 50.00%'
+  assert pace.describe(totals) == 'loss 1.0000, training accuracy 50.00%'

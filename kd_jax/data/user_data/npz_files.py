@@ -65,7 +65,7 @@ def check_arrays(
     checked[images] = as_images(
       arrays[images], len(arrays[labels]), names[images]
     )
-    checked[labels] = _as_labels(
+    checked[labels] = as_labels(
       arrays[labels], len(checked[images]), names[labels]
     )
     orders[split] = ordering.stratified(checked[labels])
@@ -233,7 +233,7 @@ def _order_of_axes(
   return None
 
 
-def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
+def as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
   """Returns labels as int32.
 
   Args:
@@ -242,13 +242,15 @@ def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
     name: the file and the array, for error messages.
   Returns:
     int32 [N].
+  Raises:
+    DataError: if they have another type or shape; says how to convert them.
   """
   if array.ndim == 2 and array.shape[1] == 1:
     array = array[:, 0]
   if array.shape != (count,) or not np.issubdtype(array.dtype, np.integer):
     raise DataError(
       f'{name} are {array.dtype} {list(array.shape)}; expected integers '
-      f'[{count}], one for each image'
+      f'[{count}], one for each image{_conversion(array, count)}'
     )
   limits = np.iinfo(np.int32)
   outside = (array > limits.max) | (array < limits.min)
@@ -258,3 +260,16 @@ def _as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
       f'{name}[{first}] is {array[first]}; expected the number of a class'
     )
   return array.astype(np.int32)
+
+
+def _conversion(array: np.ndarray, count: int) -> str:
+  """Returns how to make integers [N] of other labels; '' if nobody knows."""
+  if array.ndim == 2 and len(array) == count and array.dtype.kind in 'fiub':
+    return ': of a row for each image, labels.argmax(1)'
+  if array.shape != (count,):
+    return ''
+  if array.dtype.kind == 'f' and np.array_equal(array, np.round(array)):
+    return ': labels.astype(int)'
+  if array.dtype.kind in 'OSUT':
+    return ': of names, np.unique(labels, return_inverse=True)[1]'
+  return ''

@@ -1,0 +1,62 @@
+"""Messages in the words of a call: arguments in place of a config's fields."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from kd_jax.runtime import errors
+
+# Arguments that have the name of their field.
+_SAME = (
+  'epochs|batch_size|learning_rate|augmentation|method|temperature|scaling|'
+  'image_size'
+)
+# Patterns of messages for the command line, and what a call knows instead.
+# Patterns come before more general ones.
+_WORDS = (
+  (r"config\.student\.kind='kd_jax\.models\.given:[^']*'", 'model'),
+  (r"config\.teacher\.module='kd_jax\.models\.given:[^']*'", 'teacher'),
+  (r'kd_jax\.models\.given:(\w+)_[0-9a-f]{12}', r'the network \1'),
+  (r'config\.data\.holdout_examples=\d+', 'eval_data'),
+  (r'config\.data\.holdout_examples', 'images held out'),
+  (r'config\.student\.kind', 'model'),
+  (r'config\.teacher\.(logits|module)', 'teacher'),
+  (rf'config\.(train|optim|distill|data)\.({_SAME})\b', r'\2'),
+  (r'config\.data\.name', 'name'),
+  (r'config\.first_seed', 'seed'),
+  (r'config\.([a-z]\w*(?:\.\w+)*)', r"fields['\1']"),
+  (r'with --workdir\b', 'as workdir'),
+  (r'the same command\b', 'the same call'),
+)
+
+
+def rephrase(message: str, hidden: Sequence[str] = ()) -> str:
+  """Returns a message that names arguments of a call.
+
+  Args:
+    message: names fields of a config, as `config.train.epochs`.
+    hidden: files that the call has made for the teacher's logits.
+  """
+  for path in hidden:
+    message = message.replace(f' of {path}', '').replace(path, 'the teacher')
+  for pattern, words in _WORDS:
+    message = re.sub(pattern, words, message)
+  return message
+
+
+@contextlib.contextmanager
+def in_errors(words: Callable[[str], str] = rephrase) -> Iterator[None]:
+  """Rephrases the messages of user errors.
+
+  Args:
+    words: maps a message to the words of the call.
+  Raises:
+    UserError: in place of a UserError.
+  """
+  try:
+    yield
+  except errors.UserError as error:
+    message = words(str(error))
+    if message == str(error):
+      raise
+    raise errors.UserError(message) from error.__cause__

@@ -1,0 +1,43 @@
+"""Messages of a call name its arguments, not a config and a command line."""
+
+import pytest
+
+from kd_jax.api import argument_names
+from kd_jax.runtime import errors
+
+_GIVEN = 'kd_jax.models.given:Six_0123456789ab'
+
+
+@pytest.mark.parametrize(
+  'message, expected',
+  [
+    ('config.train.epochs=0: bad', 'epochs=0: bad'),
+    ('config.teacher.train.epochs=0', "fields['teacher.train.epochs']=0"),
+    ('config.distill.method=lk', 'method=lk'),
+    ('config.distill.hint.weight: -1', "fields['distill.hint.weight']: -1"),
+    (f'config.student.kind={_GIVEN!r}: bad', 'model: bad'),
+    (f'{_GIVEN} cannot be exported', 'the network Six cannot be exported'),
+    ('config.data.holdout_examples=9 leaves none', 'eval_data leaves none'),
+    (
+      'Choose another folder with --workdir',
+      'Choose another folder as workdir',
+    ),
+    (
+      'config.teacher.logits: train logits of /tmp/x.npz',
+      'teacher: train logits',
+    ),
+    ('/tmp/x.npz has 10 %', 'the teacher has 10 %'),
+    ('config.data.holdout_examples: 40, was 0', 'images held out: 40, was 0'),
+    ('config.data.name: there is no file', 'name: there is no file'),
+  ],
+)
+def test_a_message_is_rephrased(message, expected):
+  assert argument_names.rephrase(message, hidden=('/tmp/x.npz',)) == expected
+
+
+def test_an_error_keeps_its_cause():
+  cause = KeyError('x')
+  with pytest.raises(errors.UserError, match='^seed=-1') as raised:
+    with argument_names.in_errors():
+      raise errors.UserError('config.first_seed=-1') from cause
+  assert raised.value.__cause__ is cause
