@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from kd_jax import methods, section_makers  # noqa: E402
-from kd_jax.report import inline_numbers, publish  # noqa: E402
+from kd_jax.report import inline_numbers, publish, text_blocks  # noqa: E402
 
 # The runs that have a row for each method.
 _ON_CIFAR = 'cifar-methods-as_coded'
@@ -40,6 +40,16 @@ compare features, and need a teacher with a network or a file of features:
 height and width, paired from the last ones backwards, `map` is the last pair
 of them, and `middle` the pair halfway; names are `STUDENT:TEACHER`, separated
 by commas. Shapes: B examples, K classes.
+
+## Which method
+
+<!-- text: which_method -->
+<!-- end of text -->
+
+<!-- table: all methods_overview -->
+<!-- end of table -->
+
+## The results below
 
 Results are test accuracies in percent with the default weight, mean ±
 standard deviation over the seeds. CIFAR-10 is 5,000 images with a ResNet-18
@@ -100,11 +110,12 @@ class Field(NamedTuple):
 def methods_page() -> str:
   """Returns the page of all methods."""
   results = publish.load_results(ROOT)
+  head = _METHODS_HEAD.format(
+    cifar_labels=_accuracy(_ON_CIFAR, 'labels', results),
+    mnist_labels=_accuracy(_ON_MNIST, 'labels', results),
+  )
   parts = [
-    _METHODS_HEAD.format(
-      cifar_labels=_accuracy(_ON_CIFAR, 'labels', results),
-      mnist_labels=_accuracy(_ON_MNIST, 'labels', results),
-    )
+    publish.fill(head, results, text_blocks.load(ROOT / 'results/text'))
   ]
   for name, method in methods.METHODS.items():
     parts.append(_method_section(name, method, results))

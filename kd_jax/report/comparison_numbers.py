@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from kd_jax.report import fields, markdown, study_tables
+from kd_jax.report import fields, markdown, methods_overview, study_tables
 from kd_jax.report.number_functions import Results, cell, mean, value
 from kd_jax.runtime import errors, run_records
 
@@ -31,7 +31,7 @@ def num_rows(results: Results, name: str) -> int:
   return len(run_records.by_row(value(results, name)))
 
 
-def told_apart(results: Results, name: str, reference: str, sign: int) -> str:
+def significant(results: Results, name: str, reference: str, sign: int) -> str:
   """Returns the rows that differ from a reference row, as text.
 
   Args:
@@ -40,17 +40,17 @@ def told_apart(results: Results, name: str, reference: str, sign: int) -> str:
     reference: the reference row.
     sign: 1 for rows with a higher accuracy, -1 for rows with a lower one.
   Returns:
-    The rows that a paired t test tells apart from the reference row at 5 %,
+    The rows that differ significantly from the reference row: paired t test, 5 %,
     corrected for the number of rows by Holm's method; 'no row' for none.
   """
-  return _names(_told_apart(results, name, reference, sign)) or 'no row'
+  return _names(_significant(results, name, reference, sign)) or 'no row'
 
 
-def num_told_apart(
+def num_significant(
   results: Results, name: str, reference: str, sign: int
 ) -> int:
-  """Returns the number of rows that `told_apart` names."""
-  return len(_told_apart(results, name, reference, sign))
+  """Returns the number of rows that `significant` names."""
+  return len(_significant(results, name, reference, sign))
 
 
 def difference(results: Results, name: str, row: str, reference: str) -> str:
@@ -71,6 +71,11 @@ def difference(results: Results, name: str, row: str, reference: str) -> str:
 def corrected_p(results: Results, name: str, row: str, reference: str) -> float:
   """Returns the p-value of `difference`, corrected by Holm's method."""
   return _comparison(results, name, row, reference).p
+
+
+def num_methods(results: Results, name: str) -> int:
+  """Returns the number of methods that a run's config declares."""
+  return len(methods_overview.methods(value(results, name)))
 
 
 def step_times(results: Results, name: str, *rows: str) -> str:
@@ -214,14 +219,14 @@ def _comparison(
   return comparisons[row]
 
 
-def _told_apart(
+def _significant(
   results: Results, name: str, reference: str, sign: int
 ) -> list[str]:
   comparisons = study_tables.compare_rows(value(results, name), reference)
   return [
     row
     for row, found in comparisons.items()
-    if found.is_told_apart and found.estimate.mean * sign > 0
+    if found.is_significant and found.estimate.mean * sign > 0
   ]
 
 
@@ -244,8 +249,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     *(
       cell_interval,
       num_rows,
-      told_apart,
-      num_told_apart,
+      num_methods,
+      significant,
+      num_significant,
       difference,
       corrected_p,
     ),

@@ -5,9 +5,11 @@ import statistics
 from collections.abc import Callable, Mapping
 
 from kd_jax.report import (
+  at_a_glance,
   fields,
   inference_tables,
   markdown,
+  methods_overview,
   seed_statistics,
   tables,
 )
@@ -165,6 +167,8 @@ def _cifar_cells(run: str, record: Record, row: str) -> list[str]:
 TABLES: dict[str, Callable[[dict[str, Record]], str]] = {
   'teachers': teachers_table,
   'cifar': cifar_table,
+  'at_a_glance': at_a_glance.table,
+  'methods_overview': methods_overview.table,
   **{
     f'table1_reproduction_{protocol}': functools.partial(
       table1_reproduction, protocol=protocol

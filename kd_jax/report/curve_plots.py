@@ -9,7 +9,7 @@ from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
 # Curves with names; if a run has more, the others are gray.
-_MAX_NAMED = 14
+_MAX_NAMED = 7  # As many as there are colors.
 _MAX_PANELS = 16
 _COLUMNS = 4
 # Bins with fewer examples are left out: their accuracy is mostly noise.
@@ -33,8 +33,9 @@ def draw_learning_curves(
   order = sorted(curves, key=lambda row: -curves[row][0][-1])
   named = order
   if len(order) > _MAX_NAMED:
-    named = [*order[: _MAX_NAMED // 2], *order[-_MAX_NAMED // 2 :]]
+    named = [*order[: _MAX_NAMED // 2 + 1], *order[-(_MAX_NAMED // 2) :]]
   labels = []
+  longest = max((len(means) for means, _ in curves.values()), default=0)
   for row, (means, _) in curves.items():
     x = range(1, len(means) + 1)
     if row not in named:
@@ -45,11 +46,21 @@ def draw_learning_curves(
     axes.plot(
       x, means, style.line, color=style.color, marker=marker, markersize=4
     )
-    labels.append(figures.Label(len(means), means[-1], row, style.color))
+    # A dotted line to the right end: labels of curves that end side by side
+    # have lines that do not cross.
+    axes.plot(
+      (len(means), longest), means[-1:] * 2, ':', color=style.color, lw=0.7
+    )
+    labels.append(figures.Label(longest, means[-1], row, style.color))
   axes.xaxis.get_major_locator().set_params(integer=True)
-  axes.set_xlabel('epoch (including the epochs of the fold loop)')
+  has_folds = any(
+    student['time']['fold_loop_s'] for student in record.get('students', [])
+  )
+  folds = ' (including the epochs of the fold loop)' if has_folds else ''
+  axes.set_xlabel(f'epoch{folds}')
   n = row_plots.seeds_text([range(n) for _, n in curves.values()] or [[]])
-  axes.set_ylabel(f'test accuracy, % (mean over seeds, {n})')
+  seeds = 'one seed' if n == 'n = 1' else f'mean over seeds, {n}'
+  axes.set_ylabel(f'test accuracy, % ({seeds})')
   figures.label_ends(axes, labels)
   figures.title(figure, curves_title(curves))
 

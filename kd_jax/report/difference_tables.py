@@ -1,7 +1,7 @@
 """Tables of paired differences between the rows of a run.
 
 Rows of a run share their seeds, so that differences are paired by seed. The
-p-values of a table's tests are corrected by Holm's method, and 'told apart'
+p-values of a table's tests are corrected by Holm's method, and 'significant'
 says whether a difference is not 0 at 5 %.
 """
 
@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, run_records
+
+
+_GAIN = 'gain over labels'
 
 
 def controls_table(record: Record) -> str:
@@ -21,15 +24,36 @@ def controls_table(record: Record) -> str:
   Args:
     record: the run.
   """
+  return _table(_distinct_rows(record), control_pairs(record), _GAIN)
+
+
+def control_pairs(record: Record) -> list[tuple[str, str]]:
+  """Returns each row that has a control, with its control."""
+  if 'rows' not in record['config']:
+    return []
   rows = _distinct_rows(record)
-  pairs = [
+  return [
     (row, control)
     for control in rows
-    if fields.row_value(record, control, 'distill', 'kd_weight') == 0
+    if fields.learns_from(record, control) == 'labels'
     for row in rows
-    if row != control and _is_control(record, row, control)
+    if row != control
+    and fields.learns_from(record, row) != 'labels'
+    and _is_control(record, row, control)
   ]
-  return _table(rows, pairs, 'gain over labels')
+
+
+def control_gains(
+  record: Record,
+) -> dict[tuple[str, str], seed_statistics.Estimate]:
+  """Returns what the teacher adds (percentage points), by row and control."""
+  rows = _distinct_rows(record)
+  return {
+    (row, control): seed_statistics.paired_difference(
+      _by_seed(rows[row]), _by_seed(rows[control])
+    )
+    for row, control in control_pairs(record)
+  }
 
 
 def differences_table(record: Record, reference: str = '') -> str:
@@ -108,7 +132,7 @@ def _cells(
   return cells | {
     '95 % interval': interval,
     'p (Holm)': p_text,
-    'told apart': verdict,
+    'significant': verdict,
   }
 
 

@@ -49,9 +49,10 @@ def write(folder: pathlib.Path) -> dict[str, str]:
   return captions
 
 
+# Titles of the two groups of images; NAME is the student's.
 _KINDS = {
-  'student': 'student wrong, teacher right',
-  'teacher': 'teacher wrong, student right',
+  'student': 'NAME wrong, teacher right',
+  'teacher': 'teacher wrong, NAME right',
 }
 
 
@@ -123,6 +124,16 @@ def _draw_images(path: pathlib.Path, arrays: Arrays) -> None:
       _draw_kind(axes, kind, arrays)
 
 
+def kind_title(kind: str, name: str) -> str:
+  """Returns the title of a group of images.
+
+  Args:
+    kind: 'student' or 'teacher', whoever is wrong.
+    name: the student's name.
+  """
+  return _KINDS[kind].replace('NAME', name.replace('$', r'\$'))
+
+
 def _draw_kind(axes: figures.Axes, kind: str, arrays: Arrays) -> None:
   """Draws the first images of one kind of mistake, as a grid.
 
@@ -130,7 +141,8 @@ def _draw_kind(axes: figures.Axes, kind: str, arrays: Arrays) -> None:
   """
   classes, images = _names(arrays), arrays[f'{kind}_images']
   axes.set_title(
-    f'{_KINDS[kind]}: {int(arrays[f"{kind}_count"]):,} images',
+    f'{kind_title(kind, str(arrays["name"]))}: '
+    f'{int(arrays[f"{kind}_count"]):,} images',
     size='large', loc='center', pad=12,
   )  # fmt: skip
   height, width = images.shape[1:3]

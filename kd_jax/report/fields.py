@@ -1,5 +1,6 @@
 """The fields of run.json that tables and plots read."""
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,14 @@ Record = dict[str, Any]
 _PAPER_DATASETS = {'mnist': 'mnist', 'cifar': 'cifar10', 'theory': 'mnist'}
 # Fields of `data` that make a run's data a part of the paper's.
 _PARTS = ('train_examples', 'test_examples', 'holdout_examples')
+# Images of the call whose time a summary shows, if the run has timed it.
+_SHOWN_BATCH_SIZE = 100
+# In a command: overrides that make students others than the paper's. The recipe
+# ideal_best trains as long as it takes.
+_OTHER_STUDENTS = re.compile(
+  r'--?(?:no)?config\.(?:student|train|optim|distill|data)\.|,method=(?!response\b)'
+  r'|:(?!ideal_best)\w+,(?:\S*,)?epochs='
+)
 
 
 def networks(record: Record) -> dict[str, list[Record]]:
@@ -70,8 +79,8 @@ def paper_value(record: Record, row: str, field: str) -> float | None:
 def paper_figures(record: Record) -> Record:
   """Returns the paper's figures by row, or {} if they are of something else.
 
-  They are if the run has other data than its recipe, a part of the data, or a
-  teacher or a student of the user.
+  They are if the run has other data than its recipe, a part of the data, a
+  teacher or a student of the user, or students that the command changes.
   """
   config = record['config']
   section, teacher = config['data'], config.get('teacher', {})
@@ -82,6 +91,7 @@ def paper_figures(record: Record) -> Record:
     and not teacher.get('logits')
     and not teacher.get('module')
     and ':' not in str(config.get('student', {}).get('kind', ''))
+    and _OTHER_STUDENTS.search(record.get('command', '')) is None
   )
   return config['paper'] if is_papers else {}
 
@@ -112,12 +122,44 @@ def batch_sizes(record: Record) -> list[int]:
   return sorted({int(size) for network in timed for size in network['batches']})
 
 
+def shown_batch_size(record: Record) -> int:
+  """Returns the batch size whose ratios a summary shows.
+
+  All runs of one kind show the same size, whatever else they time.
+
+  Args:
+    record: a run with timings.
+  """
+  sizes = batch_sizes(record)
+  return _SHOWN_BATCH_SIZE if _SHOWN_BATCH_SIZE in sizes else sizes[-1]
+
+
 def row_value(record: Record, row: str, section: str, field: str) -> Any:
   """Returns a field of a row's config: the row's override, or the default."""
   config = record['config']
   overrides = config.get('rows', {}).get(row, {})
   value = overrides.get(section, {}).get(field)
   return config.get(section, {}).get(field) if value is None else value
+
+
+def learns_from(record: Record, row: str) -> str | None:
+  """Returns 'labels', 'teacher' or 'both'; None if a record does not say."""
+  if row == 'teacher':
+    return None
+  labels, teacher = (
+    row_value(record, row, 'distill', f'{loss}_weight') for loss in ('ce', 'kd')
+  )
+  if teacher == 0:
+    return 'labels'
+  if labels is None or teacher is None:
+    return None
+  return 'both' if labels else 'teacher'
+
+
+def has_several_seeds(record: Record) -> bool:
+  """Returns whether a row of a run has more than one seed."""
+  rows = run_records.by_row(record).values()
+  return any(len(students) > 1 for students in rows)
 
 
 def training_examples(record: Record, row: str, student: Record) -> int | None:

@@ -43,7 +43,7 @@ _QUOTE = re.compile(r'<!-- quote: .+? -->.*?<!-- end -->', re.DOTALL)
 # level of an interval, and versions of Python.
 _NO_PROSE = re.compile(
   r'95 %\s+(?:confidence\s+|prediction\s+)?intervals?|^```.*?^```'
-  r'|<!-- table: .*?<!-- end of table -->|`[^`]*`|\]\([^)]*\)'
+  r'|<!-- (?:table|text): .*?<!-- end of (?:table|text) -->|`[^`]*`|\]\([^)]*\)'
   r'|^\|.*?$|https?:\S+|arXiv:\S+|Python 3\.\d+(?: to 3\.\d+)?',
   re.DOTALL | re.MULTILINE,
 )

@@ -73,3 +73,15 @@ def table_of_lines(lines: Sequence[Mapping[str, str]]) -> str:
     lines: at least one line; all lines have the same headers in one order.
   """
   return table(list(lines[0]), [list(line.values()) for line in lines])
+
+
+def without_empty_columns(
+  lines: Sequence[Mapping[str, str]],
+) -> list[dict[str, str]]:
+  """Returns lines of a table without the columns that have no value.
+
+  Args:
+    lines: as for `table_of_lines`.
+  """
+  used = {key for line in lines for key in line if line[key] != NONE}
+  return [{k: v for k, v in line.items() if k in used} for line in lines]

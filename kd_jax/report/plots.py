@@ -16,7 +16,28 @@ from kd_jax.report import (
 )
 from kd_jax.report.fields import Record
 
-_BARS = 'Bars: standard deviation over seeds'
+
+
+def _bars(record: Record, *, ticks: bool = False) -> str:
+  """Returns what the bars of a plot are, if its rows have several seeds."""
+  if not fields.has_several_seeds(record):
+    return ' One seed.'
+  text = ' Bars: standard deviation over seeds'
+  return f'{text}; small ticks: seeds.' if ticks else f'{text}.'
+
+
+def _cost_caption(record: Record) -> str:
+  parts = [
+    'A line for each row, the largest network on top. Blue dots: our mean.'
+    f'{_bars(record, ticks=True)}'
+  ]
+  if fields.paper_figures(record):
+    parts.append('Orange crosses: the paper, where it has a figure.')
+  if 'test' in record['teacher']:
+    parts.append("Dashed: this run's teacher.")
+  if any(s['time']['fold_loop_s'] for s in record['students']):
+    parts.append('The training time is that of the fold loop.')
+  return ' '.join(parts)
 
 
 class Plot(NamedTuple):
@@ -25,14 +46,14 @@ class Plot(NamedTuple):
   Attributes:
     draw: a function that draws a record on a matplotlib figure.
     has_data: whether a record has something to show in the plot.
-    caption: what is shown, for the text below the plot.
+    caption: returns what is shown of a record, for the text below the plot.
     is_published: whether documents show the plot beside a run's tables.
     inches: the figure's width and height for a record.
   """
 
   draw: Callable[[Any, Record], None]
   has_data: Callable[[Record], bool]
-  caption: str
+  caption: Callable[[Record], str]
   is_published: bool = False
   inches: Callable[[Record], tuple[float, float]] = lambda _: (8, 5)
 
@@ -41,58 +62,67 @@ PLOTS = {
   'accuracy_cost': Plot(
     row_plots.draw_cost,
     row_plots.has_few_rows,
-    'A line for each row, the largest network on top. Blue dots: our mean. '
-    f'{_BARS}; small ticks: seeds. Orange crosses: the paper, where it has a '
-    "figure. Dashed: this run's teacher. The training time is that of the fold "
-    'loop, if the training has folds.',
+    _cost_caption,
     inches=row_plots.inches,
   ),
   'accuracy_examples': Plot(
     accuracy_plots.draw_against_examples,
     accuracy_plots.has_enough_sizes,
-    f'Dots: mean test accuracy. {_BARS}.',
+    lambda record: f'Dots: mean test accuracy.{_bars(record)}',
     is_published=True,
   ),
   'accuracy_rows': Plot(
     row_plots.draw_by_accuracy,
     lambda record: fields.reference_row(record) is not None,
-    'A line for each row, in the order of the mean, which is no ranking. '
-    f'{_BARS}; small ticks: seeds. Dashed: the mean of the reference row. '
+    lambda record: (
+      'A line for each row, in the order of the mean, which is no ranking.'
+      f'{_bars(record, ticks=True)} Dashed: the mean of the reference row. '
     'Green triangles up: better by the test in the title; orange triangles '
-    'down: worse; blue: not told apart; black: the reference row.',
+    'down: worse; blue: not significant; black: the reference row.'
+    ),
     is_published=True,
     inches=row_plots.inches,
   ),
   'accuracy_kd_share': Plot(
     accuracy_plots.draw_against_kd_share,
     lambda record: bool(accuracy_plots.kd_share_lines(record)),
-    f'Rows that differ only in the weights of the loss. {_BARS}.',
+    lambda record: (
+      f'Rows that differ only in the weights of the loss.{_bars(record)}'
+    ),
     is_published=True,
   ),
   'accuracy_temperature': Plot(
     accuracy_plots.draw_against_temperature,
     lambda record: bool(accuracy_plots.temperature_lines(record)),
-    f'Rows that differ only in the temperature. {_BARS}.',
+    lambda record: (
+      f'Rows that differ only in the temperature.{_bars(record)}'
+    ),
     is_published=True,
   ),
   'errors_bias': Plot(
     row_plots.draw_bias_errors,
     row_plots.has_bias,
-    'Test errors as trained, and with a bias on the logits of the classes that '
-    f'have no training images. {_BARS}; small ticks: seeds.',
+    lambda record: (
+      'Test errors as trained, and with a bias on the logits of the classes '
+      f'that have no training images.{_bars(record, ticks=True)}'
+    ),
     is_published=True,
     inches=row_plots.inches,
   ),
   'learning_curves': Plot(
     curve_plots.draw_learning_curves,
     lambda record: True,
-    'Mean test accuracy over seeds after each epoch.',
+    lambda record: (
+      'Mean test accuracy over seeds after each epoch.'
+      if fields.has_several_seeds(record)
+      else 'Test accuracy after each epoch.'
+    ),
   ),
   'reliability': Plot(
     curve_plots.draw_reliability,
     lambda record: True,
-    'Accuracy of the test images of one confidence, for the first seed of '
-    f'each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
+    lambda _: 'Accuracy of the test images of one confidence, for the first '
+    f'seed of each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
     'out. On the dashed line, confidence is right; below, it is too large. '
     'ECE: expected calibration error.',
     inches=curve_plots.reliability_inches,
@@ -124,7 +154,9 @@ def write(
   for name, plot in shown.items():
     _draw(pathlib.Path(folder) / f'{name}.png', plot, record)
   captions = error_plots.write(pathlib.Path(folder))
-  return {name: plot.caption for name, plot in shown.items()} | captions
+  return {
+    name: plot.caption(record) for name, plot in shown.items()
+  } | captions
 
 
 def write_published(folder: os.PathLike, record: Record, prefix: str) -> None:

@@ -10,12 +10,12 @@ NAME is a file below results/, without its suffix, or a folder in teachers/
 beside results/. NAME `all` asks for a table over all results. KIND is a key of
 `TABLES` or, for `all`, of `cross_run_tables.TABLES`. `differences:ROW` compares
 a run's rows with one of them. Numbers in prose are computed as
-inline_numbers.py says.
+inline_numbers.py says, and blocks of prose are written as text_blocks.py says.
 """
 
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kd_jax.report import (
@@ -34,6 +34,7 @@ from kd_jax.report import (
   tables,
   teacher_lines,
   teacher_quality_plot,
+  text_blocks,
   theory_plots,
 )
 from kd_jax.report.fields import Record
@@ -89,8 +90,9 @@ def publish(
   teacher_quality_plot.write(results_dir, results)
   at_a_glance_plot.write(results_dir, results)
   benchmark_plots.write(results_dir, results)
+  templates = text_blocks.load(results_dir / 'text')
   for path in documents(results_dir, readme, results):
-    text = fill(path.read_text(encoding='utf-8'), results)
+    text = fill(path.read_text(encoding='utf-8'), results, templates)
     if changes is not None and path.parent == results_dir:
       text = code_changes.mark(text, changes)
     files.write_text(path, text)
@@ -190,20 +192,25 @@ def documents(
 def _asks(path: pathlib.Path) -> bool:
   """Returns whether a page asks for a table or a number."""
   text = path.read_text(encoding='utf-8')
-  return re.search('^<!-- table: |\\S.*<!-- number: ', text, re.M) is not None
+  pattern = '^<!-- (?:table|text): |\\S.*<!-- number: '
+  return re.search(pattern, text, re.M) is not None
 
 
-def fill(text: str, results: dict[str, Record]) -> str:
+def fill(
+  text: str, results: dict[str, Record], templates: Mapping[str, str]
+) -> str:
   """Returns a document with its tables and numbers computed from the records.
 
   Args:
     text: a document.
     results: the records by name.
+    templates: the templates of its blocks of prose, by name.
   Raises:
     UserError: if the document asks for an unknown record or kind of table, or
       holds a wrong expression.
   """
-  return inline_numbers.fill(fill_tables(text, results), results)
+  text = text_blocks.fill(fill_tables(text, results), results, templates)
+  return inline_numbers.fill(text, results)
 
 
 def fill_tables(text: str, results: dict[str, Record]) -> str:

@@ -95,7 +95,7 @@ def cost_title(record: Record) -> str:
   best = max(means, key=means.__getitem__)
   same = sum(mean == means[best] for mean in means.values()) - 1
   name = f'{best} (one training with {same} other rows)' if same else best
-  text = f'{name} has the largest mean accuracy, {means[best]:.1f} %'
+  text = f'{name} has the best mean accuracy, {means[best]:.1f} %'
   if test := record['teacher'].get('test'):
     gap = means[best] - 100 * test['accuracy']
     text += f', {abs(gap):.1f} points {_side(gap)} the teacher'
@@ -113,10 +113,14 @@ def _has_ratios(record: Record) -> bool:
 
 
 def _ratio(record: Record, row: str) -> float:
-  """Returns teacher time / network time at the largest batch, the median."""
-  size = str(fields.batch_sizes(record)[-1])
+  """Returns teacher time / network time at the batch size of summaries."""
+  size = str(fields.shown_batch_size(record))
   timing = fields.network_timing(record, row)
   return timing['batches'][size]['ratio']['median']
+
+
+def _spread(record: Record) -> str:
+  return _SPREAD if fields.has_several_seeds(record) else 'one seed'
 
 
 def _panels(record: Record) -> list[Panel]:
@@ -147,11 +151,15 @@ def _panels(record: Record) -> list[Panel]:
     ),
     Panel('parameters', each(lambda s: s['parameters']), {}, None, True),
     Panel(
-      f'training, s\n({_SPREAD})', each(seconds), of('train_s'), None, True
+      f'training, s\n({_spread(record)})',
+      each(seconds),
+      of('train_s'),
+      None,
+      True,
     ),
   ]
   if _has_ratios(record):
-    size = fields.batch_sizes(record)[-1]
+    size = fields.shown_batch_size(record)
     panels.append(
       Panel(
         f'inference speed,\n× teacher, batch {size:,}',
@@ -225,7 +233,7 @@ def _mark_rows(axes: Axes, order: Sequence[str]) -> None:
 def draw_by_accuracy(figure: Any, record: Record) -> None:
   """Draws the accuracy of each row, the most accurate row on top.
 
-  Rows that a test tells apart from the reference row have another color.
+  Rows that differ significantly from the reference row have another color.
 
   Args:
     figure: a matplotlib figure.
@@ -242,7 +250,7 @@ def draw_by_accuracy(figure: Any, record: Record) -> None:
     color, marker = figures.BLUE, 'o'
     if row == reference:
       color, marker = 'black', 'D'
-    if row in compared and compared[row].is_told_apart:
+    if row in compared and compared[row].is_significant:
       is_better = compared[row].estimate.mean > 0
       color, marker = (
         (figures.GREEN, '^') if is_better else (figures.VERMILION, 'v')
@@ -270,7 +278,7 @@ def rows_title(record: Record) -> str:
   reference = fields.reference_row(record)
   assert reference is not None
   compared = study_tables.compare_rows(record, reference)
-  apart = [c.estimate.mean > 0 for c in compared.values() if c.is_told_apart]
+  apart = [c.estimate.mean > 0 for c in compared.values() if c.is_significant]
   counts = f'{sum(apart)} better, {len(apart) - sum(apart)} worse'
   n = seeds_text([*run_records.by_row(record).values()])
   verb = 'is' if len(apart) == 1 else 'are'
@@ -278,7 +286,7 @@ def rows_title(record: Record) -> str:
     f'{len(apart)} of {len(compared)} rows {verb}' if apart else 'No row is'
   )
   return (
-    f'{start} told apart from {reference}'
+    f'{start} significantly different from {reference}'
     f'{f": {counts}" if apart else ""} ({n}, paired t tests, Holm)'
   )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from kd_jax.report import (
   fields,
+  finding,
   html_page,
   markdown,
   plots,
@@ -97,14 +98,18 @@ def summary(record: Record) -> str:
       textwrap.fill(f'warning: {warning}', _COLUMNS)
       for warning in record.get('warnings', [])
     ]
-    parts = [tables.summary_table(record), *warnings]
-    if 'ratio' in parts[0].partition('\n')[0]:
-      size = fields.batch_sizes(record)[-1]
-      parts.insert(
-        1,
-        f'ratio: time of the teacher / time of the row, {size:,} images a call',
+    table = tables.summary_table(record)
+    notes = []
+    if ' learns from ' in table:
+      notes.append(finding.LEARNS_FROM)
+    if ' ratio ' in table:
+      size = fields.shown_batch_size(record)
+      notes.append(
+        f'ratio: time of the teacher / time of the row, {size:,} images a '
+        'call; median (quartiles)'
       )
-    return '\n'.join(parts)
+    gains = finding.gain_lines(record) if record.get('students') else []
+    return '\n'.join([table, *notes, *gains, *warnings])
   parts = []
   for title, table in tables.theory_tables_by_title(record).items():
     if max(map(len, table.splitlines())) > _COLUMNS:
@@ -127,7 +132,10 @@ def render(record: Record) -> str:
   Args:
     record: a run, a teacher trained alone, or results of theory.
   """
-  head = [f'# {record["name"]}', provenance(record), *warnings_section(record)]
+  title = f'# {record["name"]}'
+  if record.get('students'):
+    title += f': {finding.headline(record)}'
+  head = [title, provenance(record), *warnings_section(record)]
   if 'results' in record:
     duration = f'Computed in {record["seconds"]:.1f} s.'
     parts = [*head, tables.theory_tables(record), duration]
@@ -141,6 +149,7 @@ def render(record: Record) -> str:
       _size(record),
       *_part_minutes(record),
       *_accuracy_section(record),
+      *finding.gain_section(record),
       *_cost_section(record),
       '## Latency',
       *_random_weights(record),
@@ -189,14 +198,27 @@ def warnings_section(record: Record) -> list[str]:
 
 def _accuracy_section(record: Record) -> list[str]:
   """Returns the paragraphs about test metrics."""
+  spread = 'One seed of each row'
+  if fields.has_several_seeds(record):
+    spread = 'Mean ± standard deviation over seeds'
   return [
     '## Accuracy',
-    'Mean ± standard deviation over seeds, on '
-    f'{fields.evaluated_on(record["config"]["data"])}. '
+    f'{spread}, on {fields.evaluated_on(record["config"]["data"])}. '
     f'{_about_paper_column(record)}'
     'Agreement and KL compare the network with the teacher.',
     tables.accuracy_table(record),
     *_shared_trainings(record),
+    *_phases(record),
+  ]
+
+
+def _phases(record: Record) -> list[str]:
+  """Returns the accuracy after each phase, if a training has several."""
+  if all(
+    len(student['test_accuracy_after']) < 2 for student in record['students']
+  ):
+    return []
+  return [
     'Accuracy (%) after each phase, which shows what the last phase adds:',
     tables.phases_table(record),
   ]
@@ -227,12 +249,9 @@ def _cost_section(record: Record) -> list[str]:
   """Returns the paragraphs about training time, size and inference time."""
   section = [
     '## Cost',
-    'Ratios are teacher time / network time: median (quartiles) over '
-    'interleaved rounds of compiled, warm calls. A cold call is what the paper '
-    "measures: a network's first eager call, on 10,000 images, in a fresh "
-    'process. The second call repeats the first when every operation is '
-    'compiled.',
+    *_about_ratios(record),
     tables.cost_table(record),
+    *_about_earlier_training(record),
   ]
   if fields.benchmark(record).get('training') is not None:
     section += [
@@ -242,6 +261,39 @@ def _cost_section(record: Record) -> list[str]:
       tables.live_steps_table(record),
     ]
   return section
+
+
+def _about_ratios(record: Record) -> list[str]:
+  """Returns a paragraph about the ratios that the table of costs has."""
+  timing = fields.benchmark(record)
+  if timing.get('reference') != 'teacher':
+    return []
+  text = (
+    'Ratios are teacher time / network time: median (quartiles) over '
+    'interleaved rounds of compiled, warm calls.'
+  )
+  if timing.get('cold_calls'):
+    papers = ', as in the paper' if fields.paper_figures(record) else ''
+    text += (
+      f" A cold call is a network's first eager call{papers}, on 10,000 "
+      'images, in a fresh process. The second call repeats the first when '
+      'every operation is compiled.'
+    )
+  return [text]
+
+
+def _about_earlier_training(record: Record) -> list[str]:
+  """Returns when and where a teacher was trained that came with the project."""
+  teacher = record['teacher']
+  if 'time' not in teacher or not tables.has_pretrained_teacher(record):
+    return []
+  place = ''
+  if trained := teacher.get('environment'):
+    place = (
+      f': on {trained["time"][:10]}, {trained["device"]} '
+      f'({_machine({}, trained)})'
+    )
+  return [f'† The teacher was trained before this run{place}.']
 
 
 def provenance(record: Record) -> str:

@@ -18,7 +18,7 @@ def methods_table(record: Record) -> str:
 
   The column 'difference from ROW' is the difference in accuracy (percentage
   points) from the reference row, `config.benchmark.steps_against`, paired by
-  seed. 'told apart' says whether the difference is not 0, by a paired t test at
+  seed. 'significant' says whether the difference is not 0, by a paired t test at
   5 %, corrected for the number of rows by Holm's method. The last column is the
   time of a training step relative to the reference row.
   """
@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
   p: float
 
   @property
-  def is_told_apart(self) -> bool:
+  def is_significant(self) -> bool:
     """Whether the two rows differ, by a test at 5 %."""
     return self.p < seed_statistics.ALPHA
 
@@ -121,16 +121,16 @@ def _difference_cells(
     comparison: the difference; None for the reference row itself.
     reference: the reference row.
   """
-  difference, told_apart = markdown.NONE, markdown.NONE
+  difference, significant = markdown.NONE, markdown.NONE
   if comparison is not None:
     found = comparison.estimate
     difference = f'{found.mean:+.2f}'
     if found.n > 1:
       difference += f' ± {found.sd:.2f}'
-      told_apart = 'yes' if comparison.is_told_apart else 'no'
+      significant = 'yes' if comparison.is_significant else 'no'
   return {
     f'difference from {reference}': difference,
-    'told apart': told_apart,
+    'significant': significant,
   }
 
 

@@ -34,7 +34,7 @@ def accuracy_table(record: Record) -> str:
     if has_quantized:
       line |= _quantized_cells(students)
     lines.append(line)
-  return markdown.table_of_lines(lines)
+  return markdown.table_of_lines(markdown.without_empty_columns(lines))
 
 
 def _accuracy_cells(
@@ -87,9 +87,10 @@ def _quantized_cells(students: Sequence[Record]) -> dict[str, str]:
 def summary_table(record: Record) -> str:
   """Returns the accuracy of each row, and its speed beside the teacher's.
 
-  The ratio, teacher time / row time, is that of the largest batch that the run
-  timed; a run that timed nothing has no column for it. A run without figures of
-  the paper has no columns for these.
+  'learns from' says whether a row learns from labels, the teacher or both. The
+  ratio, teacher time / row time, is that of `fields.shown_batch_size`, as median
+  (quartiles); a run that timed nothing has no column for it. A run without
+  figures of the paper has no columns for these.
   """
   sizes = fields.batch_sizes(record)
   lines = []
@@ -97,15 +98,16 @@ def summary_table(record: Record) -> str:
     cells = _accuracy_cells(record, name, students)
     line = {
       'row': name,
+      'learns from': fields.learns_from(record, name) or markdown.NONE,
       'accuracy % (n)': f'{cells["accuracy %"]} ({len(students)})',
     }
     line |= {key: cells[key] for key in _PAPER_COLUMNS if key in cells}
     if sizes and fields.benchmark(record).get('reference') == 'teacher':
       timed = fields.network_timing(record, name).get('batches', {})
-      ratio = timed.get(str(sizes[-1]), {}).get('ratio')
-      line['ratio'] = markdown.number(ratio and ratio['median'], 1)
+      ratio = timed.get(str(fields.shown_batch_size(record)), {}).get('ratio')
+      line['ratio'] = markdown.quartiles(ratio, 1)
     lines.append(line)
-  return markdown.table_of_lines(lines)
+  return markdown.table_of_lines(markdown.without_empty_columns(lines))
 
 
 def reproduction_table(record: Record) -> str:
@@ -192,14 +194,13 @@ def cost_table(record: Record) -> str:
   A ratio is teacher time / network time. Ratios are missing if the teacher is
   a file of outputs, because a file has no inference time.
   """
-  return markdown.table_of_lines(
-    [
-      {'row': name}
-      | _training_cells(record, name, students)
-      | _inference_cells(record, name)
-      for name, students in fields.networks(record).items()
-    ]
-  )
+  lines = [
+    {'row': name}
+    | _training_cells(record, name, students)
+    | _inference_cells(record, name)
+    for name, students in fields.networks(record).items()
+  ]
+  return markdown.table_of_lines(markdown.without_empty_columns(lines))
 
 
 def _training_cells(
@@ -208,8 +209,10 @@ def _training_cells(
   """Returns a network's training times (s), by column header."""
   train_s = fields.values(students, 'time', 'train_s')
   fold_loop_s = fields.values(students, 'time', 'fold_loop_s')
+  if not any(fold_loop_s):  # A training without folds.
+    fold_loop_s = []
   cells = {
-    'training s': markdown.mean_sd(train_s, 1),
+    'training s': markdown.mean_sd(train_s, 1) + _elsewhere(record, name),
     'of it fold loop s': markdown.mean_sd(fold_loop_s, 1),
   }
   if 'training' in fields.benchmark(record):
@@ -219,6 +222,27 @@ def _training_cells(
     paper_s = fields.paper_value(record, name, 'train_s')
     cells['paper s'] = markdown.number(paper_s, 1)
   return cells
+
+
+def has_pretrained_teacher(record: Record) -> bool:
+  """Returns whether the teacher came with the project or from the user."""
+  section = record['config'].get('teacher', {})
+  # 'shipped' is the field's name in older records.
+  return bool(
+    record['teacher'].get('source')
+    or section.get('pretrained')
+    or section.get('shipped')
+  )
+
+
+def _elsewhere(record: Record, name: str) -> str:
+  """Returns a mark for a time that is none of the run's."""
+  is_marked = (
+    name == 'teacher'
+    and 'time' in record['teacher']
+    and has_pretrained_teacher(record)
+  )
+  return ' †' if is_marked else ''
 
 
 def _live_train_s(

@@ -6,9 +6,11 @@ Every command has two flags in common: --debug and --max_wait_h.
 import argparse
 import contextlib
 import errno
+import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import sys
 import textwrap
@@ -162,6 +164,42 @@ def is_installed_command(argv: Sequence[str]) -> bool:
   return path.stem == 'kd-jax' or path.parts[-2:] == ('kd_jax', '__main__.py')
 
 
+def python() -> str:
+  """Returns how a user starts the Python that runs this program.
+
+  `python` in an activated environment; otherwise the path of the interpreter,
+  from the current folder if that holds the environment.
+  """
+  running = os.path.abspath(sys.executable)
+  found = shutil.which('python')
+  if found is not None and os.path.abspath(found) == running:
+    return 'python'
+  below = os.path.relpath(running)
+  return running if below.startswith(os.pardir) else below
+
+
+def task(name: str) -> str:
+  """Returns how a user starts a task of kd_jax with this Python.
+
+  Args:
+    name: the task, such as 'export'.
+  """
+  if is_installed_command(sys.argv):
+    return f'{_kd_jax()} {name}'
+  return f'{shlex.quote(python())} -m kd_jax.{name}'
+
+
+def _kd_jax() -> str:
+  """Returns how a user starts the command kd-jax that is running."""
+  started = pathlib.PurePath(sys.argv[0])
+  if started.stem != 'kd-jax':
+    return f'{shlex.quote(python())} -m kd_jax'
+  found = shutil.which('kd-jax')
+  if found is not None and os.path.abspath(found) == os.path.abspath(started):
+    return 'kd-jax'
+  return shlex.quote(str(started))
+
+
 def python_arguments() -> list[str]:
   """Returns the arguments for Python that start this command again."""
   if is_installed_command(sys.argv):
@@ -171,10 +209,10 @@ def python_arguments() -> list[str]:
 
 def _command() -> str:
   """Returns the command line, to be pasted into a shell."""
-  words = [*program(sys.argv).split(' '), *sys.argv[1:]]
-  if not is_installed_command(sys.argv):
-    words.insert(0, 'python')
-  return shlex.join(words)
+  start = f'{shlex.quote(python())} {shlex.quote(sys.argv[0])}'
+  if is_installed_command(sys.argv):
+    start = f'{_kd_jax()} run'
+  return shlex.join([*shlex.split(start), *sys.argv[1:]])
 
 
 def _describe(error: Exception) -> str:

@@ -67,10 +67,10 @@ def _results(record):
       '0.25 (95 % interval 0.20 to 0.30)',
     ),
     ("num_rows('run') | d", '3'),
-    ("told_apart('run', 'kl', -1)", '`labels`'),
-    ("told_apart('run', 'kl', 1)", 'no row'),
-    ("told_apart('run', 'labels', 1)", '`kl`'),
-    ("num_told_apart('run', 'kl', -1) | d", '1'),
+    ("significant('run', 'kl', -1)", '`labels`'),
+    ("significant('run', 'kl', 1)", 'no row'),
+    ("significant('run', 'labels', 1)", '`kl`'),
+    ("num_significant('run', 'kl', -1) | d", '1'),
     # 2 ± 2 points, t(0.975, 2) = 4.3027; the larger of two p-values is kept.
     (
       "difference('run', 'hint', 'kl')",

@@ -58,7 +58,7 @@ def test_a_gain_is_that_over_the_same_training_on_labels(study):
   # Gains of 1.0, 0.9 and 1.1 points; t(2) at 97.5 % is 4.303.
   assert line['gain over labels, points'] == '+1.00 ± 0.10'
   assert line['95 % interval'] == '+0.75 to +1.25'
-  assert line['told apart'] == 'yes'
+  assert line['significant'] == 'yes'
 
 
 def test_differences_from_a_row_are_corrected_for_their_number(study):
@@ -68,7 +68,7 @@ def test_differences_from_a_row_are_corrected_for_their_number(study):
   # The t tests give 0.0033 and 0.0006; of two, Holm's method doubles the least.
   assert hard['p (Holm)'] == '0.003'
   assert b64['p (Holm)'] == '0.001'
-  assert single['told apart'] == 'one seed'
+  assert single['significant'] == 'one seed'
   assert single['95 % interval'] == '–'
 
 

@@ -10,7 +10,7 @@ from tests.report import example_records
 
 def test_the_title_of_costs_compares_the_best_row_with_the_teacher(record):
   assert row_plots.cost_title(record) == (
-    'h50 has the largest mean accuracy, 96.5 %, 1.3 points below the teacher, '
+    'h50 has the best mean accuracy, 96.5 %, 1.3 points below the teacher, '
     'and 40.0 times its speed'
   )
   del record['benchmark'], record['teacher']['test']
@@ -18,7 +18,7 @@ def test_the_title_of_costs_compares_the_best_row_with_the_teacher(record):
   record['students'][1] = record['students'][0]
   record['students'][0]['test']['accuracy'] = 0.965
   assert row_plots.cost_title(record) == (
-    'h50 (one training with 1 other rows) has the largest mean accuracy, 96.5 %'
+    'h50 (one training with 1 other rows) has the best mean accuracy, 96.5 %'
   )
 
 
@@ -62,7 +62,7 @@ def test_rows_that_a_test_tells_apart_are_counted_and_colored(record):
     },
   )
   assert row_plots.rows_title(run) == (
-    '2 of 3 rows are told apart from a: 1 better, 1 worse (n = 3, paired t '
+    '2 of 3 rows are significantly different from a: 1 better, 1 worse (n = 3, paired t '
     'tests, Holm)'
   )
   figure = Figure()
@@ -70,7 +70,7 @@ def test_rows_that_a_test_tells_apart_are_counted_and_colored(record):
   markers = [dot.lines[0].get_marker() for dot in figure.axes[0].containers]
   assert markers == ['v', 'D', 'o', '^']
   run = _compared(record, {'a': [0.9, 0.8], 'b': [0.8, 0.9]})
-  assert row_plots.rows_title(run).startswith('No row is told apart from a (n')
+  assert row_plots.rows_title(run).startswith('No row is significantly different from a (n')
 
 
 def test_the_title_of_biases_names_the_row_that_a_bias_helps_most():

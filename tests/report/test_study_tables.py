@@ -22,7 +22,7 @@ def test_methods_are_sorted_and_compared_with_the_reference_row(record):
   assert 'accuracy_rows' not in plots.names(record)
 
 
-def test_rows_are_told_apart_by_corrected_paired_tests():
+def test_rows_are_significant_by_corrected_paired_tests():
   students = [
     example_records.student(row, seed, 0.9 + 0.01 * seed + gain)
     for row, gains in {

@@ -29,7 +29,8 @@ def test_cost_has_ratios_with_their_quartiles(record):
 def test_cost_has_no_ratios_without_a_teacher_network(record):
   record['benchmark']['reference'] = 'h50'
   cells = example_records.cells(tables.cost_table(record), 'h50')
-  assert cells[4:] == ['39,760', '39,700', '–', '–', '–', '315.3']
+  assert cells[4:] == ['39,760', '39,700', '315.3']
+  assert 'ratio, ' not in tables.cost_table(record)
 
 
 def test_accuracy_is_given_after_each_phase(record):
@@ -38,13 +39,30 @@ def test_accuracy_is_given_after_each_phase(record):
 
 
 def test_unknown_values_are_dashes(record):
-  del record['benchmark'], record['teacher']['test']
-  for student in record['students']:
+  del record['teacher']['test']
+  for student in record['students'][:2]:
     del student['test']['teacher_agreement']
-  accuracy, cost = tables.accuracy_table(record), tables.cost_table(record)
+  accuracy = tables.accuracy_table(record)
   assert example_records.cells(accuracy, 'teacher')[2] == '–'
   assert example_records.cells(accuracy, 'h50')[-2] == '–'
-  assert example_records.cells(cost, 'h50')[-2] == '–'
+
+
+def test_columns_without_a_value_are_left_out(record):
+  del record['benchmark']
+  for student in record['students'] + [record['teacher']]:
+    del student['test']['teacher_agreement']
+    student['time']['fold_loop_s'] = 0.0
+  assert 'agreement' not in tables.accuracy_table(record)
+  header = tables.cost_table(record).partition('\n')[0]
+  assert 'fold loop' not in header and 'MAC' not in header
+
+
+def test_the_time_of_a_teacher_that_came_with_the_project_is_marked(record):
+  (train_s,) = {record['teacher']['time']['train_s']}
+  assert '†' not in tables.cost_table(record)
+  record['teacher']['source'] = 'mnist-conv_net'
+  cells = example_records.cells(tables.cost_table(record), 'teacher')
+  assert cells[1] == f'{train_s:.1f} †'
 
 
 def test_a_stored_teacher_has_a_line_for_each_scaling_and_split():
@@ -82,3 +100,22 @@ def test_data_without_figures_of_the_paper_has_no_columns_for_them(
   assert 'paper' not in tables.cost_table(record)
   assert 'paper' not in tables.phases_table(record)
   assert 'paper %' not in run_report.render(record)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'has_figures'),
+  [
+    ('h50,seeds=5 --config.benchmark.cold_calls=3', True),
+    ('h50,method=response --config.teacher.seed=1', True),
+    ('h50 --config.distill.temperature=2', False),
+    ('h50 --noconfig.train.drop_remainder', False),
+    ('h50,seeds=2,method=hint', False),
+    ('h50,epochs=3', False),
+    ('ideal_best,epochs=3', True),
+  ],
+)
+def test_students_that_a_command_changes_have_no_figures_of_the_paper(
+  record, arguments, has_figures
+):
+  record['command'] = f'launch.py --config=configs/mnist.py:{arguments}'
+  assert ('paper %' in tables.accuracy_table(record)) is has_figures
