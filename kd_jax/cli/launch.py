@@ -5,6 +5,7 @@ python launch.py and `kd-jax run` are this command.
 
 import os
 import pathlib
+import shlex
 import sys
 from typing import Any
 
@@ -36,6 +37,12 @@ _DESCRIBE = flags.DEFINE_bool(
   False,
   'Describes the data, the teacher and the students, and trains nothing. Also '
   "writes a picture of the data and the order of its rows to the run's folder.",
+)
+_MINUTES = flags.DEFINE_bool(
+  'minutes',
+  False,
+  'With --describe: also times the training steps, which takes a minute or so, '
+  'to forecast how many minutes the trainings take.',
 )
 _ROWS = flags.DEFINE_list(
   'rows',
@@ -235,6 +242,7 @@ def _describe(config: ConfigDict) -> str:
       data_dir=_DATA_DIR.value,
       source_dir=_SOURCE_DIR.value,
       set_fields=tuple(_overrides()),
+      with_minutes=_MINUTES.value,
     )
   return f'{text}\n{workdir}/data has this, a picture, and the order of rows.'
 
@@ -253,6 +261,8 @@ def _run(config: ConfigDict) -> str | None:
     from kd_jax.cli import row_choice
 
     row_choice.keep(config, _ROWS.value)
+  if _MINUTES.value and not _DESCRIBE.value:
+    sys.exit('error: --minutes: it is a part of --describe; expected both')
   if _DESCRIBE.value:
     return _describe(config)
   # Workers and processes must be set up before JAX computes anything.
@@ -295,8 +305,11 @@ def _what_next(record: dict[str, Any], workdir: pathlib.Path) -> str:
     'report': f'{workdir}/report.html (or report.md, with *.png beside it)'
   }
   if record.get('students'):
-    row = record['students'][0]['row']
-    lines['export a student'] = f'python -m kd_jax.export {workdir} --row={row}'
+    rows = list(dict.fromkeys(s['row'] for s in record['students']))
+    export = f'{command_line.task("export")} {shlex.quote(str(workdir))}'
+    lines['export a student'] = f'{export} --row={shlex.quote(rows[0])}'
+    if len(rows) > 1:
+      lines['export a student'] += ' (or another row)'
     lines['more seeds'] = (
       'the same command with --config.seeds=N trains those that are missing'
     )

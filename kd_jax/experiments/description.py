@@ -25,6 +25,10 @@ _IMAGES_SHOWN = 8
 _EXAMPLES_READ = 1000
 # Examples on which a teacher's classes are compared with the labels.
 _DECISIONS_READ = 50_000
+_WITHOUT_MINUTES = (
+  'With --minutes, the training steps are timed, too, and the table has the '
+  'minutes of each training.'
+)
 _ABOUT_MINUTES = (
   'Minutes are those of the training steps of all seeds, one after another, on '
   'this device: measured for the teacher and the first row, and scaled by MAC '
@@ -40,6 +44,7 @@ def describe_run(
   data_dir: str | os.PathLike | None = None,
   source_dir: str | os.PathLike | None = None,
   set_fields: Sequence[str] = (),
+  with_minutes: bool = False,
 ) -> str:
   """Describes a run's data, teacher and students; trains nothing.
 
@@ -54,6 +59,7 @@ def describe_run(
     data_dir: where prepared data sets are kept; a per-user cache if None.
     source_dir: a folder to look for the data in before downloading.
     set_fields: the dotted names of the config's fields that the user has set.
+    with_minutes: whether training steps are timed, to forecast the minutes.
   Returns:
     The description, in Markdown.
   Raises:
@@ -81,9 +87,13 @@ def describe_run(
       _class_table(whole, used, teacher),
       _describe_teacher(config, teacher),
       training_forecast.training_table(
-        config, planned, plans.teacher, context_for
+        config,
+        planned,
+        plans.teacher,
+        context_for,
+        with_minutes=with_minutes,
       ),
-      _ABOUT_MINUTES,
+      _ABOUT_MINUTES if with_minutes else _WITHOUT_MINUTES,
     ]
   warnings += teacher.warnings if teacher else []
   if warnings:

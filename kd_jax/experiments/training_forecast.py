@@ -49,6 +49,8 @@ def training_table(
   planned: Mapping[str, PlannedRow],
   teacher_plan: plan.Plan | None,
   context_for: Callable[[str], context.Context],
+  *,
+  with_minutes: bool,
 ) -> str:
   """Returns a table of the networks that a run trains.
 
@@ -57,6 +59,8 @@ def training_table(
     planned: the rows by name.
     teacher_plan: the plan of the teacher; None if the run does not train it.
     context_for: maps a transfer set's name to its context.
+    with_minutes: whether the teacher's steps and those of the first row are
+      timed, which compiles both.
   """
   trainings = []
   if teacher_plan is not None:
@@ -81,20 +85,17 @@ def training_table(
         row.live_teacher,
       )
     )
-  rows, measured = [], {}
+  lines, measured = [], {}
   for training in trainings:
-    macs = _count_macs(training)
-    kind = 'teacher' if training.name == 'teacher' else 'student'
-    work = macs * training.sections.train.batch_size
-    if kind not in measured:
-      measured[kind] = _measure_step(training) / max(work, 1)
-    rows.append(_table_row(training, macs, measured[kind] * work))
-  headers = (
-    *('network', 'kind', 'parameters', 'MAC', 'examples', 'not trained on'),
-    *('epochs', 'batch', 'steps', 'minutes'),
-    *('optimizer', 'augmentation', 'loss'),
-  )
-  return markdown.table(headers, rows)
+    macs, step_s = _count_macs(training), None
+    if with_minutes:
+      kind = 'teacher' if training.name == 'teacher' else 'student'
+      work = macs * training.sections.train.batch_size
+      if kind not in measured:
+        measured[kind] = _measure_step(training) / max(work, 1)
+      step_s = measured[kind] * work
+    lines.append(_table_line(training, macs, step_s))
+  return markdown.table_of_lines(markdown.without_empty_columns(lines))
 
 
 def _as_row(config: ConfigDict, sections: TrainingSections) -> ConfigDict:
@@ -142,33 +143,38 @@ def _random_variables(config: ConfigDict, dataset: data.Dataset) -> Any:
   )
 
 
-def _table_row(training: _Training, macs: int, step_s: float) -> list[str]:
-  """Returns the cells of a network's training.
+def _table_line(
+  training: _Training, macs: int, step_s: float | None
+) -> dict[str, str]:
+  """Returns the cells of a network's training, by column header.
 
   Args:
     training: the training.
     macs: the multiplications of the network for an image.
-    step_s: the seconds of a step.
+    step_s: the seconds of a step; None if unknown.
   """
   sections, dataset = training.sections, training.dataset
   training_plan = training.plan
   variables = from_config.variables_like(sections.model, dataset.task)
-  minutes = training.seeds * training_plan.num_steps * step_s / 60
-  return [
-    training.name,
-    sections.model.kind,
-    f'{costs.count_parameters(variables["params"]):,}',
-    f'{macs:,}',
-    _count_examples(training_plan, dataset),
-    f'{training_plan.num_untrained:,}',
-    f'{len(training_plan.epochs):,}',
-    f'{sections.train.batch_size:,}',
-    f'{training_plan.num_steps:,}',
-    f'{minutes:.1f}' if minutes >= 0.1 else '< 0.1',
-    f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
-    sections.train.augmentation,
-    _loss(sections.distill),
-  ]
+  minutes = markdown.NONE
+  if step_s is not None:
+    needed = training.seeds * training_plan.num_steps * step_s / 60
+    minutes = f'{needed:.1f}' if needed >= 0.1 else '< 0.1'
+  return {
+    'network': training.name,
+    'kind': sections.model.kind,
+    'parameters': f'{costs.count_parameters(variables["params"]):,}',
+    'MAC': f'{macs:,}',
+    'examples': _count_examples(training_plan, dataset),
+    'not trained on': f'{training_plan.num_untrained:,}',
+    'epochs': f'{len(training_plan.epochs):,}',
+    'batch': f'{sections.train.batch_size:,}',
+    'steps': f'{training_plan.num_steps:,}',
+    'minutes': minutes,
+    'optimizer': f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
+    'augmentation': sections.train.augmentation,
+    'loss': _loss(sections.distill),
+  }
 
 
 def _count_examples(training_plan: plan.Plan, dataset: data.Dataset) -> str:

@@ -15,6 +15,7 @@ inline_numbers.py says, and blocks of prose are written as text_blocks.py says.
 
 import pathlib
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -248,6 +249,15 @@ def _table(name: str, kind: str, results: dict[str, Record]) -> str:
       f'{", ".join(results)}'
     )
   record = results[name]
+  if kind == 'terminal':
+    # Documents that are read in an editor, too, have no longer lines.
+    provenance = textwrap.fill(
+      run_report.provenance(record),
+      text_blocks.WIDTH,
+      break_long_words=False,
+      break_on_hyphens=False,
+    )
+    return f'{kinds[kind](record)}\n\n{provenance}'
   return '\n\n'.join(
     [
       kinds[kind](record, *rows),

@@ -65,7 +65,9 @@ def _rows(runs, split):
 
 
 def test_the_data_and_the_trainings_are_described(folder, tmp_path, seconds):
-  text = _describe(folder, tmp_path, '--config.data.train_examples=24')
+  text = _describe(
+    folder, tmp_path, '--config.data.train_examples=24', '--minutes'
+  )
   cells = [
     [cell.strip() for cell in line.split('|')[1:-1]]
     for line in text.splitlines()
@@ -123,6 +125,14 @@ def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
   ]
 
 
+def test_nothing_is_timed_unless_minutes_are_asked_for(
+  folder, tmp_path, seconds
+):
+  text = _describe(folder, tmp_path)
+  assert seconds == []
+  assert ' steps ' in text and ' minutes ' not in text.partition('With --')[0]
+
+
 def _cells(text):
   """Returns the cells of the table of classes."""
   table = text.partition('teacher agrees')[2].splitlines()[2:]
@@ -130,7 +140,7 @@ def _cells(text):
 
 
 def test_other_rows_are_scaled_by_their_work(folder, tmp_path, seconds):
-  text = _describe(folder, tmp_path, recipe='table1,seeds=2')
+  text = _describe(folder, tmp_path, '--minutes', recipe='table1,seeds=2')
   assert seconds == ['conv_net', 'mlp']
   rows = {
     row[0]: row

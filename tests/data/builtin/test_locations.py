@@ -34,7 +34,7 @@ def test_locations_are_tried_in_order(
     prepared_store.load(spec, data_dir, tmp_path / 'named'), idx_toy
   )
   assert log.read_text().split('\n') == ['official', 'mirror 1', 'mirror 2', '']
-  refused = [m for m in caplog.messages if m.startswith('toy: refused ')]
+  refused = [m for m in caplog.messages if m.startswith('toy: no data from ')]
   expected = [
     f'folder {tmp_path / "named"}: train-images-idx3-ubyte: corrupt,',
     f'TFDS folder {data_dir}/toy/3.0.1: Invalid version',
@@ -44,8 +44,8 @@ def test_locations_are_tried_in_order(
   ]
   assert len(refused) == len(expected)
   for message, start in zip(refused, expected, strict=True):
-    assert message.startswith(f'toy: refused {start}')
-  assert 'toy: using mirror 2' in caplog.messages
+    assert message.startswith(f'toy: no data from {start}')
+  assert 'toy: read from mirror 2' in caplog.messages
 
 
 def test_if_all_locations_fail_the_error_lists_each_reason(
@@ -140,6 +140,6 @@ def test_a_wrong_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
   spec = toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   toys.assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
   assert (
-    f'toy: refused TFDS folder {user_folder}: train_images is' in caplog.text
+    f'toy: no data from TFDS folder {user_folder}: train_images is' in caplog.text
   )
   assert toys.snapshot(user_folder) == before

@@ -78,5 +78,18 @@ def test_a_mistake_in_an_npz_file_is_named_as_by_its_reader(
 
 @pytest.mark.parametrize('name', ['mnist', 'tfds:mnist', 'no/such/folder'])
 def test_other_names_are_refused(name):
-  with pytest.raises(DataError, match=f'data={name}: expected FILE.npz, a fol'):
+  expected = f'data={name}: there is no such folder; expected FILE.npz, a fol'
+  with pytest.raises(DataError, match=expected):
     survey.survey(name)
+
+
+def test_a_mistyped_folder_gets_the_nearest_name(tmp_path):
+  (tmp_path / 'flowers').mkdir()
+  with pytest.raises(DataError, match=r'did you mean flowers\?'):
+    survey.survey(str(tmp_path / 'flower'))
+
+
+def test_a_file_that_is_no_data_is_refused(tmp_path):
+  (tmp_path / 'notes.txt').write_text('')
+  with pytest.raises(DataError, match='notes.txt: expected FILE.npz'):
+    survey.survey(str(tmp_path / 'notes.txt'))
