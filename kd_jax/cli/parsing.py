@@ -3,11 +3,11 @@
 import re
 import sys
 
-from absl import app, flags
+from absl import flags
 from ml_collections.config_flags import config_path
 
 from kd_jax.cli import recipes
-from kd_jax.runtime import errors, project_files, suggestions
+from kd_jax.runtime import command_line, errors, project_files, suggestions
 
 
 def parse_flags(
@@ -23,16 +23,12 @@ def parse_flags(
   Raises:
     SystemExit: if a flag, a field or a value is wrong.
   """
-  argv = _with_config_first(argv)
-  if values is flags.FLAGS:
-    sys.argv = argv  # ml_collections reads the overrides there.
   try:
+    argv = _with_recipe(_with_config_first(argv))
+    if values is flags.FLAGS:
+      sys.argv = argv  # ml_collections reads the overrides there.
     argv = _with_config_path(argv)
-    return (
-      app.parse_flags_with_usage(argv)
-      if values is flags.FLAGS
-      else values(argv)
-    )
+    return command_line.parse_flags(argv, values)
   except errors.UserError as error:
     sys.exit(f'error: {error}')
   except (AttributeError, KeyError):
@@ -76,14 +72,45 @@ def _with_config_path(argv: list[str]) -> list[str]:
   """
   if not _config_places(argv):
     return argv
+  program, option, name, recipe, rest = _split(argv)
+  project_files.make_configs_importable()
+  return [program, f'{option}={recipes.find(name)}{recipe}', *rest]
+
+
+def _with_recipe(argv: list[str]) -> list[str]:
+  """Returns a command line that names a recipe, and says which if it did not.
+
+  Args:
+    argv: a command line whose first flag is --config, if it has that flag.
+  Raises:
+    UserError: if neither the current folder nor the project has the file.
+  """
+  if not _config_places(argv):
+    return argv
+  program, option, name, recipe, rest = _split(argv)
+  if recipe.strip(':'):
+    return argv
+  known = recipes.names(recipes.find(name))
+  if not known:
+    return argv
+  if len(known) > 1:
+    print(
+      f'--config={name} names no recipe: this is {known[0]}, the first of '
+      f'{len(known)}; --list lists them',
+      file=sys.stderr,
+    )
+  return [program, f'{option}={name}:{known[0]}', *rest]
+
+
+def _split(argv: list[str]) -> tuple[str, str, str, str, list[str]]:
+  """Returns the program, --config, its file, ':RECIPE' or '', and the rest."""
   program, *rest = argv
   option, equals, value = rest[0].partition('=')
   rest = rest[1:]
   if not equals and rest:
     value, *rest = rest
   name, colon, recipe = value.partition(':')
-  project_files.make_configs_importable()
-  return [program, f'{option}={recipes.find(name)}{colon}{recipe}', *rest]
+  return program, option, name, f'{colon}{recipe}', rest
 
 
 def _unknown_field(argv: list[str]) -> str | None:

@@ -74,6 +74,11 @@ def load(path: pathlib.Path) -> types.ModuleType:
   return module
 
 
+def names(path: pathlib.Path) -> list[str]:
+  """Returns the names of a file's recipes; [] if the file declares none."""
+  return list(_recipes_of(path))
+
+
 def _recipes_of(path: pathlib.Path) -> dict[str, str]:
   """Returns what each recipe of a file is about, by name."""
   return getattr(load(path), 'RECIPES', {})

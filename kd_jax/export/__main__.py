@@ -1,8 +1,8 @@
 """Exports a student of a run as a folder that needs only JAX to run.
 
-  python -m kd_jax.export RUN_DIR
+  python -m kd_jax.export RUN_DIR --row=ROW
   python -m kd_jax.export RUN_DIR --row=h300 --seed=1 --output=FOLDER
-  python -m kd_jax.export RUN_DIR --onnx
+  python -m kd_jax.export RUN_DIR --row=ROW --onnx
 
 The folder holds the network as portable StableHLO (`jax.export`) for CPU, CUDA
 and TPU, and a manifest. The network contains its weights, the scaling of its
@@ -34,7 +34,7 @@ def _parse_args() -> dict[str, Any]:
   )
   parser.add_argument('run_dir', help='folder of a run')
   parser.add_argument(
-    '--row', help='row of the student; by default the first row of the run'
+    '--row', help='row of the student; needed if the run has several rows'
   )
   parser.add_argument(
     '--seed',

@@ -42,7 +42,7 @@ def find(
 
   Args:
     run_dir: the run's folder.
-    row: the student's row; None for any row.
+    row: the student's row; None for the only row of the run.
     seed: the student's seed; None for any seed.
     allow_code: whether a module that run.json names may be imported.
   Raises:
@@ -98,6 +98,12 @@ def _find_entry(
   seed: int | None,
 ) -> dict[str, Any]:
   """Returns the first entry of run.json that matches."""
+  rows = list(dict.fromkeys(student['row'] for student in record['students']))
+  if row is None and len(rows) > 1:
+    raise errors.UserError(
+      f'{run_dir} holds students of {len(rows)} rows: choose one by --row=ROW; '
+      f'the rows are: {", ".join(map(str, rows))}'
+    )
   for student in record['students']:
     if row in (None, student['row']) and seed in (None, student['seed']):
       return student

@@ -11,7 +11,6 @@ from kd_jax.report import fields, markdown, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import errors, run_records
 
-
 _GAIN = 'gain over labels'
 
 

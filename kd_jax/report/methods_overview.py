@@ -62,9 +62,7 @@ def table(results: Mapping[str, Record]) -> str:
   )
 
 
-def _gain(
-  method: str, compared: Mapping[str, study_tables.Comparison]
-) -> str:
+def _gain(method: str, compared: Mapping[str, study_tables.Comparison]) -> str:
   """Returns '+0.5 (-0.1 to +1.1), n = 3', and a star if significant."""
   if method == _REFERENCE:
     return '0 (reference)'

@@ -17,7 +17,6 @@ from kd_jax.report import (
 from kd_jax.report.fields import Record
 
 
-
 def _bars(record: Record, *, ticks: bool = False) -> str:
   """Returns what the bars of a plot are, if its rows have several seeds."""
   if not fields.has_several_seeds(record):
@@ -77,8 +76,8 @@ PLOTS = {
     lambda record: (
       'A line for each row, in the order of the mean, which is no ranking.'
       f'{_bars(record, ticks=True)} Dashed: the mean of the reference row. '
-    'Green triangles up: better by the test in the title; orange triangles '
-    'down: worse; blue: not significant; black: the reference row.'
+      'Green triangles up: better by the test in the title; orange triangles '
+      'down: worse; blue: not significant; black: the reference row.'
     ),
     is_published=True,
     inches=row_plots.inches,
@@ -94,9 +93,7 @@ PLOTS = {
   'accuracy_temperature': Plot(
     accuracy_plots.draw_against_temperature,
     lambda record: bool(accuracy_plots.temperature_lines(record)),
-    lambda record: (
-      f'Rows that differ only in the temperature.{_bars(record)}'
-    ),
+    lambda record: f'Rows that differ only in the temperature.{_bars(record)}',
     is_published=True,
   ),
   'errors_bias': Plot(
@@ -121,10 +118,12 @@ PLOTS = {
   'reliability': Plot(
     curve_plots.draw_reliability,
     lambda record: True,
-    lambda _: 'Accuracy of the test images of one confidence, for the first '
-    f'seed of each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
-    'out. On the dashed line, confidence is right; below, it is too large. '
-    'ECE: expected calibration error.',
+    lambda _: (
+      'Accuracy of the test images of one confidence, for the first '
+      f'seed of each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
+      'out. On the dashed line, confidence is right; below, it is too large. '
+      'ECE: expected calibration error.'
+    ),
     inches=curve_plots.reliability_inches,
   ),
 }
@@ -154,9 +153,7 @@ def write(
   for name, plot in shown.items():
     _draw(pathlib.Path(folder) / f'{name}.png', plot, record)
   captions = error_plots.write(pathlib.Path(folder))
-  return {
-    name: plot.caption(record) for name, plot in shown.items()
-  } | captions
+  return {name: plot.caption(record) for name, plot in shown.items()} | captions
 
 
 def write_published(folder: os.PathLike, record: Record, prefix: str) -> None:

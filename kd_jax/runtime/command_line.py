@@ -18,10 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import app, flags
 
-from kd_jax.runtime import console, errors, locks
+from kd_jax.runtime import console, errors, locks, suggestions
 
 # The exit status of a command that Ctrl-C stopped, as a shell gives it.
 _STOPPED = 128 + signal.SIGINT
+# What absl calls the types of flags, and what a value of the type is.
+_TYPES = {
+  'int': 'a whole number',
+  'float': 'a number',
+  'bool': 'true or false',
+}
+_OTHER_TYPE = r'could not convert|invalid literal|\W*Non-boolean'
 # The flags that ask for help, and the columns of the answer.
 _HELP = ('--help', '-help', '-h', '-?', '--helpshort')
 _WIDTH = 80
@@ -46,11 +53,47 @@ def apply_flags() -> None:
   locks.limit_waits(flags.FLAGS.max_wait_h)
 
 
+def parse_flags(
+  argv: Sequence[str], values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
+  """Parses a command line by absl; a mistake ends the program with one line.
+
+  Args:
+    argv: the command line, with the program's name.
+    values: the flags that are set.
+  Returns:
+    The arguments that are not flags, with the program's name.
+  Raises:
+    SystemExit: if a flag is unknown, or a value is of another type.
+  """
+  try:
+    return values(argv)
+  except flags.UnrecognizedFlagError as error:
+    name = error.flagname
+    near = suggestions.nearest(name, values).replace('mean ', 'mean --')
+    sys.exit(f'error: unknown flag --{name}{near}; --help lists the flags')
+  except flags.Error as error:
+    sys.exit(f'error: {_explain(str(error), values)}')
+
+
+def _explain(problem: str, values: flags.FlagValues) -> str:
+  """Returns what absl says of a flag, with the type that was expected."""
+  found = re.fullmatch(r'flag --(\S+?)=(.*?): (.*)', problem, re.DOTALL)
+  if found is None or found[1] not in values:
+    return problem
+  name, value, reason = found.groups()
+  kind = values[name].flag_type()
+  # Otherwise the value has the type, and is out of its range.
+  if kind in _TYPES and re.match(_OTHER_TYPE, reason):
+    reason = f'expected {_TYPES[kind]}'
+  return f'--{name}={value}: {reason}'
+
+
 def run_app(
   main: Callable[[list[str]], None],
   about: str,
   module: str,
-  flags_parser: Callable[[list[str]], list[str]] = app.parse_flags_with_usage,
+  flags_parser: Callable[[list[str]], list[str]] = parse_flags,
 ) -> None:
   """Runs a command that absl parses, or prints its help.
 
@@ -210,8 +253,12 @@ def python_arguments() -> list[str]:
 def _command() -> str:
   """Returns the command line, to be pasted into a shell."""
   start = f'{shlex.quote(python())} {shlex.quote(sys.argv[0])}'
+  path = pathlib.PurePath(sys.argv[0])
+  module = re.search(r'kd_jax/(\w+?)(?:/__main__)?\.py$', path.as_posix())
   if is_installed_command(sys.argv):
     start = f'{_kd_jax()} run'
+  elif module is not None:  # `python -m kd_jax.export`.
+    start = task(module[1])
   return shlex.join([*shlex.split(start), *sys.argv[1:]])
 
 

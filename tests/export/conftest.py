@@ -72,7 +72,7 @@ def _train(run_dir: pathlib.Path) -> None:
 
 
 def _export(folder: pathlib.Path) -> None:
-  argv = ['kd_jax.export', str(folder.parents[1]), '--onnx']
+  argv = ['kd_jax.export', str(folder.parents[1]), '--row=small', '--onnx']
   stdout = io.StringIO()
   with (
     helpers.timed_briefly(),

@@ -41,6 +41,9 @@ def test_an_unknown_student_or_run_is_refused(run, tmp_path):
   expected = r'expected one of \(row seed\) small 0, h50 0, int8 0'
   with pytest.raises(errors.UserError, match=expected):
     exporter.export(run, row='h51')
+  several = '3 rows: choose one by --row=ROW; the rows are: small, h50, int8'
+  with pytest.raises(errors.UserError, match=several):
+    exporter.export(run)
   with pytest.raises(errors.UserError, match='holds no run with students'):
     exporter.export(tmp_path)
 
@@ -68,7 +71,7 @@ def test_a_network_that_disagrees_with_the_student_is_removed(
   monkeypatch.setattr(onnx, 'convert', convert_wrongly)
   expected = 'network.onnx computes something else than the student'
   with pytest.raises(errors.UserError, match=expected):
-    exporter.export(run, output=tmp_path / 'wrong', with_onnx=True)
+    exporter.export(run, row='small', output=tmp_path / 'wrong', with_onnx=True)
   assert not list((tmp_path / 'wrong').iterdir())
 
 
@@ -77,4 +80,4 @@ def test_damaged_weights_are_not_exported(run, tmp_path):
   shutil.copytree(run, copy)
   shutil.rmtree(copy / 'students' / 'small' / 'seed-0' / 'weights')
   with pytest.raises(errors.UserError, match='is damaged: remove'):
-    exporter.export(copy)
+    exporter.export(copy, row='small')

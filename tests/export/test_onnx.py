@@ -28,4 +28,4 @@ def test_onnx_is_refused_at_once_if_a_package_is_missing(run, monkeypatch):
   monkeypatch.setattr(onnx, 'PACKAGES', ('onnxruntime', 'no_such_package'))
   expected = 'needs no_such_package, not installed here: make onnx'
   with pytest.raises(errors.UserError, match=expected):
-    exporter.export(run, with_onnx=True)
+    exporter.export(run, row='small', with_onnx=True)

@@ -99,10 +99,12 @@ def test_files_hold_the_weights_and_describe_them():
 
 def test_an_export_lists_the_files_and_removes_older_ones(run, tmp_path):
   pytest.importorskip('safetensors.numpy')
-  folder, manifest = exporter.export(run, output=tmp_path, with_weights=True)
+  folder, manifest = exporter.export(
+    run, row='small', output=tmp_path, with_weights=True
+  )
   assert weights.WEIGHTS in manifest['sha256']
   artifact.read(folder, weights.WEIGHTS)  # Checks the digest.
-  exporter.export(run, output=tmp_path)
+  exporter.export(run, row='small', output=tmp_path)
   assert not (tmp_path / weights.WEIGHTS).exists()
 
 

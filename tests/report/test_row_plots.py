@@ -70,7 +70,9 @@ def test_rows_that_a_test_tells_apart_are_counted_and_colored(record):
   markers = [dot.lines[0].get_marker() for dot in figure.axes[0].containers]
   assert markers == ['v', 'D', 'o', '^']
   run = _compared(record, {'a': [0.9, 0.8], 'b': [0.8, 0.9]})
-  assert row_plots.rows_title(run).startswith('No row is significantly different from a (n')
+  assert row_plots.rows_title(run).startswith(
+    'No row is significantly different from a (n'
+  )
 
 
 def test_the_title_of_biases_names_the_row_that_a_bias_helps_most():

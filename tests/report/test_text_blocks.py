@@ -15,12 +15,15 @@ _RESULTS = {'mnist-table1-as_coded': {'a': {'b': 2.5}}}
 
 
 def test_numbers_are_filled_and_lines_are_wrapped():
-  template = """A paragraph with {value('TABLE1', 'a',
+  template = (
+    """A paragraph with {value('TABLE1', 'a',
 'b') | .2f} points.
 
 - An item
   of a list.
-- Another: """ + 'word ' * 30
+- Another: """
+    + 'word ' * 30
+  )
   text = text_blocks.render(template, _RESULTS)
   first, empty, item, *other = text.splitlines()
   assert first == 'A paragraph with 2.50 points.'
@@ -33,7 +36,7 @@ def test_a_document_asks_for_a_block_by_its_name():
   text = 'a\n<!-- text: x -->\nold\n<!-- end of text -->\nb\n'
   filled = text_blocks.fill(text, _RESULTS, {'x': 'new'})
   assert filled == text.replace('old', 'new')
-  with pytest.raises(errors.UserError, match="unknown template; expected.* y"):
+  with pytest.raises(errors.UserError, match='unknown template; expected.* y'):
     text_blocks.fill(text, _RESULTS, {'y': 'new'})
 
 

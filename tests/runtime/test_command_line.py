@@ -55,6 +55,7 @@ def test_sequences_of_a_terminal_are_escaped():
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
   """Ctrl-C: one line says how to go on."""
   monkeypatch.setattr(sys, 'argv', ['launch.py', '--workdir=my runs'])
+  monkeypatch.setattr(command_line.shutil, 'which', lambda _: sys.executable)
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
   assert _end(KeyboardInterrupt(), 'resumes the run') == 130
   assert sys.stderr.getvalue() == (
@@ -96,3 +97,55 @@ def test_every_command_has_help_and_names_a_mistake(module):
   assert ended.returncode not in (0, None)
   assert 'nonsense' in ended.stderr or 'required' in ended.stderr
   assert 'Traceback' not in ended.stderr
+
+
+@pytest.mark.parametrize(
+  ('executable', 'on_path', 'expected'),
+  [
+    ('.venv/bin/python', '/usr/bin/python', '.venv/bin/python'),
+    ('.venv/bin/python', '.venv/bin/python', 'python'),
+    ('.venv/bin/python', None, '.venv/bin/python'),
+    ('/opt/a b/bin/python', None, "'/opt/a b/bin/python'"),
+  ],
+)
+def test_commands_that_are_printed_start_this_python(
+  tmp_path, monkeypatch, executable, on_path, expected
+):
+  """An environment that is not active: printed commands name its Python."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, 'executable', str(tmp_path / executable))
+  monkeypatch.setattr(
+    command_line.shutil, 'which', lambda _: on_path and str(tmp_path / on_path)
+  )
+  assert command_line.task('export') == f'{expected} -m kd_jax.export'
+
+
+@pytest.mark.parametrize(
+  ('program', 'on_path', 'expected'),
+  [
+    ('/v/bin/kd-jax', '/v/bin/kd-jax', 'kd-jax export'),
+    ('.venv/bin/kd-jax', None, '.venv/bin/kd-jax export'),
+    ('/v/kd_jax/__main__.py', '/v/bin/python', 'python -m kd_jax export'),
+  ],
+)
+def test_the_installed_command_names_itself(
+  monkeypatch, program, on_path, expected
+):
+  """The command kd-jax: what it prints starts the same installation."""
+  monkeypatch.setattr(sys, 'argv', [program])
+  monkeypatch.setattr(sys, 'executable', '/v/bin/python')
+  monkeypatch.setattr(command_line.shutil, 'which', lambda _: on_path)
+  assert command_line.task('export') == expected
+
+
+def test_ctrl_c_repeats_a_module_as_it_was_started(monkeypatch):
+  """Ctrl-C in a task: the line is a command that works."""
+  argv = ['/v/kd_jax/export/__main__.py', 'run', '--row=h300']
+  monkeypatch.setattr(sys, 'argv', argv)
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  monkeypatch.setattr(command_line.shutil, 'which', lambda _: sys.executable)
+  assert _end(KeyboardInterrupt(), 'exports again') == 130
+  assert sys.stderr.getvalue() == (
+    '\nstopped: the same command exports again: python -m kd_jax.export run '
+    '--row=h300\n'
+  )

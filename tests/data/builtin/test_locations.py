@@ -140,6 +140,7 @@ def test_a_wrong_tfds_folder_is_refused_and_kept(idx_toy, data_dir, caplog):
   spec = toys.with_sources(idx_toy, toys.FakeSource('web', idx_toy.files))
   toys.assert_has(prepared_store.load(spec, data_dir, None), idx_toy)
   assert (
-    f'toy: no data from TFDS folder {user_folder}: train_images is' in caplog.text
+    f'toy: no data from TFDS folder {user_folder}: train_images is'
+    in caplog.text
   )
   assert toys.snapshot(user_folder) == before

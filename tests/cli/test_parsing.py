@@ -1,0 +1,54 @@
+"""A command line that takes a recipe: mistakes, and what it leaves out."""
+
+import sys
+
+import pytest
+from absl import flags
+
+from kd_jax.cli import parsing
+from kd_jax.runtime import command_line
+
+
+@pytest.fixture(name='values')
+def _values():
+  values = flags.FlagValues()
+  flags.DEFINE_float('rate', 1.0, 'A rate.', flag_values=values)
+  flags.DEFINE_integer('workers', 1, 'A number.', 1, flag_values=values)
+  flags.DEFINE_bool('list', False, 'A switch.', flag_values=values)
+  return values
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('--rate=hot', '--rate=hot: expected a number'),
+    ('--workers=two', '--workers=two: expected a whole number'),
+    ('--workers=0', '--workers=0: 0 is not a positive integer'),
+    ('--list=maybe', '--list=maybe: expected true or false'),
+    (
+      '--wrkers=2',
+      'unknown flag --wrkers (did you mean --workers?); --help lists the flags',
+    ),
+  ],
+)
+def test_a_mistake_is_one_line_of_ours(values, argument, message):
+  with pytest.raises(SystemExit) as raised:
+    command_line.parse_flags(['launch.py', argument], values)
+  assert raised.value.code == f'error: {message}'
+
+
+def test_a_command_without_a_recipe_says_which_it_takes(capsys, monkeypatch):
+  parsed = []
+  monkeypatch.setattr(sys, 'argv', ['launch.py'])
+  monkeypatch.setattr(
+    command_line, 'parse_flags', lambda argv, _: parsed.append(argv) or argv
+  )
+  parsing.parse_flags(['launch.py', '--config=configs/mnist.py'])
+  assert capsys.readouterr().err.startswith(
+    '--config=configs/mnist.py names no recipe: this is table1, the first of '
+  )
+  assert parsed == [['launch.py', '--config=configs/mnist.py:table1']]
+  # Workers and records get the recipe's name, and do not say it again.
+  assert sys.argv == ['launch.py', '--config=configs/mnist.py:table1']
+  parsing.parse_flags(['launch.py', '--config=configs/mnist.py:h300'])
+  assert not capsys.readouterr().err
