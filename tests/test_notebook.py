@@ -98,17 +98,21 @@ def test_without_the_project_the_setup_says_what_to_set(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.delenv('KD_JAX_SOURCE', raising=False)
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-  with pytest.raises(SystemExit, match='set SOURCE above to the address'):
+  with pytest.raises(SystemExit, match='set SOURCE above to a folder'):
     exec(_setup(NOTEBOOKS[0]), {})
 
 
-def test_the_badge_opens_the_notebook_once_the_project_has_an_address():
+def test_no_badge_leads_to_an_address_that_the_project_lacks():
   """Colab opens notebooks on GitHub; without an address, it asks for a file."""
   page = (helpers.ROOT / 'docs' / 'how-to' / 'colab.md').read_text()
-  (badge,) = re.findall(r'colab-badge.svg\)\]\(([^)]*)\)', page)
   (source,) = re.findall(r"^SOURCE = '(.*)'", _setup(NOTEBOOKS[0]), re.M)
-  expected = 'https://colab.research.google.com/'
+  badges = re.findall(r'colab-badge.svg\)\]\(([^)]*)\)', page)
+  expected = []
   if source:
     repository = pathlib.PurePosixPath(source.partition('github.com/')[2])
-    expected += f'github/{repository}/blob/main/notebooks/colab.ipynb'
-  assert badge == expected
+    expected.append(
+      'https://colab.research.google.com/'
+      f'github/{repository}/blob/main/notebooks/colab.ipynb'
+    )
+  assert badges == expected
+  assert 'HOST/OWNER' not in _setup(NOTEBOOKS[0])

@@ -1,5 +1,6 @@
 """Progress: a bar that moves on a terminal, and lines in a file."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -10,6 +11,8 @@ import tqdm
 # Seconds between lines of progress where there is no terminal.
 LINE_EVERY_S = 30.0
 _LINE = '{desc}: {percentage:.0f} %, {elapsed} spent, {remaining} left{postfix}'
+# A sequence that moves a terminal's cursor, or changes its colors.
+_ESCAPE = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
 
 
 def make(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm.tqdm:
@@ -59,9 +62,10 @@ class _Lines:
   """A file that turns the states of a moving bar into lines of stderr."""
 
   def write(self, text: str) -> None:
-    """Writes a state as a line; what only moves the cursor is left out."""
-    if text.strip():
-      sys.stderr.write(f'{text.strip()}\n')
+    """Writes states as lines; what only moves the cursor is left out."""
+    for state in re.split('[\r\n]', _ESCAPE.sub('', text)):
+      if state.strip():
+        sys.stderr.write(f'{state.strip()}\n')
 
   def flush(self) -> None:
     """Writes what is buffered."""

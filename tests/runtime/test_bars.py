@@ -40,6 +40,22 @@ def test_a_clock_that_is_set_back_does_not_stop_the_lines(monkeypatch, capsys):
   assert all(', 00:00 spent, 00:00 left' in line for line in lines), lines
 
 
+def test_bars_below_each_other_leave_no_sequences_in_a_log(
+  monkeypatch, capsys
+):
+  monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
+  monkeypatch.setattr(bars, 'LINE_EVERY_S', 0.0)
+  with bars.make(total=2, desc='outer') as outer:
+    with bars.make(total=9, desc='inner', position=1) as inner:
+      inner.update(3)
+      outer.update(1)
+      inner.refresh()
+  log = capsys.readouterr().err
+  assert 'inner: 33 %' in log and 'outer: 50 %' in log
+  assert '\r' not in log and '\x1b' not in log
+  assert all(line == line.strip() and line for line in log.splitlines())
+
+
 def test_what_is_quick_shows_no_line(capsys):
   assert list(bars.make(range(9), desc='quick')) == [*range(9)]
   assert capsys.readouterr().err == ''
