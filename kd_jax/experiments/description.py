@@ -36,7 +36,7 @@ _ABOUT_MINUTES = (
 )
 
 
-def describe_run(
+def describe_run(  # noqa: PLR0913 - the flags of the command line
   config: ConfigDict,
   *,
   workdir: os.PathLike,

@@ -40,8 +40,9 @@ def significant(results: Results, name: str, reference: str, sign: int) -> str:
     reference: the reference row.
     sign: 1 for rows with a higher accuracy, -1 for rows with a lower one.
   Returns:
-    The rows that differ significantly from the reference row: paired t test, 5 %,
-    corrected for the number of rows by Holm's method; 'no row' for none.
+    The rows that differ significantly from the reference row, by a paired t
+    test at 5 %, corrected for the number of rows by Holm's method; 'no row' for
+    none.
   """
   return _names(_significant(results, name, reference, sign)) or 'no row'
 

@@ -19,7 +19,7 @@ def methods(record: Record) -> dict[str, Record]:
   return {
     name: options
     for name, options in record['config']['distill'].items()
-    if isinstance(options, Mapping)
+    if isinstance(options, dict)
   }
 
 

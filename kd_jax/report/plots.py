@@ -120,9 +120,9 @@ PLOTS = {
     lambda record: True,
     lambda _: (
       'Accuracy of the test images of one confidence, for the first '
-      f'seed of each network; bins of fewer than {curve_plots.MIN_BIN} images are left '
-      'out. On the dashed line, confidence is right; below, it is too large. '
-      'ECE: expected calibration error.'
+      f'seed of each network; bins of fewer than {curve_plots.MIN_BIN} images '
+      'are left out. On the dashed line, confidence is right; below, it is too '
+      'large. ECE: expected calibration error.'
     ),
     inches=curve_plots.reliability_inches,
   ),

@@ -18,9 +18,9 @@ def methods_table(record: Record) -> str:
 
   The column 'difference from ROW' is the difference in accuracy (percentage
   points) from the reference row, `config.benchmark.steps_against`, paired by
-  seed. 'significant' says whether the difference is not 0, by a paired t test at
-  5 %, corrected for the number of rows by Holm's method. The last column is the
-  time of a training step relative to the reference row.
+  seed. 'significant' says whether the difference is not 0, by a paired t test
+  at 5 %, corrected for the number of rows by Holm's method. The last column is
+  the time of a training step relative to the reference row.
   """
   reference = record['config']['benchmark']['steps_against']
   step_times = fields.benchmark(record).get('steps_against', {})

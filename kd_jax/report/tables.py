@@ -88,9 +88,9 @@ def summary_table(record: Record) -> str:
   """Returns the accuracy of each row, and its speed beside the teacher's.
 
   'learns from' says whether a row learns from labels, the teacher or both. The
-  ratio, teacher time / row time, is that of `fields.shown_batch_size`, as median
-  (quartiles); a run that timed nothing has no column for it. A run without
-  figures of the paper has no columns for these.
+  ratio, teacher time / row time, is that of `fields.shown_batch_size`, as
+  median (quartiles); a run that timed nothing has no column for it. A run
+  without figures of the paper has no columns for these.
   """
   sizes = fields.batch_sizes(record)
   lines = []

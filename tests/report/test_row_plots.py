@@ -62,8 +62,8 @@ def test_rows_that_a_test_tells_apart_are_counted_and_colored(record):
     },
   )
   assert row_plots.rows_title(run) == (
-    '2 of 3 rows are significantly different from a: 1 better, 1 worse (n = 3, paired t '
-    'tests, Holm)'
+    '2 of 3 rows are significantly different from a: 1 better, 1 worse (n = 3, '
+    'paired t tests, Holm)'
   )
   figure = Figure()
   row_plots.draw_by_accuracy(figure, run)

@@ -40,9 +40,7 @@ def test_a_clock_that_is_set_back_does_not_stop_the_lines(monkeypatch, capsys):
   assert all(', 00:00 spent, 00:00 left' in line for line in lines), lines
 
 
-def test_bars_below_each_other_leave_no_sequences_in_a_log(
-  monkeypatch, capsys
-):
+def test_bars_below_each_other_leave_no_sequences_in_a_log(monkeypatch, capsys):
   monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
   monkeypatch.setattr(bars, 'LINE_EVERY_S', 0.0)
   with bars.make(total=2, desc='outer') as outer:
