@@ -38,7 +38,7 @@ def test_of_many_curves_the_highest_and_the_lowest_have_names(record):
   assert named == {f'r{i}' for i in (*range(3), *range(16, 20))}
   title = figure.get_suptitle().replace('\n', ' ')
   assert title.startswith('r19 ends at 19.0 %')
-  assert title.endswith('6 other rows are gray')
+  assert title.endswith('13 other rows are gray')
 
 
 def test_networks_are_ordered_by_their_calibration_error(record):
