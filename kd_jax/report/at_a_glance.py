@@ -66,12 +66,12 @@ def rows(results: Mapping[str, Record]) -> list[Row]:
   found = [
     Row(about, label, networks[row], False, _call_ms(record, row))
     for row, about, label in (
-      ('teacher', 'teacher: a ResNet-18, 45,000 images', 'its teacher'),
+      ('teacher', 'teacher, ResNet-18, 45,000 images', 'its teacher'),
       ('labels', 'student on labels', 'labels alone'),
       ('kl', 'student by plain KD (`kl`)', 'plain distillation\n("kl")'),
       (
         'review',
-        'student by the method with the best mean (`review`)',
+        'student, best mean (`review`)',
         'the method with\nthe best mean ("review")',
       ),
     )
@@ -81,7 +81,7 @@ def rows(results: Mapping[str, Record]) -> list[Row]:
   return [
     *found,
     Row(
-      'student by plain KD with 8 bits',
+      'student by plain KD, 8 bits',
       'plain distillation\nwith 8 bits',
       small['kl'],
       True,
@@ -110,7 +110,7 @@ def table(results: Mapping[str, Record]) -> str:
         '': row.about,
         'accuracy, %': markdown.mean_sd(row.accuracies, 1),
         'n': str(len(row.networks)),
-        'weights, MB': f'{row.megabytes:.1f}',
+        'MB': f'{row.megabytes:.1f}',
         **{
           f'{_images(size)}, ms': f'{ms:.1f}'
           for size, ms in row.call_ms.items()
@@ -122,7 +122,7 @@ def table(results: Mapping[str, Record]) -> str:
 
 
 def _images(size: int) -> str:
-  return 'one image' if size == 1 else f'{size} images'
+  return '1 image' if size == 1 else f'{size} images'
 
 
 def _call_ms(record: Record, row: str) -> dict[int, float]:

@@ -14,6 +14,7 @@ from kd_jax.report import (
   publish,
   results_folder,
   tables,
+  text_blocks,
 )
 from kd_jax.runtime import errors, files
 from tests.report import example_records
@@ -156,10 +157,11 @@ def test_the_command_line_adds_a_run_and_writes_the_tables(record, tmp_path):
 def test_published_figures_are_those_of_the_records():
   """A table or number that was edited by hand, or is out of date, differs."""
   results = publish.load_results(ROOT)
+  templates = text_blocks.load(ROOT / 'results/text')
   for path in publish.documents(ROOT / 'results', ROOT / 'README.md', results):
     text = path.read_text(encoding='utf-8')
-    assert '<!-- table: ' in text or '<!-- number: ' in text
-    assert publish.fill(text, results) == text
+    assert re.search('<!-- (?:table|text|number): ', text)
+    assert publish.fill(text, results, templates) == text
 
 
 @pytest.mark.parametrize('page', COMPUTED_PAGES)
