@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import base
+from kd_jax import config_fields
 from kd_jax.runtime.suggestions import nearest
 
 
@@ -29,7 +29,7 @@ def parse_arg(
   """
   recipe, *pairs = (arg or next(iter(recipes))).split(',')
   if recipe not in recipes:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'unknown recipe {recipe!r}; the recipes are: {", ".join(recipes)}'
       f'{nearest(recipe, recipes)}'
     )
@@ -37,7 +37,7 @@ def parse_arg(
   for pair in pairs:
     key, equals, text = pair.partition('=')
     if key not in defaults:
-      raise base.ConfigError(
+      raise config_fields.ConfigError(
         f'unknown argument {key!r} of recipe {recipe!r}; '
         f'the arguments are: {", ".join(defaults)}{nearest(key, defaults)}'
       )
@@ -58,7 +58,7 @@ def _convert(key: str, text: str, default: Any) -> Any:
     value = None
   if type(value) is type(default):
     return value
-  raise base.ConfigError(
+  raise config_fields.ConfigError(
     f'argument {key}={text}: expected a value of type '
     f'{type(default).__name__}, such as {default}'
   )
@@ -77,7 +77,7 @@ def check_choice(
     ConfigError: if the value is unknown.
   """
   if args[argument] not in known:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'unknown {argument} {args[argument]!r}; known: {", ".join(known)}'
       f'{nearest(args[argument], known)}'
     )

@@ -42,13 +42,13 @@ from ml_collections import config_dict
 
 from configs import (
   arguments,
-  base,
   cifar_methods,
   cifar_rows,
   cifar_table2,
   cifar_teachers,
   method_comparison,
 )
+from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
 TEMPERATURE = 4.0
@@ -157,11 +157,11 @@ def _check_arguments(recipe: str, args: config_dict.ConfigDict) -> None:
     if args[argument]:
       arguments.check_choice(args, argument, known)
   if args.teacher and recipe not in ('ideal_best', 'resnet18'):
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'{recipe} has no teacher={args.teacher}: ideal_best and resnet18 have'
     )
   if args.training and recipe not in _TEACHER_RECIPES:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'{recipe} has no training={args.training}: teacher and resnet18 have'
     )
 
@@ -199,18 +199,20 @@ def _name(recipe: str, args: config_dict.ConfigDict) -> str:
 
 def _base(name: str, readings: cifar_table2.Readings) -> config_dict.ConfigDict:
   """Returns the fields that all recipes share, before the recipe's changes."""
-  config = base.base(
+  config = config_fields.make_config(
     name=name,
     dataset='cifar10',
     scaling='symmetric',
     teacher=cifar_teachers.resnet50(),
     student=NetworkSections(
-      model=base.resnet((1, 1, 1, 1), min_blocks=readings.min_blocks),
-      train=base.training(epochs=EPOCHS, batch_size=100, drop_remainder=True),
-      optim=base.optimizer(
+      model=config_fields.resnet((1, 1, 1, 1), min_blocks=readings.min_blocks),
+      train=config_fields.training(
+        epochs=EPOCHS, batch_size=100, drop_remainder=True
+      ),
+      optim=config_fields.optimizer(
         'sgd', 0.1, momentum=0.9, nesterov=True, weight_decay=5e-4
       ),
-      distill=base.distillation(
+      distill=config_fields.distillation(
         method='kl',
         temperature=TEMPERATURE,
         ce_weight=1.0,

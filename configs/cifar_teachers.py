@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import base
+from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
 TEACHER = 'teachers/cifar10-resnet50'
@@ -27,14 +27,14 @@ _TRAIN_EXAMPLES = 50000
 def resnet50() -> NetworkSections:
   """Returns a ResNet-50 and the recipe of the authors' public checkpoint."""
   return NetworkSections(
-    model=base.resnet((3, 4, 6, 3), block='bottleneck'),
-    train=base.training(
+    model=config_fields.resnet((3, 4, 6, 3), block='bottleneck'),
+    train=config_fields.training(
       epochs=100,
       batch_size=256,
       augmentation='crop_and_flip',
       drop_remainder=True,
     ),
-    optim=base.optimizer(
+    optim=config_fields.optimizer(
       'sgd',
       1e-2,
       schedule='cosine',
@@ -43,7 +43,7 @@ def resnet50() -> NetworkSections:
       nesterov=True,
       weight_decay=1e-2,
     ),
-    distill=base.hard_labels(),
+    distill=config_fields.hard_labels(),
   )
 
 
@@ -98,8 +98,8 @@ def use_resnet18(
   """
   teacher.pretrained, fields = BEST_TEACHERS[variant]
   teacher.outputs_scaling = 'cifar10'
-  teacher.model = base.resnet((2, 2, 2, 2), zero_init=True, **fields)
-  teacher.train = base.training(
+  teacher.model = config_fields.resnet((2, 2, 2, 2), zero_init=True, **fields)
+  teacher.train = config_fields.training(
     epochs=RESNET18_EPOCHS,
     batch_size=128,
     augmentation='crop_and_flip',
@@ -126,7 +126,7 @@ def shorten(teacher: config_dict.ConfigDict, epochs: int) -> None:
 
 def one_cycle() -> config_dict.ConfigDict:
   """Returns the section of SGD with one cycle of the learning rate."""
-  return base.optimizer(
+  return config_fields.optimizer(
     'sgd',
     0.1,
     schedule='cosine',

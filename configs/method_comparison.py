@@ -5,8 +5,7 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import base
-from kd_jax import methods
+from kd_jax import config_fields, methods
 
 # The argument `method` that keeps the method of the recipe's protocol.
 PROTOCOL_METHOD = 'response'
@@ -32,7 +31,7 @@ def use_method(config: config_dict.ConfigDict, method: str) -> None:
     return
   unknown = set(method.split('+')) - methods.METHODS.keys()
   if unknown:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'unknown method {", ".join(sorted(unknown))!r}; known: '
       f'{PROTOCOL_METHOD}, {", ".join(methods.METHODS)}, or several joined by +'
     )

@@ -27,7 +27,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import arguments, base, method_comparison, tables
+from configs import arguments, method_comparison, tables
+from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
 # As printed: hidden units, temperature, epochs, batch size; then accuracy (%),
@@ -149,27 +150,29 @@ def _base(
 ) -> config_dict.ConfigDict:
   """Returns the fields that all recipes share, before the recipe's changes."""
   as_coded = protocol == 'as_coded'
-  return base.base(
+  return config_fields.make_config(
     name=name,
     dataset='mnist',
     teacher=NetworkSections(
-      model=base.conv_net(
+      model=config_fields.conv_net(
         filters=(32,),
         hidden=(1200, 1200),
         dropout_rate=0.5 if teacher_dropout else 0.0,
         temperature=TEACHER_TEMPERATURE if as_coded else 1.0,
       ),
-      train=base.training(
+      train=config_fields.training(
         epochs=1, batch_size=32, holdout_fraction=0.2 if as_coded else 0.0
       ),
-      optim=base.optimizer('adam', 1e-3),
-      distill=base.hard_labels(),
+      optim=config_fields.optimizer('adam', 1e-3),
+      distill=config_fields.hard_labels(),
     ),
     student=NetworkSections(
-      model=base.mlp((300,)),
-      train=base.training(epochs=3, batch_size=32, folds=3 if as_coded else 0),
-      optim=base.optimizer('adam', 1e-3),
-      distill=base.distillation(
+      model=config_fields.mlp((300,)),
+      train=config_fields.training(
+        epochs=3, batch_size=32, folds=3 if as_coded else 0
+      ),
+      optim=config_fields.optimizer('adam', 1e-3),
+      distill=config_fields.distillation(
         method='soft_cross_entropy' if as_coded else 'kl'
       ),
     ),

@@ -41,7 +41,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from configs import arguments, base, tables
+from configs import arguments, tables
+from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
 # The teacher's weights, which come with the project. The recipe `teacher`
@@ -98,7 +99,7 @@ def _name(recipe: str, args: config_dict.ConfigDict) -> str:
     value = args[argument]
     if value:
       if recipe != 'hinton':
-        raise base.ConfigError(
+        raise config_fields.ConfigError(
           f'{argument}={value} is for the recipe hinton, not for {recipe}'
         )
       parts.append(f'{argument}_{value}')
@@ -149,22 +150,24 @@ def _mnist(
     epochs: epochs of the students.
   Reference: Hinton et al. 2015, arXiv:1503.02531.
   """
-  config = base.base(
+  config = config_fields.make_config(
     name=name,
     dataset='mnist',
     teacher=NetworkSections(
-      model=base.mlp((1200, 1200), dropout_rate=0.5),
-      train=base.training(
+      model=config_fields.mlp((1200, 1200), dropout_rate=0.5),
+      train=config_fields.training(
         epochs=1 if args.smoke else 60, batch_size=256, augmentation='jitter'
       ),
-      optim=base.optimizer('adam', 1e-3, schedule='cosine'),
-      distill=base.hard_labels(),
+      optim=config_fields.optimizer('adam', 1e-3, schedule='cosine'),
+      distill=config_fields.hard_labels(),
     ),
     student=NetworkSections(
-      model=base.mlp((800, 800)),
-      train=base.training(epochs=1 if args.smoke else epochs, batch_size=128),
-      optim=base.optimizer('adam', 1e-3, schedule='cosine'),
-      distill=base.distillation(ce_weight=1.0, temperature=20.0),
+      model=config_fields.mlp((800, 800)),
+      train=config_fields.training(
+        epochs=1 if args.smoke else epochs, batch_size=128
+      ),
+      optim=config_fields.optimizer('adam', 1e-3, schedule='cosine'),
+      distill=config_fields.distillation(ce_weight=1.0, temperature=20.0),
     ),
   )
   config.teacher.pretrained = '' if args.smoke else TEACHER

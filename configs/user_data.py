@@ -36,7 +36,8 @@ import statistics
 
 from ml_collections import config_dict
 
-from configs import arguments, base, method_comparison, tables
+from configs import arguments, method_comparison, tables
+from kd_jax import config_fields
 from kd_jax.data.user_data import survey as survey_lib
 from kd_jax.sections import NetworkSections
 
@@ -92,12 +93,12 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   """
   _, args = arguments.parse_arg(arg, RECIPES, **_DEFAULTS)
   if not args.data:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       'this recipe needs your data: expected --config=configs/user_data.py:'
       'distill,data=FOLDER or data=FILE.npz'
     )
   if not 0 < args.alpha <= 1:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f"argument alpha={args.alpha:g}: expected the weight of the teacher's "
       'loss, above 0 and at most 1'
     )
@@ -150,20 +151,20 @@ def _base(
   side = image_size or max(survey.sizes[0])
   augmentation = _augmentation(side, survey.is_gray, args.teacher)
   teacher, student = _networks(side, count)
-  config = base.base(
+  config = config_fields.make_config(
     name=_name(args),
     dataset=args.data,
     teacher=NetworkSections(
       model=teacher,
       train=_training(count, augmentation),
       optim=_optimizer(count),
-      distill=base.hard_labels(),
+      distill=config_fields.hard_labels(),
     ),
     student=NetworkSections(
       model=student,
       train=_training(count, augmentation),
       optim=_optimizer(count),
-      distill=base.distillation(
+      distill=config_fields.distillation(
         temperature=args.temperature,
         ce_weight=1 - args.alpha,
         kd_weight=args.alpha,
@@ -209,14 +210,16 @@ def _networks(
     count: the number of training images.
   """
   if side <= _MLP_SIDE:
-    return base.mlp((800, 800), dropout_rate=0.5), base.mlp((100,))
+    return config_fields.mlp((800, 800), dropout_rate=0.5), config_fields.mlp(
+      (100,)
+    )
   # The first stage sees at most 32 x 32 positions, or 56 x 56 of 224 x 224.
   stem = {'stem_pool': side > 24, 'stem_stride': 2 if side > 64 else 1}
   wide = (64, 128, 256, 512)
   widths = wide if count >= _WIDE_FROM else tuple(w // 2 for w in wide)
   return (
-    base.resnet((2, 2, 2, 2), widths=widths, dtype='auto', **stem),
-    base.resnet((1, 1, 1, 1), widths=(16, 32, 64, 128), **stem),
+    config_fields.resnet((2, 2, 2, 2), widths=widths, dtype='auto', **stem),
+    config_fields.resnet((1, 1, 1, 1), widths=(16, 32, 64, 128), **stem),
   )
 
 
@@ -230,7 +233,7 @@ def _training(count: int, augmentation: str) -> config_dict.ConfigDict:
   """Returns the section of a training on a number of images."""
   batch_size = _batch_size(count)
   epochs = -(-_STEPS * batch_size // max(count, 1))
-  return base.training(
+  return config_fields.training(
     epochs=min(max(epochs, _EPOCHS[0]), _EPOCHS[1]),
     batch_size=batch_size,
     drop_remainder=True,  # Batch norm needs whole batches.
@@ -240,7 +243,9 @@ def _training(count: int, augmentation: str) -> config_dict.ConfigDict:
 
 def _optimizer(count: int) -> config_dict.ConfigDict:
   rate = _RATE * (_batch_size(count) / 32) ** 0.5
-  return base.optimizer('adam', rate, schedule='cosine', warmup_fraction=0.1)
+  return config_fields.optimizer(
+    'adam', rate, schedule='cosine', warmup_fraction=0.1
+  )
 
 
 def _is_logits(teacher: str) -> bool:
@@ -254,7 +259,7 @@ def _set_teacher(config: config_dict.ConfigDict, teacher: str) -> None:
   elif ':' in teacher:
     config.teacher.module = teacher
   elif teacher:
-    raise base.ConfigError(
+    raise config_fields.ConfigError(
       f'argument teacher={teacher}: expected LOGITS.npz, LOGITS.npy or '
       'PACKAGE.MODULE:FUNCTION'
     )

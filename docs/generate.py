@@ -3,7 +3,7 @@
   python docs/generate.py
 
 docs/methods.md comes from METHODS of kd_jax/methods and from results/;
-docs/reference/config.md comes from kd_jax/section_makers.py.
+docs/reference/config.md comes from kd_jax/config_fields.py.
 """
 
 import ast
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kd_jax import methods, section_makers  # noqa: E402
+from kd_jax import config_fields, methods  # noqa: E402
 from kd_jax.report import inline_numbers, publish, text_blocks  # noqa: E402
 
 # The runs that have a row for each method.
@@ -65,7 +65,7 @@ _CONFIG_HEAD = """\
 This page is generated from the code (`python docs/generate.py`).
 
 `--config.SECTION.FIELD=VALUE` overrides a field for all rows of a run.
-Defaults are those of `kd_jax/section_makers.py`; a recipe may change them,
+Defaults are those of `kd_jax/config_fields.py`; a recipe may change them,
 and `--describe` shows what a recipe will do. *required* marks a field that
 each recipe sets. Options of a method, `distill.METHOD.OPTION`, are on the
 page of [methods](../methods.md).
@@ -74,7 +74,7 @@ page of [methods](../methods.md).
 
 # The sections of a config, and the function that declares each.
 _SECTIONS = (
-  ('', 'base', 'The run'),
+  ('', 'make_config', 'The run'),
   ('data', '_data', 'The data set'),
   ('teacher', '_teacher', 'The teacher'),
   ('student', 'mlp', 'The network: an MLP'),
@@ -175,14 +175,14 @@ def _accuracy(record: str, row: str, results: dict[str, Any]) -> str:
 
 
 def declared_fields() -> dict[str, list[Field]]:
-  """Returns the fields that each function of section_makers.py declares."""
-  source = inspect.getsource(section_makers)
+  """Returns the fields that each function of config_fields.py declares."""
+  source = inspect.getsource(config_fields)
   comments = _comments(source)
   functions = [
     node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)
   ]
   base_defaults = next(
-    _argument_defaults(node) for node in functions if node.name == 'base'
+    _argument_defaults(node) for node in functions if node.name == 'make_config'
   )
   found = {}
   for node in functions:
@@ -241,7 +241,7 @@ def _fields_of(
   """Returns the fields that a call or an assignment declares.
 
   Args:
-    node: a part of a function of section_makers.py.
+    node: a part of a function of config_fields.py.
     comments: the comment of each line.
     arguments: the meaning of the function's arguments.
     defaults: the defaults of the function's arguments.
@@ -299,7 +299,7 @@ def config_page() -> str:
 
 
 def _kind_meaning() -> str:
-  node = ast.parse(inspect.getsource(section_makers.model)).body[0]
+  node = ast.parse(inspect.getsource(config_fields.model)).body[0]
   assert isinstance(node, ast.FunctionDef)
   return _documented_arguments(node)['kind']
 

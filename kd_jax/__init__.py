@@ -20,8 +20,8 @@ __version__ = '0.1.0'
 _HOMES = {
   'Student': 'kd_jax.api.trained_student',
   'distill': 'kd_jax.api.distillation',
-  'StoredOutputs': 'kd_jax.api.stored_teacher',
-  'store_outputs': 'kd_jax.api.stored_teacher',
+  'StoredOutputs': 'kd_jax.api.stored_outputs',
+  'store_outputs': 'kd_jax.api.stored_outputs',
   'LoadedData': 'kd_jax.api.own_data',
   'load_data': 'kd_jax.api.own_data',
   'Callback': 'kd_jax.runtime.callbacks',

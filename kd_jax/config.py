@@ -1,6 +1,6 @@
 """The content of a config, and what determines a result.
 
-A config (see section_makers.py) is a ConfigDict whose `rows` are the students
+A config (see config_fields.py) is a ConfigDict whose `rows` are the students
 it trains. `close_row` gives the closed config of one row, in which every field
 has a value. An identity is a JSON value that determines a result: the sections
 of the config that matter, the digest of the data, the digests of weights. A

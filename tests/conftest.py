@@ -59,7 +59,7 @@ hypothesis.settings.load_profile('same')
 _LONG = (
   *('test_launch', 'test_cifar_run', 'test_methods', 'test_exporter'),
   *('test_transfer_runs', 'test_mesh', 'test_quantization', 'test_large_data'),
-  *('test_resnet', 'test_dispatch', 'test_cifar_config', 'test_user'),
+  *('test_resnet', 'test_dispatch', 'test_cifar', 'test_user'),
 )
 
 

@@ -26,8 +26,8 @@ from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.cli import launch, parsing
-from kd_jax.experiments import experiment
-from kd_jax.experiments.run import Run, choose_live_teacher, make_run
+from kd_jax.experiments import runner
+from kd_jax.experiments.rows import Run, choose_live_teacher, make_run
 from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
@@ -165,7 +165,7 @@ def run(
   """
   write_plots = plots.write if with_plots else lambda *_: {}
   with mock.patch.object(plots, 'write', write_plots):
-    return experiment.run_experiment(
+    return runner.run_experiment(
       config,
       workdir=folder / name,
       teachers_dir=teachers or folder / 'teachers',

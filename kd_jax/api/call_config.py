@@ -8,10 +8,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
-from kd_jax import methods, section_makers
+from kd_jax import methods, config_fields
 from kd_jax.api import array_data
 from kd_jax.api.call_inputs import CallInputs
-from kd_jax.api.stored_teacher import StoredOutputs
+from kd_jax.api.stored_outputs import StoredOutputs
 from kd_jax.config_checks import checking
 from kd_jax.models import given
 from kd_jax.models.pure_networks import FunctionError
@@ -40,7 +40,7 @@ def model_section(model: Any, inputs: CallInputs) -> ConfigDict:
         f'model: for images [B, {", ".join(map(str, task.image_shape))}] '
         f'float32 it raised {errors.in_a_line(error)}'
       ) from error
-  return section_makers.model(
+  return config_fields.model(
     kind, temperature=1.0, dtype='float32', quantization='float'
   )
 
@@ -61,7 +61,7 @@ def loss_section(
     raise errors.UserError(
       f'alpha={alpha}: without labels, expected 1, the weight of the teacher'
     )
-  return section_makers.distillation(
+  return config_fields.distillation(
     method=method,
     temperature=float(temperature),
     ce_weight=1.0 - alpha,
@@ -78,18 +78,18 @@ def make_config(
   scaling: str,
 ) -> ConfigDict:
   """Returns the config of a run with one row."""
-  optim = section_makers.optimizer(
+  optim = config_fields.optimizer(
     'adam', float(learning_rate), schedule='cosine', warmup_fraction=0.1
   )
-  config = section_makers.base(
+  config = config_fields.make_config(
     name='distill',
     dataset=array_data.NAME,
     # It is never trained: it has logits or a network, or there is none.
     teacher=NetworkSections(
-      section_makers.mlp((1,)),
-      section_makers.training(1, 1),
-      section_makers.optimizer('adam', 1e-3),
-      section_makers.hard_labels(),
+      config_fields.mlp((1,)),
+      config_fields.training(1, 1),
+      config_fields.optimizer('adam', 1e-3),
+      config_fields.hard_labels(),
     ),
     student=NetworkSections(model, train, optim, distill),
     scaling=scaling,

@@ -7,7 +7,7 @@ import numpy as np
 
 from kd_jax import data
 from kd_jax.api import array_data
-from kd_jax.api.stored_teacher import StoredOutputs
+from kd_jax.api.stored_outputs import StoredOutputs
 from kd_jax.runtime import errors
 
 _EVAL_DATA = (

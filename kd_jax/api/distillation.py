@@ -12,11 +12,11 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from kd_jax import section_makers
+from kd_jax import config_fields
 from kd_jax.api import argument_names, call_config, call_inputs, own_data
 from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.trained_student import Student
-from kd_jax.experiments import experiment as run_lib
+from kd_jax.experiments import runner
 from kd_jax.runtime import call_logs, local_paths, run_records
 from kd_jax.runtime.callbacks import Callback
 from kd_jax.training import job_folder
@@ -68,7 +68,7 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
       takes it; a function of (num_classes) that returns one, a function of
       (num_classes, *, rngs) for Flax NNX or of (num_classes, *, key) for
       Equinox, an object with `init` and `apply`, or a model section of
-      kd_jax/section_makers.py. A module of NNX or Equinox is
+      kd_jax/config_fields.py. A module of NNX or Equinox is
       trained from the weights that it has.
     method: a name in METHODS of kd_jax/methods, or several joined by +.
     temperature: divisor of the logits in the teacher's loss.
@@ -92,7 +92,7 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
     workdir: a folder that keeps the run with its report; a training that was
       stopped in it goes on. By default a temporary one.
     fields: further fields of the config by their dotted names, such as
-      {'distill.hint.weight': 10.0}; see kd_jax/section_makers.py.
+      {'distill.hint.weight': 10.0}; see kd_jax/config_fields.py.
     callbacks: objects of `kd_jax.Callback` that follow the training.
   Returns:
     The trained student.
@@ -103,14 +103,14 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
     images, labels, teacher, eval_data, class_names
   )
   with argument_names.in_errors():
-    distill_section = section_makers.hard_labels()
+    distill_section = config_fields.hard_labels()
     if teacher is not None:
       distill_section = call_config.loss_section(
         method, temperature, alpha, has_labels=labels is not None
       )
     config = call_config.make_config(
       model=call_config.model_section(model, inputs),
-      train=section_makers.training(
+      train=config_fields.training(
         epochs,
         min(batch_size, inputs.num_trained),
         drop_remainder=True,
@@ -144,8 +144,8 @@ def _options(
   folder: pathlib.Path,
   callbacks: Sequence[Callback],
   fields: Mapping[str, Any],
-) -> run_lib.RunOptions:
-  return run_lib.RunOptions(
+) -> runner.RunOptions:
+  return runner.RunOptions(
     folder,
     folder / 'teachers',
     command='kd_jax.distill',
@@ -158,7 +158,7 @@ def _run(
   config: ConfigDict,
   teacher: Any,
   inputs: CallInputs,
-  options: run_lib.RunOptions,
+  options: runner.RunOptions,
 ) -> Student:
   """Trains the student in a folder."""
   logits_file = options.workdir / 'teacher_logits.npz'
@@ -171,7 +171,7 @@ def _run(
   with call_logs.plain_lines(), argument_names.in_errors(rephrase):
     logging.info('metrics are of %s', inputs.evaluated_on)
     call_config.set_teacher(config, teacher, inputs, logits_file)
-    record = run_lib.run_on_data(config, lambda name: inputs.dataset, options)
+    record = runner.run_on_data(config, lambda name: inputs.dataset, options)
     return _collect(record, config, inputs, options.workdir)
 
 

@@ -273,7 +273,7 @@ def _run(config: ConfigDict) -> str | None:
     _run_workers(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
-  from kd_jax.experiments import experiment, preparation
+  from kd_jax.experiments import planning, runner
   from kd_jax.report import run_report
   from kd_jax.runtime import processes
   from kd_jax.theory import run_theory
@@ -284,10 +284,10 @@ def _run(config: ConfigDict) -> str | None:
     if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
-      record = experiment.run_on_data(
+      record = runner.run_on_data(
         config,
-        preparation.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
-        experiment.RunOptions(
+        planning.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
+        runner.RunOptions(
           workdir,
           _runs_dir() / 'teachers',
           callbacks=tuple(_make_callbacks()),

@@ -6,6 +6,6 @@ Fields that are set in vain are named and not refused: `unused_fields`.
 With the data: `traced_checks` and `computed_checks` need the shape of its
 images, `data_checks` and `class_checks` its labels.
 Some checks stay where the data is: `data/selection.py` (parts of a data set),
-`training/context.py` (transfer sets) and `experiments/run.py` (the memory for a
-teacher's features).
+`training/context.py` (transfer sets) and `experiments/rows.py` (the memory for
+a teacher's features).
 """

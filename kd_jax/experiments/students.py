@@ -15,10 +15,10 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate, inference, predictors
-from kd_jax.experiments.run import Row, Run
+from kd_jax.experiments.rows import Row, Run
 from kd_jax.models import apply, from_config
 from kd_jax.runtime import files, locks, processes, run_records
-from kd_jax.teachers import stored_outputs, user_logits
+from kd_jax.teachers import output_store, user_logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import (
   example_source,
@@ -344,7 +344,7 @@ def _student_outputs(
 
   store = folder / '-'.join(['outputs', *filter(None, [transfer_set])])
   with files.locked(store, wait=True):
-    return stored_outputs.load_or_compute(
+    return output_store.load_or_compute(
       store,
       {
         'weights': result['weights'],

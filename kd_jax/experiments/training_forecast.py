@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.benchmark import training_steps
-from kd_jax.experiments.run import PlannedRow
+from kd_jax.experiments.rows import PlannedRow
 from kd_jax.models import apply, costs, from_config
 from kd_jax.report import markdown
 from kd_jax.sections import TrainingSections

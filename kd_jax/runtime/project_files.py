@@ -20,7 +20,7 @@ def root() -> pathlib.Path:
 
 
 def make_configs_importable() -> None:
-  """Lets recipes import each other as `from configs import base`.
+  """Lets recipes import each other as `from configs import tables`.
 
   The package is imported at once: otherwise a package `configs` in the folder
   of a user's project would be imported in its place.

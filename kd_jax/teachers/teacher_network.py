@@ -17,8 +17,8 @@ from kd_jax.runtime import files
 from kd_jax.teachers import (
   compact_arrays,
   logit_checks,
+  output_store,
   sharded_logits,
-  stored_outputs,
 )
 from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.user_logits import UNLABELED
@@ -66,7 +66,7 @@ class TeacherNetwork:
     self._transfer_set = transfer_set
     self._labeled = labeled
     self._logits: dict[str, Logits] = {}
-    self._view_stores: dict[str, stored_outputs.ViewOutputs] = {}
+    self._view_stores: dict[str, output_store.ViewOutputs] = {}
 
   @functools.cached_property
   def _identity(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class TeacherNetwork:
       self._logits[scaling] = self._load_logits(scaling)
     return self._logits[scaling]
 
-  def view_store(self, augmentation: str) -> stored_outputs.ViewOutputs:
+  def view_store(self, augmentation: str) -> output_store.ViewOutputs:
     """Returns the store of logits for the views of an augmentation."""
     if augmentation not in self._view_stores:
       self._view_stores[augmentation] = self._open_view_store(augmentation)
@@ -110,7 +110,7 @@ class TeacherNetwork:
     scaling = self.config.teacher.outputs_scaling
     kind = f'features_{bits}_bits' if bits else 'features'
     with files.locked(self.folder, wait=True):
-      stored = stored_outputs.load_or_compute(
+      stored = output_store.load_or_compute(
         self._store(kind, scaling, subset, *layers),
         self._identity
         | {
@@ -179,7 +179,7 @@ class TeacherNetwork:
         for name, split in splits.items()
       }
 
-    stored = stored_outputs.load_or_compute(
+    stored = output_store.load_or_compute(
       self._store('outputs', scaling), identity, compute
     )
     return on_disk | stored
@@ -195,7 +195,7 @@ class TeacherNetwork:
         )
       }
 
-    stored = stored_outputs.load_or_compute(
+    stored = output_store.load_or_compute(
       self._store('outputs', scaling),
       self._identity | {'scaling': scaling},
       compute,
@@ -209,11 +209,11 @@ class TeacherNetwork:
       f"the teacher's outputs for the {name}",
     )
 
-  def _open_view_store(self, augmentation: str) -> stored_outputs.ViewOutputs:
+  def _open_view_store(self, augmentation: str) -> output_store.ViewOutputs:
     scaling = self.config.teacher.outputs_scaling
     views = augment.AUGMENTATIONS[augmentation]
     assert views is not None
-    return stored_outputs.ViewOutputs(
+    return output_store.ViewOutputs(
       self._store('outputs', scaling, augmentation),
       self._identity | {'scaling': scaling, 'augmentation': augmentation},
       inference.make_predict_views(

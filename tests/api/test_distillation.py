@@ -14,7 +14,7 @@ from flax import nnx
 import kd_jax
 from examples import equinox_network, linen_network, nnx_network
 from examples.pure_functions import Student as PureStudent
-from kd_jax import methods, section_makers
+from kd_jax import methods, config_fields
 from kd_jax.runtime import errors
 from kd_jax.training import job
 from tests import helpers
@@ -24,7 +24,7 @@ LABELS = np.arange(96) % 3
 IMAGES = RNG.randint(0, 50, (96, 8, 8, 1)).astype(np.uint8)
 IMAGES[np.arange(96), LABELS] += 100  # A bright row in each image.
 LOGITS = (4 * np.eye(3)[LABELS] + RNG.normal(size=(96, 3))).astype(np.float32)
-MLP = section_makers.mlp((8,))
+MLP = config_fields.mlp((8,))
 QUICK = {'epochs': 2, 'batch_size': 16, 'model': MLP}
 
 

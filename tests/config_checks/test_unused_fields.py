@@ -3,9 +3,9 @@
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
+from kd_jax import config_fields
 from kd_jax.config_checks import unused_fields
-from kd_jax.experiments import preparation
+from kd_jax.experiments import planning
 from tests import helpers
 
 # The fields that always have an effect, on results or on how fast they come.
@@ -131,14 +131,14 @@ def test_without_students_their_fields_are_named():
 
 def test_every_field_has_a_rule_or_always_an_effect():
   """A new field needs a rule, or a place in ALWAYS_USED."""
-  section = base.mlp((1,))
+  section = config_fields.mlp((1,))
   network = base.NetworkSections(
     section,
-    base.training(1, 1),
-    base.optimizer('adam', 1.0),
-    base.distillation(),
+    config_fields.training(1, 1),
+    config_fields.optimizer('adam', 1.0),
+    config_fields.distillation(),
   )
-  config = base.base(
+  config = config_fields.make_config(
     name='run', dataset='mnist', teacher=network, student=network
   )
   rules = unused_fields._RULES
@@ -159,13 +159,13 @@ def test_every_field_has_a_rule_or_always_an_effect():
 
 def test_a_run_names_them_in_its_record(tmp_path):
   """The sentence is in the run's record, and so in its report."""
-  from kd_jax.experiments import experiment
+  from kd_jax.experiments import runner
 
   config = helpers.tiny_mnist()
-  record = experiment.run_on_data(
+  record = runner.run_on_data(
     config,
-    preparation.make_loader(config, None, None),
-    experiment.RunOptions(
+    planning.make_loader(config, None, None),
+    runner.RunOptions(
       tmp_path / 'run',
       tmp_path / 'teachers',
       with_report=False,

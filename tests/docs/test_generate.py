@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from ml_collections import ConfigDict
 
-from kd_jax import methods, section_makers
+from kd_jax import config_fields, methods
 from kd_jax.sections import NetworkSections
 from tests import helpers
 
@@ -44,20 +44,20 @@ def _fields(config, prefix=''):
 @pytest.mark.parametrize(
   'network',
   [
-    section_makers.mlp((1,)),
-    section_makers.conv_net((1,), (1,), dropout_rate=0.0),
-    section_makers.resnet((1,)),
+    config_fields.mlp((1,)),
+    config_fields.conv_net((1,), (1,), dropout_rate=0.0),
+    config_fields.resnet((1,)),
   ],
   ids=lambda network: network.kind,
 )
 def test_every_field_of_a_config_has_a_default_and_a_meaning(network):
   sections = NetworkSections(
     network,
-    section_makers.training(1, 1),
-    section_makers.optimizer('adam', 1e-3),
-    section_makers.hard_labels(),
+    config_fields.training(1, 1),
+    config_fields.optimizer('adam', 1e-3),
+    config_fields.hard_labels(),
   )
-  config = section_makers.base(
+  config = config_fields.make_config(
     name='', dataset='mnist', teacher=sections, student=sections
   )
   lines = generate.config_page().splitlines()

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
+from kd_jax import config_fields
 from kd_jax.data import ImageTask, preprocessing
 from kd_jax.evaluation import predictors
 from kd_jax.models import apply, from_config
 
 PROBLEM = ImageTask(3, (8, 8, 1))
-MLP = base.mlp((4, 5))
+MLP = config_fields.mlp((4, 5))
 
 
 def _images(count):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kd_jax import config as config_lib
-from kd_jax.experiments import experiment
+from kd_jax.experiments import runner
 from kd_jax.runtime import errors, json_records
 from tests import helpers
 
@@ -15,8 +15,8 @@ CONFIG = helpers.tiny_mnist()
 
 
 def _open_run(config, workdir):
-  options = experiment.RunOptions(workdir, workdir / 'teachers')
-  return experiment._open_run(config, options)
+  options = runner.RunOptions(workdir, workdir / 'teachers')
+  return runner._open_run(config, options)
 
 
 @pytest.fixture(name='workdir')

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base
-from kd_jax import data
+from kd_jax import config_fields, data
 from kd_jax.export import artifact, exporter, weights
 from kd_jax.models import from_config
 from kd_jax.runtime import errors
@@ -21,7 +20,9 @@ PROBLEM = data.ImageTask(3, (16, 16, 3))
 
 
 def _resnet(**fields) -> ConfigDict:
-  return base.resnet((1, 1, 1, 1), widths=(64, 128, 256, 512), **fields)
+  return config_fields.resnet(
+    (1, 1, 1, 1), widths=(64, 128, 256, 512), **fields
+  )
 
 
 def _variables(model):
@@ -33,7 +34,7 @@ def _variables(model):
   )
 
 
-@pytest.mark.parametrize('model', [_resnet(), base.mlp((5, 4))])
+@pytest.mark.parametrize('model', [_resnet(), config_fields.mlp((5, 4))])
 def test_flat_names_are_paths(model):
   variables = _variables(model)
   tensors = weights.flatten(variables)
@@ -60,10 +61,10 @@ def test_torchvision_names_are_one_to_one():
   'model, has_names',
   [
     (_resnet(), True),
-    (base.resnet((1, 1, 0, 0), min_blocks=1), True),
-    (base.resnet((1, 1, 0, 0)), False),
-    (base.resnet((1, 1), widths=(8, 8), strides=(1, 2)), False),
-    (base.mlp((5,)), False),
+    (config_fields.resnet((1, 1, 0, 0), min_blocks=1), True),
+    (config_fields.resnet((1, 1, 0, 0)), False),
+    (config_fields.resnet((1, 1), widths=(8, 8), strides=(1, 2)), False),
+    (config_fields.mlp((5,)), False),
   ],
 )
 def test_torchvision_has_resnets_of_four_stages(model, has_names):
@@ -72,7 +73,7 @@ def test_torchvision_has_resnets_of_four_stages(model, has_names):
 
 def test_the_package_is_named_if_it_is_missing(monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'safetensors', None)
-  model = base.mlp((5,))
+  model = config_fields.mlp((5,))
   with pytest.raises(errors.UserError, match='pip install safetensors'):
     weights.file_contents(model, _variables(model), {})
 

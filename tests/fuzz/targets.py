@@ -22,7 +22,7 @@ from kd_jax import data, predict
 from kd_jax.data import dataset
 from kd_jax.data.builtin import array_cache
 from kd_jax.data.user_data import tfds_folder
-from kd_jax.experiments import experiment, run_data
+from kd_jax.experiments import data_record, runner
 from kd_jax.export import artifact, forward, run_datasets, run_student
 from kd_jax.models import from_config
 from kd_jax.report import plots, run_report
@@ -130,7 +130,7 @@ def _write_run(folder: pathlib.Path) -> None:
       'status': 'complete',
       'config': config_lib.recorded(config),
       'students': [entry],
-      'data': run_data.describe(generated),
+      'data': data_record.describe(generated),
     },
   )
 
@@ -149,10 +149,8 @@ def _find_student(folder: pathlib.Path) -> tuple:
 
 def _resume(folder: pathlib.Path) -> str:
   """Reads a run folder as `launch.py` does when it goes on."""
-  record = experiment._open_run(
-    _config(), experiment.RunOptions(folder, folder)
-  )
-  run_data.check_same(record, folder, data.load('generated'))
+  record = runner._open_run(_config(), runner.RunOptions(folder, folder))
+  data_record.check_same(record, folder, data.load('generated'))
   return record['status']
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from kd_jax import data
 from kd_jax.teachers import (
+  output_store,
   pretrained,
   sharded_logits,
-  stored_outputs,
   user_logits,
 )
 
@@ -69,7 +69,7 @@ def read_pretrained(folder: pathlib.Path, has_weights: bool) -> bytes:
 
 
 def use_stored_outputs(folder: pathlib.Path) -> list[bytes]:
-  outputs = stored_outputs.load_or_compute(
+  outputs = output_store.load_or_compute(
     folder, {'weights': 'w'}, lambda: _OUTPUTS
   )
   return [outputs[split].tobytes() for split in ('train', 'test')]
@@ -77,7 +77,7 @@ def use_stored_outputs(folder: pathlib.Path) -> list[bytes]:
 
 def use_stored_views(folder: pathlib.Path) -> bytes:
   compute = lambda examples, views: (examples + views)[:, None] * np.ones(2)
-  store = stored_outputs.ViewOutputs(
+  store = output_store.ViewOutputs(
     folder / 'views', {'weights': 'w'}, compute, shape=(4, 2, 2)
   )
   return store(np.arange(4), np.arange(4) % 2).tobytes()

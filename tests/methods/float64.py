@@ -2,8 +2,9 @@
 
 import jax
 import numpy as np
-import references
-from method_calls import loss_and_gradient
+
+from tests.methods import references
+from tests.methods.method_calls import loss_and_gradient
 
 
 def constants(name, inputs):

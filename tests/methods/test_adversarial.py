@@ -6,11 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import references
-from method_calls import PIXEL_RANGE, linear, make_images, worst_images
 
-from configs import base
-from kd_jax import losses, models
+from kd_jax import config_fields, losses, models
 from kd_jax.data import ImageTask
 from kd_jax.methods import adversarial
 from kd_jax.models import apply, from_config
@@ -18,11 +15,18 @@ from kd_jax.training import objective as objectives
 from kd_jax.training import optimizers, step, training_functions
 from kd_jax.training.batch import Batch
 from kd_jax.training.hyperparameters import Hyperparameters
+from tests.methods import references
+from tests.methods.method_calls import (
+  PIXEL_RANGE,
+  linear,
+  make_images,
+  worst_images,
+)
 
 
 def _step(method, options=None):
   """Returns a compiled step of one method, its first state and a batch."""
-  section = base.mlp((16,))
+  section = config_fields.mlp((16,))
   task = ImageTask(4, (3, 3, 1))
   module = from_config.make_module(section, 4)
   objective = objectives.make_objective(

@@ -4,10 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from method_calls import PIXEL_RANGE, linear, make_images, worst_images
 
 from kd_jax import losses
 from kd_jax.methods import attacks
+from tests.methods.method_calls import (
+  PIXEL_RANGE,
+  linear,
+  make_images,
+  worst_images,
+)
 
 
 def _pgd(fn, images, labels, image_range=PIXEL_RANGE, **options):

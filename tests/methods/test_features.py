@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from method_calls import loss, make_inputs
 
 from kd_jax.methods import features
+from tests.methods.method_calls import loss, make_inputs
 
 
 def test_attention_ignores_the_order_and_the_scale_of_channels():

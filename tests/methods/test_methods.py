@@ -2,13 +2,14 @@
 
 import functools
 
-import float64
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import references
-from method_calls import (
+
+from kd_jax import methods
+from tests.methods import float64, references
+from tests.methods.method_calls import (
   BATCH,
   FUNCTIONS,
   INPUTS,
@@ -20,8 +21,6 @@ from method_calls import (
   split_static,
   take,
 )
-
-from kd_jax import methods
 
 
 def _unmasked(inputs):

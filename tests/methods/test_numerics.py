@@ -8,11 +8,12 @@ these as well.
 
 import inspect
 
-import float64
 import jax
 import numpy as np
 import pytest
-from method_calls import (
+
+from tests.methods import float64
+from tests.methods.method_calls import (
   BATCH,
   FUNCTIONS,
   INPUTS,

@@ -1,7 +1,8 @@
 """The mimic of quantized features."""
 
 import numpy as np
-from method_calls import BATCH, loss
+
+from tests.methods.method_calls import BATCH, loss
 
 
 def test_a_student_with_a_smaller_map_can_match_its_teacher():

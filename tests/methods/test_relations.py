@@ -5,9 +5,9 @@ import functools
 import jax
 import numpy as np
 import pytest
-from method_calls import BATCH, gradient, loss, make_inputs
 
 from kd_jax.methods import relations
+from tests.methods.method_calls import BATCH, gradient, loss, make_inputs
 
 
 @pytest.mark.parametrize('name', ('rkd', 'similarity', 'correlation'))

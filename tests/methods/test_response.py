@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from method_calls import (
+
+from kd_jax import losses
+from tests.methods.method_calls import (
   BATCH,
   NUM_CLASSES,
   TEMPERATURE,
@@ -11,8 +13,6 @@ from method_calls import (
   loss,
   make_inputs,
 )
-
-from kd_jax import losses
 
 
 def test_dkd_with_the_teachers_confidence_as_weight_is_kl():

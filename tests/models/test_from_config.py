@@ -4,14 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import base
-from kd_jax import models
+from kd_jax import config_fields, models
 from kd_jax.data import ImageTask, preprocessing
 from kd_jax.models import apply, from_config, user
 
 PROBLEM = ImageTask(3, (8, 8, 1))
-MLP = base.mlp((4, 5))
-RESNET = base.resnet((1,), widths=(4,))
+MLP = config_fields.mlp((4, 5))
+RESNET = config_fields.resnet((1,), widths=(4,))
 
 
 def _images(count, seed=0):
@@ -30,7 +29,9 @@ def _init(model):
 
 
 def test_a_section_gives_the_module_of_its_kind_with_its_fields():
-  module = from_config.make_module(base.mlp((4, 5), dropout_rate=0.5), 3)
+  module = from_config.make_module(
+    config_fields.mlp((4, 5), dropout_rate=0.5), 3
+  )
   assert isinstance(module, models.MLP)
   assert (module.num_classes, module.dropout_rate) == (3, 0.5)
   assert tuple(module.hidden) == (4, 5)
@@ -38,13 +39,13 @@ def test_a_section_gives_the_module_of_its_kind_with_its_fields():
 
 
 def test_an_automatic_type_is_float32_on_a_cpu():
-  section = base.mlp((4,))
+  section = config_fields.mlp((4,))
   section.dtype = 'auto'
   assert from_config.make_module(section, 3).dtype == 'float32'
 
 
 def test_a_function_of_the_user_gives_the_module():
-  section = base.model('tests.user_networks:student')
+  section = config_fields.model('tests.user_networks:student')
   assert isinstance(from_config.make_module(section, 3), user.UserModule)
 
 
@@ -93,7 +94,7 @@ def test_a_deployed_network_of_floats_computes_the_same_without_batch_norm():
 
 
 def test_weights_may_be_quantized_before_a_network_is_deployed():
-  section = base.mlp((4, 5))
+  section = config_fields.mlp((4, 5))
   section.quantization = 'int8'
   assert from_config.is_quantized(section) and not from_config.is_quantized(MLP)
   _, variables = _init(section)

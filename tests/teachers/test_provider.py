@@ -8,10 +8,10 @@ import pytest
 
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import (
+  output_store,
   pretrained,
   provider,
   publishing,
-  stored_outputs,
 )
 from kd_jax.training import context, job
 from tests import helpers
@@ -251,9 +251,9 @@ def test_outputs_of_another_network_are_refused(published, get, tmp_path):
 def test_outputs_are_computed_once_for_all_runs(
   trained, get, folder, monkeypatch
 ):
-  load = stored_outputs.load_or_compute
+  load = output_store.load_or_compute
   monkeypatch.setattr(
-    stored_outputs,
+    output_store,
     'load_or_compute',
     lambda store, identity, compute: load(store, identity, _refuse),
   )

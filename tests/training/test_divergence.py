@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_training as toy
 
 from kd_jax.training import divergence, plan
+from tests.training import toy_training as toy
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_hyperparameters():

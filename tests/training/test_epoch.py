@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toy_training as toy
 
 from kd_jax.data import preprocessing
 from kd_jax.training import step
 from kd_jax.training.batch import Batch, Examples, Pipeline
 from kd_jax.training.example_source import ExampleSource
+from tests.training import toy_training as toy
 
 
 def test_an_epoch_visits_each_example_of_the_subset_once():

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import toy_training as toy
 
 from kd_jax.data import preprocessing
 from kd_jax.training import epoch_loop, pace, step
@@ -13,6 +12,7 @@ from kd_jax.training.batch import Pipeline
 from kd_jax.training.epoch_inputs import ExampleReader
 from kd_jax.training.example_source import ExampleSource
 from tests import helpers
+from tests.training import toy_training as toy
 
 
 def test_a_loop_on_the_host_gives_what_one_on_the_device_gives():

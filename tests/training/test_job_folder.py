@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_training as toy
 
 from kd_jax.runtime import files
 from kd_jax.training import checkpoint, epoch_loop, job_folder
 from kd_jax.training.training_record import TrainedNetwork
 from tests import helpers
+from tests.training import toy_training as toy
 
 IDENTITY = {'student': {'hidden': [3]}, 'data_digest': 'd'}
 VARIABLES = {'params': {'w': jnp.arange(6.0).reshape(2, 3)}, 'batch_stats': {}}

@@ -4,9 +4,9 @@ import types
 
 import numpy as np
 import pytest
-import toy_training as toy
 
 from kd_jax.training import pace, plan
+from tests.training import toy_training as toy
 
 
 @pytest.fixture(name='clock')

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import toy_training as toy
 from ml_collections import ConfigDict
 
 from kd_jax.data.dataset import NO_LABEL, Dataset, Split
 from kd_jax.training import plan
+from tests.training import toy_training as toy
 
 
 def test_the_fold_loop_of_the_papers_code():

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base, mnist
+from configs import mnist
 from kd_jax import config as config_lib
+from kd_jax import config_fields
 from kd_jax.data import ImageTask
 from kd_jax.models import from_config
 from kd_jax.training import training_functions
@@ -101,7 +102,7 @@ def test_hyperparameters_of_an_epoch():
 
 def test_a_peer_is_a_network_of_the_students_kind_in_training():
   task = ImageTask(3, (8, 8, 1))
-  section = base.mlp((16,), dropout_rate=0.5)
+  section = config_fields.mlp((16,), dropout_rate=0.5)
   init, peer = training_functions.make_peer(section, task)
   shapes = from_config.variables_like(section, task)
   params = init(jax.random.key(1))

@@ -4,19 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from convolution_problems import (
-  GEOMETRIES,
-  LAYOUT,
-  assert_equals_xla,
-  make_problem,
-  value_and_gradients,
-)
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
 from kd_jax.models import convolution
+from tests.models.convolution.convolution_problems import (
+  GEOMETRIES,
+  LAYOUT,
+  assert_equals_xla,
+  make_problem,
+  value_and_gradients,
+)
 
 pads = st.tuples(st.integers(0, 2), st.integers(0, 2))
 

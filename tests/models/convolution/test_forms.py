@@ -4,14 +4,14 @@ import itertools
 
 import jax
 import pytest
-from convolution_problems import (
+
+from kd_jax.models import convolution
+from tests.models.convolution.convolution_problems import (
   GEOMETRIES,
   assert_close,
   make_problem,
   value_and_gradients,
 )
-
-from kd_jax.models import convolution
 
 
 @pytest.mark.parametrize(

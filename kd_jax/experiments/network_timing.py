@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax.benchmark import latency, training_steps
-from kd_jax.experiments.run import Run
+from kd_jax.experiments.rows import Run
 from kd_jax.models import apply, from_config
 from kd_jax.runtime import environment, files, processes
 from kd_jax.teachers.teacher import Teacher

@@ -226,7 +226,7 @@ def hard_labels() -> config_dict.ConfigDict:
   return distillation(ce_weight=1.0, kd_weight=0.0)
 
 
-def base(
+def make_config(
   *,
   name: str,
   dataset: str,

@@ -24,7 +24,7 @@ LAYERS = (
   'config_checks',
   'teachers',
   'training',
-  'section_makers',
+  'config_fields',
   'config',
   'evaluation',
   'methods',

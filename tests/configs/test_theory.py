@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from configs import base
 from configs import theory as recipes
 from kd_jax import config as config_lib
+from kd_jax import config_fields
 from kd_jax.config_checks import field_checks
 from kd_jax.runtime import errors
 from kd_jax.theory import run_theory
@@ -82,7 +82,9 @@ def test_hintons_soft_targets_can_come_from_another_teacher():
   field_checks.check_fields(row)
   usual = config_lib.close_row(recipes.get_config('hinton'), 'soft_800')
   assert (row.student, row.train) == (usual.student, usual.train)
-  with pytest.raises(base.ConfigError, match='teacher_epochs=9 is for'):
+  with pytest.raises(
+    config_fields.ConfigError, match='teacher_epochs=9 is for'
+  ):
     recipes.get_config('missing_digit,teacher_epochs=9')
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kd_jax import config as config_lib
-from kd_jax.experiments.run import Run
+from kd_jax.experiments.rows import Run
 from kd_jax.report import error_plots
 from kd_jax.runtime import files
 from kd_jax.training import job_folder

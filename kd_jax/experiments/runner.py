@@ -19,14 +19,14 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.config_checks import class_checks, traced_checks, unused_fields
 from kd_jax.experiments import (
+  data_record,
+  network_timing,
   part_times,
-  preparation,
-  run_data,
-  run_errors,
-  run_timing,
+  planning,
+  student_errors,
   students,
 )
-from kd_jax.experiments.run import make_run
+from kd_jax.experiments.rows import make_run
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -71,7 +71,7 @@ def run_experiment(
     UserError: for a mistake in the config, the data or the command, or if a
       training diverges.
   """
-  load = preparation.make_loader(config, data_dir, source_dir)
+  load = planning.make_loader(config, data_dir, source_dir)
   return run_on_data(
     config,
     load,
@@ -124,7 +124,7 @@ def run_on_data(
   Raises:
     UserError: see `run_experiment`.
   """
-  config, row_configs = preparation.close_and_check(config)
+  config, row_configs = planning.close_and_check(config)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
@@ -158,16 +158,16 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  plans = preparation.check_and_plan(config, row_configs, context_for)
-  run_data.check_same(record, workdir, run_context.dataset)
-  record['data'] = run_data.describe(run_context.dataset)
+  plans = planning.check_and_plan(config, row_configs, context_for)
+  data_record.check_same(record, workdir, run_context.dataset)
+  record['data'] = data_record.describe(run_context.dataset)
   record['warnings'] = []
   warn = functools.partial(_warn, record, options.rephrase)
   warn(options.warnings)
   warn(unused_fields.find(config, row_configs, options.set_fields))
   warn(class_checks.find_lacking(config, row_configs, plans, context_for))
   warn(traced_checks.find_weaknesses(row_configs, run_context.dataset.task))
-  planned = preparation.choose_live_teachers(row_configs, plans, context_for)
+  planned = planning.choose_live_teachers(row_configs, plans, context_for)
   with times.measure('teacher'):
     teacher = provider.get_teacher(
       config, run_context, options.teachers, record.get('teacher')
@@ -193,11 +193,11 @@ def _run_in_locked_folder(
   warn(left_out)
   _write_again(workdir, record)
   with times.measure('timing'):
-    run_timing.time_run(config, run, record)
+    network_timing.time_run(config, run, record)
   record['status'] = 'complete'
   _write_again(workdir, record)
   if options.with_report:
-    processes.from_first(lambda: run_errors.write(run, record['students']))
+    processes.from_first(lambda: student_errors.write(run, record['students']))
     processes.from_first(lambda: run_report.write(workdir, record))
   return record
 

@@ -15,7 +15,7 @@ from kd_jax.config_checks import (
   row_checks,
   traced_checks,
 )
-from kd_jax.experiments.run import PlannedRow, choose_live_teacher
+from kd_jax.experiments.rows import PlannedRow, choose_live_teacher
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider, user_features
 from kd_jax.training import context, plan

@@ -10,7 +10,7 @@ from kd_jax.data import preprocessing
 from kd_jax.evaluation import inference
 from kd_jax.models import apply
 from kd_jax.runtime import errors, host_memory
-from kd_jax.teachers import stored_outputs
+from kd_jax.teachers import output_store
 from tests import helpers
 
 IDENTITY = {'weights': 'abc', 'model': {'hidden': [3]}, 'data_digest': 'd'}
@@ -32,8 +32,8 @@ class Compute:
 
 def test_outputs_are_computed_once(tmp_path):
   compute = Compute()
-  first = stored_outputs.load_or_compute(tmp_path / 'o', IDENTITY, compute)
-  second = stored_outputs.load_or_compute(tmp_path / 'o', IDENTITY, compute)
+  first = output_store.load_or_compute(tmp_path / 'o', IDENTITY, compute)
+  second = output_store.load_or_compute(tmp_path / 'o', IDENTITY, compute)
   assert compute.calls == 1
   for split, logits in LOGITS.items():
     np.testing.assert_array_equal(first[split], logits)
@@ -45,11 +45,9 @@ def test_anything_else_in_the_identity_recomputes_and_says_so(
   tmp_path, field, caplog
 ):
   compute = Compute()
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   with caplog.at_level('INFO'):
-    stored_outputs.load_or_compute(
-      tmp_path, IDENTITY | {field: 'other'}, compute
-    )
+    output_store.load_or_compute(tmp_path, IDENTITY | {field: 'other'}, compute)
   assert compute.calls == 2
   assert f'another {field}' in caplog.text
 
@@ -57,24 +55,24 @@ def test_anything_else_in_the_identity_recomputes_and_says_so(
 @pytest.mark.parametrize('split', LOGITS)
 def test_a_damaged_or_missing_file_is_noticed(tmp_path, split, caplog):
   compute = Compute()
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   path = tmp_path / f'{split}.npy'
   helpers.flip_byte(path)
   with caplog.at_level('INFO'):
-    outputs = stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+    outputs = output_store.load_or_compute(tmp_path, IDENTITY, compute)
   assert compute.calls == 2
   assert f'{split}.npy is damaged' in caplog.text
   np.testing.assert_array_equal(outputs[split], LOGITS[split])
   path.unlink()
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   assert compute.calls == 3
 
 
 def test_a_store_without_its_manifest_is_no_store(tmp_path):
   compute = Compute()
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   (tmp_path / 'manifest.json').write_text('{"fingerprint": {')
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   assert compute.calls == 2
 
 
@@ -85,7 +83,7 @@ def _views(folder, asked, identity=None, scale=1.0):
     asked.extend(zip(examples.tolist(), views.tolist(), strict=True))
     return scale * np.stack([examples + 0.1, views + 0.2], axis=1)
 
-  return stored_outputs.ViewOutputs(
+  return output_store.ViewOutputs(
     folder, identity or IDENTITY, compute, shape=(4, 6, 2)
   )
 
@@ -158,7 +156,7 @@ def test_cached_loss_equals_live_loss(tmp_path, generated):
     apply.make_apply(module), preprocessing.unit, batch_size=300
   )
   images = jnp.asarray(generated.train.images)
-  stored = stored_outputs.load_or_compute(
+  stored = output_store.load_or_compute(
     tmp_path,
     IDENTITY,
     lambda: {'train': np.asarray(predict(variables, images))},
@@ -186,7 +184,7 @@ def test_views_beyond_the_memory_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize('content', ['[]', '5', '{"fingerprint": 1}', '\\xff'])
 def test_a_manifest_of_another_shape_is_no_store(tmp_path, content):
   compute = Compute()
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   (tmp_path / 'manifest.json').write_text(content)
-  stored_outputs.load_or_compute(tmp_path, IDENTITY, compute)
+  output_store.load_or_compute(tmp_path, IDENTITY, compute)
   assert compute.calls == 2

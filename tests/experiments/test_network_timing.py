@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd_jax import config as config_lib
-from kd_jax.experiments import run_timing
+from kd_jax.experiments import network_timing
 from kd_jax.runtime import environment
 from tests import helpers
 
@@ -26,7 +26,7 @@ def _measurements(monkeypatch):
       'environment': environment.describe(),
     }
 
-  monkeypatch.setattr(run_timing, '_measure', measure)
+  monkeypatch.setattr(network_timing, '_measure', measure)
   return measurements
 
 
@@ -38,7 +38,7 @@ def _record(measurements, generated):
 
 
 def _time(record, dataset):
-  run_timing.time_run(CONFIG, helpers.make_rows(CONFIG, dataset), record)
+  network_timing.time_run(CONFIG, helpers.make_rows(CONFIG, dataset), record)
 
 
 def test_networks_are_timed_once(record, measurements, generated):

@@ -2,16 +2,17 @@
 
 from ml_collections import ConfigDict
 
-from configs import base, tables
+from configs import tables
 from kd_jax import config as config_lib
+from kd_jax import config_fields
 
 
 def test_tables_keep_the_order_of_their_rows():
   config = ConfigDict(
     {
-      'student': base.mlp((3,)),
-      'train': base.training(epochs=1, batch_size=1),
-      'distill': base.distillation(),
+      'student': config_fields.mlp((3,)),
+      'train': config_fields.training(epochs=1, batch_size=1),
+      'distill': config_fields.distillation(),
       'rows': {},
     }
   )

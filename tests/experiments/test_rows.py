@@ -3,7 +3,7 @@
 import pytest
 
 from kd_jax import config as config_lib
-from kd_jax.experiments import run
+from kd_jax.experiments import rows
 from kd_jax.runtime import errors, host_memory
 from kd_jax.training import plan
 from tests import helpers
@@ -16,7 +16,7 @@ def test_features_beyond_the_memory_are_refused_before_training(
   config = config_lib.close_row(config, 'h50')
   row_plan = plan.make_plan(config.train, generated)
   live_teacher = lambda: (
-    run.choose_live_teacher(config, row_plan, generated).live_teacher
+    rows.choose_live_teacher(config, row_plan, generated).live_teacher
   )
   assert not live_teacher()
   monkeypatch.setattr(host_memory, 'available_bytes', lambda: 1000)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from kd_jax.data import dataset as dataset_lib
-from kd_jax.experiments import run_data
+from kd_jax.experiments import data_record
 
 
 def test_the_record_names_classes_shapes_and_counts():
@@ -17,7 +17,7 @@ def test_the_record_names_classes_shapes_and_counts():
   dataset = dataset_lib.make_dataset(
     'insects', arrays, num_classes=3, digest='d', class_names=names
   )
-  assert run_data.describe(dataset) == {
+  assert data_record.describe(dataset) == {
     'name': 'insects',
     'digest': 'd',
     'image_shape': [6, 5, 1],
