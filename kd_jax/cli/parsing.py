@@ -9,6 +9,12 @@ from ml_collections.config_flags import config_path
 from kd_jax.cli import recipes
 from kd_jax.runtime import command_line, errors, project_files, suggestions
 
+_NO_BASE = (
+  'the recipe imports configs.base, which is now kd_jax.config_fields: write '
+  "'from kd_jax import config_fields as base', base.make_config for base.base, "
+  "and 'from kd_jax.sections import NetworkSections'"
+)
+
 
 def parse_flags(
   argv: list[str], values: flags.FlagValues = flags.FLAGS
@@ -31,6 +37,11 @@ def parse_flags(
     return command_line.parse_flags(argv, values)
   except errors.UserError as error:
     sys.exit(f'error: {error}')
+  except ImportError as error:
+    # A recipe written for an older version.
+    if error.name not in ('configs', 'configs.base') or 'base' not in error.msg:
+      raise
+    sys.exit(f'error: {_NO_BASE}')
   except (AttributeError, KeyError):
     problem = _unknown_field(argv)
     if problem is None:

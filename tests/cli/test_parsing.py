@@ -7,6 +7,7 @@ from absl import flags
 
 from kd_jax.cli import parsing
 from kd_jax.runtime import command_line
+from tests import helpers
 
 
 @pytest.fixture(name='values')
@@ -52,3 +53,29 @@ def test_a_command_without_a_recipe_says_which_it_takes(capsys, monkeypatch):
   assert sys.argv == ['launch.py', '--config=configs/mnist.py:table1']
   parsing.parse_flags(['launch.py', '--config=configs/mnist.py:h300'])
   assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  'line',
+  (
+    'from configs import base',
+    'import configs.base',
+    'from configs.base import mlp',
+  ),
+)
+def test_a_recipe_of_an_older_version_learns_the_new_name(tmp_path, line):
+  recipe = tmp_path / 'mine.py'
+  recipe.write_text(f'{line}\n')
+  result = helpers.launch_here(f'--config={recipe}')
+  assert result.returncode == 1
+  assert 'which is now kd_jax.config_fields' in result.stderr
+  assert 'Traceback' not in result.stderr
+
+
+def test_another_missing_import_of_a_recipe_is_shown_as_python_shows_it(
+  tmp_path,
+):
+  recipe = tmp_path / 'mine.py'
+  recipe.write_text('from configs import tabels\n')
+  with pytest.raises(ImportError, match='tabels'):
+    helpers.launch_here(f'--config={recipe}')
