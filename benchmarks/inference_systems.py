@@ -217,7 +217,7 @@ def onnxruntime(name: str, write: Callable) -> harness.System:
     folder = pathlib.Path(temporary)
     write(name, folder)
     return make_system(
-      name, onnx.make_predict((folder / onnx.NETWORK).read_bytes())
+      name, onnx.make_onnx_predict((folder / onnx.NETWORK).read_bytes())
     )
 
 

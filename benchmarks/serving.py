@@ -133,7 +133,9 @@ def _make_onnxruntime(write: Callable) -> harness.System:
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     write(_NETWORK, folder)
-    return _make_system(onnx.make_predict((folder / onnx.NETWORK).read_bytes()))
+    return _make_system(
+      onnx.make_onnx_predict((folder / onnx.NETWORK).read_bytes())
+    )
 
 
 MAKERS: dict[str, Callable[[], harness.System]] = {

@@ -46,7 +46,7 @@ _ADDED: dict[str, dict[str, Any]] = {
 # leaves out, without their labels.
 REST = 'rest'
 # Starts the name of a transfer set that adds images without labels.
-UNLABELED = 'unlabeled:'
+UNLABELED_PREFIX = 'unlabeled:'
 
 
 # --- Rows and sections. ---
@@ -115,14 +115,14 @@ def teacher_sections(config: ConfigDict) -> TrainingSections:
   )
 
 
-def transfer_set(config: ConfigDict) -> str:
+def transfer_set_name(config: ConfigDict) -> str:
   """Returns the name of what a closed config's student sees as training split.
 
   '' is the training split itself.
   """
   unlabeled = config.train.unlabeled
   if unlabeled and unlabeled != REST:
-    return f'{UNLABELED}{unlabeled}'
+    return f'{UNLABELED_PREFIX}{unlabeled}'
   return config.train.transfer_set
 
 

@@ -26,8 +26,7 @@ from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.cli import launch, parsing
-from kd_jax.experiments import runner
-from kd_jax.experiments.rows import Run, choose_live_teacher, make_run
+from kd_jax.experiments import rows, runner
 from kd_jax.export import measurement
 from kd_jax.report import plots
 from kd_jax.teachers.teacher import Teacher
@@ -105,14 +104,14 @@ def tiny_cifar(
   return config
 
 
-def keep_rows(config: ConfigDict, *rows: str) -> None:
+def keep_rows(config: ConfigDict, *kept: str) -> None:
   """Removes all other rows of a table."""
   with config.unlocked():
-    for row in set(config.rows) - set(rows):
+    for row in set(config.rows) - set(kept):
       del config.rows[row]
 
 
-def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
+def make_rows(config: ConfigDict, dataset: data.Dataset) -> rows.RunRows:
   """Returns the rows of a config, taught by some teacher; trains nothing.
 
   Each row is planned on all examples: a recipe's subset may need more.
@@ -129,11 +128,8 @@ def make_rows(config: ConfigDict, dataset: data.Dataset) -> Run:
     dataset, data.load, training_functions.make_training_functions
   )
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
-  return make_run(
-    {
-      name: choose_live_teacher(c, whole, dataset)
-      for name, c in configs.items()
-    },
+  return rows.make_rows(
+    {name: rows.plan_row(c, whole, dataset) for name, c in configs.items()},
     lambda transfer_set: run_context,
     teacher,
     pathlib.Path('run'),
@@ -159,13 +155,13 @@ def run(
     name: the run's folder inside `folder`.
     teachers: another folder of teachers.
     with_plots: whether the run writes its plots.
-    **kwargs: further arguments of `run_experiment`.
+    **kwargs: further arguments of `run_config`.
   Returns:
     The content of run.json.
   """
   write_plots = plots.write if with_plots else lambda *_: {}
   with mock.patch.object(plots, 'write', write_plots):
-    return runner.run_experiment(
+    return runner.run_config(
       config,
       workdir=folder / name,
       teachers_dir=teachers or folder / 'teachers',

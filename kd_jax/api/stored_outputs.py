@@ -87,7 +87,7 @@ def _predict(
   images = array_data.check_images(images)
   try:
     trained = user.as_trained(network)
-    predict = inference.make_predict(
+    predict = inference.make_batched_predict(
       apply.make_apply(trained),  # type: ignore[arg-type]
       preprocessing.unfused(scaling),
       batch_size=batch_size,

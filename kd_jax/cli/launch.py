@@ -284,7 +284,7 @@ def _run(config: ConfigDict) -> str | None:
     if 'theory' in config:
       record = run_theory.run_theory(config, workdir=workdir)
     else:
-      record = runner.run_on_data(
+      record = runner.run_config_on_data(
         config,
         planning.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
         runner.RunOptions(

@@ -38,7 +38,7 @@ def find_lacking(
     sentences += _in_training(sections, plans.teacher, dataset)
   for name, row_config in row_configs.items():
     sections = config_lib.student_sections(row_config)
-    shown = context_for(config_lib.transfer_set(row_config)).dataset
+    shown = context_for(config_lib.transfer_set_name(row_config)).dataset
     sentences += _in_training(sections, plans.rows[name], shown)
     sentences += _in_attack(row_config.eval.attacked_examples, dataset)
   return list(dict.fromkeys(sentences))

@@ -14,7 +14,7 @@ from kd_jax.training import plan
 _TOO_MANY_STEPS = 2**31
 
 
-def check_and_plan(
+def check_training_and_plan(
   sections: TrainingSections, dataset: data.Dataset
 ) -> plan.Plan:
   """Checks that batches, steps and examples go together; returns the plan.

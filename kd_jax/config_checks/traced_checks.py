@@ -227,7 +227,7 @@ def trace_methods(config: ConfigDict, task: ImageTask) -> None:
         {name: methods.split_options(options)[1]}, setup
       )
       forward = lambda images: logits + 0 * jnp.sum(images)
-      student = method_terms.Student(logits, features, forward, key)
+      student = method_terms.StudentOutputs(logits, features, forward, key)
       inputs = method_terms.TermInputs(
         objective.init(key), student, batch, hyperparameters
       )

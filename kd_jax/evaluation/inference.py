@@ -19,7 +19,7 @@ PredictFn = Callable[[PyTree, Any], jax.Array]
 AttackFn = Callable[[PyTree, Any, jax.Array | np.ndarray], jax.Array]
 
 
-def make_predict(
+def make_batched_predict(
   apply_fn: ApplyFn,
   preprocess: Callable[[jax.Array], jax.Array],
   *,
@@ -148,7 +148,7 @@ ATTACK = {'epsilon': 8 / 255, 'step_size': 2 / 255}
 ATTACK_STEPS = 20
 
 
-def make_attack(
+def make_batched_attack(
   apply_fn: ApplyFn,
   preprocess: Callable[[jax.Array], jax.Array],
   *,

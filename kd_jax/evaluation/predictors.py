@@ -27,7 +27,7 @@ def make_predict(
   Returns:
     A function from (variables, images uint8 [N, H, W, C]) to logits [N, K].
   """
-  return inference.make_predict(
+  return inference.make_batched_predict(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.unfused(scaling),
     batch_size=batch_size,
@@ -53,7 +53,7 @@ def make_features(
     A function from (variables, images uint8 [N, H, W, C]) to features
     [N, ...], by layer.
   """
-  return inference.make_predict(
+  return inference.make_batched_predict(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.unfused(scaling),
     batch_size=batch_size,
@@ -75,7 +75,7 @@ def make_attack(
     A function from (variables, images uint8 [N, H, W, C], labels [N]) to the
     logits [N, K] of the attacked images.
   """
-  return inference.make_attack(
+  return inference.make_batched_attack(
     apply.make_apply(make_module(model, num_classes)),
     preprocessing.SCALINGS[scaling],
     batch_size=batch_size,

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import data
 from kd_jax.config_checks import class_checks, unused_fields
-from kd_jax.experiments import planning, training_forecast
+from kd_jax.experiments import planning, rows, training_forecast
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
 from kd_jax.teachers import provider
@@ -73,14 +73,14 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )
-    plans = planning.check_and_plan(config, row_configs, context_for)
+    plans = planning.check_run_and_plan(config, row_configs, context_for)
     warnings = unused_fields.find(config, row_configs, set_fields)
     warnings += class_checks.find_lacking(
       config, row_configs, plans, context_for
     )
     teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))
     whole, used = load(config.data.name), run_context.dataset
-    planned = planning.choose_live_teachers(row_configs, plans, context_for)
+    planned = rows.plan_rows(row_configs, plans, context_for)
     parts = [
       f'# {config.name}: {used.name}',
       _describe_images(used),

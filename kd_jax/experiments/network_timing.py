@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax.benchmark import latency, training_steps
-from kd_jax.experiments.rows import Run
+from kd_jax.experiments.rows import RunRows
 from kd_jax.models import apply, from_config
 from kd_jax.runtime import environment, files, processes
 from kd_jax.teachers.teacher import Teacher
@@ -17,15 +17,15 @@ from kd_jax.training import job_folder
 Record = dict[str, Any]
 
 
-def time_run(config: ConfigDict, run: Run, record: Record) -> None:
+def time_run(config: ConfigDict, rows: RunRows, record: Record) -> None:
   """Adds 'benchmark' to a run's record, unless it is there already.
 
   Args:
     config: the run's config.
-    run: its rows.
+    rows: the rows of the run.
     record: the run's record, with its students; changed in place.
   """
-  if not run.rows or not config.benchmark.enabled:
+  if not rows.by_name or not config.benchmark.enabled:
     return
   if processes.count() > 1:
     logging.warning(
@@ -33,11 +33,11 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
       'process, and the same folder, adds the benchmark'
     )
     return
-  configs = {name: row.config for name, row in run.rows.items()}
+  configs = {name: row.config for name, row in rows.by_name.items()}
   student_models, network_by_row = latency.distinct_models(configs)
   done = record.get('benchmark', {})
   asked = config_lib.to_json(next(iter(configs.values())).benchmark)
-  dataset, teacher = run.context_for('').dataset, run.teacher_for('')
+  dataset, teacher = rows.context_for('').dataset, rows.teacher_for('')
   # Timings of older versions do not have it.
   identity = files.json_digest(
     {
@@ -58,7 +58,7 @@ def time_run(config: ConfigDict, run: Run, record: Record) -> None:
   record['benchmark'] = {
     'identity': identity,
     **_measure(
-      run, teacher, student_models, network_by_row, record['students']
+      rows, teacher, student_models, network_by_row, record['students']
     ),
   }
 
@@ -81,16 +81,16 @@ def _name_other_device(benchmark: Record) -> None:
 
 
 def _measure(
-  run: Run,
+  rows: RunRows,
   teacher: Teacher,
   student_models: dict[str, ConfigDict],
   network_by_row: dict[str, str],
   results: list[Record],
 ) -> Record:
   """Times the teacher and each distinct student network."""
-  configs = {name: row.config for name, row in run.rows.items()}
+  configs = {name: row.config for name, row in rows.by_name.items()}
   config = next(iter(configs.values()))
-  dataset = run.context_for('').dataset
+  dataset = rows.context_for('').dataset
   models, variables = {}, {}
   has_random_weights = False
   if not config.teacher.logits:
@@ -99,7 +99,7 @@ def _measure(
     has_random_weights = teacher.variables is None
   for name, model in student_models.items():
     seed = next(result['seed'] for result in results if result['row'] == name)
-    folder = run.folder(run.rows[name]) / f'seed-{seed}'
+    folder = rows.folder(rows.by_name[name]) / f'seed-{seed}'
     models[name] = model
     variables[name] = job_folder.restore_deployed(
       folder, configs[name].student, dataset.task

@@ -15,7 +15,6 @@ from kd_jax.config_checks import (
   row_checks,
   traced_checks,
 )
-from kd_jax.experiments.rows import PlannedRow, choose_live_teacher
 from kd_jax.runtime import errors
 from kd_jax.teachers import provider, user_features
 from kd_jax.training import context, plan
@@ -76,7 +75,7 @@ def make_loader(
   )
 
 
-def check_and_plan(
+def check_run_and_plan(
   config: ConfigDict,
   row_configs: dict[str, ConfigDict],
   context_for: Callable[[str], context.Context],
@@ -98,36 +97,12 @@ def check_and_plan(
     traced_checks.trace_networks(row_config, dataset.task)
     traced_checks.trace_methods(row_config, dataset.task)
     computed_checks.check_student_outputs(row_config, dataset.task)
-    rows[name] = data_checks.check_and_plan(
+    rows[name] = data_checks.check_training_and_plan(
       config_lib.student_sections(row_config),
-      context_for(config_lib.transfer_set(row_config)).dataset,
+      context_for(config_lib.transfer_set_name(row_config)).dataset,
     )
   teacher = None
   if provider.is_trained_here(config.teacher):
     sections = config_lib.teacher_sections(config)
-    teacher = data_checks.check_and_plan(sections, dataset)
+    teacher = data_checks.check_training_and_plan(sections, dataset)
   return plan.Plans(rows, teacher)
-
-
-def choose_live_teachers(
-  row_configs: dict[str, ConfigDict],
-  plans: plan.Plans,
-  context_for: Callable[[str], context.Context],
-) -> dict[str, PlannedRow]:
-  """Decides which rows call the teacher in every step; returns all rows.
-
-  Args:
-    row_configs: the closed config of each row.
-    plans: the plans of the run's trainings.
-    context_for: maps a transfer set's name to its context.
-  Raises:
-    UserError: see `run.choose_live_teacher`.
-  """
-  return {
-    name: choose_live_teacher(
-      row_config,
-      plans.rows[name],
-      context_for(config_lib.transfer_set(row_config)).dataset,
-    )
-    for name, row_config in row_configs.items()
-  }

@@ -56,19 +56,19 @@ class Row(NamedTuple):
     return self.planned.config
 
 
-class Run(NamedTuple):
+class RunRows(NamedTuple):
   """The rows of a run, and where their students are trained.
 
   Attributes:
     workdir: the run's folder.
-    rows: by name, in the order of the config.
+    by_name: the rows, in the order of the config.
     context_for: maps a transfer set's name ('' for the training split) to the
       context of the students that train on it.
     teacher_for: maps a transfer set's name to the teacher with outputs for it.
   """
 
   workdir: pathlib.Path
-  rows: dict[str, Row]
+  by_name: dict[str, Row]
   context_for: Callable[[str], context.Context]
   teacher_for: Callable[[str], Teacher]
 
@@ -78,19 +78,19 @@ class Run(NamedTuple):
 
   def context(self, row: Row) -> context.Context:
     """Returns the context of a row's students."""
-    return self.context_for(config_lib.transfer_set(row.config))
+    return self.context_for(config_lib.transfer_set_name(row.config))
 
   def teacher(self, row: Row) -> Teacher:
     """Returns the run's teacher, with outputs for the images of a row."""
-    return self.teacher_for(config_lib.transfer_set(row.config))
+    return self.teacher_for(config_lib.transfer_set_name(row.config))
 
 
-def make_run(
+def make_rows(
   planned: Mapping[str, PlannedRow],
   context_for: Callable[[str], context.Context],
   teacher: Teacher,
   workdir: pathlib.Path,
-) -> Run:
+) -> RunRows:
   """Returns the rows of a run, with what determines each.
 
   Args:
@@ -101,9 +101,9 @@ def make_run(
   """
   digests = {'teacher': teacher.record['outputs']}
   first_with: dict[str, str] = {}
-  rows = {}
+  by_name = {}
   for name, row in planned.items():
-    dataset = context_for(config_lib.transfer_set(row.config)).dataset
+    dataset = context_for(config_lib.transfer_set_name(row.config)).dataset
     teacher.check_unlabeled(dataset)
     identity = config_lib.student_identity(
       row.config,
@@ -112,7 +112,7 @@ def make_run(
       live_teacher=row.live_teacher,
     )
     digests[name] = files.json_digest(identity)
-    rows[name] = Row(
+    by_name[name] = Row(
       name,
       row,
       identity=identity,
@@ -126,7 +126,7 @@ def make_run(
     shown = context_for(transfer_set).dataset
     return teacher.on_transfer_set(shown.unlabeled or transfer_set, shown)
 
-  return Run(workdir, rows, context_for, teacher_for)
+  return RunRows(workdir, by_name, context_for, teacher_for)
 
 
 def _teacher_outputs(
@@ -150,10 +150,34 @@ def _teacher_outputs(
   }
 
 
-def choose_live_teacher(
+def plan_rows(
+  row_configs: Mapping[str, ConfigDict],
+  plans: plan.Plans,
+  context_for: Callable[[str], context.Context],
+) -> dict[str, PlannedRow]:
+  """Returns all rows with their plans; see `plan_row`.
+
+  Args:
+    row_configs: the closed config of each row.
+    plans: the plans of the run's trainings.
+    context_for: maps a transfer set's name to its context.
+  Raises:
+    UserError: see `plan_row`.
+  """
+  return {
+    name: plan_row(
+      row_config,
+      plans.rows[name],
+      context_for(config_lib.transfer_set_name(row_config)).dataset,
+    )
+    for name, row_config in row_configs.items()
+  }
+
+
+def plan_row(
   config: ConfigDict, row_plan: plan.Plan, dataset: data.Dataset
 ) -> PlannedRow:
-  """Decides whether a row's steps call the teacher; returns the planned row.
+  """Returns a row with its plan, and whether its steps call the teacher.
 
   Args:
     config: the closed config of the row.

@@ -26,7 +26,7 @@ from kd_jax.experiments import (
   student_errors,
   students,
 )
-from kd_jax.experiments.rows import make_run
+from kd_jax.experiments.rows import make_rows, plan_rows
 from kd_jax.report import run_report
 from kd_jax.runtime import (
   environment,
@@ -44,7 +44,7 @@ from kd_jax.training import context
 Record = dict[str, Any]
 
 
-def run_experiment(
+def run_config(
   config: ConfigDict,
   *,
   workdir: os.PathLike,
@@ -72,7 +72,7 @@ def run_experiment(
       training diverges.
   """
   load = planning.make_loader(config, data_dir, source_dir)
-  return run_on_data(
+  return run_config_on_data(
     config,
     load,
     RunOptions(
@@ -88,7 +88,7 @@ class RunOptions(NamedTuple):
 
   Attributes:
     workdir: the run's folder.
-    teachers: where teachers are kept.
+    teachers_dir: where teachers are kept.
     with_report: whether the run's folder gets a report.
     command: what starts the run, for its record; '' for the command line.
     callbacks: follow the run.
@@ -99,7 +99,7 @@ class RunOptions(NamedTuple):
   """
 
   workdir: pathlib.Path
-  teachers: pathlib.Path
+  teachers_dir: pathlib.Path
   with_report: bool = True
   command: str = ''
   callbacks: tuple[Callback, ...] = ()
@@ -108,7 +108,7 @@ class RunOptions(NamedTuple):
   rephrase: Callable[[str], str] = str
 
 
-def run_on_data(
+def run_config_on_data(
   config: ConfigDict,
   load: Callable[[str], data.Dataset],
   options: RunOptions,
@@ -122,7 +122,7 @@ def run_on_data(
   Returns:
     The content of the run's run.json.
   Raises:
-    UserError: see `run_experiment`.
+    UserError: see `run_config`.
   """
   config, row_configs = planning.close_and_check(config)
   environment.log_device()
@@ -158,7 +158,7 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  plans = planning.check_and_plan(config, row_configs, context_for)
+  plans = planning.check_run_and_plan(config, row_configs, context_for)
   data_record.check_same(record, workdir, run_context.dataset)
   record['data'] = data_record.describe(run_context.dataset)
   record['warnings'] = []
@@ -167,10 +167,10 @@ def _run_in_locked_folder(
   warn(unused_fields.find(config, row_configs, options.set_fields))
   warn(class_checks.find_lacking(config, row_configs, plans, context_for))
   warn(traced_checks.find_weaknesses(row_configs, run_context.dataset.task))
-  planned = planning.choose_live_teachers(row_configs, plans, context_for)
+  planned = plan_rows(row_configs, plans, context_for)
   with times.measure('teacher'):
     teacher = provider.get_teacher(
-      config, run_context, options.teachers, record.get('teacher')
+      config, run_context, options.teachers_dir, record.get('teacher')
     )
   record['teacher'] = teacher.record
   warn(teacher.warnings)
@@ -182,22 +182,22 @@ def _run_in_locked_folder(
     return record
   if not row_configs:  # A recipe that trains a teacher alone.
     publishing.publish(config, run_context.dataset, teacher, workdir)
-  run = make_run(planned, context_for, teacher, workdir)
+  rows = make_rows(planned, context_for, teacher, workdir)
   with times.measure('students'):
-    students.train_students(run)
+    students.train_students(rows)
   if workers.is_worker():
     return record
   record['students'], left_out = processes.from_first(
-    lambda: students.collect_results(run)
+    lambda: students.collect_results(rows)
   )
   warn(left_out)
   _write_again(workdir, record)
   with times.measure('timing'):
-    network_timing.time_run(config, run, record)
+    network_timing.time_run(config, rows, record)
   record['status'] = 'complete'
   _write_again(workdir, record)
   if options.with_report:
-    processes.from_first(lambda: student_errors.write(run, record['students']))
+    processes.from_first(lambda: student_errors.write(rows, record['students']))
     processes.from_first(lambda: run_report.write(workdir, record))
   return record
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kd_jax import config as config_lib
-from kd_jax.experiments.rows import Run
+from kd_jax.experiments.rows import RunRows
 from kd_jax.report import error_plots
 from kd_jax.runtime import files
 from kd_jax.training import job_folder
@@ -17,7 +17,7 @@ from kd_jax.training import job_folder
 _SHOWN = 18
 
 
-def write(run: Run, students: list[dict[str, Any]]) -> None:
+def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
   """Writes what a report shows of mistakes, to the folder of the run.
 
   The best student is the first seed of the row with the best mean accuracy,
@@ -25,23 +25,23 @@ def write(run: Run, students: list[dict[str, Any]]) -> None:
   trained are left out.
 
   Args:
-    run: the rows of the run.
+    rows: the rows of the run.
     students: the records of the trained students.
   """
-  path = pathlib.Path(run.workdir) / error_plots.FILE
+  path = pathlib.Path(rows.workdir) / error_plots.FILE
   files.remove(path)  # It may be that of fewer students.
-  run_context, teacher = run.context_for(''), run.teacher_for('')
+  run_context, teacher = rows.context_for(''), rows.teacher_for('')
   test, names = run_context.dataset.test, run_context.dataset.names_of
   labels, logits = np.asarray(test.labels), teacher.logits.get('test')
   distilled = [
     student
     for student in students
-    if config_lib.distills(run.rows[student['row']].config.distill)
+    if config_lib.distills(rows.by_name[student['row']].config.distill)
   ]
   best = _best(distilled or students)
   if best is None or logits is None:
     return
-  folder = run.folder(run.rows[best['row']]) / f'seed-{best["seed"]}'
+  folder = rows.folder(rows.by_name[best['row']]) / f'seed-{best["seed"]}'
   decisions = job_folder.read_decisions(folder, len(labels))
   if decisions is None:
     return

@@ -15,7 +15,7 @@ from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import evaluate, inference, predictors
-from kd_jax.experiments.rows import Row, Run
+from kd_jax.experiments.rows import Row, RunRows
 from kd_jax.models import apply, from_config
 from kd_jax.runtime import files, locks, processes, run_records
 from kd_jax.teachers import output_store, user_logits
@@ -32,25 +32,27 @@ from kd_jax.training import (
 _POLL_S = 1.0
 
 
-def train_students(run: Run) -> None:
+def train_students(rows: RunRows) -> None:
   """Trains every student of a run that is not done yet.
 
   Workers share the students. A row that another worker is busy with, or whose
   teacher another worker is training, is tried again later.
   """
-  left = [row for row in run.rows.values() if row.same_training_as == row.name]
+  left = [
+    row for row in rows.by_name.values() if row.same_training_as == row.name
+  ]
   awaited, wait = '', locks.Wait()
-  while left := [row for row in left if not _train_row(run, row)]:
+  while left := [row for row in left if not _train_row(rows, row)]:
     before = awaited
     awaited = ', '.join(
-      f'{row.name} (seeds {_missing_seeds(run, row)})' for row in left
+      f'{row.name} (seeds {_missing_seeds(rows, row)})' for row in left
     )
     if awaited != before:  # The limit holds for a wait without any progress.
       wait = locks.Wait(longest_poll_s=_POLL_S)
     wait.pause(f'other workers, which train {awaited}')
 
 
-def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
+def collect_results(rows: RunRows) -> tuple[list[dict[str, Any]], list[str]]:
   """Collects the records of all finished students.
 
   A row that is the same training as an earlier row has the records of that
@@ -61,12 +63,12 @@ def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
     student is another one than the run's.
   """
   results, left_out = [], {}
-  for row in run.rows.values():
+  for row in rows.by_name.values():
     renamed = {'row': row.name}
     if row.same_training_as != row.name:
       renamed['same_as'] = row.same_training_as
     found = {}
-    for folder in sorted(run.folder(row).glob('seed-*')):
+    for folder in sorted(rows.folder(row).glob('seed-*')):
       result = job_folder.read_result(folder)
       if result is None:
         continue
@@ -77,7 +79,7 @@ def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
         found[seed] = result | renamed
       else:
         left_out[folder] = (
-          f'{folder.relative_to(run.workdir)} is left out: it was trained on '
+          f'{folder.relative_to(rows.workdir)} is left out: it was trained on '
           'other data, by another teacher, with other settings or with another '
           'seed; a command with its seed trains it again'
         )
@@ -85,31 +87,31 @@ def collect_results(run: Run) -> tuple[list[dict[str, Any]], list[str]]:
   return results, list(left_out.values())
 
 
-def _train_row(run: Run, row: Row) -> bool:
+def _train_row(rows: RunRows, row: Row) -> bool:
   """Trains the seeds of a row that are missing; returns whether none is left.
 
   Skips seeds that another worker has locked.
   """
-  folder = run.folder(row)
-  files.check_in_place(run.workdir / 'run.json')
-  missing = _missing_seeds(run, row)
+  folder = rows.folder(row)
+  files.check_in_place(rows.workdir / 'run.json')
+  missing = _missing_seeds(rows, row)
   if not missing:
     return True
   for seeds in _groups(
-    missing, _seeds_per_program(run, row, missing), row, folder
+    missing, _seeds_per_program(rows, row, missing), row, folder
   ):
     with _held([folder / f'seed-{seed}' for seed in seeds]) as held:
       # Another worker may have trained them in the meantime.
-      if not held or not set(seeds) & set(_missing_seeds(run, row)):
+      if not held or not set(seeds) & set(_missing_seeds(rows, row)):
         continue
-      teacher = _teacher_for_seed(run, row, seeds[0])
+      teacher = _teacher_for_seed(rows, row, seeds[0])
       if teacher is not None:
-        _train_seeds(run, row, teacher, seeds)
-  return not _missing_seeds(run, row)
+        _train_seeds(rows, row, teacher, seeds)
+  return not _missing_seeds(rows, row)
 
 
-def _missing_seeds(run: Run, row: Row) -> list[int]:
-  first, folder = row.config.first_seed, run.folder(row)
+def _missing_seeds(rows: RunRows, row: Row) -> list[int]:
+  first, folder = row.config.first_seed, rows.folder(row)
   return [
     seed
     for seed in range(first, first + row.config.seeds)
@@ -117,9 +119,9 @@ def _missing_seeds(run: Run, row: Row) -> list[int]:
   ]
 
 
-def _seeds_per_program(run: Run, row: Row, missing: list[int]) -> int:
+def _seeds_per_program(rows: RunRows, row: Row, missing: list[int]) -> int:
   """Returns how many seeds train in one compiled function."""
-  is_on_disk = data.is_on_disk(run.context(row).dataset.train)
+  is_on_disk = data.is_on_disk(rows.context(row).dataset.train)
   if row.config.teacher.rows or is_on_disk:
     return 1  # Each seed has its own teacher, or its own order of examples.
   if row.config.seeds_per_program:
@@ -165,11 +167,11 @@ def _held(folders: list[pathlib.Path]) -> Iterator[bool]:
 
 
 def _train_seeds(
-  run: Run, row: Row, teacher: Teacher, seeds: tuple[int, ...]
+  rows: RunRows, row: Row, teacher: Teacher, seeds: tuple[int, ...]
 ) -> None:
   """Trains seeds of a row; several train in one compiled function."""
-  folder, config = run.folder(row), row.config
-  run_context = run.context(row)
+  folder, config = rows.folder(row), row.config
+  run_context = rows.context(row)
   name = f'seed-{"-".join(map(str, seeds))}'
   info = job.TrainingInfo(row.name, seeds, folder / name, row.identity)
   row_job = job.make_job(
@@ -183,7 +185,9 @@ def _train_seeds(
   students = job.run_job(
     row_job,
     _teacher_inputs(row, teacher, run_context.dataset),
-    run_records.MetricsLog(run.workdir / 'metrics.jsonl', run_context.on_epoch),
+    run_records.MetricsLog(
+      rows.workdir / 'metrics.jsonl', run_context.on_epoch
+    ),
   )
   for student in students:
     seed = student.record['seed']
@@ -237,11 +241,11 @@ def _teacher_inputs(
 
 
 def _quantize(
-  student: training_record.TrainedNetwork,
+  student: training_record.TrainingResult,
   config: ConfigDict,
   dataset: data.Dataset,
   teacher: Teacher,
-) -> training_record.TrainedNetwork:
+) -> training_record.TrainingResult:
   """Adds the deployed network of a quantized student.
 
   The record gets its metrics under the key `run_records.QUANTIZED`.
@@ -253,13 +257,15 @@ def _quantize(
   network, variables = from_config.deploy(
     config.student, dataset.task, quantized
   )
-  predict = inference.make_predict(
+  predict = inference.make_batched_predict(
     apply.make_apply(network),
     preprocessing.unfused(config.data.scaling),
     batch_size=config.eval.batch_size,
   )
   logits = predict(variables, images)
-  float_logits = _make_predict(config, dataset)(student.variables, images)
+  float_logits = _make_student_predict(config, dataset)(
+    student.variables, images
+  )
   same = jnp.argmax(logits, axis=-1) == jnp.argmax(float_logits, axis=-1)
   metrics = evaluate.evaluate(logits, labels, teacher.logits.get('test'))
   metrics |= {'trained_agreement': float(jnp.mean(same))}
@@ -269,7 +275,7 @@ def _quantize(
   )
 
 
-def _make_predict(
+def _make_student_predict(
   config: ConfigDict, dataset: data.Dataset
 ) -> inference.PredictFn:
   return predictors.make_predict(
@@ -283,14 +289,14 @@ def _make_predict(
 # --- Rows as teachers. ---
 
 
-def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
+def _teacher_for_seed(rows: RunRows, row: Row, seed: int) -> Teacher | None:
   """Returns what teaches a seed of a row: the run's teacher, or earlier rows.
 
   Returns None while another worker trains one of those rows.
   """
   section = row.config.teacher
-  transfer_set = config_lib.transfer_set(row.config)
-  teacher = run.teacher(row)
+  transfer_set = config_lib.transfer_set_name(row.config)
+  teacher = rows.teacher(row)
   if not (section.rows or section.class_shift):
     return teacher
   outputs = []
@@ -298,13 +304,13 @@ def _teacher_for_seed(run: Run, row: Row, seed: int) -> Teacher | None:
     if name == 'teacher':
       outputs.append(teacher.logits)
       continue
-    other = run.rows[name]
-    folder = run.folder(other) / f'seed-{seed}'
+    other = rows.by_name[name]
+    folder = rows.folder(other) / f'seed-{seed}'
     if not job_folder.is_done(folder, other.identity, seed):
       return None
     outputs.append(
       _student_outputs(
-        other.config, run.context(row).dataset, transfer_set, folder
+        other.config, rows.context(row).dataset, transfer_set, folder
       )
     )
   logits = user_logits.average(outputs, section.average)
@@ -336,7 +342,7 @@ def _student_outputs(
 
   def compute():
     variables = job_folder.restore_trained(folder, config.student, dataset.task)
-    predict = _make_predict(config, dataset)
+    predict = _make_student_predict(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))
       for name, split in (('train', dataset.train), ('test', dataset.test))

@@ -72,7 +72,7 @@ def training_table(
       _Training('teacher', sections, as_row, teacher_plan, dataset, 1, False)
     )
   for name, row in planned.items():
-    dataset = context_for(config_lib.transfer_set(row.config)).dataset
+    dataset = context_for(config_lib.transfer_set_name(row.config)).dataset
     sections = config_lib.student_sections(row.config)
     trainings.append(
       _Training(

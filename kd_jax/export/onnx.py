@@ -233,15 +233,15 @@ def load(folder: pathlib.Path) -> Callable[[np.ndarray], np.ndarray]:
   Args:
     folder: the artifact's folder.
   Returns:
-    The prediction function, see `make_predict`.
+    The prediction function, see `make_onnx_predict`.
   Raises:
     ArtifactError: if the ONNX file is missing or differs from the manifest.
   """
   _, model = artifact.read(folder, NETWORK)
-  return make_predict(model)
+  return make_onnx_predict(model)
 
 
-def make_predict(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+def make_onnx_predict(model: bytes) -> Callable[[np.ndarray], np.ndarray]:
   """Returns the prediction function of a serialized ONNX model.
 
   Args:

@@ -273,7 +273,7 @@ def _describe(made: Any) -> str:
   )
 
 
-class TrainedNetwork(PureNetwork):
+class UserTrainedNetwork(PureNetwork):
   """A user's trained network.
 
   Attributes:
@@ -296,7 +296,7 @@ class TrainedNetwork(PureNetwork):
 
 
 @functools.cache
-def load_trained(name: str) -> TrainedNetwork:
+def load_trained(name: str) -> UserTrainedNetwork:
   """Returns the trained network that a user's function returns.
 
   Args:
@@ -307,7 +307,7 @@ def load_trained(name: str) -> TrainedNetwork:
   return as_trained(find_function(name)())
 
 
-def as_trained(returned: Any) -> TrainedNetwork:
+def as_trained(returned: Any) -> UserTrainedNetwork:
   """Returns a trained network from what a user's function returns.
 
   Args:
@@ -316,7 +316,7 @@ def as_trained(returned: Any) -> TrainedNetwork:
     FunctionError: if it is no trained network.
   """
   if is_module(returned):
-    return TrainedNetwork(split(returned))
+    return UserTrainedNetwork(split(returned))
   is_pair = isinstance(returned, tuple) and len(returned) == 2
   if not (is_pair and callable(returned[0])):
     raise FunctionError(
@@ -336,7 +336,7 @@ def as_trained(returned: Any) -> TrainedNetwork:
     if apply.takes_train(network):
       taken = {'train': False}
     network = functools.partial(network.apply, **taken)
-  return TrainedNetwork(_with_fixed_variables(network, params))
+  return UserTrainedNetwork(_with_fixed_variables(network, params))
 
 
 def _with_fixed_variables(

@@ -12,7 +12,7 @@ from kd_jax.runtime import errors, files
 from kd_jax.teachers import sharded_logits, user_features
 from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.teacher_network import TeacherNetwork, join_unlabeled
-from kd_jax.teachers.user_logits import UNLABELED
+from kd_jax.teachers.user_logits import UNLABELED_SPLIT
 from kd_jax.training import checkpoint
 
 PyTree = Any
@@ -28,8 +28,8 @@ class Teacher:
   """A teacher of students.
 
   Attributes:
-    logits: float32 [N, K] by split, on the device. 'test' may be missing from a
-      user's file. UNLABELED may be there: the logits [U, K] of images without
+    logits: float32 [N, K] by split, on the device. A user's file may lack
+      'test', and may have UNLABELED_SPLIT: the logits [U, K] of images without
       labels.
     record: JSON values for run.json.
     network: the network behind the logits; None if there are files alone.
@@ -63,13 +63,14 @@ class Teacher:
     if not dataset.unlabeled or self.network is not None:
       return
     count = len(dataset.train.labels) - dataset.num_labeled
-    given = len(self.logits.get(UNLABELED, ()))
+    given = len(self.logits.get(UNLABELED_SPLIT, ()))
     if given != count:
       found = f'there are {given:,}' if given else 'there are none'
       raise errors.UserError(
         f'config.train.unlabeled: the teacher has logits alone, and {found} '
         f'for the {count:,} images without labels: give them as the array '
-        f"'{UNLABELED}' of config.teacher.logits, or a teacher with a network"
+        f"'{UNLABELED_SPLIT}' of config.teacher.logits, or a teacher with a "
+        'network'
       )
 
   def on_transfer_set(self, name: str, dataset: data.Dataset) -> 'Teacher':

@@ -21,7 +21,7 @@ from kd_jax.teachers import (
   sharded_logits,
 )
 from kd_jax.teachers.logit_checks import Logits
-from kd_jax.teachers.user_logits import UNLABELED
+from kd_jax.teachers.user_logits import UNLABELED_SPLIT
 from kd_jax.training import checkpoint
 
 PyTree = Any
@@ -190,7 +190,7 @@ class TeacherNetwork:
     def compute():
       images = self.dataset.train.images[self.dataset.num_labeled :]
       return {
-        UNLABELED: self._compute_logits(
+        UNLABELED_SPLIT: self._compute_logits(
           scaling, images, 'images without labels'
         )
       }
@@ -257,8 +257,8 @@ class TeacherNetwork:
 
 
 def join_unlabeled(logits: Logits) -> Logits:
-  """Returns logits whose training split ends with those of UNLABELED."""
+  """Returns logits whose training split ends with those of UNLABELED_SPLIT."""
   joined = dict(logits)
-  parts = [np.asarray(joined[name]) for name in ('train', UNLABELED)]
-  del joined[UNLABELED]
+  parts = [np.asarray(joined[name]) for name in ('train', UNLABELED_SPLIT)]
+  del joined[UNLABELED_SPLIT]
   return joined | {'train': np.concatenate(parts)}

@@ -13,7 +13,7 @@ from kd_jax.teachers import logit_checks
 from kd_jax.teachers.logit_checks import Logits
 
 # The array of a file, and the name of the logits, of images without labels.
-UNLABELED = 'unlabeled'
+UNLABELED_SPLIT = 'unlabeled'
 
 
 def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
@@ -36,21 +36,21 @@ def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
   """
   path = local_paths.expand(path, 'config.teacher.logits')
   arrays = _load(path)
-  if 'train' not in arrays or not arrays.keys() <= {*SPLITS, UNLABELED}:
+  if 'train' not in arrays or not arrays.keys() <= {*SPLITS, UNLABELED_SPLIT}:
     raise errors.UserError(
       f'config.teacher.logits: {path} holds {sorted(arrays)}; expected '
-      f"'train' and perhaps 'test' and '{UNLABELED}'"
+      f"'train' and perhaps 'test' and '{UNLABELED_SPLIT}'"
     )
   logits = {}
-  if UNLABELED in arrays:
-    given = arrays[UNLABELED]
-    name = f'config.teacher.logits: the {UNLABELED} logits of {path}'
+  if UNLABELED_SPLIT in arrays:
+    given = arrays[UNLABELED_SPLIT]
+    name = f'config.teacher.logits: the {UNLABELED_SPLIT} logits of {path}'
     if given.ndim != 2 or given.shape[1] != dataset.num_classes:
       raise errors.UserError(
         f'{name} have shape {given.shape}; expected a row for each image of '
         f'config.train.unlabeled, of {dataset.num_classes} classes'
       )
-    logits[UNLABELED] = logit_checks.as_logits(given, name)
+    logits[UNLABELED_SPLIT] = logit_checks.as_logits(given, name)
   for split in SPLITS:
     array = _choose_rows(arrays, split, dataset, path)
     if array is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from kd_jax import data
-from kd_jax.config import UNLABELED
+from kd_jax.config import UNLABELED_PREFIX
 from kd_jax.data import selection
 from kd_jax.runtime import errors
 from kd_jax.training import training_functions
@@ -54,8 +54,8 @@ def on_transfer_set(context: Context, name: str) -> Context:
 
   Args:
     context: the run's context.
-    name: a name that `data.transfer_set` knows, or `config.UNLABELED` and a
-      name that `unlabeled_images.add` knows; '' for the training split.
+    name: a name that `data.transfer_set` knows, or `config.UNLABELED_PREFIX`
+      and a name that `unlabeled_images.add` knows; '' for the training split.
   Raises:
     DataError: if the transfer set's images differ in kind.
     UserError: if the training images stay on disk.
@@ -68,13 +68,13 @@ def on_transfer_set(context: Context, name: str) -> Context:
       f'{context.dataset.name} stay on disk and cannot be replaced or joined; '
       'raise config.data.memory_gib'
     )
-  if name.startswith(UNLABELED):
+  if name.startswith(UNLABELED_PREFIX):
     # Imported here, as it imports Pillow.
     from kd_jax.data.user_data import unlabeled_images
 
     dataset = unlabeled_images.add(
       context.dataset,
-      name.removeprefix(UNLABELED),
+      name.removeprefix(UNLABELED_PREFIX),
       image_size=context.image_size,
     )
     return context._replace(
@@ -88,6 +88,6 @@ def on_transfer_set(context: Context, name: str) -> Context:
 
 def _field(name: str) -> str:
   """Returns the field that names a transfer set, with its value."""
-  if name.startswith(UNLABELED):
-    return f'unlabeled={name.removeprefix(UNLABELED)!r}'
+  if name.startswith(UNLABELED_PREFIX):
+    return f'unlabeled={name.removeprefix(UNLABELED_PREFIX)!r}'
   return f'transfer_set={name!r}'

@@ -38,7 +38,7 @@ from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.plan import Plan
 from kd_jax.training.step import TrainState
 from kd_jax.training.training_functions import TrainingFunctions
-from kd_jax.training.training_record import TrainedNetwork
+from kd_jax.training.training_record import TrainingResult
 
 # Seconds. Within a long epoch, a checkpoint is saved at this interval, so that
 # a kill loses at most five minutes.
@@ -134,7 +134,7 @@ def make_job(
 
 def run_job(
   job: Job, teacher: TeacherInputs, log: run_records.MetricsLog
-) -> list[TrainedNetwork]:
+) -> list[TrainingResult]:
   """Trains a job, or resumes and finishes it.
 
   Args:
@@ -325,7 +325,7 @@ def _finish_networks(
   test_logits: jax.Array,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
-) -> list[TrainedNetwork]:
+) -> list[TrainingResult]:
   """Attacks each seed's network, chooses its bias, and writes its record."""
   untrained_logits = None
   if job.bias_classes:
@@ -355,7 +355,7 @@ def _finish_networks(
       )
     decisions = np.argmax(np.asarray(test_logits[i]), axis=-1)
     trained.append(
-      TrainedNetwork(network.variables, record, decisions=decisions)
+      TrainingResult(network.variables, record, decisions=decisions)
     )
   return trained
 

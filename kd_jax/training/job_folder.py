@@ -34,7 +34,7 @@ from kd_jax.training import checkpoint
 from kd_jax.training.epoch import EpochTotals
 from kd_jax.training.epoch_loop import EpochPosition
 from kd_jax.training.step import TrainState
-from kd_jax.training.training_record import TrainedNetwork
+from kd_jax.training.training_record import TrainingResult
 
 PyTree = Any
 
@@ -82,7 +82,7 @@ def _read_identity(folder: pathlib.Path) -> dict[str, Any] | None:
 
 
 def finish(
-  trained: TrainedNetwork, folder: pathlib.Path, identity: dict[str, Any]
+  trained: TrainingResult, folder: pathlib.Path, identity: dict[str, Any]
 ) -> dict[str, Any]:
   """Keeps the weights and the record of a training; removes its checkpoints.
 

@@ -16,7 +16,7 @@ from kd_jax.training.hyperparameters import Hyperparameters
 PyTree = Any
 
 
-class Student(NamedTuple):
+class StudentOutputs(NamedTuple):
   """The student in one step.
 
   Attributes:
@@ -60,7 +60,7 @@ class TermInputs(NamedTuple):
   """
 
   params: MethodParams
-  student: Student
+  student: StudentOutputs
   batch: Batch
   hyperparameters: Hyperparameters
   peer_logits: jax.Array | None = None
@@ -254,7 +254,7 @@ def _without_padding(batch: Batch) -> Batch:
 
 
 def _student_features(
-  student: Student, pairs: tuple[tuple[str, str], ...]
+  student: StudentOutputs, pairs: tuple[tuple[str, str], ...]
 ) -> tuple[jax.Array, ...]:
   return tuple(
     student.features[layer].astype(jnp.float32) for layer, _ in pairs

@@ -158,7 +158,7 @@ def _make_loss(
     variables = state._replace(params=params).variables
     forward = lambda images: apply_fn(variables, images, train=True, key=key)
     logits, features, batch_stats = forward(batch.images)
-    student = method_terms.Student(
+    student = method_terms.StudentOutputs(
       logits,
       features,
       forward=lambda images: forward(images)[0],
@@ -204,7 +204,7 @@ class _DiscriminatorUpdate(NamedTuple):
 def _update_discriminators(
   objective: objectives.Objective,
   state: TrainState,
-  student: method_terms.Student,
+  student: method_terms.StudentOutputs,
   batch: Batch,
   hyperparameters: Hyperparameters,
 ) -> _DiscriminatorUpdate:

@@ -163,7 +163,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
       _pipeline(spec),
       _epoch_options(spec, objective),
     ),
-    predict=inference.make_predict(
+    predict=inference.make_batched_predict(
       apply_fn,
       preprocessing.unfused(spec.scaling),
       batch_size=spec.eval_batch_size,

@@ -14,7 +14,7 @@ from kd_jax.training.plan import WHOLE, Plan
 PyTree = Any
 
 
-class TrainedNetwork(NamedTuple):
+class TrainingResult(NamedTuple):
   """A trained network.
 
   Attributes:

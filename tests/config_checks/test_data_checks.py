@@ -24,7 +24,9 @@ def _dataset(labels, num_classes=4):
 def _check(dataset, method='kl', **fields):
   (config,) = recipe_rows.close(mnist, f'h300,method={method}').values()
   config.train.update({'folds': 0} | fields)
-  data_checks.check_and_plan(config_lib.student_sections(config), dataset)
+  data_checks.check_training_and_plan(
+    config_lib.student_sections(config), dataset
+  )
 
 
 def test_labels_outside_the_classes_are_named():

@@ -162,7 +162,7 @@ def test_a_run_names_them_in_its_record(tmp_path):
   from kd_jax.experiments import runner
 
   config = helpers.tiny_mnist()
-  record = runner.run_on_data(
+  record = runner.run_config_on_data(
     config,
     planning.make_loader(config, None, None),
     runner.RunOptions(

@@ -22,7 +22,9 @@ def _images(count):
 
 @pytest.mark.parametrize('count', [1, 5, 8, 9, 23, 24])
 def test_predict_returns_the_logits_of_every_example(count):
-  predict = inference.make_predict(_apply, preprocessing.unit, batch_size=8)
+  predict = inference.make_batched_predict(
+    _apply, preprocessing.unit, batch_size=8
+  )
   params, images = jnp.arange(12.0).reshape(4, 3), _images(count)
   expected = preprocessing.unit(images).reshape(count, 4) @ params
   logits = predict({'params': params}, images)
@@ -31,7 +33,7 @@ def test_predict_returns_the_logits_of_every_example(count):
 
 
 def test_seeds_side_by_side():
-  predict = inference.make_predict(
+  predict = inference.make_batched_predict(
     _apply, preprocessing.unit, batch_size=8, num_seeds=2
   )
   params = jax.random.normal(jax.random.key(0), (2, 4, 3))
@@ -50,7 +52,9 @@ def test_one_compilation_for_all_batches_and_calls():
     traces.append(1)
     return _apply(*args, **kwargs)
 
-  predict = inference.make_predict(counted, preprocessing.unit, batch_size=8)
+  predict = inference.make_batched_predict(
+    counted, preprocessing.unit, batch_size=8
+  )
   for seed in range(3):
     params = jax.random.normal(jax.random.key(seed), (4, 3))
     predict({'params': params}, _images(23))
@@ -63,7 +67,9 @@ def test_an_attack_ends_at_the_worst_image_of_a_linear_network():
   # Black and white pixels can move in one direction only.
   images[0], images[1] = 0, 255
   labels = jnp.array([0, 1, 1, 0, 1])
-  attack = inference.make_attack(_apply, preprocessing.symmetric, batch_size=2)
+  attack = inference.make_batched_attack(
+    _apply, preprocessing.symmetric, batch_size=2
+  )
   logits = attack({'params': params}, jnp.asarray(images), labels)
   # Class 0 is brighter. Each pixel moves 8 of 255 levels away from its class.
   change = np.where(np.asarray(labels) == 0, -8, 8)[:, None, None, None]

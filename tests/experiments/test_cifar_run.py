@@ -142,7 +142,7 @@ def _same_training(recipe):
   config = cifar.get_config(recipe)
   config.lock()
   run = helpers.make_rows(config, data.load('generated_rgb'))
-  return {row.name: row.same_training_as for row in run.rows.values()}
+  return {row.name: row.same_training_as for row in run.by_name.values()}
 
 
 def test_rows_that_are_one_training_are_found():

@@ -127,7 +127,7 @@ def test_a_network_with_random_streams_is_written_as_onnx():
   )
   images = np.asarray(data.load('generated').test.images[:3])
   np.testing.assert_allclose(
-    onnx.make_predict(onnx.convert(forward_fn, shape))(images),
+    onnx.make_onnx_predict(onnx.convert(forward_fn, shape))(images),
     forward_fn(images),
     atol=1e-6,
   )

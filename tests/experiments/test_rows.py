@@ -15,9 +15,7 @@ def test_features_beyond_the_memory_are_refused_before_training(
   config = helpers.tiny_mnist(fields={'distill.method': 'kl+attention'})
   config = config_lib.close_row(config, 'h50')
   row_plan = plan.make_plan(config.train, generated)
-  live_teacher = lambda: (
-    rows.choose_live_teacher(config, row_plan, generated).live_teacher
-  )
+  live_teacher = lambda: rows.plan_row(config, row_plan, generated).live_teacher
   assert not live_teacher()
   monkeypatch.setattr(host_memory, 'available_bytes', lambda: 1000)
   with pytest.raises(errors.UserError, match='lower config.teacher.features_g'):

@@ -5,7 +5,7 @@ import pytest
 
 from kd_jax.experiments import students
 from kd_jax.training import job_folder
-from kd_jax.training.training_record import TrainedNetwork
+from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 
 
@@ -16,9 +16,9 @@ def _run(generated, tmp_path):
 
 
 def _finish(run, name, *, seed, identity=None):
-  (row,) = run.rows.values()
+  (row,) = run.by_name.values()
   job_folder.finish(
-    TrainedNetwork({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': seed}),
+    TrainingResult({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': seed}),
     run.folder(row) / name,
     identity or row.identity,
   )
@@ -38,7 +38,7 @@ def test_the_students_of_a_row_are_collected_by_seed(run):
 @pytest.mark.faults
 def test_students_of_other_data_are_named_and_left_out(run):
   """Students of other data in a run's folder: they are named and left out."""
-  (row,) = run.rows.values()
+  (row,) = run.by_name.values()
   other = row.identity | {'data_digest': 'of other data'}
   _finish(run, 'seed-0', seed=0)
   _finish(run, 'seed-1', seed=1, identity=other)
@@ -58,9 +58,9 @@ def test_a_folder_that_was_copied_to_another_seed_is_left_out(run):
 
 
 def test_a_folder_that_was_copied_from_another_row_is_this_rows(run):
-  (row,) = run.rows.values()
+  (row,) = run.by_name.values()
   job_folder.finish(
-    TrainedNetwork({'w': jnp.zeros(1)}, {'row': 'another', 'seed': 0}),
+    TrainingResult({'w': jnp.zeros(1)}, {'row': 'another', 'seed': 0}),
     run.folder(row) / 'seed-0',
     row.identity,
   )

@@ -215,4 +215,4 @@ def test_a_line_of_a_plot_joins_rows_that_differ_in_one_field(folder):
 def test_rows_that_differ_only_in_their_bias_have_a_record_each():
   config = _config({'without': {}, 'with': {'eval.bias_classes': (3,)}})
   run = helpers.make_rows(config, data.load('generated'))
-  assert run.rows['with'].same_training_as == 'with'
+  assert run.by_name['with'].same_training_as == 'with'

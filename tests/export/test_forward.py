@@ -52,7 +52,7 @@ def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
   predict_fns = (
     jax.jit(exported.call),
     jax.jit(forward_fn),
-    onnx.make_predict(onnx_model),
+    onnx.make_onnx_predict(onnx_model),
   )
   # Batches below, at and above the size of the parts that a CPU computes.
   for size in (1, 70, network.cpu_batch, 230):

@@ -28,7 +28,7 @@ from kd_jax.models import from_config
 from kd_jax.report import plots, run_report
 from kd_jax.runtime import checked_cache, errors, json_records, run_records
 from kd_jax.training import checkpoint, job_folder
-from kd_jax.training.training_record import TrainedNetwork
+from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 from tests.data import tfds_toys, toys
 from tests.fuzz import teacher_files
@@ -119,7 +119,7 @@ def _write_run(folder: pathlib.Path) -> None:
     'test': {'accuracy': 0.5},
   }
   job_folder.finish(
-    TrainedNetwork(variables, entry),
+    TrainingResult(variables, entry),
     folder / 'students/h50/seed-0',
     {'data_digest': generated.digest},
   )

@@ -124,7 +124,7 @@ def test_a_worker_does_not_wait_for_ever_for_the_others(
   """A worker that hangs: the others stop waiting, and name its students."""
   run = helpers.make_rows(helpers.tiny_mnist(), generated)
   run = run._replace(workdir=tmp_path)
-  (row,) = run.rows.values()
+  (row,) = run.by_name.values()
   monkeypatch.setattr(students, '_train_row', lambda run, row: False)
   locks.limit_waits(0)
   with pytest.raises(

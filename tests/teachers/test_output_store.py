@@ -152,7 +152,7 @@ def test_cached_loss_equals_live_loss(tmp_path, generated):
   module = models.ConvNet(num_classes=10, filters=(4,), hidden=(16, 16))
   shape = generated.train.images.shape[1:]
   variables = apply.init_variables(module, shape, jax.random.key(0))
-  predict = inference.make_predict(
+  predict = inference.make_batched_predict(
     apply.make_apply(module), preprocessing.unit, batch_size=300
   )
   images = jnp.asarray(generated.train.images)

@@ -7,7 +7,7 @@ import pytest
 
 from kd_jax.runtime import files
 from kd_jax.training import checkpoint, epoch_loop, job_folder
-from kd_jax.training.training_record import TrainedNetwork
+from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 from tests.training import toy_training as toy
 
@@ -16,7 +16,7 @@ VARIABLES = {'params': {'w': jnp.arange(6.0).reshape(2, 3)}, 'batch_stats': {}}
 
 
 def _finish(folder, **fields):
-  trained = TrainedNetwork(VARIABLES, {'row': 'toy', 'seed': 0}, **fields)
+  trained = TrainingResult(VARIABLES, {'row': 'toy', 'seed': 0}, **fields)
   return job_folder.finish(trained, folder, IDENTITY)
 
 
@@ -46,7 +46,7 @@ def test_variables_come_back(tmp_path):
 
 def test_quantized_variables_are_kept_beside_the_others(tmp_path):
   quantized = {'codes': jnp.arange(4, dtype=jnp.uint8)}
-  trained = TrainedNetwork(VARIABLES, {'packed': {'accuracy': 1.0}}, quantized)
+  trained = TrainingResult(VARIABLES, {'packed': {'accuracy': 1.0}}, quantized)
   record = job_folder.finish(trained, tmp_path, IDENTITY)
   size = _size(tmp_path / 'packed')
   assert record['packed'] == {'accuracy': 1.0, 'bytes': size}
@@ -78,7 +78,7 @@ def test_weights_that_the_record_was_not_written_for_are_not_used(
   tmp_path, caplog
 ):
   """Weights of another training in a folder: they are not used."""
-  trained = TrainedNetwork(
+  trained = TrainingResult(
     VARIABLES,
     {'row': 'toy', 'seed': 0, 'weights': checkpoint.tree_digest(VARIABLES)},
   )

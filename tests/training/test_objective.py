@@ -30,7 +30,7 @@ def _terms(objective, logits, batch, weights):
   return objective.terms(
     method_terms.TermInputs(
       method_terms.NO_METHOD_PARAMS,
-      method_terms.Student(logits, {}),
+      method_terms.StudentOutputs(logits, {}),
       batch,
       weights,
     )
@@ -101,7 +101,7 @@ def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
     )
 
     def loss(logits, features, params, terms_fn):
-      student = method_terms.Student(logits, {'map': features})
+      student = method_terms.StudentOutputs(logits, {'map': features})
       terms = terms_fn(method_terms.TermInputs(params, student, batch, weights))
       return sum(objectives.mean_terms(terms, mask).values())
 
@@ -216,7 +216,7 @@ def _feature_terms(names, batch_features):
     values = objective.terms(
       method_terms.TermInputs(
         params,
-        method_terms.Student(LOGITS, {'student': features}),
+        method_terms.StudentOutputs(LOGITS, {'student': features}),
         BATCH._replace(teacher_features=teacher_features),
         _weights(0.0, 1.0),
       )
