@@ -51,21 +51,21 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
     # An allocation beyond the limit ends the process.
     resource.setrlimit(resource.RLIMIT_DATA, (_LIMIT, _LIMIT))
   host_memory.keep_freed_memory()
-  job = _make_job(place, folder)
-  count = len(job.dataset.train.labels)
+  training = _make_training(place, folder)
+  count = len(training.dataset.train.labels)
   outputs = _make_outputs(place, folder.parent / 'logits', count)
   used = np.zeros(count, bool)
   used[np.random.default_rng(0).choice(count, _USED, replace=False)] = True
   phases = plan.make_phases(used, epochs=_EPOCHS, folds=0)
   teacher = example_source.TeacherInputs(logits={'train': outputs})
   *_, last = epoch_loop.train_epochs(
-    job.functions.epoch_functions,
-    job.functions.init(jax.random.key(0)),
-    example_source.make_source(job.plan, job.dataset, teacher),
-    job.plan._replace(phases=phases),
+    training.functions.epoch_functions,
+    training.functions.init(jax.random.key(0)),
+    example_source.make_source(training.plan, training.dataset, teacher),
+    training.plan._replace(phases=phases),
     epoch_loop.LoopOptions(
       key=jax.random.key(0),
-      hyperparameters_of_epoch=job.hyperparameters_of_epoch,
+      hyperparameters_of_epoch=training.hyperparameters_of_epoch,
     ),
   )
   return {
@@ -75,13 +75,13 @@ def measure(place: str, folder: pathlib.Path) -> dict[str, float]:
   }
 
 
-def _make_job(place: str, folder: pathlib.Path):
-  """Returns the student's job on the data set, on disk or in memory."""
+def _make_training(place: str, folder: pathlib.Path):
+  """Returns the student's training on the data set, on disk or in memory."""
   from configs import cifar
   from kd_jax import config as config_lib
   from kd_jax import data
   from kd_jax.training import context, plan
-  from kd_jax.training.job import TrainingInfo, make_job
+  from kd_jax.training.train import TrainingInfo, make_training
 
   config = cifar.get_config('ideal,stride_at=stem')
   config.data.name = str(folder)
@@ -92,7 +92,7 @@ def _make_job(place: str, folder: pathlib.Path):
     config,
     lambda name: data.load(name, data_dir=folder.parent, memory_gib=memory_gib),
   )
-  return make_job(
+  return make_training(
     config,
     shared,
     config_lib.student_sections(config),

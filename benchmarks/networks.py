@@ -42,7 +42,7 @@ def row_examples(name: str) -> int:
   section = make_config(name).train
   used = np.ones(60_000 if name in MLPS else 50_000, bool)
   phases = plan.make_phases(used, epochs=section.epochs, folds=section.folds)
-  return sum(phase.epochs * int(phase.subset.sum()) for phase in phases)
+  return sum(phase.epochs * int(phase.mask.sum()) for phase in phases)
 
 
 def macs(name: str) -> int:

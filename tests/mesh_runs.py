@@ -12,7 +12,7 @@ from absl import logging
 
 from configs import cifar
 from kd_jax.runtime import processes
-from kd_jax.training import job
+from kd_jax.training import train
 from tests import helpers, large_toy
 
 
@@ -39,7 +39,7 @@ def resnet():
   # compute the same steps on one device differ by 3e-4 at the end.
   config.optim.learning_rate = 3e-4
   # All processes of a run take part in a save within an epoch.
-  job.MID_EPOCH_EVERY_S = 0.0
+  train.MID_EPOCH_EVERY_S = 0.0
   return config
 
 

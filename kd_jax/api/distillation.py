@@ -19,7 +19,7 @@ from kd_jax.api.trained_student import Student
 from kd_jax.experiments import runner
 from kd_jax.runtime import call_logs, local_paths, run_records
 from kd_jax.runtime.callbacks import Callback
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 
 # What a line of metrics.jsonl says beside metrics.
 _LINE = ('row', 'seed', 'epoch', 'phase')
@@ -198,7 +198,7 @@ def _collect(
     history = [
       {k: v for k, v in line.items() if _needs_no_labels(k)} for line in history
     ]
-  variables = job_folder.restore_trained(
+  variables = training_folder.restore_trained(
     folder / 'students' / call_config.ROW / f'seed-{result["seed"]}',
     config.student,
     inputs.dataset.task,

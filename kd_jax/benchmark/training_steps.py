@@ -21,8 +21,8 @@ from kd_jax.training.epoch_inputs import (
   DiskInputs,
   EpochInputs,
   SharedInputs,
-  choose_epoch_views,
-  make_inputs,
+  make_shuffled_inputs,
+  make_views,
 )
 from kd_jax.training.example_source import TeacherInputs
 
@@ -239,7 +239,7 @@ def _epoch_inputs(
 ) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch on the first training examples."""
   count = _num_examples(dataset)
-  return make_inputs(
+  return make_shuffled_inputs(
     functions.shuffle,
     Examples(
       jnp.asarray(dataset.train.images[:count]),
@@ -248,7 +248,7 @@ def _epoch_inputs(
       jax.device_put(teacher.features),
     ),
     np.ones(count, bool),
-    choose_epoch_views(functions.choose_views, key, count),
+    make_views(functions.choose_views, key, count),
     SharedInputs(
       num_examples=count,
       key=key,

@@ -67,11 +67,11 @@ def _in_training(
   """Yields what a network's training leaves out of the training split."""
   train = sections.train
   labels = np.asarray(dataset.train.labels)[: dataset.num_labeled]
-  kept = labels[: len(labels) - training_plan.num_untrained]
+  kept = labels[: len(labels) - training_plan.num_held_out]
   listed = np.asarray(training_plan.labels(dataset))
-  if training_plan.examples is not None:
-    listed = listed[training_plan.examples]
-  *folds, whole = [listed[phase.subset] for phase in training_plan.phases]
+  if training_plan.example_indices is not None:
+    listed = listed[training_plan.example_indices]
+  *folds, whole = [listed[phase.mask] for phase in training_plan.phases]
   parts = [(f'holdout_fraction={train.holdout_fraction:g}', kept, labels)]
   if not train.subset.startswith(_NAME_CLASSES):
     parts.append((f'subset={train.subset!r}', whole, kept))

@@ -23,7 +23,7 @@ def check_training_and_plan(
     sections: the sections of the network that trains.
     dataset: the data set that the network learns.
   Returns:
-    The plan, for `job.make_job`.
+    The plan, for `train.make_training`.
   Raises:
     DataError: if the subset of the examples is not known, or a label is not a
       class.
@@ -49,7 +49,7 @@ def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
     _, steps = plan.epoch_size(phase, train.batch_size, train.drop_remainder)
     if not steps:
       raise errors.UserError(
-        f'config.{field}: {int(phase.subset.sum())} examples make no step, '
+        f'config.{field}: {int(phase.mask.sum())} examples make no step, '
         f'with batch_size={train.batch_size}, '
         f'drop_remainder={train.drop_remainder}, folds={train.folds}, '
         f'holdout_fraction={train.holdout_fraction:g} and '
@@ -64,7 +64,9 @@ def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
 
 def _check_rest(sections: TrainingSections, training_plan: plan.Plan) -> None:
   """Refuses to hide the labels of the rest of the examples, if none is left."""
-  if training_plan.hidden is not None and not len(training_plan.hidden):
+  if training_plan.unlabeled_indices is not None and not len(
+    training_plan.unlabeled_indices
+  ):
     raise errors.UserError(
       f'config.{sections.field}.unlabeled={config_lib.REST!r}: subset='
       f'{sections.train.subset!r} leaves out no training example; expected a '
@@ -96,7 +98,7 @@ def _check_least_examples(
   sections: TrainingSections, training_plan: plan.Plan
 ) -> None:
   """Refuses batches in which a method has nothing to compare."""
-  fewest = min(int(phase.subset.sum()) for phase in training_plan.phases)
+  fewest = min(int(phase.mask.sum()) for phase in training_plan.phases)
   size = min(sections.train.batch_size, fewest)
   for name in config_lib.method_options(sections.distill):
     least = methods.METHODS[name].least_examples
@@ -114,9 +116,7 @@ def _check_whole_batches(
 ) -> None:
   """Refuses padded batches: padding would enter the batch statistics."""
   batch_size = sections.train.batch_size
-  if any(
-    int(phase.subset.sum()) % batch_size for phase in training_plan.phases
-  ):
+  if any(int(phase.mask.sum()) % batch_size for phase in training_plan.phases):
     raise errors.UserError(
       f'config.{sections.field}.batch_size does not divide the number of '
       'examples, and batch norm needs whole batches: choose another, or set '

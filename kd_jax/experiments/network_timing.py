@@ -12,7 +12,7 @@ from kd_jax.experiments.rows import RunRows
 from kd_jax.models import apply, from_config
 from kd_jax.runtime import environment, files, processes
 from kd_jax.teachers.teacher import Teacher
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 
 Record = dict[str, Any]
 
@@ -101,7 +101,7 @@ def _measure(
     seed = next(result['seed'] for result in results if result['row'] == name)
     folder = rows.folder(rows.by_name[name]) / f'seed-{seed}'
     models[name] = model
-    variables[name] = job_folder.restore_deployed(
+    variables[name] = training_folder.restore_deployed(
       folder, configs[name].student, dataset.task
     )
   measured = latency.benchmark_inference(

@@ -11,7 +11,7 @@ from kd_jax import config as config_lib
 from kd_jax.experiments.rows import RunRows
 from kd_jax.report import error_plots
 from kd_jax.runtime import files
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 
 # Images of each kind of mistake that a report shows.
 _SHOWN = 18
@@ -42,7 +42,7 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
   if best is None or logits is None:
     return
   folder = rows.folder(rows.by_name[best['row']]) / f'seed-{best["seed"]}'
-  decisions = job_folder.read_decisions(folder, len(labels))
+  decisions = training_folder.read_decisions(folder, len(labels))
   if decisions is None:
     return
   teachers = np.argmax(np.asarray(logits), axis=-1)

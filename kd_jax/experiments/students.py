@@ -22,9 +22,9 @@ from kd_jax.teachers import output_store, user_logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import (
   example_source,
-  job,
-  job_folder,
   plan,
+  train,
+  training_folder,
   training_record,
 )
 
@@ -69,11 +69,11 @@ def collect_results(rows: RunRows) -> tuple[list[dict[str, Any]], list[str]]:
       renamed['same_as'] = row.same_training_as
     found = {}
     for folder in sorted(rows.folder(row).glob('seed-*')):
-      result = job_folder.read_result(folder)
+      result = training_folder.read_result(folder)
       if result is None:
         continue
       seed = result['seed']
-      if folder.name == f'seed-{seed}' and job_folder.is_of(
+      if folder.name == f'seed-{seed}' and training_folder.is_of(
         folder, row.identity
       ):
         found[seed] = result | renamed
@@ -115,7 +115,7 @@ def _missing_seeds(rows: RunRows, row: Row) -> list[int]:
   return [
     seed
     for seed in range(first, first + row.config.seeds)
-    if not job_folder.is_done(folder / f'seed-{seed}', row.identity, seed)
+    if not training_folder.is_done(folder / f'seed-{seed}', row.identity, seed)
   ]
 
 
@@ -144,7 +144,7 @@ def _groups(
     lambda: sorted(path.name for path in folder.glob('seed-*-*'))
   ):
     seeds = tuple(map(int, name.split('-')[1:]))
-    same = job_folder.is_of(folder / name, row.identity)
+    same = training_folder.is_of(folder / name, row.identity)
     if same and set(seeds) & set(left):
       groups.append(seeds)
       left = [seed for seed in left if seed not in seeds]
@@ -173,8 +173,8 @@ def _train_seeds(
   folder, config = rows.folder(row), row.config
   run_context = rows.context(row)
   name = f'seed-{"-".join(map(str, seeds))}'
-  info = job.TrainingInfo(row.name, seeds, folder / name, row.identity)
-  row_job = job.make_job(
+  info = train.TrainingInfo(row.name, seeds, folder / name, row.identity)
+  row_training = train.make_training(
     config,
     run_context,
     config_lib.student_sections(config),
@@ -182,8 +182,8 @@ def _train_seeds(
     info,
     live_teacher=row.planned.live_teacher,
   )
-  students = job.run_job(
-    row_job,
+  students = train.run_training(
+    row_training,
     _teacher_inputs(row, teacher, run_context.dataset),
     run_records.MetricsLog(
       rows.workdir / 'metrics.jsonl', run_context.on_epoch
@@ -192,11 +192,11 @@ def _train_seeds(
   for student in students:
     seed = student.record['seed']
     seed_folder = folder / f'seed-{seed}'
-    if job_folder.is_done(seed_folder, row.identity, seed):
+    if training_folder.is_done(seed_folder, row.identity, seed):
       continue  # It was kept before the other seeds were stopped.
     if from_config.is_quantized(config.student):
       student = _quantize(student, config, run_context.dataset, teacher)
-    record = job_folder.finish(student, seed_folder, row.identity)
+    record = training_folder.finish(student, seed_folder, row.identity)
     logging.info(
       '%s seed %d: test accuracy %.2f%%, trained in %.1f s',
       row.name,
@@ -225,7 +225,7 @@ def _teacher_inputs(
   if row.planned.teacher_layers:
     outputs = teacher.network or teacher.features
     assert outputs is not None  # See `teaching_checks`.
-    examples = row.planned.plan.examples
+    examples = row.planned.plan.example_indices
     if examples is None:
       examples = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
@@ -306,7 +306,7 @@ def _teacher_for_seed(rows: RunRows, row: Row, seed: int) -> Teacher | None:
       continue
     other = rows.by_name[name]
     folder = rows.folder(other) / f'seed-{seed}'
-    if not job_folder.is_done(folder, other.identity, seed):
+    if not training_folder.is_done(folder, other.identity, seed):
       return None
     outputs.append(
       _student_outputs(
@@ -336,12 +336,14 @@ def _student_outputs(
     transfer_set: the transfer set of the row that the student teaches.
     folder: the student's folder.
   """
-  result = job_folder.read_result(folder)
-  assert result is not None  # See `job_folder.is_done`.
+  result = training_folder.read_result(folder)
+  assert result is not None  # See `training_folder.is_done`.
   transfer_set = dataset.unlabeled or transfer_set
 
   def compute():
-    variables = job_folder.restore_trained(folder, config.student, dataset.task)
+    variables = training_folder.restore_trained(
+      folder, config.student, dataset.task
+    )
     predict = _make_student_predict(config, dataset)
     return {
       name: np.asarray(predict(variables, split.images))

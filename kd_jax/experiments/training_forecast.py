@@ -166,7 +166,7 @@ def _table_line(
     'parameters': f'{costs.count_parameters(variables["params"]):,}',
     'MAC': f'{macs:,}',
     'examples': _count_examples(training_plan, dataset),
-    'not trained on': f'{training_plan.num_untrained:,}',
+    'not trained on': f'{training_plan.num_held_out:,}',
     'epochs': f'{len(training_plan.epochs):,}',
     'batch': f'{sections.train.batch_size:,}',
     'steps': f'{training_plan.num_steps:,}',

@@ -30,7 +30,7 @@ from kd_jax.export import (
 from kd_jax.models import from_config
 from kd_jax.report import fields
 from kd_jax.runtime import environment, errors, files, json_records
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 
 # The files of the networks, by the networks' names in the manifest.
 FILE_NAMES = {'loaded': artifact.NETWORK, 'onnx': onnx.NETWORK}
@@ -114,7 +114,7 @@ def _restore(
   config: ConfigDict, folder: pathlib.Path, task: data.ImageTask
 ) -> tuple[nn.Module, dict[str, Any]]:
   """Returns a student's network in deployed form, and its variables."""
-  variables = job_folder.restore_deployed(folder, config.student, task)
+  variables = training_folder.restore_deployed(folder, config.student, task)
   return from_config.deploy(config.student, task, variables)
 
 
@@ -161,7 +161,7 @@ def _weight_files(
   """Returns the contents of the files of weights by name."""
   return weights.file_contents(
     config.student,
-    job_folder.restore_trained(folder, config.student, run_data.task),
+    training_folder.restore_trained(folder, config.student, run_data.task),
     {'scaling': config.data.scaling, 'classes': list(run_data.classes)},
   )
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.runtime import errors, files, json_records
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 
 
 class RunStudent(NamedTuple):
@@ -120,7 +120,7 @@ def _check_weights(
   path: pathlib.Path, folder: pathlib.Path, entry: dict[str, Any]
 ) -> None:
   """Checks that run.json describes the weights in the student's folder."""
-  result = job_folder.read_result(folder)
+  result = training_folder.read_result(folder)
   if result is None:
     return  # Its weights are refused where they are read.
   trained, described = result.get('weights'), entry.get('weights')

@@ -22,9 +22,9 @@ from kd_jax.training import (
   checkpoint,
   context,
   example_source,
-  job,
-  job_folder,
   plan,
+  train,
+  training_folder,
   training_record,
 )
 
@@ -145,7 +145,7 @@ def is_ready(
   if not is_trained_here(config.teacher) or _find_published(config, dataset):
     return True
   folder, identity = _training(config, dataset, teachers_dir)
-  return job_folder.is_done(folder, identity, config.teacher.seed)
+  return training_folder.is_done(folder, identity, config.teacher.seed)
 
 
 def _training(
@@ -168,27 +168,27 @@ def _train_or_restore(
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}
-    if job_folder.is_done(folder, identity, section.seed):
+    if training_folder.is_done(folder, identity, section.seed):
       like = from_config.variables_like(section.model, dataset.task)
-      variables = job_folder.restore(folder, like)
-      stored = job_folder.read_result(folder)
+      variables = training_folder.restore(folder, like)
+      stored = training_folder.read_result(folder)
       assert stored is not None  # See `is_done`.
       record = stored
     if variables is None:
       logging.info('teacher: training it in %s', folder)
-      teacher_job = job.make_job(
+      teacher_training = train.make_training(
         config,
         run_context,
         config_lib.teacher_sections(config),
         plan.make_plan(section.train, dataset),
-        job.TrainingInfo('teacher', (section.seed,), folder, identity),
+        train.TrainingInfo('teacher', (section.seed,), folder, identity),
       )
-      (trained,) = job.run_job(
-        teacher_job,
+      (trained,) = train.run_training(
+        teacher_training,
         example_source.TeacherInputs(),
         training_log(folder, run_context.on_epoch),
       )
-      record = job_folder.finish(trained, folder, identity)
+      record = training_folder.finish(trained, folder, identity)
       variables = trained.variables
     else:
       logging.info('teacher: restored from %s', folder)

@@ -1,7 +1,7 @@
 """Trains a network. The modules, in the order in which to read them.
 
 One training, from the outside in:
-`job`                 one training: resume, train, log, save, describe
+`train`               one training: resume, train, log, save, describe
 `epoch_loop`          the loop over epochs, `train_epochs`
 `epoch_inputs`        the inputs of an epoch: shuffled examples, their views
 `epoch`               the steps of an epoch: `take_steps`, `take_step`
@@ -19,7 +19,7 @@ The parts of a training:
 `training_functions`  from a config's sections to the functions of a training
 
 Its results and its progress:
-`job_folder`          the folder of a training
+`training_folder`     the folder of a training
 `checkpoint`          checkpoints with a digest
 `training_record`     the record of a training: metrics, counts, times
 `pace`                clock, steps per call, progress bar

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from kd_jax import data
 from kd_jax.config import UNLABELED_PREFIX
@@ -30,7 +30,7 @@ class Context(NamedTuple):
   dataset: data.Dataset
   load: Callable[[str], data.Dataset]
   functions_for: Callable[
-    [FrozenConfigDict], training_functions.TrainingFunctions
+    [training_functions.TrainingSpec], training_functions.TrainingFunctions
   ]
   image_size: int = 0
   on_epoch: Callable[[dict[str, Any]], None] | None = None

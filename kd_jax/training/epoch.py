@@ -4,7 +4,7 @@
 them (batch.py), calls `train_step` (step.py) and adds to the epoch's totals.
 `take_steps` takes the steps of a range, in one of two loops:
 - on the device, where a compiled loop is fast (accelerators, and MLPs on a
-  CPU). The compiled loop serves every epoch, every subset of the examples and
+  CPU). The compiled loop serves every epoch, every mask of the examples and
   every range of steps.
 - on the host, around a compiled `take_step`: for convolutions on a CPU, and for
   examples on disk.
@@ -62,7 +62,8 @@ class EpochTotals(NamedTuple):
 
   Attributes:
     sums: the sums of the train steps, added up.
-    nonfinite_step: int32, the first step whose loss is not finite, or NO_STEP.
+    nonfinite_step: int32, the first step of the epoch whose loss is not finite,
+      or NO_STEP.
   """
 
   sums: Sums
@@ -86,13 +87,13 @@ _SEED_AXES = EpochInputs(
 )
 
 
-# (state, totals, inputs, step) -> (state, totals) after the step.
+# (state, totals, inputs, step_in_epoch) -> (state, totals) after the step.
 TakeStep = Callable[
   [TrainState, EpochTotals, EpochInputs | BatchInputs, Any],
   tuple[TrainState, EpochTotals],
 ]
 # (state, totals, inputs, start, stop) -> (state, totals) after the steps start,
-# ..., stop - 1. Takes the buffers of state and totals.
+# ..., stop - 1. Donates the buffers of state and totals.
 TakeSteps = Callable[
   [TrainState, EpochTotals, EpochInputs | DiskInputs, int, int],
   tuple[TrainState, EpochTotals],
@@ -103,7 +104,7 @@ class EpochFunctions(NamedTuple):
   """The functions of an epoch; JAX compiles each on its first call.
 
   Attributes:
-    shuffle: maps (subset bool [N], key) to int32 [M]: the subset's examples in
+    shuffle: maps (mask bool [N], key) to int32 [M]: the examples of the mask in
       random order, then the others; M is N rounded up to whole batches.
     choose_views: maps (key, N) to int32 [N], the view of each example in an
       epoch; None without augmentation.
@@ -141,18 +142,18 @@ def make_epoch_functions(
 def _make_take_step(
   train_step: TrainStep, pipeline: Pipeline, batch_size: int
 ) -> TakeStep:
-  """Returns `take_step(state, totals, inputs, step)`, not compiled."""
+  """Returns `take_step(state, totals, inputs, step_in_epoch)`, not compiled."""
 
   def take_step(
     state: TrainState,
     totals: EpochTotals,
     inputs: EpochInputs | BatchInputs,
-    step: jax.Array,
+    step_in_epoch: jax.Array,
   ) -> tuple[TrainState, EpochTotals]:
     shared = inputs.shared
-    examples = _examples_of_step(inputs, step, batch_size)
-    step_key = jax.random.fold_in(shared.key, step)
-    position = step * batch_size + jnp.arange(batch_size)
+    examples = _examples_of_step(inputs, step_in_epoch, batch_size)
+    step_key = jax.random.fold_in(shared.key, step_in_epoch)
+    position = step_in_epoch * batch_size + jnp.arange(batch_size)
     mask = (position < shared.num_examples).astype(jnp.float32)
     batch = make_batch(
       pipeline,
@@ -162,19 +163,19 @@ def _make_take_step(
       shared.teacher_variables,
     )
     state, sums = train_step(state, batch, step_key, shared.hyperparameters)
-    return mesh.replicate((state, _add(totals, sums, step)))
+    return mesh.replicate((state, _add(totals, sums, step_in_epoch)))
 
   return take_step
 
 
 def _examples_of_step(
-  inputs: EpochInputs | BatchInputs, step: jax.Array, batch_size: int
+  inputs: EpochInputs | BatchInputs, step_in_epoch: jax.Array, batch_size: int
 ) -> Examples:
   """Returns a step's examples: its batch, or gathered by their indices."""
   if isinstance(inputs, BatchInputs):
     return inputs.examples
   index = jax.lax.dynamic_slice(
-    inputs.order, (step * batch_size,), (batch_size,)
+    inputs.order, (step_in_epoch * batch_size,), (batch_size,)
   )
   return jax.tree.map(
     lambda array: jnp.take(array, index, axis=0, mode='clip'),
@@ -190,13 +191,16 @@ def _zero_totals(options: EpochOptions) -> EpochTotals:
   )
 
 
-def _add(totals: EpochTotals, sums: Sums, step: jax.Array) -> EpochTotals:
+def _add(
+  totals: EpochTotals, sums: Sums, step_in_epoch: jax.Array
+) -> EpochTotals:
   """Adds a step's sums to the totals before the step."""
   finite = jnp.isfinite(sums['loss'])
   return EpochTotals(
     {name: total + sums[name] for name, total in totals.sums.items()},
     jnp.minimum(
-      totals.nonfinite_step, jnp.where(finite, NO_STEP, jnp.int32(step))
+      totals.nonfinite_step,
+      jnp.where(finite, NO_STEP, jnp.int32(step_in_epoch)),
     ),
   )
 
@@ -220,7 +224,8 @@ def _make_take_steps(
       return take_steps_on_device(state, totals, inputs, 0, 0)
     if isinstance(inputs, DiskInputs):
       inputs = put_batch(inputs.first_batch, inputs.shared)
-    # Takes a step of copies, and throws its results away.
+    # A step donates its arguments: it takes copies, and its results are
+    # thrown away.
     copies = jax.tree.map(jnp.copy, (state, totals))
     jax.block_until_ready(take_compiled_step(*copies, inputs, 0))
     return state, totals

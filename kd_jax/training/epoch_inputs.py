@@ -27,10 +27,8 @@ PyTree = Any
 _VIEWS = np.iinfo(np.int32).max
 
 
-# Maps (subset, key) to the order of an epoch: see `make_shuffle`.
+# Maps (mask, key) to the order of an epoch: see `make_shuffle`.
 Shuffle = Callable[[jax.Array, jax.Array], jax.Array]
-# Maps (key, N) to the views of an epoch: see `make_choose_views`.
-ChooseViews = Callable[[jax.Array, int], jax.Array]
 
 
 class ExampleReader(NamedTuple):
@@ -118,10 +116,10 @@ class DiskInputs(NamedTuple):
   shared: SharedInputs
 
 
-def make_inputs(
+def make_shuffled_inputs(
   shuffle: Shuffle,
   examples: Examples | ExampleReader,
-  subset: np.ndarray,
+  mask: np.ndarray,
   views: EpochViews,
   shared: SharedInputs,
   *,
@@ -132,12 +130,12 @@ def make_inputs(
   Args:
     shuffle: orders the examples, see `make_shuffle`.
     examples: arrays on the device, or what reads examples from disk.
-    subset: bool [N], which examples the epoch uses.
+    mask: bool [N], which examples the epoch uses.
     views: the epoch's views of the examples.
     shared: the inputs that all steps share.
     num_done: how many examples the steps before the first one took.
   """
-  order = shuffle(jnp.asarray(subset), shared.key)
+  order = shuffle(jnp.asarray(mask), shared.key)
   if isinstance(examples, Examples):
     return EpochInputs(examples, views, order, shared)
   indices = np.asarray(order)[num_done:]
@@ -182,7 +180,7 @@ def make_shuffle(batch_size: int, num_seeds: int | None) -> Shuffle:
     batch_size: examples per step.
     num_seeds: S, for keys [S] and orders [S, M]; None for one network.
   Returns:
-    Maps (subset bool [N], key) to int32 [M]: the subset's examples in random
+    Maps (mask bool [N], key) to int32 [M]: the examples of the mask in random
     order, then the others; M is N rounded up to whole batches.
   """
   shuffle = functools.partial(_shuffle, batch_size=batch_size)
@@ -191,21 +189,19 @@ def make_shuffle(batch_size: int, num_seeds: int | None) -> Shuffle:
   return jax.jit(shuffle)
 
 
-def _shuffle(
-  subset: jax.Array, key: jax.Array, *, batch_size: int
-) -> jax.Array:
-  """Returns the subset's examples in random order: see `make_shuffle`."""
-  num_examples = subset.shape[0]
-  # Sorting random numbers shuffles. Examples outside the subset get the largest
-  # numbers and sort behind the others, so that one shape serves every subset.
+def _shuffle(mask: jax.Array, key: jax.Array, *, batch_size: int) -> jax.Array:
+  """Returns the examples of a mask in random order: see `make_shuffle`."""
+  num_examples = mask.shape[0]
+  # Sorting random numbers shuffles. Examples outside the mask get the largest
+  # numbers and sort behind the others, so that one shape serves every mask.
   bits = jax.random.bits(key, (num_examples,), jnp.uint32) >> 1
-  bits = jnp.where(subset, bits, jnp.uint32(2**31))
+  bits = jnp.where(mask, bits, jnp.uint32(2**31))
   shuffled = jnp.argsort(bits).astype(jnp.int32)
   return jnp.pad(shuffled, (0, -num_examples % batch_size))
 
 
-def choose_epoch_views(
-  choose_views: ChooseViews | None,
+def make_views(
+  choose_views: Callable[[jax.Array, int], jax.Array] | None,
   key: jax.Array,
   num_examples: int,
   epoch_view_logits: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -235,7 +231,7 @@ def choose_epoch_views(
 
 def make_choose_views(
   augmentation: augment.Augmentation | None, num_seeds: int | None
-) -> ChooseViews | None:
+) -> Callable[[jax.Array, int], jax.Array] | None:
   """Returns a compiled function that chooses the views of an epoch.
 
   Args:
@@ -247,21 +243,18 @@ def make_choose_views(
   """
   if augmentation is None:
     return None
-  choose_views = functools.partial(_choose_views, augmentation)
+
+  def choose_views(key: jax.Array, num_examples: int) -> jax.Array:
+    # The view of an example is a function of the key and the example alone.
+    views_key = jax.random.fold_in(key, _VIEWS)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
+      views_key, jnp.arange(num_examples)
+    )
+    return augmentation.choose(keys)
+
   if num_seeds is not None:
     choose_views = jax.vmap(choose_views, in_axes=(0, None))
   return jax.jit(choose_views, static_argnums=1)
-
-
-def _choose_views(
-  augmentation: augment.Augmentation, key: jax.Array, num_examples: int
-) -> jax.Array:
-  """Returns the view of each example: a function of key and example alone."""
-  views_key = jax.random.fold_in(key, _VIEWS)
-  keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(
-    views_key, jnp.arange(num_examples)
-  )
-  return augmentation.choose(keys)
 
 
 def fold_in(keys: jax.Array, number: int) -> jax.Array:

@@ -18,11 +18,10 @@ from kd_jax.training.epoch import EpochFunctions, EpochTotals
 from kd_jax.training.epoch_inputs import (
   DiskInputs,
   EpochInputs,
-  EpochViews,
   SharedInputs,
-  choose_epoch_views,
   fold_in,
-  make_inputs,
+  make_shuffled_inputs,
+  make_views,
 )
 from kd_jax.training.example_source import ExampleSource
 from kd_jax.training.hyperparameters import Hyperparameters
@@ -35,14 +34,14 @@ class EpochPosition(NamedTuple):
 
   Attributes:
     epoch: the epoch's index.
-    step: how many steps of the epoch are done.
+    step_in_epoch: how many steps of the epoch are done.
     state: after those steps.
     totals: of those steps.
     train_s: seconds that those steps took.
   """
 
   epoch: int
-  step: int
+  step_in_epoch: int
   state: TrainState
   totals: EpochTotals
   train_s: float
@@ -54,7 +53,7 @@ class EpochResult(NamedTuple):
   Attributes:
     epoch: the epoch's index, counted from 0 over all phases.
     phase: the name of its phase.
-    state: after the epoch. The next epoch takes its buffers: use the state
+    state: after the epoch. The next epoch donates its buffers: use the state
       before asking for the next result.
     sums: totals over the epoch's examples, on the host.
     train_s: seconds of training, without compilation.
@@ -81,7 +80,7 @@ class LoopOptions(NamedTuple):
     done_epochs: how many epochs the given state has behind it.
     mid_epoch: where to resume within the next epoch; it replaces the state.
     save_mid_epoch: saves a mid-epoch checkpoint; None to save none. The next
-      step takes the position's buffers.
+      step donates the position's buffers.
     save_every_s: seconds within an epoch after which `save_mid_epoch` is
       called.
     reset_optimizer: applied to the state at the start of each later phase; None
@@ -110,7 +109,7 @@ def train_epochs(
 
   Args:
     functions: the functions of an epoch.
-    state: after `options.done_epochs` epochs; its buffers are taken.
+    state: after `options.done_epochs` epochs; its buffers are donated.
     source: where the examples come from.
     training_plan: the phases and batches of the training.
     options: key, hyperparameters, where to resume.
@@ -126,17 +125,24 @@ def train_epochs(
     pace = Pace(options.save_every_s, bar)
     for epoch in epochs[options.done_epochs :]:
       position = _start_epoch(functions, state, epoch, options)
-      bar.update(position.step * epoch.batch_size)
+      bar.update(position.step_in_epoch * epoch.batch_size)
       shared = _shared_inputs(source, epoch, options)
-      views, teacher_s = _choose_views(functions, source, epoch, shared)
-      pace.start_epoch(position.train_s)
-      inputs = make_inputs(
+      began = time.perf_counter()
+      views = make_views(
+        functions.choose_views,
+        shared.key,
+        len(epoch.phase.mask),
+        source.epoch_view_logits,
+      )
+      teacher_s = time.perf_counter() - began
+      pace.restart_clock(position.train_s)
+      inputs = make_shuffled_inputs(
         functions.shuffle,
         source.examples,
-        epoch.phase.subset,
+        epoch.phase.mask,
         views,
         shared,
-        num_done=position.step * epoch.batch_size,
+        num_done=position.step_in_epoch * epoch.batch_size,
       )
       compile_s = 0.0
       if not is_warm:
@@ -181,23 +187,6 @@ def _shared_inputs(
   )
 
 
-def _choose_views(
-  functions: EpochFunctions,
-  source: ExampleSource,
-  epoch: plan.Epoch,
-  shared: SharedInputs,
-) -> tuple[EpochViews, float]:
-  """Returns the views of an epoch's images, and the seconds they took."""
-  began = time.perf_counter()
-  views = choose_epoch_views(
-    functions.choose_views,
-    shared.key,
-    len(epoch.phase.subset),
-    source.epoch_view_logits,
-  )
-  return views, time.perf_counter() - began
-
-
 def _warm_up(
   functions: EpochFunctions,
   inputs: EpochInputs | DiskInputs,
@@ -209,7 +198,7 @@ def _warm_up(
     functions.warm_up(position.state, position.totals, inputs)
   )
   compile_s = pace.train_s() - position.train_s
-  pace.start_epoch(position.train_s)
+  pace.restart_clock(position.train_s)  # Compilation is not training.
   return position._replace(state=state, totals=totals), compile_s
 
 
@@ -233,7 +222,7 @@ def _take_epoch(
   """
   where = f'of epoch {epoch.index} ({epoch.phase.name})'
   hyperparameters = inputs.shared.hyperparameters
-  _, step, state, totals, _ = position
+  step, state, totals = position.step_in_epoch, position.state, position.totals
   while step < epoch.num_steps:
     start, step = step, min(epoch.num_steps, step + pace.steps_per_call)
     pace.start_call()

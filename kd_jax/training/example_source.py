@@ -76,7 +76,7 @@ def make_source(
   if data.is_on_disk(dataset.train):
     reader = ExampleReader(functools.partial(_read, plan, examples))
     return ExampleSource(reader, variables)
-  indices = plan.examples
+  indices = plan.example_indices
   if indices is not None:
     examples = jax.tree.map(lambda array: array[indices], examples)
   if teacher.features is not None:
@@ -101,7 +101,9 @@ def _read(
     order: positions among the plan's examples, in whole batches.
   """
   size = plan.batch_size // processes.count()
-  indices = order if plan.examples is None else plan.examples[order]
+  indices = (
+    order if plan.example_indices is None else plan.example_indices[order]
+  )
   share = np.concatenate(
     [
       mesh.process_share(indices, start, size)

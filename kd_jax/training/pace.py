@@ -33,10 +33,10 @@ class Pace:
     self._began = self._last_save = self._call_began = 0.0
     self._unsaved_s = 0.0
 
-  def start_epoch(self, before_s: float) -> None:
-    """Starts the clock; `before_s` is what the epoch took before a resume."""
+  def restart_clock(self, train_s: float) -> None:
+    """Starts the clock at the seconds that the epoch has trained so far."""
     self._last_save = time.perf_counter()
-    self._began = self._last_save - before_s
+    self._began = self._last_save - train_s
 
   def train_s(self) -> float:
     """Returns the seconds of training in the epoch, without saves."""

@@ -21,12 +21,12 @@ class Phase(NamedTuple):
   Attributes:
     name: 'fold0', 'fold1', ... or WHOLE.
     epochs: its number of epochs.
-    subset: bool [N], which examples it uses.
+    mask: bool [N], which examples it uses.
   """
 
   name: str
   epochs: int
-  subset: np.ndarray
+  mask: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,45 +54,45 @@ class Plan(NamedTuple):
   """The examples, phases and batches of a training.
 
   Attributes:
-    examples: int [M], the indices of the training examples (an index may
-      repeat); None if the phases' masks select from all examples.
+    example_indices: int [M], the training examples (an index may repeat); None
+      if the phases' masks select from all examples.
     phases: the phases, in order, over those examples.
-    num_untrained: how many of the last labeled examples are in no phase.
+    num_held_out: how many of the last labeled examples are in no phase.
     batch_size: examples per step.
     drop_remainder: whether examples that do not fill a batch are left out;
       the left-out examples differ from epoch to epoch. If not, the last batch
       is padded and masked.
-    hidden: int [U], the indices of training examples whose labels are not used;
+    unlabeled_indices: int [U], the training examples whose labels are not used;
       None if all labels are.
   """
 
-  examples: np.ndarray | None
+  example_indices: np.ndarray | None
   phases: list[Phase]
-  num_untrained: int
+  num_held_out: int
   batch_size: int
   drop_remainder: bool
-  hidden: np.ndarray | None = None
+  unlabeled_indices: np.ndarray | None = None
 
   def labels(self, dataset: data.Dataset) -> jax.Array | np.ndarray:
-    """Returns the labels [N] of all training examples, hidden ones left out."""
+    """Returns the labels [N] of all training examples, NO_LABEL if unused."""
     labels = dataset.train.labels
-    if self.hidden is None:
+    if self.unlabeled_indices is None:
       return labels
     shown = np.array(labels)
-    shown[self.hidden] = data.NO_LABEL
+    shown[self.unlabeled_indices] = data.NO_LABEL
     return jnp.asarray(shown) if isinstance(labels, jax.Array) else shown
 
   def labels_of_epoch(self, dataset: data.Dataset) -> np.ndarray:
     """Returns the labels [M] of the examples of the last phase."""
     labels = np.asarray(self.labels(dataset))
-    if self.examples is not None:
-      return labels[self.examples]
-    return labels[: len(labels) - self.num_untrained]
+    if self.example_indices is not None:
+      return labels[self.example_indices]
+    return labels[: len(labels) - self.num_held_out]
 
   @property
   def num_examples(self) -> int:
     """The number of examples that the training uses."""
-    return int(self.phases[-1].subset.sum())
+    return int(self.phases[-1].mask.sum())
 
   @property
   def epochs(self) -> list[Epoch]:
@@ -128,24 +128,25 @@ class Plans(NamedTuple):
 def make_plan(train: ConfigDict, dataset: data.Dataset) -> Plan:
   """Returns the plan of a `train` section of a config."""
   num_examples = len(dataset.train.labels)
-  num_untrained = _count_untrained(train, dataset)
-  kept = num_examples - num_untrained
-  examples = _used_examples(train, dataset)
-  hidden = None
+  num_held_out = _count_held_out(train, dataset)
+  kept = num_examples - num_held_out
+  indices = _used_examples(train, dataset)
+  unlabeled_indices = None
   if train.get('unlabeled') == REST:
-    hidden = _labeled_and_unlabeled(train, dataset)[1]
-  # Masks select every example that a phase uses. Other subsets are copied.
-  masked = np.array_equal(examples, np.arange(kept))
+    unlabeled_indices = _labeled_and_unlabeled(train, dataset)[1]
+  # If all examples up to the held-out ones are used, the masks select them.
+  # Other examples are copied, in the order of their indices.
+  masked = np.array_equal(indices, np.arange(kept))
   used = (
-    np.arange(num_examples) < kept if masked else np.ones(len(examples), bool)
+    np.arange(num_examples) < kept if masked else np.ones(len(indices), bool)
   )
   return Plan(
-    examples=None if masked else examples,
+    example_indices=None if masked else indices,
     phases=make_phases(used, epochs=train.epochs, folds=train.folds),
-    num_untrained=num_untrained,
+    num_held_out=num_held_out,
     batch_size=train.batch_size,
     drop_remainder=train.drop_remainder,
-    hidden=hidden,
+    unlabeled_indices=unlabeled_indices,
   )
 
 
@@ -183,7 +184,7 @@ def _labeled_and_unlabeled(
   Both are without repetitions that `train.unlabeled_ratio` asks for.
   """
   labels = np.asarray(dataset.train.labels)
-  kept = dataset.num_labeled - _count_untrained(train, dataset)
+  kept = dataset.num_labeled - _count_held_out(train, dataset)
   find = data.find_subset(train.subset)
   assert find is not None  # See `field_checks`.
   labeled = find(labels[:kept])
@@ -192,7 +193,7 @@ def _labeled_and_unlabeled(
   return labeled, np.arange(dataset.num_labeled, len(labels))
 
 
-def _count_untrained(train: ConfigDict, dataset: data.Dataset) -> int:
+def _count_held_out(train: ConfigDict, dataset: data.Dataset) -> int:
   """Returns how many of the last labeled examples are not trained on."""
   num_examples = dataset.num_labeled
   return num_examples - round(num_examples * (1 - train.holdout_fraction))
@@ -211,9 +212,9 @@ def make_phases(used: np.ndarray, *, epochs: int, folds: int) -> list[Phase]:
   phases = []
   for fold in range(folds):
     left_out = np.array_split(np.flatnonzero(used), folds)[fold]
-    subset = used.copy()
-    subset[left_out] = False
-    phases.append(Phase(f'fold{fold}', epochs, subset))
+    mask = used.copy()
+    mask[left_out] = False
+    phases.append(Phase(f'fold{fold}', epochs, mask))
   return phases + [Phase(WHOLE, epochs, used)]
 
 
@@ -221,7 +222,7 @@ def epoch_size(
   phase: Phase, batch_size: int, drop_remainder: bool
 ) -> tuple[int, int]:
   """Returns how many examples and steps an epoch of a phase takes."""
-  num_examples = int(phase.subset.sum())
+  num_examples = int(phase.mask.sum())
   if drop_remainder:
     num_examples -= num_examples % batch_size
   return num_examples, -(-num_examples // batch_size)

@@ -117,26 +117,32 @@ def make_train_step(
   """
   loss_fn = _make_loss(apply_fn, objective)
 
-  def train_step(state, batch, key, hyperparameters):
+  def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    hyperparameters: Hyperparameters,
+  ) -> tuple[TrainState, Sums]:
     learned = (state.params, state.method_params.adapters)
     (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(
       learned, state, batch, key, hyperparameters
     )
-    means, logits, batch_stats, update = aux
     direction, opt_state = optimizer.update(grads, state.opt_state, learned)
     rate = hyperparameters.learning_rate * schedule(state.step)
     params, adapters = jax.tree.map(
       lambda p, d: (p - rate * d).astype(p.dtype), learned, direction
     )
     state = TrainState(
-      state.step + 1,
-      params,
-      batch_stats,
-      method_terms.MethodParams(adapters, update.discriminators),
-      opt_state,
-      update.opt_state,
+      step=state.step + 1,
+      params=params,
+      batch_stats=aux.batch_stats,
+      method_params=method_terms.MethodParams(
+        adapters, aux.discriminator_update.discriminators
+      ),
+      opt_state=opt_state,
+      discriminators_opt_state=aux.discriminator_update.opt_state,
     )
-    sums = _sums(loss, means, logits, batch)
+    sums = _sums(loss, aux.means, aux.logits, batch)
     if objective.partly_labeled:
       sums[LABELED] = jnp.sum((batch.labels != data.NO_LABEL) * batch.mask)
     return state, sums
@@ -144,16 +150,48 @@ def make_train_step(
   return train_step
 
 
-def _make_loss(
-  apply_fn: ApplyFn, objective: objectives.Objective
-) -> Callable[..., Any]:
-  """Returns the loss of what a step learns: (params, adapters).
+class _DiscriminatorUpdate(NamedTuple):
+  """The discriminators after a step.
 
-  The loss comes with the means of its terms, the logits, the running statistics
-  and the update of the discriminators.
+  Attributes:
+    discriminators: their parameters, by method.
+    opt_state: optax's state for them.
+    means: the mean loss of each, by the name under which it is logged.
   """
 
-  def loss_fn(learned, state, batch, key, hyperparameters):
+  discriminators: dict[str, PyTree]
+  opt_state: PyTree
+  means: dict[str, jax.Array]
+
+
+class _LossAux(NamedTuple):
+  """What the loss of a step returns beside its value.
+
+  Attributes:
+    means: the mean of each term over the batch, by name.
+    logits: [B, K], the student's.
+    batch_stats: the running statistics after the step.
+    discriminator_update: the discriminators after the step.
+  """
+
+  means: dict[str, jax.Array]
+  logits: jax.Array
+  batch_stats: PyTree
+  discriminator_update: _DiscriminatorUpdate
+
+
+def _make_loss(
+  apply_fn: ApplyFn, objective: objectives.Objective
+) -> Callable[..., tuple[jax.Array, _LossAux]]:
+  """Returns the loss of a step, a function of (params, adapters) first."""
+
+  def loss_fn(
+    learned: tuple[PyTree, dict[str, PyTree]],
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    hyperparameters: Hyperparameters,
+  ) -> tuple[jax.Array, _LossAux]:
     params, adapters = learned
     variables = state._replace(params=params).variables
     forward = lambda images: apply_fn(variables, images, train=True, key=key)
@@ -165,19 +203,26 @@ def _make_loss(
       key=jax.random.fold_in(key, _METHODS),
     )
     # The student's loss uses the updated discriminators.
-    update = jax.lax.stop_gradient(
+    discriminator_update = jax.lax.stop_gradient(
       _update_discriminators(objective, state, student, batch, hyperparameters)
     )
     terms = objective.terms(
       method_terms.TermInputs(
-        method_terms.MethodParams(adapters, update.discriminators),
+        method_terms.MethodParams(
+          adapters, discriminator_update.discriminators
+        ),
         student,
         batch,
         hyperparameters,
       )
     )
     loss, means = objectives.combine(terms, hyperparameters, batch.mask)
-    return loss, (means | update.means, logits, batch_stats, update)
+    return loss, _LossAux(
+      means=means | discriminator_update.means,
+      logits=logits,
+      batch_stats=batch_stats,
+      discriminator_update=discriminator_update,
+    )
 
   return loss_fn
 
@@ -193,12 +238,6 @@ def _sums(
   sums['correct'] = jnp.sum(correct * batch.mask)
   sums['count'] = count
   return sums
-
-
-class _DiscriminatorUpdate(NamedTuple):
-  discriminators: dict[str, PyTree]
-  opt_state: PyTree
-  means: dict[str, jax.Array]
 
 
 def _update_discriminators(
@@ -242,4 +281,6 @@ def _update_discriminators(
   named = {
     objectives.discriminator_term(name): value for name, value in means.items()
   }
-  return _DiscriminatorUpdate(new, opt_state, named)
+  return _DiscriminatorUpdate(
+    discriminators=new, opt_state=opt_state, means=named
+  )

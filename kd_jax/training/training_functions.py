@@ -50,6 +50,66 @@ class TrainingFunctions(NamedTuple):
   num_seeds: int | None
 
 
+class TeacherSpec(NamedTuple):
+  """The part of a teacher that is traced in a training.
+
+  Attributes:
+    model: the section of the teacher's network.
+    outputs_scaling: the name of the scaling of its images.
+    feature_bits: the bits that its stored features are rounded to; 0 for none.
+  """
+
+  model: FrozenConfigDict
+  outputs_scaling: str
+  feature_bits: int
+
+
+class TrainingSpec(NamedTuple):
+  """The static part of a training; hashable.
+
+  Trainings with equal static parts share their compiled functions, so that
+  traced numbers, such as the learning rate, are not in it.
+
+  Attributes:
+    model: the section of the network that trains.
+    num_classes: K.
+    image_shape: (H, W, C).
+    scaling: the name of the scaling of the network's images.
+    batch_size: examples per step.
+    augmentation: the name of the augmentation; 'none' for none.
+    mixup_alpha: the parameter of mixup; 0 for none.
+    partly_labeled: whether examples may have no label.
+    loop: where the loop over steps is: 'device' or 'host', see epoch.py.
+    eval_batch_size: examples in a call of the evaluation.
+    optim: the section of the optimizer, without the learning rate.
+    total_steps: the optimizer steps of the training; 0 for a constant schedule,
+      which does not depend on it.
+    methods: the static options of each distillation method, by name.
+    label_smoothing: the smoothing of the cross-entropy on labels.
+    num_seeds: S, to train S networks in one compiled function; None for one.
+    live_teacher: whether the teacher is called in every step.
+    teacher: None unless the teacher is called live or a method takes features.
+  """
+
+  model: FrozenConfigDict
+  num_classes: int
+  image_shape: tuple[int, ...]
+  scaling: str
+  batch_size: int
+  augmentation: str
+  mixup_alpha: float
+  partly_labeled: bool
+  loop: str
+  eval_batch_size: int
+  optim: FrozenConfigDict
+  total_steps: int
+  methods: FrozenConfigDict
+  label_smoothing: float
+  num_seeds: int | None
+  live_teacher: bool
+  teacher: TeacherSpec | None
+
+
 def make_spec(
   config: ConfigDict,
   sections: TrainingSections,
@@ -58,11 +118,8 @@ def make_spec(
   total_steps: int,
   num_seeds: int | None = None,
   live_teacher: bool = False,
-) -> FrozenConfigDict:
+) -> TrainingSpec:
   """Returns the static part of a training, for `make_training_functions`.
-
-  Traced numbers, such as the learning rate, are left out. Trainings with equal
-  static parts share their compiled functions.
 
   Args:
     config: the closed config of a row.
@@ -77,34 +134,34 @@ def make_spec(
   del optim['learning_rate']
   teacher = None
   if live_teacher or config_lib.uses_features(distill):
-    teacher = dict(
-      model=config.teacher.model.to_dict(),
+    teacher = TeacherSpec(
+      model=FrozenConfigDict(config.teacher.model.to_dict()),
       outputs_scaling=config.teacher.outputs_scaling,
       feature_bits=config.teacher.feature_bits,
     )
-  return FrozenConfigDict(
-    dict(
-      model=model.to_dict(),
-      num_classes=task.num_classes,
-      image_shape=task.image_shape,
-      scaling=sections.scaling,
-      batch_size=train.batch_size,
-      augmentation=train.augmentation,
-      mixup_alpha=train.mixup_alpha,
-      partly_labeled=bool(train.unlabeled),
-      loop=_place_of_loop(config.loop, model.kind),
-      eval_batch_size=config.eval.batch_size,
-      optim=optim,
-      total_steps=0 if optim['schedule'] == 'constant' else total_steps,
-      methods={
+  return TrainingSpec(
+    model=FrozenConfigDict(model.to_dict()),
+    num_classes=task.num_classes,
+    image_shape=task.image_shape,
+    scaling=sections.scaling,
+    batch_size=train.batch_size,
+    augmentation=train.augmentation,
+    mixup_alpha=train.mixup_alpha,
+    partly_labeled=bool(train.unlabeled),
+    loop=_place_of_loop(config.loop, model.kind),
+    eval_batch_size=config.eval.batch_size,
+    optim=FrozenConfigDict(optim),
+    total_steps=0 if optim['schedule'] == 'constant' else total_steps,
+    methods=FrozenConfigDict(
+      {
         name: methods.split_options(options)[1]
         for name, options in config_lib.method_options(distill).items()
-      },
-      label_smoothing=distill.label_smoothing,
-      num_seeds=num_seeds,
-      live_teacher=live_teacher,
-      teacher=teacher,
-    )
+      }
+    ),
+    label_smoothing=distill.label_smoothing,
+    num_seeds=num_seeds,
+    live_teacher=live_teacher,
+    teacher=teacher,
   )
 
 
@@ -118,7 +175,7 @@ def _place_of_loop(loop: str, kind: str) -> str:
   return 'host' if on_host else 'device'
 
 
-def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
+def make_training_functions(spec: TrainingSpec) -> TrainingFunctions:
   """Returns the functions of a training, see `make_spec`."""
   module = from_config.make_module(spec.model, spec.num_classes)
   apply_fn = apply.make_apply(module)
@@ -132,7 +189,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
     spec.methods.to_dict(),
     method_setup(
       spec.model,
-      spec.teacher and spec.teacher.model,
+      spec.teacher.model if spec.teacher else None,
       spec.scaling,
       ImageTask(spec.num_classes, spec.image_shape),
       feature_bits=spec.teacher.feature_bits if spec.teacher else 0,
@@ -176,7 +233,7 @@ def make_training_functions(spec: FrozenConfigDict) -> TrainingFunctions:
   )
 
 
-def _make_schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
+def _make_schedule(spec: TrainingSpec) -> optimizers.Schedule:
   return optimizers.make_schedule(
     spec.optim.schedule,
     total_steps=spec.total_steps,
@@ -184,7 +241,7 @@ def _make_schedule(spec: FrozenConfigDict) -> optimizers.Schedule:
   )
 
 
-def _pipeline(spec: FrozenConfigDict) -> batch.Pipeline:
+def _pipeline(spec: TrainingSpec) -> batch.Pipeline:
   return batch.Pipeline(
     preprocess=preprocessing.SCALINGS[spec.scaling],
     augmentation=augmentation.AUGMENTATIONS[spec.augmentation],
@@ -194,7 +251,7 @@ def _pipeline(spec: FrozenConfigDict) -> batch.Pipeline:
 
 
 def _epoch_options(
-  spec: FrozenConfigDict, objective: objectives.Objective
+  spec: TrainingSpec, objective: objectives.Objective
 ) -> epoch.EpochOptions:
   discriminators = map(
     objectives.discriminator_term, objective.discriminator_names
@@ -212,8 +269,9 @@ def _epoch_options(
   )
 
 
-def _make_teacher_fn(spec: FrozenConfigDict) -> batch.TeacherFn:
+def _make_teacher_fn(spec: TrainingSpec) -> batch.TeacherFn:
   """Returns a function from images to the teacher's logits and features."""
+  assert spec.teacher is not None  # See `TrainingSpec`.
   apply_fn = apply.make_apply(
     from_config.make_module(spec.teacher.model, spec.num_classes)
   )

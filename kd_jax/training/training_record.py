@@ -83,7 +83,7 @@ def robust_accuracy(
 
 def biased_metrics(
   classes: tuple[int, ...],
-  untrained_logits: jax.Array,
+  held_out_logits: jax.Array,
   decisions_by: dict[str, jax.Array | np.ndarray],
   test_logits: jax.Array,
   test_labels: jax.Array | np.ndarray,
@@ -92,7 +92,7 @@ def biased_metrics(
 
   Args:
     classes: whose logits get the bias.
-    untrained_logits: [M, K], for the training examples that are in no phase.
+    held_out_logits: [M, K], for the training examples that are in no phase.
     decisions_by: the decisions [M] that the bias is to reproduce, by
       what made them: 'labels' or 'teacher'.
     test_logits: [N, K].
@@ -100,7 +100,7 @@ def biased_metrics(
   """
   chosen = {}
   for chosen_by, decisions in decisions_by.items():
-    bias = evaluate.choose_bias(untrained_logits, decisions, classes)
+    bias = evaluate.choose_bias(held_out_logits, decisions, classes)
     logits = evaluate.add_bias(test_logits, classes, bias)
     chosen[chosen_by] = {
       'bias': bias,
@@ -113,16 +113,16 @@ def biased_metrics(
 def bias_decisions(
   dataset: data.Dataset,
   teacher_logits: jax.Array | None,
-  num_untrained: int,
+  num_held_out: int,
 ) -> dict[str, jax.Array | np.ndarray]:
   """Returns the decisions on the untrained examples, see `biased_metrics`.
 
   Args:
     dataset: the data set that the network learns.
     teacher_logits: [N, K], of the training split; None without a teacher.
-    num_untrained: how many of the last training examples are in no phase.
+    num_held_out: how many of the last training examples are in no phase.
   """
-  untrained = slice(-num_untrained, None)
+  untrained = slice(-num_held_out, None)
   decisions_by: dict[str, jax.Array | np.ndarray] = {
     'labels': dataset.train.labels[untrained]
   }

@@ -16,7 +16,7 @@ from examples import equinox_network, linen_network, nnx_network
 from examples.pure_functions import Student as PureStudent
 from kd_jax import methods, config_fields
 from kd_jax.runtime import errors
-from kd_jax.training import job
+from kd_jax.training import train
 from tests import helpers
 
 RNG = np.random.RandomState(0)
@@ -154,7 +154,7 @@ def test_the_same_call_goes_on_in_its_folder(tmp_path):
   call = dict(QUICK, model=Small(), workdir=tmp_path / 'run')
   first = kd_jax.distill(IMAGES, LABELS, LOGITS, **call)
   trained = mock.Mock(side_effect=AssertionError('it is trained again'))
-  with mock.patch.object(job, 'run_job', trained):
+  with mock.patch.object(train, 'run_training', trained):
     again = kd_jax.distill(IMAGES, LABELS, LOGITS, **call | {'model': Small()})
   assert again.metrics == first.metrics
 

@@ -180,21 +180,21 @@ def test_a_fraction_held_out_of_sorted_data_has_every_class(sorted_data):
   training_plan = _plan(sorted_data, holdout_fraction=0.2)
   (phase,) = training_plan.phases
   labels = np.asarray(sorted_data.train.labels)
-  assert _counts(labels[phase.subset]) == [16] * NUM_CLASSES
-  assert _counts(labels[~phase.subset]) == [4] * NUM_CLASSES
+  assert _counts(labels[phase.mask]) == [16] * NUM_CLASSES
+  assert _counts(labels[~phase.mask]) == [4] * NUM_CLASSES
 
 
 def test_folds_of_sorted_data_have_every_class(sorted_data):
   *folds, _ = _plan(sorted_data, folds=4).phases
   labels = np.asarray(sorted_data.train.labels)
   for fold in folds:
-    assert _counts(labels[fold.subset]) == [15] * NUM_CLASSES
+    assert _counts(labels[fold.mask]) == [15] * NUM_CLASSES
 
 
 @pytest.mark.parametrize('subset', ['first7', 'upto7', 'as_published'])
 def test_subsets_of_sorted_data_have_every_class(sorted_data, subset):
-  examples = _plan(sorted_data, subset=subset).examples
-  counts = _counts(np.asarray(sorted_data.train.labels)[examples])
+  indices = _plan(sorted_data, subset=subset).example_indices
+  counts = _counts(np.asarray(sorted_data.train.labels)[indices])
   assert len(set(counts)) == 1 and counts[0] > 0
 
 

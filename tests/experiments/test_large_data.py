@@ -7,7 +7,7 @@ import pytest
 from kd_jax.data.user_data import decoded_files
 from kd_jax.export import exporter
 from kd_jax.runtime import errors, run_records
-from kd_jax.training import checkpoint, job, job_folder, pace
+from kd_jax.training import checkpoint, pace, train, training_folder
 from tests import helpers, large_toy
 from tests.experiments import insects
 
@@ -112,22 +112,22 @@ def test_a_run_stopped_within_an_epoch_resumes_within_it(
   tmp_path, data_dir, plain, memory_gib, epochs_saved, monkeypatch, caplog
 ):
   whole = plain(memory_gib)
-  save, saved = job_folder.save_mid_epoch, []
+  save, saved = training_folder.save_mid_epoch, []
 
   def stop(folder, position):
     save(folder, position)
-    saved.append((position.epoch, position.step))
-    if (position.epoch, position.step) == (1, 2):
+    saved.append((position.epoch, position.step_in_epoch))
+    if (position.epoch, position.step_in_epoch) == (1, 2):
       raise KeyboardInterrupt
 
-  monkeypatch.setattr(job, 'MID_EPOCH_EVERY_S', 0.0)
+  monkeypatch.setattr(train, 'MID_EPOCH_EVERY_S', 0.0)
   monkeypatch.setattr(pace, 'CALL_S', 0.0)  # One step a call.
-  monkeypatch.setattr(job_folder, 'save_mid_epoch', stop)
+  monkeypatch.setattr(training_folder, 'save_mid_epoch', stop)
   if not epochs_saved:  # As if a save took longer than an epoch.
     monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: False)
   with pytest.raises(KeyboardInterrupt):
     _run(tmp_path / 'stopped', data_dir, memory_gib)
-  monkeypatch.setattr(job_folder, 'save_mid_epoch', save)
+  monkeypatch.setattr(training_folder, 'save_mid_epoch', save)
   epoch, step = saved[-1]
   # With several processes, Orbax needs the checkpoint's number in 32 bits.
   (number,) = (tmp_path / 'stopped').rglob('within_epoch/[0-9]*')

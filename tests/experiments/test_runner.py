@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from kd_jax.runtime import errors, files, run_records
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 from tests import helpers
 
 # Measured with jax 0.10 on an x86-64 CPU; other processors and versions need
@@ -162,7 +162,7 @@ def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
     return [student['weights'] for student in record['students']], lines
 
   expected, _ = run('whole')
-  finish, finished = job_folder.finish, []
+  finish, finished = training_folder.finish, []
 
   def finish_one(trained, *args):
     if finished:
@@ -171,7 +171,7 @@ def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
     return finished[-1]
 
   with monkeypatch.context() as patch:
-    patch.setattr(job_folder, 'finish', finish_one)
+    patch.setattr(training_folder, 'finish', finish_one)
     with pytest.raises(KeyboardInterrupt):
       run('stopped')
   lines = (tmp_path / 'stopped' / 'metrics.jsonl').read_text()

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from kd_jax.experiments import students
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 
@@ -17,7 +17,7 @@ def _run(generated, tmp_path):
 
 def _finish(run, name, *, seed, identity=None):
   (row,) = run.by_name.values()
-  job_folder.finish(
+  training_folder.finish(
     TrainingResult({'w': jnp.zeros(1)}, {'row': 'h50', 'seed': seed}),
     run.folder(row) / name,
     identity or row.identity,
@@ -59,7 +59,7 @@ def test_a_folder_that_was_copied_to_another_seed_is_left_out(run):
 
 def test_a_folder_that_was_copied_from_another_row_is_this_rows(run):
   (row,) = run.by_name.values()
-  job_folder.finish(
+  training_folder.finish(
     TrainingResult({'w': jnp.zeros(1)}, {'row': 'another', 'seed': 0}),
     run.folder(row) / 'seed-0',
     row.identity,

@@ -9,7 +9,7 @@ import pytest
 from kd_jax import config as config_lib
 from kd_jax.export import exporter, run_student
 from kd_jax.runtime import errors, json_records
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 
@@ -71,7 +71,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
 def test_weights_that_run_json_does_not_describe_are_refused(tmp_path):
   """Weights that run.json does not describe: they are refused."""
   _write(tmp_path)
-  job_folder.finish(
+  training_folder.finish(
     TrainingResult(
       {'w': jnp.zeros(1)}, {'row': 'h50', 'seed': 0, 'weights': 'new'}
     ),

@@ -27,7 +27,7 @@ from kd_jax.export import artifact, forward, run_datasets, run_student
 from kd_jax.models import from_config
 from kd_jax.report import plots, run_report
 from kd_jax.runtime import checked_cache, errors, json_records, run_records
-from kd_jax.training import checkpoint, job_folder
+from kd_jax.training import checkpoint, training_folder
 from kd_jax.training.training_record import TrainingResult
 from tests import helpers
 from tests.data import tfds_toys, toys
@@ -118,7 +118,7 @@ def _write_run(folder: pathlib.Path) -> None:
     'weights': checkpoint.tree_digest(variables),
     'test': {'accuracy': 0.5},
   }
-  job_folder.finish(
+  training_folder.finish(
     TrainingResult(variables, entry),
     folder / 'students/h50/seed-0',
     {'data_digest': generated.digest},
@@ -142,7 +142,9 @@ def _find_student(folder: pathlib.Path) -> tuple:
   )
   load = functools.partial(run_datasets.load, config, None)
   found = run_datasets.find(config, student, record.get('data'), load)
-  variables = job_folder.restore_deployed(student, config.student, found.task)
+  variables = training_folder.restore_deployed(
+    student, config.student, found.task
+  )
   from_config.deploy(config.student, found.task, variables)
   return entry['row'], found.classes, checkpoint.tree_digest(variables)
 

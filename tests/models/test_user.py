@@ -13,7 +13,7 @@ from kd_jax.data import preprocessing
 from kd_jax.export import artifact, exporter, onnx
 from kd_jax.models import apply, user
 from kd_jax.runtime import errors, files, json_records
-from kd_jax.training import job_folder
+from kd_jax.training import training_folder
 from tests import helpers, user_networks
 
 FIELDS = {
@@ -104,7 +104,7 @@ def test_a_users_student_is_timed_restored_and_exported(run):
   timed = record['benchmark']['networks']
   assert timed.keys() == {'teacher', 'h50'}
   module = user.make_module('tests.user_networks:student', 10)
-  weights = job_folder.restore(
+  weights = training_folder.restore(
     folder / 'run/students/h50/seed-0',
     apply.variables_like(module, (28, 28, 1)),
   )

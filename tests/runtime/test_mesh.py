@@ -14,7 +14,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.models import from_config
 from kd_jax.runtime import errors, files, mesh, run_records
-from kd_jax.training import job, job_folder
+from kd_jax.training import train, training_folder
 from tests import helpers, mesh_runs
 
 
@@ -66,7 +66,7 @@ def one_device(request, tmp_path_factory):
   """
   folder = tmp_path_factory.mktemp('one')
   # A run can set the interval of checkpoints.
-  with mock.patch.object(job, 'MID_EPOCH_EVERY_S', job.MID_EPOCH_EVERY_S):
+  with mock.patch.object(train, 'MID_EPOCH_EVERY_S', train.MID_EPOCH_EVERY_S):
     mesh_runs.run(folder, 1, request.param)
   return request.param, folder
 
@@ -81,7 +81,7 @@ def _end(folder, name, seed):
   )
   student = folder / f'{name}/students/{row}/seed-{seed}'
   record = files.read_json(student / 'result.json')
-  variables = job_folder.restore(student, like)
+  variables = training_folder.restore(student, like)
   return variables, record['test']['errors']
 
 

@@ -13,7 +13,7 @@ from kd_jax.teachers import (
   provider,
   publishing,
 )
-from kd_jax.training import context, job
+from kd_jax.training import context, train
 from tests import helpers
 
 _FIELDS = {
@@ -153,7 +153,7 @@ def test_a_teacher_is_trained_in_a_folder_named_by_data_and_network(
 
 
 def test_a_trained_teacher_is_restored(trained, get, folder, monkeypatch):
-  monkeypatch.setattr(job, 'run_job', _refuse)
+  monkeypatch.setattr(train, 'run_training', _refuse)
   again = get(_config(), folder)
   np.testing.assert_array_equal(again.logits['test'], trained.logits['test'])
   assert again.record == trained.record
@@ -162,7 +162,7 @@ def test_a_trained_teacher_is_restored(trained, get, folder, monkeypatch):
 def test_a_teacher_of_another_config_is_trained_beside_it(
   trained, get, folder, monkeypatch
 ):
-  monkeypatch.setattr(job, 'run_job', _refuse)
+  monkeypatch.setattr(train, 'run_training', _refuse)
   with pytest.raises(_Asked):
     get(_config(**{'teacher.seed': 1}), folder)
 
@@ -270,7 +270,7 @@ def _in_project(published, tmp_path, monkeypatch):
   home = tmp_path / 'project'
   shutil.copytree(published / 'outputs', home / 'teachers' / 'a')
   monkeypatch.setattr(pretrained, 'teacher_folder', lambda name: home / name)
-  monkeypatch.setattr(job, 'run_job', _refuse)
+  monkeypatch.setattr(train, 'run_training', _refuse)
 
 
 @pytest.mark.usefixtures('in_project')

@@ -205,7 +205,7 @@ def test_an_interrupted_epoch_resumes_exactly(done_epochs, monkeypatch):
   ):
     pass
   position = next(p for p in saved if p.epoch == done_epochs)
-  assert position.step > 0 and position.train_s > 0
+  assert position.step_in_epoch > 0 and position.train_s > 0
   functions = toy.make_epoch_functions()
   results = list(
     toy.run_epochs(

@@ -31,7 +31,7 @@ def _call(timer, clock, num_steps, seconds):
 
 def test_calls_grow_at_most_fourfold_towards_a_second(clock):
   timer = _timer(np.inf)
-  timer.start_epoch(0.0)
+  timer.restart_clock(0.0)
   assert timer.steps_per_call == 1
   for seconds, steps in ((0.001, 4), (0.004, 16), (0.5, 32), (4.0, 8)):
     _call(timer, clock, timer.steps_per_call, seconds)
@@ -44,7 +44,7 @@ def test_calls_grow_at_most_fourfold_towards_a_second(clock):
 def test_a_clock_that_stands_still_or_goes_back_divides_by_nothing(clock):
   """A clock that does not move within a call: the calls grow as usual."""
   timer = _timer(np.inf)
-  timer.start_epoch(0.0)
+  timer.restart_clock(0.0)
   for seconds, steps in ((0.0, 4), (-5.0, 16)):
     _call(timer, clock, timer.steps_per_call, seconds)
     assert timer.steps_per_call == steps
@@ -52,7 +52,7 @@ def test_a_clock_that_stands_still_or_goes_back_divides_by_nothing(clock):
 
 def test_a_save_is_due_some_time_after_the_last_one(clock):
   timer = _timer(10.0)
-  timer.start_epoch(0.0)
+  timer.restart_clock(0.0)
   _call(timer, clock, 1, 9.0)
   assert not timer.save_is_due()
   _call(timer, clock, 1, 2.0)
@@ -65,7 +65,7 @@ def test_a_save_is_due_some_time_after_the_last_one(clock):
 
 def test_the_clock_stops_for_saves_and_goes_on_after_a_resume(clock):
   timer = _timer(10.0)
-  timer.start_epoch(100.0)
+  timer.restart_clock(100.0)
   clock[0] += 3.0
   with timer.saving():
     clock[0] += 50.0

@@ -12,11 +12,11 @@ from tests.training import toy_training as toy
 def test_the_fold_loop_of_the_papers_code():
   phases = plan.make_phases(np.ones(60_000, bool), epochs=3, folds=3)
   assert [p.name for p in phases] == ['fold0', 'fold1', 'fold2', 'fit']
-  assert [p.subset.sum() for p in phases] == [40_000] * 3 + [60_000]
-  left_out = [~p.subset for p in phases[:3]]
+  assert [p.mask.sum() for p in phases] == [40_000] * 3 + [60_000]
+  left_out = [~p.mask for p in phases[:3]]
   np.testing.assert_array_equal(np.sum(left_out, axis=0), 1)
   # In all, these are 3 E epochs of the whole training set.
-  assert sum(p.epochs * p.subset.sum() for p in phases) == 9 * 60_000
+  assert sum(p.epochs * p.mask.sum() for p in phases) == 9 * 60_000
   whole = plan.Plan(None, phases, 0, batch_size=32, drop_remainder=False)
   assert whole.num_steps == 9 * 1875
 
@@ -24,9 +24,9 @@ def test_the_fold_loop_of_the_papers_code():
 def test_folds_divide_the_examples_that_are_used():
   used = np.arange(60) < 48
   *folds, whole = plan.make_phases(used, epochs=1, folds=3)
-  np.testing.assert_array_equal(whole.subset, used)
-  assert [p.subset.sum() for p in folds] == [32] * 3
-  assert not any(p.subset[48:].any() for p in folds)
+  np.testing.assert_array_equal(whole.mask, used)
+  assert [p.mask.sum() for p in folds] == [32] * 3
+  assert not any(p.mask[48:].any() for p in folds)
 
 
 def test_the_remainder_of_an_epoch_can_be_dropped():
@@ -88,23 +88,23 @@ def test_all_examples_up_to_the_untrained_ones_are_a_mask(
   holdout_fraction, used
 ):
   whole = _plan('all', holdout_fraction)
-  assert whole.examples is None
-  assert whole.num_untrained == 40 - used
+  assert whole.example_indices is None
+  assert whole.num_held_out == 40 - used
   (phase,) = whole.phases
-  np.testing.assert_array_equal(phase.subset, np.arange(40) < used)
+  np.testing.assert_array_equal(phase.mask, np.arange(40) < used)
 
 
 def test_a_subset_is_a_list_of_examples():
   part = _plan('first5')
-  assert len(part.examples) == 20
+  assert len(part.example_indices) == 20
   (phase,) = part.phases
-  np.testing.assert_array_equal(phase.subset, np.ones(20, bool))
+  np.testing.assert_array_equal(phase.mask, np.ones(20, bool))
 
 
 def test_the_rest_of_the_examples_trains_without_its_labels():
   dataset = _dataset()
   part = _plan('first2', 0.25, unlabeled='rest')
-  assert sorted(part.examples) == list(range(30))
+  assert sorted(part.example_indices) == list(range(30))
   labels = part.labels(dataset)
   shown = np.arange(40) < 8
   shown |= np.arange(40) >= 30  # Held out, and not trained on.
@@ -117,14 +117,14 @@ def test_the_rest_of_the_examples_trains_without_its_labels():
 
 def test_without_any_labels_all_examples_are_a_mask():
   part = _plan('none', unlabeled='rest')
-  assert part.examples is None and len(part.hidden) == 40
-  assert part.phases[0].subset.all()
+  assert part.example_indices is None and len(part.unlabeled_indices) == 40
+  assert part.phases[0].mask.all()
 
 
 def test_added_images_are_not_held_out():
   part = _plan('all', 0.25, dataset=_dataset(8), unlabeled='folder')
-  assert part.num_untrained == 10 and part.hidden is None
-  assert sorted(part.examples) == [*range(30), *range(40, 48)]
+  assert part.num_held_out == 10 and part.unlabeled_indices is None
+  assert sorted(part.example_indices) == [*range(30), *range(40, 48)]
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_the_kind_that_has_too_few_examples_is_repeated(
   labels = part.labels_of_epoch(dataset)
   assert np.sum(labels != NO_LABEL) == labeled
   assert np.sum(labels == NO_LABEL) == unlabeled
-  if part.examples is not None:
-    counts = np.bincount(part.examples, minlength=48)
+  if part.example_indices is not None:
+    counts = np.bincount(part.example_indices, minlength=48)
     assert counts.min() >= 1
     assert np.ptp(counts[:40]) <= 1 and np.ptp(counts[40:]) <= 1
 

@@ -41,15 +41,15 @@ def _dataset():
 
 
 @pytest.mark.parametrize(
-  'examples, num_untrained, counts',
+  'examples, num_held_out, counts',
   [
     (None, 0, [4, 2, 2]),
     (None, 2, [3, 2, 1]),
     (np.array([1, 1, 2]), 2, [0, 2, 1]),
   ],
 )
-def test_examples_of_each_class_are_counted(examples, num_untrained, counts):
-  used = plan.Plan(examples, [], num_untrained, 4, drop_remainder=False)
+def test_examples_of_each_class_are_counted(examples, num_held_out, counts):
+  used = plan.Plan(examples, [], num_held_out, 4, drop_remainder=False)
   assert training_record.examples_by_class(used, _dataset()) == counts
 
 

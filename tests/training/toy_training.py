@@ -92,11 +92,11 @@ def make_inputs(
   functions: epoch.EpochFunctions, key: jax.Array
 ) -> EpochInputs | DiskInputs:
   """Returns the inputs of an epoch over all examples."""
-  return epoch_inputs.make_inputs(
+  return epoch_inputs.make_shuffled_inputs(
     functions.shuffle,
     examples(),
     np.ones(NUM_EXAMPLES, bool),
-    epoch_inputs.choose_epoch_views(functions.choose_views, key, NUM_EXAMPLES),
+    epoch_inputs.make_views(functions.choose_views, key, NUM_EXAMPLES),
     SharedInputs(NUM_EXAMPLES, key, HYPERPARAMETERS),
   )
 

@@ -28,7 +28,7 @@ from kd_jax.training import (
   checkpoint,
   epoch_loop,
   example_source,
-  job_folder,
+  training_folder,
   training_functions,
   training_record,
 )
@@ -52,8 +52,8 @@ class TrainingInfo(NamedTuple):
     label: the row's name, or 'teacher'; for logs and the progress bar.
     seeds: one seed, or several that train in one compiled function.
     folder: for checkpoints.
-    identity: JSON values that determine the result. What a folder holds of
-      another identity is removed.
+    identity: JSON values that determine the result. A folder of another
+      identity is replaced.
   """
 
   label: str
@@ -62,14 +62,14 @@ class TrainingInfo(NamedTuple):
   identity: dict[str, Any]
 
 
-class Job(NamedTuple):
-  """A training.
+class Training(NamedTuple):
+  """One training, ready to run.
 
   Attributes:
     info: the row, seeds, folder and identity.
     dataset: what the network learns, on the device or on disk.
-    functions: its functions.
-    plan: which examples it uses, in which phases.
+    functions: the compiled functions, shared with equal trainings.
+    plan: which examples are used, in which phases.
     hyperparameters_of_epoch: maps an epoch's index to its hyperparameters.
     carry_optimizer: whether the optimizer's state goes from a phase to the
       next.
@@ -89,7 +89,7 @@ class Job(NamedTuple):
   bias_classes: tuple[int, ...]
 
 
-def make_job(
+def make_training(
   config: ConfigDict,
   context: Context,
   sections: TrainingSections,
@@ -97,7 +97,7 @@ def make_job(
   info: TrainingInfo,
   *,
   live_teacher: bool = False,
-) -> Job:
+) -> Training:
   """Returns a training of a config.
 
   Args:
@@ -116,7 +116,7 @@ def make_job(
     num_seeds=len(info.seeds) if len(info.seeds) > 1 else None,
     live_teacher=live_teacher,
   )
-  return Job(
+  return Training(
     info=info,
     dataset=context.dataset,
     functions=context.functions_for(spec),
@@ -132,50 +132,52 @@ def make_job(
   )
 
 
-def run_job(
-  job: Job, teacher: TeacherInputs, log: run_records.MetricsLog
+def run_training(
+  training: Training, teacher: TeacherInputs, log: run_records.MetricsLog
 ) -> list[TrainingResult]:
-  """Trains a job, or resumes and finishes it.
+  """Trains from the start, or resumes and finishes a training.
 
   Args:
-    job: the training.
+    training: the training.
     teacher: the part of a teacher that the training uses.
     log: the log that gets a line for each epoch and seed.
   Returns:
     The trained network of each seed.
   """
-  job_folder.claim(job.info.folder, job.info.identity)
-  init_key, train_key = _keys(job)
-  state = job.functions.init(init_key)
-  checkpoints = checkpoint.Checkpoints(job.info.folder / 'checkpoints')
-  state, done_epochs, mid_epoch = _resume(job, checkpoints, state, log)
-  log.drop_epochs(job.info.label, job.info.seeds, done_epochs)
+  training_folder.make_or_replace(training.info.folder, training.info.identity)
+  init_key, train_key = _keys(training)
+  state = training.functions.init(init_key)
+  checkpoints = checkpoint.Checkpoints(training.info.folder / 'checkpoints')
+  state, done_epochs, mid_epoch = _resume(training, checkpoints, state, log)
+  log.drop_epochs(training.info.label, training.info.seeds, done_epochs)
   epochs = epoch_loop.train_epochs(
-    job.functions.epoch_functions,
+    training.functions.epoch_functions,
     state,
-    example_source.make_source(job.plan, job.dataset, teacher),
-    job.plan,
-    _loop_options(job, train_key, done_epochs, mid_epoch, log),
+    example_source.make_source(training.plan, training.dataset, teacher),
+    training.plan,
+    _loop_options(training, train_key, done_epochs, mid_epoch, log),
   )
   test_logits = None
   # Closing the epochs takes the progress bar away before an error is shown.
   with contextlib.closing(epochs):
     for result in epochs:
       state = result.state
-      test_logits = _after_epoch(job, result, teacher, checkpoints, log)
+      test_logits = _after_epoch(training, result, teacher, checkpoints, log)
   checkpoints.close()
-  if not log.holds_epochs(job.info.label, job.info.seeds, job.plan.num_epochs):
+  if not log.holds_epochs(
+    training.info.label, training.info.seeds, training.plan.num_epochs
+  ):
     raise errors.UserError(
-      f'{log.path} has lost epochs of {job.info.label} while it trained: start '
-      'the same command again, which trains it again'
+      f'{log.path} has lost epochs of {training.info.label} while it trained: '
+      'start the same command again, which trains it again'
     )
   if test_logits is None:  # Every epoch was done before a restart.
-    test_logits = _predict(job, state, job.dataset.test.images)
-  return _finish_networks(job, state, test_logits, teacher, log)
+    test_logits = _predict(training, state, training.dataset.test.images)
+  return _finish_networks(training, state, test_logits, teacher, log)
 
 
 def _loop_options(
-  job: Job,
+  training: Training,
   train_key: jax.Array,
   done_epochs: int,
   mid_epoch: epoch_loop.EpochPosition | None,
@@ -185,44 +187,46 @@ def _loop_options(
 
   def save_mid_epoch(position: epoch_loop.EpochPosition) -> None:
     log.sync()  # A checkpoint must not outlast the lines before it.
-    job_folder.save_mid_epoch(job.info.folder, position)
+    training_folder.save_mid_epoch(training.info.folder, position)
 
   return epoch_loop.LoopOptions(
     key=train_key,
-    hyperparameters_of_epoch=job.hyperparameters_of_epoch,
+    hyperparameters_of_epoch=training.hyperparameters_of_epoch,
     done_epochs=done_epochs,
     mid_epoch=mid_epoch,
     save_mid_epoch=save_mid_epoch,
     save_every_s=MID_EPOCH_EVERY_S,
     reset_optimizer=(
-      None if job.carry_optimizer else job.functions.reset_optimizer
+      None if training.carry_optimizer else training.functions.reset_optimizer
     ),
-    progress_label=_progress_label(job.info),
+    progress_label=_progress_label(training.info),
   )
 
 
 def _after_epoch(
-  job: Job,
+  training: Training,
   result: epoch_loop.EpochResult,
   teacher: TeacherInputs,
   checkpoints: checkpoint.Checkpoints,
   log: run_records.MetricsLog,
 ) -> jax.Array:
   """Tests, logs and, if it is time, saves; returns test logits [S, N, K]."""
-  test_logits = _predict(job, result.state, job.dataset.test.images)
-  _log_epoch(job, result, test_logits, teacher, log)
+  test_logits = _predict(training, result.state, training.dataset.test.images)
+  _log_epoch(training, result, test_logits, teacher, log)
   done_epochs = result.epoch + 1
-  if done_epochs == job.plan.num_epochs or checkpoints.is_due():
+  if done_epochs == training.plan.num_epochs or checkpoints.is_due():
     log.sync()
     checkpoints.save(done_epochs, result.state)
   return test_logits
 
 
-def _keys(job: Job) -> tuple[jax.Array, jax.Array]:
+def _keys(training: Training) -> tuple[jax.Array, jax.Array]:
   """Returns the keys of initialization and training; [S] keys of S seeds."""
-  keys = [jax.random.split(jax.random.key(seed)) for seed in job.info.seeds]
+  keys = [
+    jax.random.split(jax.random.key(seed)) for seed in training.info.seeds
+  ]
   init_keys, train_keys = jnp.stack(keys, axis=1)
-  if job.functions.num_seeds is None:
+  if training.functions.num_seeds is None:
     return init_keys[0], train_keys[0]
   return init_keys, train_keys
 
@@ -233,17 +237,17 @@ def _progress_label(info: TrainingInfo) -> str | None:
   return f'{info.label} seed {",".join(map(str, info.seeds))}'
 
 
-def _predict(job: Job, state: TrainState, images: Any) -> jax.Array:
+def _predict(training: Training, state: TrainState, images: Any) -> jax.Array:
   """Returns logits [S, N, K], S = 1 for one network."""
-  logits = job.functions.predict(state.variables, images)
-  return logits[None] if job.functions.num_seeds is None else logits
+  logits = training.functions.predict(state.variables, images)
+  return logits[None] if training.functions.num_seeds is None else logits
 
 
 # --- Resuming. ---
 
 
 def _resume(
-  job: Job,
+  training: Training,
   checkpoints: checkpoint.Checkpoints,
   state: TrainState,
   log: run_records.MetricsLog,
@@ -253,19 +257,19 @@ def _resume(
   If the log lacks some of the finished epochs, the training starts again: then
   the mid-epoch checkpoint is removed, and later saves replace the others.
   """
-  label, initial_state = job.info.label, state
+  label, initial_state = training.info.label, state
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
-  mid_epoch = job_folder.restore_mid_epoch(
-    job.info.folder,
+  mid_epoch = training_folder.restore_mid_epoch(
+    training.info.folder,
     state,
-    job.functions.epoch_functions.zero_totals,
+    training.functions.epoch_functions.zero_totals,
     done_epochs,
   )
   if mid_epoch:
     # Newer than the last epoch's checkpoint, if saves take longer than epochs.
     done_epochs = mid_epoch.epoch
-  if not log.holds_epochs(label, job.info.seeds, done_epochs):
+  if not log.holds_epochs(label, training.info.seeds, done_epochs):
     logging.warning(
       '%s: trained again from the start, because %s lacks some of the %d '
       'epochs that are done',
@@ -273,13 +277,13 @@ def _resume(
       log.path,
       done_epochs,
     )
-    files.remove(job.info.folder / job_folder.PARTIAL)
+    files.remove(training.info.folder / training_folder.PARTIAL)
     return mesh.put_replicated(initial_state), 0, None
   if mid_epoch:
     logging.info(
       '%s: resumed after step %d of epoch %d',
       label,
-      mid_epoch.step,
+      mid_epoch.step_in_epoch,
       done_epochs,
     )
   elif done_epochs:
@@ -291,18 +295,18 @@ def _resume(
 
 
 def _log_epoch(
-  job: Job,
+  training: Training,
   result: epoch_loop.EpochResult,
   test_logits: jax.Array,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
 ) -> None:
   """Adds a line for each seed."""
-  info = job.info
+  info = training.info
   share = len(info.seeds)  # Seeds of one function share its time equally.
   for i, seed in enumerate(info.seeds):
     test = evaluate.evaluate(
-      test_logits[i], job.dataset.test.labels, teacher.split_logits('test')
+      test_logits[i], training.dataset.test.labels, teacher.split_logits('test')
     )
     log.append(
       {
@@ -320,38 +324,40 @@ def _log_epoch(
 
 
 def _finish_networks(
-  job: Job,
+  training: Training,
   state: TrainState,
   test_logits: jax.Array,
   teacher: TeacherInputs,
   log: run_records.MetricsLog,
 ) -> list[TrainingResult]:
   """Attacks each seed's network, chooses its bias, and writes its record."""
-  untrained_logits = None
-  if job.bias_classes:
-    untrained = job.dataset.train.images[-job.plan.num_untrained :]
-    untrained_logits = _predict(job, state, untrained)
+  held_out_logits = None
+  if training.bias_classes:
+    held_out = training.dataset.train.images[-training.plan.num_held_out :]
+    held_out_logits = _predict(training, state, held_out)
   surroundings = environment.describe()
   trained = []
-  for i, seed in enumerate(job.info.seeds):
+  for i, seed in enumerate(training.info.seeds):
     network = state
-    if job.functions.num_seeds is not None:
+    if training.functions.num_seeds is not None:
       network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
     record = {
-      **_seed_record(job, seed, network, test_logits[i], teacher),
-      **training_record.history(log, job.info.label, seed),
+      **_seed_record(training, seed, network, test_logits[i], teacher),
+      **training_record.history(log, training.info.label, seed),
       'weights': checkpoint.tree_digest(network.variables),
       'environment': surroundings,
     }
-    if untrained_logits is not None:
+    if held_out_logits is not None:
       record['bias'] = training_record.biased_metrics(
-        job.bias_classes,
-        untrained_logits[i],
+        training.bias_classes,
+        held_out_logits[i],
         training_record.bias_decisions(
-          job.dataset, teacher.split_logits('train'), job.plan.num_untrained
+          training.dataset,
+          teacher.split_logits('train'),
+          training.plan.num_held_out,
         ),
         test_logits[i],
-        job.dataset.test.labels,
+        training.dataset.test.labels,
       )
     decisions = np.argmax(np.asarray(test_logits[i]), axis=-1)
     trained.append(
@@ -361,16 +367,16 @@ def _finish_networks(
 
 
 def _seed_record(
-  job: Job,
+  training: Training,
   seed: int,
   network: TrainState,
   test_logits: jax.Array,
   teacher: TeacherInputs,
 ) -> dict[str, Any]:
   """Returns the metrics and the counts of one seed's network."""
-  labels = job.dataset.test.labels
+  labels = training.dataset.test.labels
   return {
-    'row': job.info.label,
+    'row': training.info.label,
     'seed': seed,
     'test': evaluate.evaluate(
       test_logits, labels, teacher.split_logits('test')
@@ -378,14 +384,16 @@ def _seed_record(
     'reliability': evaluate.reliability(test_logits, labels),
     'by_class': {
       **evaluate.by_class(test_logits, labels),
-      'trained_on': training_record.examples_by_class(job.plan, job.dataset),
+      'trained_on': training_record.examples_by_class(
+        training.plan, training.dataset
+      ),
     },
-    **training_record.count_unlabeled(job.plan, job.dataset),
+    **training_record.count_unlabeled(training.plan, training.dataset),
     **training_record.robust_accuracy(
-      job.functions.attack,
+      training.functions.attack,
       network.variables,
-      job.dataset,
-      job.attacked_examples,
+      training.dataset,
+      training.attacked_examples,
     ),
     'steps': int(network.step),
     'parameters': costs.count_parameters(network.variables['params']),

@@ -42,8 +42,8 @@ PARTIAL = 'within_epoch'
 _DECISIONS = 'decisions.npy'
 
 
-def claim(folder: pathlib.Path, identity: dict[str, Any]) -> None:
-  """Makes a folder for a training; removes one of another identity."""
+def make_or_replace(folder: pathlib.Path, identity: dict[str, Any]) -> None:
+  """Makes a folder for a training, in place of one of another identity."""
   stored = _read_identity(folder)
   if stored is not None and stored != identity:
     changed = ', '.join(files.differences(identity, stored, 'identity'))
@@ -89,7 +89,7 @@ def finish(
   Returns:
     The record as it is kept.
   """
-  claim(folder, identity)
+  make_or_replace(folder, identity)
   record = dict(trained.record)
   record['bytes'] = _save(folder / 'weights', trained.variables)
   if trained.quantized is not None:
@@ -230,7 +230,7 @@ def save_mid_epoch(folder: pathlib.Path, position: EpochPosition) -> None:
     int(np.max(position.state.step)),
     {
       'epoch': jnp.int32(position.epoch),
-      'step': jnp.int32(position.step),
+      'step': jnp.int32(position.step_in_epoch),
       'state': position.state,
       'sums': _as_stored(position.totals),
       'train_s': jnp.float32(position.train_s),

@@ -6,7 +6,7 @@ import pytest
 
 from kd_jax import config as config_lib
 from kd_jax.runtime import run_records
-from kd_jax.training import context, job, job_folder, plan
+from kd_jax.training import context, plan, train, training_folder
 from kd_jax.training.example_source import TeacherInputs
 from tests import helpers
 
@@ -47,12 +47,12 @@ def _teacher(run_context):
 
 def _make(run_context, folder, *, seeds=(0,), **fields):
   config = _closed(**fields)
-  return job.make_job(
+  return train.make_training(
     config,
     run_context,
     config_lib.student_sections(config),
     plan.make_plan(config.train, run_context.dataset),
-    job.TrainingInfo(
+    train.TrainingInfo(
       'h50', seeds, folder / 'training', {'fields': repr(fields)}
     ),
   )
@@ -62,11 +62,11 @@ def _log(folder):
   return run_records.MetricsLog(folder / 'metrics.jsonl')
 
 
-def _run(student_job, teacher, folder, log=None):
-  return job.run_job(student_job, teacher, log or _log(folder))
+def _run(student_training, teacher, folder, log=None):
+  return train.run_training(student_training, teacher, log or _log(folder))
 
 
-# --- A job is made. ---
+# --- A training is made. ---
 
 
 def test_trainings_that_differ_in_traced_numbers_share_compiled_functions(
@@ -87,9 +87,9 @@ def test_a_teacher_has_its_sections_and_no_biased_classes(
   config = _closed(
     **{'eval.bias_classes': (3,), 'teacher.optim.learning_rate': 0.25}
   )
-  info = job.TrainingInfo('teacher', (0,), tmp_path, {})
+  info = train.TrainingInfo('teacher', (0,), tmp_path, {})
   student, teacher = (
-    job.make_job(
+    train.make_training(
       config,
       run_context,
       sections,
@@ -106,14 +106,14 @@ def test_a_teacher_has_its_sections_and_no_biased_classes(
   assert sum(phase.epochs for phase in teacher.plan.phases) == 1
 
 
-# --- A job is run. ---
+# --- A training is run. ---
 
 
 def test_a_training_is_logged_by_epoch_and_described(
   run_context, teacher, tmp_path
 ):
-  student_job = _make(run_context, tmp_path)
-  (trained,) = _run(student_job, teacher, tmp_path)
+  student_training = _make(run_context, tmp_path)
+  (trained,) = _run(student_training, teacher, tmp_path)
   lines = _log(tmp_path).read()
   assert [(line['row'], line['seed'], line['epoch']) for line in lines] == [
     ('h50', 0, epoch) for epoch in range(EPOCHS)
@@ -149,14 +149,14 @@ def test_a_stopped_training_resumes_to_the_same_network(
     (tmp_path / 'whole', None),
     (tmp_path / 'stopped', _StoppingLog(tmp_path / 'stopped/metrics.jsonl')),
   ):
-    student_job = _make(run_context, folder)
+    student_training = _make(run_context, folder)
     if log is not None:
       with pytest.raises(KeyboardInterrupt):
-        _run(student_job, teacher, folder, log)
+        _run(student_training, teacher, folder, log)
       # A line of an epoch that no checkpoint holds.
       _log(folder).append({'row': 'h50', 'seed': 0, 'epoch': 1})
     with caplog.at_level('INFO'):
-      (trained,) = _run(student_job, teacher, folder)
+      (trained,) = _run(student_training, teacher, folder)
     assert ('resumed after epoch 1' in caplog.text) == (log is not None)
     weights.append(trained.record['weights'])
     assert trained.record['steps'] == EPOCHS * 2
@@ -167,16 +167,16 @@ def test_a_stopped_training_resumes_to_the_same_network(
 def test_a_training_that_was_stopped_after_its_last_epoch_is_described_again(
   run_context, teacher, tmp_path
 ):
-  student_job = _make(run_context, tmp_path)
-  (first,) = _run(student_job, teacher, tmp_path)
+  student_training = _make(run_context, tmp_path)
+  (first,) = _run(student_training, teacher, tmp_path)
   lines = _log(tmp_path).read()
-  (again,) = _run(student_job, teacher, tmp_path)
+  (again,) = _run(student_training, teacher, tmp_path)
   assert _log(tmp_path).read() == lines
   assert again.record['weights'] == first.record['weights']
   assert again.record['time'] == first.record['time']
   # The folder has not been finished: that is up to the caller.
-  info = student_job.info
-  assert not job_folder.is_done(info.folder, info.identity, 0)
+  info = student_training.info
+  assert not training_folder.is_done(info.folder, info.identity, 0)
 
 
 @pytest.mark.faults
@@ -184,11 +184,11 @@ def test_a_training_whose_log_is_damaged_is_trained_again(
   run_context, teacher, tmp_path, caplog
 ):
   """A damaged log of a finished training: it is trained again."""
-  student_job = _make(run_context, tmp_path)
-  (first,) = _run(student_job, teacher, tmp_path)
+  student_training = _make(run_context, tmp_path)
+  (first,) = _run(student_training, teacher, tmp_path)
   # The first byte of the first line.
   helpers.flip_byte(tmp_path / 'metrics.jsonl', 0)
-  (again,) = _run(student_job, teacher, tmp_path)
+  (again,) = _run(student_training, teacher, tmp_path)
   assert 'trained again from the start' in caplog.text
   assert again.record['weights'] == first.record['weights']
   history = 'test_accuracy_by_epoch'
@@ -220,12 +220,12 @@ def test_seeds_of_one_function_are_described_one_by_one(
 def test_a_training_without_a_teacher_is_not_compared_with_one(
   run_context, tmp_path
 ):
-  student_job = _make(
+  student_training = _make(
     run_context,
     tmp_path,
     **{'distill.kd_weight': 0.0, 'distill.ce_weight': 1.0, 'train.epochs': 1},
   )
-  (trained,) = _run(student_job, TeacherInputs(), tmp_path)
+  (trained,) = _run(student_training, TeacherInputs(), tmp_path)
   assert 'teacher_agreement' not in trained.record['test']
   assert 'train/kl' not in _log(tmp_path).read()[0]
 
@@ -239,8 +239,8 @@ def test_attacks_and_biases_are_described_if_they_are_asked_for(
     'eval.attacked_examples': 20,
     'eval.bias_classes': (3,),
   }
-  student_job = _make(run_context, tmp_path, **fields)
-  (trained,) = _run(student_job, teacher, tmp_path)
+  student_training = _make(run_context, tmp_path, **fields)
+  (trained,) = _run(student_training, teacher, tmp_path)
   assert trained.record['robust']['examples'] == 20
   assert trained.record['bias']['classes'] == [3]
   assert trained.record['bias']['by'].keys() == {'labels', 'teacher'}
