@@ -52,8 +52,10 @@ def distill(images, labels, teacher_logits, *, steps=50, batch_size=32):
 
   trained = []
   for step in range(steps):
-    rows = jax.random.choice(jax.random.key(step), len(images), (batch_size,))
-    batch = images[rows], labels[rows], teacher_logits[rows]
+    indices = jax.random.choice(
+      jax.random.key(step), len(images), (batch_size,)
+    )
+    batch = images[indices], labels[indices], teacher_logits[indices]
     student, opt_state, loss = train_step(student, opt_state, *batch)
     trained.append(loss)
   return student, jnp.stack(trained)

@@ -43,9 +43,11 @@ def distill(images, labels, teacher_logits, *, steps=50, batch_size=32):
   losses = []
   for step in range(steps):
     step_key = jax.random.fold_in(key, step)
-    rows = jax.random.choice(step_key, len(images), (batch_size,))
+    indices = jax.random.choice(step_key, len(images), (batch_size,))
     mask = jnp.ones(batch_size)  # 0 for examples that fill a batch.
-    batch = kd_jax.Batch(images[rows], labels[rows], mask, teacher_logits[rows])
+    batch = kd_jax.Batch(
+      images[indices], labels[indices], mask, teacher_logits[indices]
+    )
     state, sums = train_step(state, batch, step_key, hyperparameters)
     losses.append(sums['loss'] / sums['count'])
   return state.variables, jnp.stack(losses)

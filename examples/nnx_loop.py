@@ -49,7 +49,7 @@ def distill(images, labels, teacher_logits, *, steps=50, batch_size=32):
   trained = []
   for step in range(steps):
     key = jax.random.key(step)
-    rows = jax.random.choice(key, len(images), (batch_size,))
-    batch = images[rows], labels[rows], teacher_logits[rows]
+    indices = jax.random.choice(key, len(images), (batch_size,))
+    batch = images[indices], labels[indices], teacher_logits[indices]
     trained.append(train_step(student, optimizer, *batch))
   return student, jnp.stack(trained)

@@ -13,9 +13,9 @@ The model is one of:
   transformers:FOLDER, a saved image classifier with its image processor
 
 Images go through the model's own preprocessing, from the original files if the
-data is a folder. The output has a row for each image, in the order of the
-data's files, and columns in the order of our classes, which are matched by
-name. It needs torch, and the library of the model: benchmarks/requirements.txt.
+data is a folder. The output [examples, classes] has the order of the data's
+files and the order of our classes, which are matched by name. It needs torch,
+and the library of the model: benchmarks/requirements.txt.
 Weights are read from .safetensors files, and never from pickles, which can run
 code.
 """
@@ -264,7 +264,7 @@ def split_images(
     yield from map(_open, paths)
     return
   part = getattr(dataset, split)
-  for index in np.argsort(part.origin.rows):
+  for index in np.argsort(part.origin.positions):
     yield _as_rgb(np.asarray(part.images[index]))
 
 
@@ -437,7 +437,9 @@ def write_outputs(args: argparse.Namespace) -> None:
       teacher, images, wanted, args.batch_size, len(part.labels)
     )
     logits[split] = choose_columns(every, columns, dataset.num_classes)
-    right = np.argmax(logits[split][part.origin.rows], axis=-1) == part.labels
+    right = (
+      np.argmax(logits[split][part.origin.positions], axis=-1) == part.labels
+    )
     print(f'{split}: {len(every):,} images, accuracy {np.mean(right):.2%}')
     if features:
       path = output.with_name(f'{output.stem}-features.npz')

@@ -304,13 +304,13 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
   """Returns the section of the teacher."""
   return config_dict.create(
     # Files of the user's teacher outputs, separated by commas: FILE.npy holds
-    # logits of the training split, FILE.npz those of train and test. There is a
-    # row for each example, in the order of the data's files. 'none' is for runs
-    # whose rows all learn from labels alone.
+    # logits of the training split, FILE.npz those of train and test, in the
+    # order of the examples in the data's files. 'none' is for runs whose rows all
+    # learn from labels alone.
     logits='',
     # The features of that teacher, for methods that take features. FILE.npz has
     # an array [N, C] or [N, H, W, C] for each layer, from the first to the
-    # last, with a row for each training example in the order of the files.
+    # last, in the order of the training examples in the files.
     features='',
     # A network of the user's: PACKAGE.MODULE:FUNCTION returns (apply,
     # variables), and apply(variables, images) returns the logits of images that

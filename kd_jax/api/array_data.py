@@ -87,8 +87,8 @@ def check_logits(logits: Any, num_examples: int, name: str) -> np.ndarray:
   array = as_array(logits, name)
   if array.ndim != 2 or len(array) != num_examples or array.shape[1] < 2:
     raise errors.UserError(
-      f'{name} have shape {list(array.shape)}; expected [{num_examples}, K]: a '
-      'row for each image, and a column for each of 2 or more classes'
+      f'{name} have shape {list(array.shape)}; expected [{num_examples}, K]: '
+      'a logit for each image and each of 2 or more classes'
     )
   return logit_checks.as_logits(array, name)
 
@@ -134,10 +134,10 @@ def _check_classes(
   labels = content.arrays[f'{split}_labels']
   wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if len(wrong):
-    rows = content.orders[split][wrong]
-    first = int(np.argmin(rows))
+    positions = content.orders[split][wrong]
+    first = int(np.argmin(positions))
     raise DataError(
-      f'{_MESSAGE_NAMES[f"{split}_labels"]}[{rows[first]}] is '
+      f'{_MESSAGE_NAMES[f"{split}_labels"]}[{positions[first]}] is '
       f'{labels[wrong[first]]}; expected a class from 0 to {num_classes - 1}, '
       f'since {reason}'
     )

@@ -60,7 +60,7 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
     images: uint8 [N, H, W, C] or [N, H, W], with values from 0 to 255. For
       floats in [0, 1], give np.round(255 * images).astype(np.uint8).
     labels: integers [N] in [0, K); None to learn from the teacher alone.
-    teacher: logits [N, K], a row for each image; or what `store_outputs`
+    teacher: the logits [N, K] of the images; or what `store_outputs`
       returned for these images, which methods of features and augmented images
       need. None trains on labels alone, with the same schedule: the control of
       a distillation. `method`, `temperature` and `alpha` are then unused.

@@ -36,7 +36,8 @@ _DESCRIBE = flags.DEFINE_bool(
   'describe',
   False,
   'Describes the data, the teacher and the students, and trains nothing. Also '
-  "writes a picture of the data and the order of its rows to the run's folder.",
+  'writes a picture of the data and the order of its examples to the folder of '
+  'the run.',
 )
 _MINUTES = flags.DEFINE_bool(
   'minutes',
@@ -244,7 +245,7 @@ def _describe(config: ConfigDict) -> str:
       set_fields=tuple(_overrides()),
       with_minutes=_MINUTES.value,
     )
-  return f'{text}\n{workdir}/data has this, a picture, and the order of rows.'
+  return f"{text}\n{workdir}/data has this, a picture, and the examples' order."
 
 
 def _run(config: ConfigDict) -> str | None:

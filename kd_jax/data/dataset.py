@@ -39,12 +39,12 @@ class Origin(NamedTuple):
 
   Attributes:
     split: the split of the files: train or test.
-    rows: int [N], the position of each example in that split of the files.
+    positions: int [N], the position of each example in that split of the files.
     size: the number of examples in that split of the files.
   """
 
   split: str
-  rows: np.ndarray
+  positions: np.ndarray
   size: int
 
 
@@ -253,8 +253,8 @@ def make_dataset(
   splits = {}
   for split in SPLITS:
     labels = arrays[f'{split}_labels']
-    rows = np.arange(len(labels)) if orders is None else orders[split]
-    origin = Origin(split, rows, len(labels))
+    positions = np.arange(len(labels)) if orders is None else orders[split]
+    origin = Origin(split, positions, len(labels))
     splits[split] = Split(arrays[f'{split}_images'], labels, origin)
   files_digest = ''
   if orders is not None:

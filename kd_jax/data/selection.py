@@ -78,7 +78,8 @@ def _stretch(split: Split, start: int, stop: int) -> Split:
     if is_on_disk(split)
     else split.images[stretch],
     split.labels[stretch],
-    split.origin and split.origin._replace(rows=split.origin.rows[stretch]),
+    split.origin
+    and split.origin._replace(positions=split.origin.positions[stretch]),
   )
 
 

@@ -1,6 +1,6 @@
 """Signs that a teacher's logits belong to other examples or classes.
 
-Logits that were computed elsewhere can have their rows in another order, or
+Logits that were computed elsewhere can have the examples in another order, or
 their classes: "10" comes before "2" in one program and after it in another.
 Students of such logits learn nothing, without an error.
 """
@@ -53,7 +53,7 @@ def find_mismatches(
       )
     elif _is_chance(labels, decisions, len(class_names)):
       sentences.append(
-        f'{start}, no more than by chance: its rows seem to belong to other '
+        f'{start}, no more than by chance: its logits seem to belong to other '
         'examples or classes, or it has learned nothing'
       )
   if accuracy and max(accuracy.values()) - min(accuracy.values()) > _FAR_APART:

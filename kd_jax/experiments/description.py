@@ -24,7 +24,7 @@ _IMAGES_SHOWN = 8
 # Examples whose pixels are summed up.
 _EXAMPLES_READ = 1000
 # Examples on which a teacher's classes are compared with the labels.
-_DECISIONS_READ = 50_000
+_PREDICTIONS_READ = 50_000
 _WITHOUT_MINUTES = (
   'With --minutes, the training steps are timed, too, and the table has the '
   'minutes of each training.'
@@ -49,8 +49,8 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
   """Describes a run's data, teacher and students; trains nothing.
 
   Writes to the folder `data` of the run: the description, a picture of a few
-  images of each class, and a file for each split with the order of its rows and
-  classes, for programs that compute logits.
+  images of each class, and a file for each split with the order of its
+  examples and classes, for programs that compute logits.
 
   Args:
     config: a config from configs/.
@@ -111,7 +111,7 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
 def _write_data(
   folder: pathlib.Path, name: str, whole: data.Dataset, used: data.Dataset
 ) -> None:
-  """Writes a picture of the images, and the order of each split's rows.
+  """Writes a picture of the images, and the order of each split's examples.
 
   Args:
     folder: the folder of the files.
@@ -120,8 +120,8 @@ def _write_data(
     used: the part that the config uses.
   """
   data_plots.write_examples(folder / 'examples.png', _examples_by_class(used))
-  for split, content in _row_files(name, whole, used).items():
-    files.write_text(folder / f'{split}-rows.csv', content)
+  for split, content in _order_files(name, whole, used).items():
+    files.write_text(folder / f'{split}-order.csv', content)
 
 
 def _describe_images(used: data.Dataset) -> str:
@@ -176,9 +176,9 @@ def _agreement(used: data.Dataset, teacher: Teacher) -> list[float]:
 
   NaN for a class without a training example.
   """
-  decisions = np.argmax(teacher.logits['train'][:_DECISIONS_READ], axis=-1)
-  labels = np.asarray(used.train.labels)[: len(decisions)]
-  agrees = decisions == labels
+  predicted = np.argmax(teacher.logits['train'][:_PREDICTIONS_READ], axis=-1)
+  labels = np.asarray(used.train.labels)[: len(predicted)]
+  agrees = predicted == labels
   shares = [
     np.mean(agrees[labels == label]) if (labels == label).any() else np.nan
     for label in range(used.num_classes)
@@ -201,7 +201,7 @@ def _examples_by_class(used: data.Dataset) -> dict[str, list[np.ndarray]]:
   }
 
 
-def _row_files(
+def _order_files(
   name: str, whole: data.Dataset, used: data.Dataset
 ) -> dict[str, str]:
   """Returns CSV text by split: a line for each example, in the files' order.
@@ -218,15 +218,15 @@ def _row_files(
   }
   for split in data.SPLITS:
     origin = getattr(used, split).origin
-    used_as[origin.split][origin.rows] = split
+    used_as[origin.split][origin.positions] = split
   return {
-    split: _rows(whole, split, used_as[split], paths.get(split))
+    split: _order(whole, split, used_as[split], paths.get(split))
     for split in data.SPLITS
     if len(used_as[split])
   }
 
 
-def _rows(
+def _order(
   whole: data.Dataset,
   split: str,
   used_as: np.ndarray,
@@ -234,14 +234,14 @@ def _rows(
 ) -> str:
   """Returns CSV text with a line for each example of a split of the files."""
   part = getattr(whole, split)
-  labels = np.asarray(part.labels)[np.argsort(part.origin.rows)]
+  labels = np.asarray(part.labels)[np.argsort(part.origin.positions)]
   names = whole.names_of(range(whole.num_classes))
   text = io.StringIO()
   writer = csv.writer(text)
-  writer.writerow(['row', 'label', 'class', 'used_as', 'file'])
-  for row, label in enumerate(labels.tolist()):
-    path = paths[row] if paths else ''
-    writer.writerow([row, label, names[label], used_as[row], path])
+  writer.writerow(['position', 'label', 'class', 'used_as', 'file'])
+  for position, label in enumerate(labels.tolist()):
+    path = paths[position] if paths else ''
+    writer.writerow([position, label, names[label], used_as[position], path])
   return text.getvalue()
 
 

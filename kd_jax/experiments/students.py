@@ -225,13 +225,13 @@ def _teacher_inputs(
   if row.planned.teacher_layers:
     outputs = teacher.network or teacher.features
     assert outputs is not None  # See `teaching_checks`.
-    examples = row.planned.plan.example_indices
-    if examples is None:
-      examples = np.arange(len(dataset.train.labels))
+    indices = row.planned.plan.example_indices
+    if indices is None:
+      indices = np.arange(len(dataset.train.labels))
     features: dict[str, np.ndarray] = {}
     for bits, shapes in row.planned.teacher_layers.items():
       stored = outputs.features(
-        tuple(shapes), bits, plan.name_of_examples(config.train), examples
+        tuple(shapes), bits, plan.name_of_examples(config.train), indices
       )
       features |= {
         methods.stored_layer(layer, bits > 0): stored[layer] for layer in shapes

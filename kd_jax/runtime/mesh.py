@@ -103,7 +103,7 @@ def put_sharded(arrays: PyTree) -> PyTree:
     arrays: arrays [N, ...] on the host.
   Returns:
     Arrays [M, ...], with M = N rounded up to a multiple of the number of
-    devices. Zeros fill the rows from N to M.
+    devices. Zeros fill the entries from N to M.
   """
   size = _size()
   if size == 1:
@@ -115,7 +115,7 @@ def put_sharded(arrays: PyTree) -> PyTree:
     array = np.asarray(array)
     pad = [(0, -len(array) % size)] + [(0, 0)] * (array.ndim - 1)
     array = np.pad(array, pad) if pad[0][1] else array
-    # Each process copies only the rows of its devices.
+    # Each process copies only the entries of its devices.
     return jax.make_array_from_callback(
       array.shape, sharding, lambda index: array[index]
     )
@@ -143,8 +143,8 @@ def put_examples(array, start: int, size: int) -> jax.Array | np.ndarray:
     return array[start : start + size]
 
   def read(index):
-    rows = np.arange(size + -size % devices)[index[0]]
-    return array[start + np.minimum(rows, size - 1)]
+    entries = np.arange(size + -size % devices)[index[0]]
+    return array[start + np.minimum(entries, size - 1)]
 
   return jax.make_array_from_callback(
     (size + -size % devices, *array.shape[1:]),
@@ -182,8 +182,8 @@ def put_batch(batch: PyTree) -> PyTree:
   if size == 1:
     return batch
   sharding = NamedSharding(jax.sharding.get_mesh(), P(AXIS))
-  rows = len(jax.tree.leaves(batch)[0]) * jax.process_count()
-  if rows % size == 0:
+  examples = len(jax.tree.leaves(batch)[0]) * jax.process_count()
+  if examples % size == 0:
     return jax.tree.map(
       lambda array: jax.make_array_from_process_local_data(sharding, array),
       batch,

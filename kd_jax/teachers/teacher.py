@@ -58,7 +58,7 @@ class Teacher:
     Args:
       dataset: the data set that students learn.
     Raises:
-      UserError: if a teacher of logits alone has no row for each image.
+      UserError: if a teacher of logits alone lacks those of an image.
     """
     if not dataset.unlabeled or self.network is not None:
       return

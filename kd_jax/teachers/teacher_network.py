@@ -95,8 +95,8 @@ class TeacherNetwork:
     self,
     layers: tuple[str, ...],
     bits: int,
-    subset: str,
-    examples: np.ndarray,
+    name: str,
+    example_indices: np.ndarray,
   ) -> dict[str, np.ndarray]:
     """Returns features [M, ...] by layer, for some training examples.
 
@@ -104,23 +104,23 @@ class TeacherNetwork:
       layers: names of layers.
       bits: 0 for features as float16; otherwise the bits of whole numbers that
         they are rounded to.
-      subset: the name of the examples.
-      examples: their indices [M].
+      name: the name of the examples, see `plan.name_of_examples`.
+      example_indices: int [M].
     """
     scaling = self.config.teacher.outputs_scaling
     kind = f'features_{bits}_bits' if bits else 'features'
     with files.locked(self.folder, wait=True):
       stored = output_store.load_or_compute(
-        self._store(kind, scaling, subset, *layers),
+        self._store(kind, scaling, name, *layers),
         self._identity
         | {
           'scaling': scaling,
-          'subset': subset,
-          'examples': len(examples),
+          'subset': name,
+          'examples': len(example_indices),
           'layers': list(layers),
           'bits': bits,
         },
-        lambda: self._compute_features(layers, bits, examples),
+        lambda: self._compute_features(layers, bits, example_indices),
       )
     return {layer: stored[layer] for layer in layers}
 
@@ -230,7 +230,7 @@ class TeacherNetwork:
     )
 
   def _compute_features(
-    self, layers: tuple[str, ...], bits: int, examples: np.ndarray
+    self, layers: tuple[str, ...], bits: int, example_indices: np.ndarray
   ) -> dict[str, np.ndarray]:
     """Returns features as they are stored: see `features`."""
     batch_size = self.config.eval.batch_size
@@ -244,10 +244,10 @@ class TeacherNetwork:
     predict_features = inference.make_predict_features(
       functools.partial(predict, self.variables),
       self.dataset.train.images,
-      batch_size=min(batch_size, len(examples)),
+      batch_size=min(batch_size, len(example_indices)),
     )
     stored = {}
-    for layer, array in predict_features(examples).items():
+    for layer, array in predict_features(example_indices).items():
       if bits:
         levels, largest = compact_arrays.to_integers(array, bits)
         stored[layer], stored[f'{layer}-largest'] = levels, largest

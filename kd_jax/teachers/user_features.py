@@ -24,35 +24,36 @@ class UserFeatures(NamedTuple):
 
   Attributes:
     path: the file.
-    rows: int [M], the rows of the training examples that are in use.
+    positions: int [M], where the training examples in use lie in the file.
     digest: the SHA-256 (hex) of the file.
   """
 
   path: pathlib.Path
-  rows: np.ndarray
+  positions: np.ndarray
   digest: str
 
   def features(
     self,
     layers: tuple[str, ...],
     bits: int,
-    subset: str,
-    examples: np.ndarray,
+    name: str,
+    example_indices: np.ndarray,
   ) -> dict[str, np.ndarray]:
     """Returns features [M, ...] by layer: see `TeacherNetwork.features`.
 
     Raises:
       UserError: if they do not fit in memory, or are not finite in float16.
     """
-    del subset  # The file holds every example.
-    rows, stored = self.rows[examples], {}
+    del name  # The file holds every example.
+    stored: dict[str, np.ndarray] = {}
+    positions = self.positions[example_indices]
     with _open(self.path) as content:
       npz_files.check_memory(content.zip, self.path, layers)
       for layer in layers:
         # One layer at a time, since the file may hold more examples.
         array = _as_half_floats(
           npz_files.array_of(content, layer), f'{self.path}: {layer}'
-        )[rows]
+        )[positions]
         if bits:
           levels = compact_arrays.to_integers(array.astype(np.float32), bits)
           stored[layer], stored[f'{layer}-largest'] = levels
@@ -92,21 +93,21 @@ def with_features(config: ConfigDict) -> ConfigDict:
 def open_file(path: str, dataset: Dataset) -> UserFeatures:
   """Checks a file of features against the data; reads only its headers.
 
-  A file holds a row for each training example, in the order of the data's
-  files. For built-in data, it may hold the rows of the examples in use alone.
+  A file holds the features of each training example, in the order of the data's
+  files. For built-in data, it may hold those of the examples in use alone.
 
   Args:
     path: FILE.npz with an array [N, C] or [N, H, W, C] for each layer, from the
       first layer to the last.
     dataset: the part of a data set that the config uses.
   Raises:
-    UserError: if an array has another number of rows, or seems to have its
-      channels first.
+    UserError: if an array has another number of examples, or seems to have
+      its channels first.
   """
   file = local_paths.expand(path, FIELD)
   count = len(dataset.train.labels)
   origin = dataset.train.origin or Origin('train', np.arange(count), count)
-  sizes = {origin.size: origin.rows}
+  sizes = {origin.size: origin.positions}
   if not dataset.is_users:
     sizes.setdefault(count, np.arange(count))
   height, width, _ = dataset.task.image_shape
@@ -114,9 +115,8 @@ def open_file(path: str, dataset: Dataset) -> UserFeatures:
   for name, shape in shapes.items():
     if shape[0] not in sizes:
       raise errors.UserError(
-        f'{FIELD}: {file}: {name} has {shape[0]:,} rows; expected '
-        f'{origin.size:,}, a row for each training example in the order of the '
-        'files'
+        f'{FIELD}: {file}: {name} has {shape[0]:,} examples; expected '
+        f'{origin.size:,}, every training example in the order of the files'
       )
     is_map = len(shape) == 4
     if is_map and height == width and shape[1] != shape[2] == shape[3]:
@@ -125,13 +125,13 @@ def open_file(path: str, dataset: Dataset) -> UserFeatures:
         'like [N, C, H, W]; expected [N, H, W, C]: store '
         'features.transpose(0, 2, 3, 1)'
       )
-  rows = sizes[next(iter(shapes.values()))[0]]
+  positions = sizes[next(iter(shapes.values()))[0]]
   if len({shape[0] for shape in shapes.values()}) > 1:
     raise errors.UserError(
-      f'{FIELD}: the arrays of {file} have different numbers of rows; expected '
-      f'{origin.size:,} in each'
+      f'{FIELD}: the arrays of {file} have different numbers of examples; '
+      f'expected {origin.size:,} in each'
     )
-  return UserFeatures(file, rows, files.file_digest(file))
+  return UserFeatures(file, positions, files.file_digest(file))
 
 
 def find_mismatches(features: UserFeatures, dataset: Dataset) -> list[str]:
@@ -142,14 +142,14 @@ def find_mismatches(features: UserFeatures, dataset: Dataset) -> list[str]:
     dataset: the part of a data set that the config uses.
   """
   layer = list(_read_shapes(features.path))[-1]
-  examples = np.arange(min(len(features.rows), _EXAMPLES_COMPARED))
+  examples = np.arange(min(len(features.positions), _EXAMPLES_COMPARED))
   array = features.features((layer,), 0, '', examples)[layer]
   labels = np.asarray(dataset.train.labels)[examples]
   if not alignment.is_unrelated(array, labels):
     return []
   return [
     f'{FIELD}: the features {layer} of {features.path} tell the classes apart '
-    'no more than by chance: their rows seem to belong to other examples'
+    'no more than by chance: they seem to belong to other examples'
   ]
 
 

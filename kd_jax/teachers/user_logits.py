@@ -19,9 +19,9 @@ UNLABELED_SPLIT = 'unlabeled'
 def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
   """Returns logits that any other program has made.
 
-  A file holds a row for each example of a split, in the order of the data's
-  files; the function picks the rows of the examples that are in use. For
-  built-in data, the file may also hold the rows of those examples alone.
+  A file holds the logits of each example of a split, in the order of the data's
+  files; the function picks those of the examples that are in use. For built-in
+  data, the file may also hold the logits of those examples alone.
 
   Args:
     path: a .npy file of the training split's logits, or a .npz file with
@@ -47,19 +47,19 @@ def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
     name = f'config.teacher.logits: the {UNLABELED_SPLIT} logits of {path}'
     if given.ndim != 2 or given.shape[1] != dataset.num_classes:
       raise errors.UserError(
-        f'{name} have shape {given.shape}; expected a row for each image of '
-        f'config.train.unlabeled, of {dataset.num_classes} classes'
+        f'{name} have shape {given.shape}; expected the logits of each image '
+        f'of config.train.unlabeled, for {dataset.num_classes} classes'
       )
     logits[UNLABELED_SPLIT] = logit_checks.as_logits(given, name)
   for split in SPLITS:
-    array = _choose_rows(arrays, split, dataset, path)
+    array = _choose_examples(arrays, split, dataset, path)
     if array is not None:
       name = f'config.teacher.logits: {split} logits of {path}'
       logits[split] = logit_checks.as_logits(array, name)
   return logits
 
 
-def _choose_rows(
+def _choose_examples(
   arrays: Mapping[str, np.ndarray],
   split: str,
   dataset: Dataset,
@@ -73,7 +73,7 @@ def _choose_rows(
     dataset: the part of a data set that the config uses.
     path: the file, for error messages.
   Raises:
-    UserError: if an array does not have a row for each example.
+    UserError: if an array does not have the logits of each example.
   """
   part = getattr(dataset, split)
   count = len(part.labels)
@@ -81,11 +81,11 @@ def _choose_rows(
   # Held-out test images come from the training split.
   whole = arrays.get(origin.split)
   if whole is not None and whole.shape == (origin.size, dataset.num_classes):
-    return whole[origin.rows]
+    return whole[origin.positions]
   needed, size, order = split, count, ''
   if dataset.is_users:
     needed, size = origin.split, origin.size
-    order = ', a row for each example in the order of the files'
+    order = ', for the examples in the order of the files'
   given = arrays.get(needed)
   if given is None:
     return None

@@ -222,8 +222,8 @@ def make_views(
     return EpochViews(views)
   indices = np.asarray(views)
   logits = (
-    np.stack([epoch_view_logits(row) for row in indices])
-    if indices.ndim == 2  # A row for each seed.
+    np.stack([epoch_view_logits(views_of_seed) for views_of_seed in indices])
+    if indices.ndim == 2  # [S, N]
     else epoch_view_logits(indices)
   )
   return EpochViews(views, jnp.asarray(logits))

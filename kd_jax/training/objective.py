@@ -209,7 +209,7 @@ def peer_term(name: str) -> str:
 def mean_terms(terms: Terms, mask: jax.Array) -> dict[str, jax.Array]:
   """Averages terms [B] over the examples whose mask is not 0."""
   count = jnp.maximum(jnp.sum(mask), 1)
-  # `where`, not a product: a padded row's term may not be finite.
+  # `where`, not a product: a padded example's term may not be finite.
   return {
     name: jnp.sum(jnp.where(mask > 0, term, 0)) / count
     for name, term in terms.items()

@@ -132,7 +132,7 @@ def test_examples_keep_their_labels_and_their_places_in_the_files(sorted_data):
   arrays = _sorted_arrays()
   for split in ('train', 'test'):
     part = getattr(sorted_data, split)
-    rows = part.origin.rows
+    rows = part.origin.positions
     assert (part.origin.split, part.origin.size) == (split, len(rows))
     np.testing.assert_array_equal(part.images[:][:, 0, 0, 0], rows)
     np.testing.assert_array_equal(part.labels, arrays[f'{split}_labels'][rows])
@@ -160,7 +160,7 @@ def test_a_part_of_sorted_data_has_every_class(
   source = 'train' if 'holdout_examples' in fields else 'test'
   assert selected.test.origin.split == source
   np.testing.assert_array_equal(
-    selected.test.images[:][:, 0, 0, 0], selected.test.origin.rows
+    selected.test.images[:][:, 0, 0, 0], selected.test.origin.positions
   )
 
 
@@ -202,7 +202,7 @@ def test_all_forms_have_one_order(tmp_path):
   rows = {}
   for form, load in FORMS.items():
     (tmp_path / form).mkdir()
-    rows[form] = load(tmp_path / form).train.origin.rows
+    rows[form] = load(tmp_path / form).train.origin.positions
   for form in FORMS:
     np.testing.assert_array_equal(rows[form], rows['folder'])
 
@@ -218,7 +218,7 @@ def test_built_in_data_keeps_the_order_of_its_files(name):
   assert not dataset.is_users
   for split in ('train', 'test'):
     origin = getattr(dataset, split).origin
-    np.testing.assert_array_equal(origin.rows, np.arange(origin.size))
+    np.testing.assert_array_equal(origin.positions, np.arange(origin.size))
 
 
 def test_small_classes_are_used_whole():

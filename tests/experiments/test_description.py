@@ -59,8 +59,8 @@ def _describe(folder, runs, *args, recipe='h50'):
   return result.stdout
 
 
-def _rows(runs, split):
-  with open(runs / 'run' / 'data' / f'{split}-rows.csv') as file:
+def _order(runs, split):
+  with open(runs / 'run' / 'data' / f'{split}-order.csv') as file:
     return list(csv.DictReader(file))
 
 
@@ -99,13 +99,13 @@ def test_logits_in_the_order_of_the_row_files_fit_the_data(folder, tmp_path):
   _describe(folder, tmp_path, '--config.data.train_examples=24')
   logits = {}
   for split in ('train', 'test'):
-    rows = _rows(tmp_path, split)
-    assert [int(row['row']) for row in rows] == [*range(len(rows))]
+    rows = _order(tmp_path, split)
+    assert [int(row['position']) for row in rows] == [*range(len(rows))]
     for row in rows:
       assert row['file'].startswith(f'{folder}/{split}/{row["class"]}/')
       assert NAMES[int(row['label'])] == row['class']
     logits[split] = 5.0 * np.eye(3)[[int(row['label']) for row in rows]]
-  used = [row['used_as'] for row in _rows(tmp_path, 'train')]
+  used = [row['used_as'] for row in _order(tmp_path, 'train')]
   assert used.count('train') == 24 and used.count('') == 6
   np.savez(tmp_path / 'logits.npz', **logits)
   flag = f'--config.teacher.logits={tmp_path / "logits.npz"}'
@@ -157,9 +157,9 @@ def test_other_rows_are_scaled_by_their_work(folder, tmp_path, seconds):
 
 def test_examples_that_are_held_out_say_so(folder, tmp_path):
   _describe(folder, tmp_path, '--config.data.holdout_examples=6')
-  used = [row['used_as'] for row in _rows(tmp_path, 'train')]
+  used = [row['used_as'] for row in _order(tmp_path, 'train')]
   assert used.count('train') == 24 and used.count('test') == 6
-  assert {row['used_as'] for row in _rows(tmp_path, 'test')} == {''}
+  assert {row['used_as'] for row in _order(tmp_path, 'test')} == {''}
 
 
 def test_a_teacher_that_is_trained_already_is_described(

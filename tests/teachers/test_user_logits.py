@@ -111,7 +111,7 @@ def test_rows_of_a_file_are_in_the_order_of_the_users_files(tmp_path):
   np.testing.assert_array_equal(outputs['test'], train[[1, 2]])
   # Logits of a part have an order that only this project knows.
   np.save(tmp_path / 'part.npy', train[:2])
-  with pytest.raises(errors.UserError, match=r'needs \(5, 2\), a row for each'):
+  with pytest.raises(errors.UserError, match=r'needs \(5, 2\), for the exam'):
     _load(tmp_path / 'part.npy', selected)
 
 

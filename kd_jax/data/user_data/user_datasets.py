@@ -124,25 +124,25 @@ def _check_labels(content: UserArrays, name: str, needs_test: bool) -> None:
       raise DataError(f'{name}: the split {split} has no examples')
   num_classes = _num_classes(arrays, content.class_names)
   for split in SPLITS:
-    row, label = _first_example(
+    position, label = _first_example(
       content, split, lambda labels: (labels < 0) | (labels >= num_classes)
     )
-    if row is not None:
+    if position is not None:
       raise DataError(
-        f'{name}: {split}_labels[{row}] is {label}; expected integers from 0 '
-        f'to {num_classes - 1}, the largest class to train on'
+        f'{name}: {split}_labels[{position}] is {label}; expected integers from '
+        f'0 to {num_classes - 1}, the largest class to train on'
       )
   if content.class_names:
     return
   found = np.unique(arrays['train_labels'])
   if len(found) < num_classes:
     missing = int(np.argmax(found != np.arange(len(found))))
-    row, label = _first_example(
+    position, label = _first_example(
       content, 'train', lambda labels: labels > missing
     )
     raise DataError(
-      f'{name}: train_labels[{row}] is {label}, but no label is {missing}; '
-      'expected integers from 0 on, with an example of each class'
+      f'{name}: train_labels[{position}] is {label}, but no label is '
+      f'{missing}; expected integers from 0 on, with an example of each class'
     )
 
 
@@ -165,6 +165,6 @@ def _first_example(
   such = np.flatnonzero(is_such(labels))
   if not len(such):
     return None, None
-  rows = content.orders[split][such]
-  first = np.argmin(rows)
-  return int(rows[first]), int(labels[such[first]])
+  positions = content.orders[split][such]
+  first = np.argmin(positions)
+  return int(positions[first]), int(labels[such[first]])

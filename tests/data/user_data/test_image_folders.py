@@ -35,14 +35,14 @@ def test_a_folder_of_images_is_the_data_set(arrays, tmp_path):
   assert dataset.class_names == ('ant', 'bee', 'cat')
   # The order of the files is by class and name; the data set has another one.
   by_class = np.argsort(arrays['train_labels'], kind='stable')
-  order = by_class[dataset.train.origin.rows]
+  order = by_class[dataset.train.origin.positions]
   np.testing.assert_array_equal(
     dataset.train.images, arrays['train_images'][order]
   )
   np.testing.assert_array_equal(
     dataset.train.labels, arrays['train_labels'][order]
   )
-  assert sorted(dataset.train.origin.rows) == [*range(6)]
+  assert sorted(dataset.train.origin.positions) == [*range(6)]
   assert len(dataset.test.labels) == 3
 
 
@@ -76,7 +76,7 @@ def test_one_image_with_colors_gives_all_images_three_channels(tmp_path, split):
   dataset = data.load(folder)
   assert dataset.train.images.shape == (6, 4, 5, 3)
   # In the files, the first image of class bee is the third.
-  (gray,) = dataset.train.images[dataset.train.origin.rows == 2]
+  (gray,) = dataset.train.images[dataset.train.origin.positions == 2]
   np.testing.assert_array_equal(
     gray, np.repeat(arrays['train_images'][1], 3, -1)
   )
@@ -119,7 +119,7 @@ def test_images_are_cropped_and_resized_on_request(arrays, tmp_path):
     data.load(folder)
   dataset = data.load(folder, image_size=8)
   assert dataset.train.images.shape == (7, 8, 8, 3)
-  (red,) = dataset.train.images[dataset.train.origin.rows == 2]
+  (red,) = dataset.train.images[dataset.train.origin.positions == 2]
   np.testing.assert_array_equal(red, np.full((8, 8, 3), (255, 0, 0), np.uint8))
 
 

@@ -28,7 +28,7 @@ def test_the_arrays_of_a_file_are_the_data_set(arrays, tmp_path):
   assert (dataset.name, dataset.num_classes) == ('mine', 3)
   for split in ('train', 'test'):
     part = getattr(dataset, split)
-    rows = part.origin.rows
+    rows = part.origin.positions
     for found, name in ((part.images, 'images'), (part.labels, 'labels')):
       expected = arrays[f'{split}_{name}'][rows]
       np.testing.assert_array_equal(found, expected)

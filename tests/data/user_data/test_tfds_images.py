@@ -99,10 +99,10 @@ def test_labels_of_images_on_disk_are_stored(tmp_path):
   def load_labels():
     """Returns the labels in the order of the files."""
     train = _load(tmp_path, memory_gib=0.0).train
-    return train.labels[np.argsort(train.origin.rows)]
+    return train.labels[np.argsort(train.origin.positions)]
 
   memory = _load(tmp_path).train
-  labels = memory.labels[np.argsort(memory.origin.rows)]
+  labels = memory.labels[np.argsort(memory.origin.positions)]
   load_labels()
   # Stored labels are used: they are not read from the records again.
   (stored_path,) = (tmp_path / '.kd_jax').glob('train-labels-*.npz')
