@@ -323,13 +323,13 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     average='logits',
     # Students learn the teacher's class k as class k + class_shift.
     class_shift=0,
-    # The folder in teachers/ of a teacher that comes with the project.
+    # The folder of a pretrained teacher, such as teachers/mnist-mlp1200.
     pretrained='',
     # Whether a recipe that trains the teacher alone publishes the weights
     # instead of the outputs.
     publish_weights=False,
-    # Whether the teacher is trained although its outputs come with the project.
-    # Without it, outputs of the very same training are used in its place.
+    # Whether the teacher is trained even if teachers/ has pretrained outputs of
+    # the very same training, which otherwise replace it.
     retrain=False,
     # Whether every training step calls the teacher instead of reading stored
     # outputs.

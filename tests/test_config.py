@@ -1,4 +1,7 @@
-"""Configs: rows, records, renamed fields and identities of results."""
+"""Configs: rows, records, renamed fields and identities of results.
+
+Also tests `kd_jax/sections.py`.
+"""
 
 import json
 

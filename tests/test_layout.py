@@ -1,4 +1,4 @@
-"""Imports between the folders of kd_jax follow one list, from the top down."""
+"""The layout: imports run down one list of folders, and modules have tests."""
 
 import ast
 import pathlib
@@ -155,6 +155,42 @@ def test_there_are_no_import_cycles_inside_a_folder():
 def test_no_two_modules_have_one_name():
   names = [module.split('.')[-1] for module, _ in _modules()]
   assert len(names) == len(set(names)), sorted(names)
+
+
+def _named_modules(test_file: pathlib.Path) -> set[str]:
+  """Returns the modules that the docstring of a test file names, by path."""
+  text = ast.get_docstring(ast.parse(test_file.read_text())) or ''
+  return set(re.findall(r'`((?:kd_jax|configs)/[\w/]+\.py)`', text))
+
+
+def test_every_module_has_a_test_file_or_is_named_in_one():
+  project = ROOT.parent
+  test_files = {
+    path: _named_modules(path) for path in project.glob('tests/**/test_*.py')
+  }
+  named = set().union(*test_files.values())
+  modules = [
+    path.relative_to(project)
+    for folder in ('kd_jax', 'configs')
+    for path in (project / folder).rglob('*.py')
+    if path.name != '__init__.py'
+  ]
+  without = [
+    module.as_posix()
+    for module in modules
+    if project / _test_file(module) not in test_files
+    and module.as_posix() not in named
+  ]
+  assert not without, 'add FOLDER/test_MODULE.py, or name these in a docstring'
+  assert named <= {module.as_posix() for module in modules}
+
+
+def _test_file(module: pathlib.Path) -> pathlib.Path:
+  """Returns where the tests of a module belong, from the project's folder."""
+  folder = module.parent
+  if folder.parts[0] == 'kd_jax':
+    folder = folder.relative_to('kd_jax')
+  return pathlib.Path('tests', folder, f'test_{module.stem}.py')
 
 
 def test_built_in_data_and_the_users_data_do_not_need_each_other():

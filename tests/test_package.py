@@ -1,4 +1,7 @@
-"""The package: the files of a wheel, and a run where it is installed."""
+"""The package: the files of a wheel, and a run where it is installed.
+
+Also tests `kd_jax/__main__.py` and `kd_jax/runtime/project_files.py`.
+"""
 
 import os
 import subprocess

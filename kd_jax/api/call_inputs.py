@@ -80,7 +80,7 @@ def check_inputs(
   if given is not None:
     given = array_data.check_labels(given, len(images), 'labels')
   logits = _teacher_logits(teacher, images)
-  labels = _labels_or_decisions(given, logits)
+  labels = _labels_or_predictions(given, logits)
   if isinstance(eval_data, int | float) and not isinstance(eval_data, bool):
     held_out = _count_held_out(eval_data, len(images))
     evaluated = _EvalData(
@@ -119,10 +119,10 @@ def _teacher_logits(teacher: Any, images: np.ndarray) -> np.ndarray | None:
   return array_data.check_logits(teacher, len(images), "the teacher's logits")
 
 
-def _labels_or_decisions(
+def _labels_or_predictions(
   labels: np.ndarray | None, logits: np.ndarray | None
 ) -> np.ndarray:
-  """Returns labels; without labels, the teacher's decisions."""
+  """Returns labels; without labels, the classes that the teacher predicts."""
   if labels is not None:
     return labels
   if logits is None:
@@ -165,7 +165,7 @@ def _check_eval_data(eval_data: Any, teacher: Any) -> _EvalData:
     )
   has_labels = labels is not None
   return _EvalData(
-    images, _labels_or_decisions(labels, logits), logits, has_labels
+    images, _labels_or_predictions(labels, logits), logits, has_labels
   )
 
 

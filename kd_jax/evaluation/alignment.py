@@ -40,9 +40,9 @@ def find_mismatches(
   for split, (logits, labels) in splits.items():
     if not len(labels):
       continue
-    decisions = np.argmax(logits, axis=-1)
-    accuracy[split] = np.mean(decisions == labels)
-    renamed = _find_renamed(labels, decisions, len(class_names))
+    predicted = np.argmax(logits, axis=-1)
+    accuracy[split] = np.mean(predicted == labels)
+    renamed = _find_renamed(labels, predicted, len(class_names))
     start = f'{name} has {accuracy[split]:.1%} accuracy on the {split} split'
     if renamed:
       pairs = [f'{class_names[k]} as {class_names[j]}' for k, j in renamed]
@@ -51,7 +51,7 @@ def find_mismatches(
         f'{", ..." if len(pairs) > _MOST_NAMED else ""}: its classes seem to '
         f'be in another order; expected {_shortened(class_names)}'
       )
-    elif _is_chance(labels, decisions, len(class_names)):
+    elif _is_chance(labels, predicted, len(class_names)):
       sentences.append(
         f'{start}, no more than by chance: its logits seem to belong to other '
         'examples or classes, or it has learned nothing'
@@ -86,8 +86,8 @@ def is_unrelated(features: np.ndarray, labels: np.ndarray) -> bool:
   means = np.stack([pooled[:half][labels[:half] == k].mean(0) for k in classes])
   # ||x - m||^2 without ||x||^2, which is the same for all classes.
   distances = np.sum(means**2, axis=1) - 2 * pooled[half:] @ means.T
-  decisions = classes[np.argmin(distances, axis=1)]
-  return _is_chance(labels[half:], decisions, int(labels.max()) + 1)
+  predicted = classes[np.argmin(distances, axis=1)]
+  return _is_chance(labels[half:], predicted, int(labels.max()) + 1)
 
 
 def _shortened(class_names: Sequence[str]) -> str:
@@ -97,31 +97,31 @@ def _shortened(class_names: Sequence[str]) -> str:
 
 
 def _is_chance(
-  labels: np.ndarray, decisions: np.ndarray, num_classes: int
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> bool:
-  """Returns whether decisions agree with labels as independent ones would.
+  """Returns whether predicted classes agree with labels no more than by chance.
 
   Args:
     labels: int [N].
-    decisions: int [N].
+    predicted: int [N], classes.
     num_classes: K.
   """
   shares = [
     np.bincount(values, minlength=num_classes) / len(labels)
-    for values in (labels, decisions)
+    for values in (labels, predicted)
   ]
   if np.max(shares[0]) == 1:
-    return False  # Any decisions agree with a single class as chance would.
+    return False  # Any predicted agree with a single class as chance would.
   expected = shares[0] @ shares[1]
   deviation = np.sqrt(expected * (1 - expected) / len(labels))
   limit = expected + _DEVIATIONS * deviation
   if limit >= _CERTAIN:  # Nearly all examples are of one class, or few exist.
     limit = expected + _ROUNDING
-  return bool(np.mean(decisions == labels) <= limit)
+  return bool(np.mean(predicted == labels) <= limit)
 
 
 def _find_renamed(
-  labels: np.ndarray, decisions: np.ndarray, num_classes: int
+  labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> list[tuple[int, int]]:
   """Returns pairs of a class and the class that it seems to be given instead.
 
@@ -129,12 +129,12 @@ def _find_renamed(
 
   Args:
     labels: int [N].
-    decisions: int [N].
+    predicted: int [N], classes.
     num_classes: K.
   """
   if num_classes > _MOST_CLASSES:
     return []
-  pairs = labels.astype(np.int64) * num_classes + decisions
+  pairs = labels.astype(np.int64) * num_classes + predicted
   counts = np.bincount(pairs, minlength=num_classes**2).reshape(
     num_classes, num_classes
   )

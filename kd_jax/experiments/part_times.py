@@ -1,4 +1,13 @@
-"""The seconds of a run's parts, from the environment to the timing."""
+"""The seconds of a run's parts, from the environment to the timing.
+
+They lie in the run's record under 'part_seconds', and add up over the commands
+that complete a run:
+'environment' is the set-up of the virtual environment, if `make` has set it up.
+'data' is the loading of the data.
+'teacher' includes the teacher's outputs.
+'students' includes the students of workers.
+'timing' is the benchmark of the networks.
+"""
 
 import contextlib
 import pathlib
@@ -14,31 +23,37 @@ from kd_jax.runtime import workers
 SETUP_FILE = '.setup_seconds'
 
 
-class PartTimes:
-  """The seconds of a run's parts, added up over the commands that complete it.
+def add_earlier(record: dict[str, Any]) -> None:
+  """Adds the parts that came before this process opened the run's record.
 
-  The parts lie in the record under 'part_seconds'. 'environment' is the set-up
-  of the virtual environment, if `make` has set it up. 'teacher' includes the
-  teacher's outputs.
+  They are the set-up of the environment, and the work of this command's
+  workers.
+
+  Args:
+    record: the run's record; changed in place.
   """
+  setup_s = _read_setup_seconds(pathlib.Path(sys.prefix) / SETUP_FILE)
+  if setup_s is not None:
+    record.setdefault('part_seconds', {})['environment'] = setup_s
+  _add(record, 'students', workers.pop_seconds())
 
-  def __init__(self, record: dict[str, Any]):
-    """Continues the times of a record, which is changed in place."""
-    self._seconds: dict[str, float] = record.setdefault('part_seconds', {})
-    setup_s = _read_setup_seconds(pathlib.Path(sys.prefix) / SETUP_FILE)
-    if setup_s is not None:
-      self._seconds['environment'] = setup_s
-    self._add('students', workers.take_seconds())
 
-  @contextlib.contextmanager
-  def measure(self, part: str) -> Iterator[None]:
-    """Adds the seconds of a `with` block to a part."""
-    began = time.perf_counter()
-    yield
-    self._add(part, time.perf_counter() - began)
+@contextlib.contextmanager
+def measure(record: dict[str, Any], part: str) -> Iterator[None]:
+  """Adds the seconds of a `with` block to a part.
 
-  def _add(self, part: str, seconds: float) -> None:
-    self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+  Args:
+    record: the run's record; changed in place.
+    part: the name of the part.
+  """
+  began = time.perf_counter()
+  yield
+  _add(record, part, time.perf_counter() - began)
+
+
+def _add(record: dict[str, Any], part: str, seconds: float) -> None:
+  parts = record.setdefault('part_seconds', {})
+  parts[part] = parts.get(part, 0.0) + seconds
 
 
 def _read_setup_seconds(path: pathlib.Path) -> float | None:

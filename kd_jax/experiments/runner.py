@@ -131,10 +131,11 @@ def run_config_on_data(
     files.locked(options.workdir, shared=is_worker),
     mesh.use(config.mesh.data),
   ):
-    record = _open_run(config, options)
+    record = open_run(config, options)
     followers = Callbacks(options.callbacks)
     followers.on_start(record['config'], options.workdir)
-    with part_times.PartTimes(record).measure('data'):
+    part_times.add_earlier(record)
+    with part_times.measure(record, 'data'):
       run_context = context.make_context(config, load)._replace(
         on_epoch=followers.on_epoch
       )
@@ -154,7 +155,6 @@ def _run_in_locked_folder(
 ) -> Record:
   """Completes a run whose folder is locked; returns its record."""
   workdir = options.workdir
-  times = part_times.PartTimes(record)
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
@@ -168,7 +168,7 @@ def _run_in_locked_folder(
   warn(class_checks.find_lacking(config, row_configs, plans, context_for))
   warn(traced_checks.find_weaknesses(row_configs, run_context.dataset.task))
   planned = plan_rows(row_configs, plans, context_for)
-  with times.measure('teacher'):
+  with part_times.measure(record, 'teacher'):
     teacher = provider.get_teacher(
       config, run_context, options.teachers_dir, record.get('teacher')
     )
@@ -183,7 +183,7 @@ def _run_in_locked_folder(
   if not row_configs:  # A recipe that trains a teacher alone.
     publishing.publish(config, run_context.dataset, teacher, workdir)
   rows = make_rows(planned, context_for, teacher, workdir)
-  with times.measure('students'):
+  with part_times.measure(record, 'students'):
     students.train_students(rows)
   if workers.is_worker():
     return record
@@ -192,7 +192,7 @@ def _run_in_locked_folder(
   )
   warn(left_out)
   _write_again(workdir, record)
-  with times.measure('timing'):
+  with part_times.measure(record, 'timing'):
     network_timing.time_run(config, rows, record)
   record['status'] = 'complete'
   _write_again(workdir, record)
@@ -224,9 +224,12 @@ def _write_again(workdir: pathlib.Path, record: Record) -> None:
   _write(workdir, record)
 
 
-def _open_run(config: ConfigDict, options: RunOptions) -> Record:
+def open_run(config: ConfigDict, options: RunOptions) -> Record:
   """Returns the run's record, new or continued.
 
+  Args:
+    config: the run's config, with open rows.
+    options: where and how the run is recorded.
   Raises:
     UserError: if the folder belongs to another config.
   """
@@ -250,32 +253,23 @@ def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
     workdir: the run's folder.
     recorded: the config as a record keeps it.
   Raises:
-    UserError: if the folder holds a run of another config, or of an unknown
-      one.
+    UserError: if the folder holds a run of another config, or students of an
+      unknown one.
   """
   path = workdir / 'run.json'
   record, problem = json_records.find(path, json_records.RUN)
-  has_config = (
-    record is not None
-    and json_records.mismatch(record, json_records.RUN) is None
-  )
-  differences = []
-  if record is not None and has_config:
-    old = config_lib.rename_fields(record['config'])
-    new_fixed, old_fixed = map(config_lib.fixed_fields, (recorded, old))
-    differences = list(files.differences(new_fixed, old_fixed, 'config'))
-  # If the checksum alone is wrong, the config says whose the students are.
-  is_known = has_config and not (differences and problem)
-  if not is_known and processes.from_first((workdir / 'students').exists):
-    raise errors.UserError(
-      f'{workdir} holds students but no sound run.json '
-      f'({problem or "it is missing"}), so what they were trained with is '
-      'unknown: restore run.json, remove the folder, or choose another '
-      'with --workdir'
-    )
-  if problem is not None:
+  if record is None and problem is None:  # There is no run.json.
+    _refuse_unknown_students(workdir, 'it is missing')
+    return None
+  if problem is not None:  # It was damaged, edited or written by other code.
+    # If the config is the same, the students in the folder are this run's: each
+    # has a checksum of its record.
+    if not _has_same_config(record, recorded):
+      _refuse_unknown_students(workdir, problem)
     logging.warning('%s is written anew: %s', path, problem)
     return None
+  assert record is not None  # A record of another shape is a problem.
+  differences = _compare_configs(record['config'], recorded)
   if differences:
     raise errors.UserError(
       f'{workdir} holds a run of another config:\n  '
@@ -283,3 +277,30 @@ def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
       + '\nChoose another folder with --workdir, or remove this one'
     )
   return record
+
+
+def _has_same_config(record: Any, recorded: Record) -> bool:
+  """Returns whether a damaged record still has the config, whole and equal."""
+  if json_records.mismatch(record, json_records.RUN) is not None:
+    return False
+  return not _compare_configs(record['config'], recorded)
+
+
+def _compare_configs(old: Record, new: Record) -> list[str]:
+  """Returns a line for each field of a run that may not change and has."""
+  old = config_lib.rename_fields(old)
+  return list(
+    files.differences(
+      config_lib.fixed_fields(new), config_lib.fixed_fields(old), 'config'
+    )
+  )
+
+
+def _refuse_unknown_students(workdir: pathlib.Path, problem: str) -> None:
+  """Raises an error if a folder without a sound run.json holds students."""
+  if processes.from_first((workdir / 'students').exists):
+    raise errors.UserError(
+      f'{workdir} holds students but no sound run.json ({problem}), so what '
+      'they were trained with is unknown: restore run.json, remove the folder, '
+      'or choose another with --workdir'
+    )

@@ -30,9 +30,11 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
   """
   path = pathlib.Path(rows.workdir) / error_plots.FILE
   files.remove(path)  # It may be that of fewer students.
-  run_context, teacher = rows.context_for(''), rows.teacher_for('')
-  test, names = run_context.dataset.test, run_context.dataset.names_of
-  labels, logits = np.asarray(test.labels), teacher.logits.get('test')
+  run_context = rows.context_for('')
+  teacher = rows.teacher_for('')
+  test = run_context.dataset.test
+  labels = np.asarray(test.labels)
+  logits = teacher.logits.get('test')
   distilled = [
     student
     for student in students
@@ -42,30 +44,31 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
   if best is None or logits is None:
     return
   folder = rows.folder(rows.by_name[best['row']]) / f'seed-{best["seed"]}'
-  decisions = training_folder.read_decisions(folder, len(labels))
-  if decisions is None:
+  student_classes = training_folder.read_predicted_classes(folder, len(labels))
+  if student_classes is None:
     return
-  teachers = np.argmax(np.asarray(logits), axis=-1)
+  teacher_classes = np.argmax(np.asarray(logits), axis=-1)
   num_classes = run_context.dataset.num_classes
   confusion = np.zeros((num_classes, num_classes), int)
-  np.add.at(confusion, (labels, decisions), 1)
-  by_student, by_teacher = decisions != labels, teachers != labels
+  np.add.at(confusion, (labels, student_classes), 1)
+  by_student = student_classes != labels
+  by_teacher = teacher_classes != labels
   arrays: dict[str, Any] = {
     'name': f'{best["row"]} seed {best["seed"]}',
-    'classes': names(range(num_classes)),
+    'classes': run_context.dataset.names_of(range(num_classes)),
     'confusion': confusion,
     'both': int(np.sum(by_student & by_teacher)),
   }
-  for kind, wrong in {
-    'student': by_student & ~by_teacher,
-    'teacher': by_teacher & ~by_student,
-  }.items():
+  for kind, wrong, said in (
+    ('student', by_student & ~by_teacher, student_classes),
+    ('teacher', by_teacher & ~by_student, teacher_classes),
+  ):
     shown = np.flatnonzero(wrong)[:_SHOWN]
     arrays |= {
       f'{kind}_count': int(wrong.sum()),
       f'{kind}_images': np.asarray(test.images[shown]),
       f'{kind}_labels': labels[shown],
-      f'{kind}_said': (decisions if kind == 'student' else teachers)[shown],
+      f'{kind}_said': said[shown],
     }
   content = io.BytesIO()
   np.savez_compressed(content, **arrays)

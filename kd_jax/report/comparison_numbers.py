@@ -124,7 +124,7 @@ def call_ratio(
 
 
 def num_changed(results: Results, network: str, images: int) -> float:
-  """Returns on how many images quantization changes a network's decision."""
+  """Returns on how many images quantization changes the predicted class."""
   agreement = mean(
     results, network, f'{run_records.QUANTIZED}.trained_agreement'
   )

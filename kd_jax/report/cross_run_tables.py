@@ -99,7 +99,7 @@ def table2_runs(results: dict[str, Record]) -> dict[str, Record]:
     for run, record in results.items()
     if record.get('students')
     and record['config']['data']['name'] == 'cifar10'
-    and fields.paper_figures(record)
+    and fields.paper_values(record)
   }
 
 

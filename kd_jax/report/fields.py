@@ -73,10 +73,10 @@ def accuracies_percent(students: Sequence[Record]) -> list[float]:
 
 def paper_value(record: Record, row: str, field: str) -> float | None:
   """Returns a number that the paper reports for a row, or None."""
-  return (paper_figures(record).get(row) or {}).get(field)
+  return (paper_values(record).get(row) or {}).get(field)
 
 
-def paper_figures(record: Record) -> Record:
+def paper_values(record: Record) -> Record:
   """Returns the paper's figures by row, or {} if they are of something else.
 
   They are if the run has other data than its recipe, a part of the data, a

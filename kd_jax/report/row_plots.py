@@ -126,7 +126,7 @@ def _spread(record: Record) -> str:
 def _panels(record: Record) -> list[Panel]:
   """Returns the panels of `draw_cost` that a run has data for."""
   rows = run_records.by_row(record)
-  paper = fields.paper_figures(record)
+  paper = fields.paper_values(record)
 
   def of(field: str) -> dict[str, float]:
     return {

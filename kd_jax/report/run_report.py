@@ -225,7 +225,7 @@ def _phases(record: Record) -> list[str]:
 
 
 def _about_paper_column(record: Record) -> str:
-  if not fields.paper_figures(record):
+  if not fields.paper_values(record):
     return ''
   return (
     "The column 'paper %' is the accuracy that the paper reports for the row. "

@@ -229,7 +229,7 @@ def missing_classes_table(record: Record) -> str:
 
 def _paper_errors(record: Record, row: str) -> str:
   """Returns the paper's errors of a row, a text such as '206 (133)'."""
-  reported = fields.paper_figures(record).get(row) or {}
+  reported = fields.paper_values(record).get(row) or {}
   return reported.get('errors', markdown.NONE)
 
 

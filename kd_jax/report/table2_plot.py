@@ -50,7 +50,7 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
   }
   panels = _by_experiment(timed)
   paper = {
-    name: fields.paper_figures(record) for name, record in results.items()
+    name: fields.paper_values(record) for name, record in results.items()
   }
   lines = [
     len(_row_names(runs)) * (1 + 0.2 * (len(runs) - 1))

@@ -57,7 +57,7 @@ def _accuracy_cells(
     'seeds': str(len(students)),
     'accuracy %': cell('accuracy', 2, 100),
   }
-  if fields.paper_figures(record):
+  if fields.paper_values(record):
     cells |= {'paper %': markdown.number(paper, 2), 'difference': difference}
   return cells | {
     'errors': cell('errors', 0),
@@ -181,7 +181,7 @@ def phases_table(record: Record) -> str:
       f'after {phase}': markdown.mean_sd(values, 2, scale=100)
       for phase, values in zip(phases, accuracies, strict=True)
     }
-    if fields.paper_figures(record):
+    if fields.paper_values(record):
       paper = fields.paper_value(record, name, 'accuracy')
       line['paper %'] = markdown.number(paper, 2)
     lines.append(line)
@@ -218,7 +218,7 @@ def _training_cells(
   if 'training' in fields.benchmark(record):
     live_s = _live_train_s(record, name, students)
     cells['with a live teacher s'] = markdown.mean_sd(live_s, 1)
-  if fields.paper_figures(record):
+  if fields.paper_values(record):
     paper_s = fields.paper_value(record, name, 'train_s')
     cells['paper s'] = markdown.number(paper_s, 1)
   return cells
@@ -290,7 +290,7 @@ def _inference_cells(record: Record, name: str) -> dict[str, str]:
     'ratio, cold call': markdown.quartiles(first_call, 1),
     'ratio, second call': markdown.quartiles(second_call, 1),
   }
-  if fields.paper_figures(record):
+  if fields.paper_values(record):
     paper_ratio = fields.paper_value(record, name, 'inference_ratio')
     cells['paper ratio'] = markdown.number(paper_ratio, 1)
   return cells

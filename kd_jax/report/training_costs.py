@@ -25,7 +25,7 @@ def training_minutes(record: Record) -> float:
   is_stored = (
     config.get('pretrained')
     or config.get('shipped')
-    or 'source' in record['teacher']  # Outputs that come with the project.
+    or 'source' in record['teacher']  # Pretrained outputs.
   )
   # A record without students is a teacher's. A teacher of the user's, such as
   # a file of logits, was not trained here and has no time.

@@ -48,7 +48,23 @@ _DATA = {
 }
 # result.json of a student or a teacher.
 RESULT = _STUDENT
-# run.json of an experiment or of theory.
+# run.json of a run. Its fields, with who writes them:
+#
+#   name, config     runner: the name and the config, with open rows
+#   command          runner: what starts the run again
+#   environment      runner: versions, device, processor and code of the start
+#   status           runner: 'running' or 'complete'
+#   data             data_record: what identifies the data
+#   warnings         runner: sentences without a full stop
+#   teacher          provider: the record of the teacher, as in result.json
+#   students         students: the record of each student, as in result.json
+#   benchmark        network_timing: seconds a call and a training step
+#   part_seconds     part_times: the seconds of each part of the run
+#   results          run_theory, in place of data, teacher and students
+#   seconds          run_theory: the seconds of the computation
+#
+# The modules are those of experiments/, teachers/ and theory/. `write` adds a
+# checksum.
 RUN = {
   'name': str,
   'status': str,
@@ -60,7 +76,9 @@ RUN = {
   'benchmark?': dict,
   'data?': _DATA,
   'warnings?': [str],
+  'part_seconds?': {str: float},
   'results?': dict,
+  'seconds?': float,
 }
 # identity.json of a training, and of a teacher's logits for views.
 IDENTITY = dict
@@ -68,7 +86,7 @@ IDENTITY = dict
 # version had for an identity.
 OUTPUTS_IDENTITY = 'fingerprint'
 OUTPUTS = {OUTPUTS_IDENTITY: dict, 'sha256': {str: str}}
-# manifest.json of a teacher that comes with the project.
+# manifest.json of a pretrained teacher.
 PRETRAINED = {
   'data': str,
   'data_digest': str,

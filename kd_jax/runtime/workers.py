@@ -165,8 +165,11 @@ def run_workers(command: Sequence[str], count: int) -> None:
   os.environ[_SECONDS] = str(time.perf_counter() - began)
 
 
-def take_seconds() -> float:
-  """Returns the seconds of this process's workers, once; then 0."""
+def pop_seconds() -> float:
+  """Returns how many seconds this command's workers trained, 0 without workers.
+
+  Every later call returns 0, so that a run counts the seconds once.
+  """
   return float(os.environ.pop(_SECONDS, 0))
 
 

@@ -1,4 +1,4 @@
-"""Pretrained teachers: published folders with weights or with outputs."""
+"""Pretrained teachers: folders with weights or with outputs, in teachers/."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ _TRAINING_FIELDS = ('zero_init', 'dtype')
 
 
 def teacher_folder(name: str) -> pathlib.Path:
-  """Returns the folder of a teacher that comes with the project.
+  """Returns the folder of a pretrained teacher.
 
   Raises:
     UserError: if the installed package leaves the teacher out.
@@ -40,7 +40,7 @@ def teacher_folder(name: str) -> pathlib.Path:
 
 
 def find_outputs(identity: Mapping[str, Any], scaling: str) -> str | None:
-  """Returns the name of the published outputs of a training, if there are any.
+  """Returns the name of the pretrained outputs of a training, if there are any.
 
   Args:
     identity: what determines the training, see `config.teacher_identity`.
@@ -59,7 +59,7 @@ def find_outputs(identity: Mapping[str, Any], scaling: str) -> str | None:
 
 
 def has_weights(name: str) -> bool:
-  """Returns whether the network comes with the project, not outputs alone."""
+  """Returns whether a pretrained teacher has weights, not outputs alone."""
   return (teacher_folder(name) / WEIGHTS).is_file()
 
 

@@ -79,7 +79,7 @@ def get_teacher(
     run_context: the run's context.
     teachers_dir: where teachers and their outputs are kept.
     earlier: the teacher's record in the run that goes on. If that teacher was
-      trained, its outputs that come with the project do not replace it.
+      trained, pretrained outputs do not replace it.
   Raises:
     UserError: if the teacher, or its outputs, cannot be had.
   """
@@ -91,11 +91,11 @@ def get_teacher(
   if section.module:
     return _load_user_teacher(config, dataset, teachers_dir)
   if is_trained_here(section):
-    published = _find_published(config, dataset)
-    if published is None or (earlier and 'source' not in earlier):
+    pretrained_name = _find_same_training(config, dataset)
+    if pretrained_name is None or (earlier and 'source' not in earlier):
       return _train_or_restore(config, run_context, teachers_dir)
-    return _load_published(published, config, dataset)
-  return _load_pretrained(config, dataset, teachers_dir)
+    return _load_same_training(pretrained_name, config, dataset)
+  return _load_named(config, dataset, teachers_dir)
 
 
 def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
@@ -142,7 +142,9 @@ def is_ready(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> bool:
   """Returns whether a config's teacher needs no training any more."""
-  if not is_trained_here(config.teacher) or _find_published(config, dataset):
+  if not is_trained_here(config.teacher) or _find_same_training(
+    config, dataset
+  ):
     return True
   folder, identity = _training(config, dataset, teachers_dir)
   return training_folder.is_done(folder, identity, config.teacher.seed)
@@ -210,8 +212,10 @@ def training_log(
   return run_records.MetricsLog(folder / 'metrics.jsonl', on_append)
 
 
-def _find_published(config: ConfigDict, dataset: data.Dataset) -> str | None:
-  """Returns the published outputs of the very training that a config asks for.
+def _find_same_training(
+  config: ConfigDict, dataset: data.Dataset
+) -> str | None:
+  """Returns the pretrained outputs of the very training that a config asks for.
 
   Returns:
     The name of their folder. None if there are none, if a row calls the teacher
@@ -238,10 +242,10 @@ def _calls_network(row: ConfigDict) -> bool:
   )
 
 
-def _load_published(
+def _load_same_training(
   name: str, config: ConfigDict, dataset: data.Dataset
 ) -> Teacher:
-  """Returns the teacher of the outputs that `_find_published` has found."""
+  """Returns the teacher of the outputs that `_find_same_training` has found."""
   logging.info(
     'teacher: the outputs in %s; config.teacher.retrain=true trains it', name
   )
@@ -258,10 +262,10 @@ def _load_published(
   )
 
 
-def _load_pretrained(
+def _load_named(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> Teacher:
-  """Returns the teacher that comes with the project, or its outputs alone."""
+  """Returns the pretrained teacher that `teacher.pretrained` names."""
   section = config.teacher
   folder = pretrained.teacher_folder(section.pretrained)
   manifest = pretrained.read_manifest(folder, dataset.digest)

@@ -351,7 +351,7 @@ def _finish_networks(
       record['bias'] = training_record.biased_metrics(
         training.bias_classes,
         held_out_logits[i],
-        training_record.bias_decisions(
+        training_record.bias_targets(
           training.dataset,
           teacher.split_logits('train'),
           training.plan.num_held_out,
@@ -359,9 +359,11 @@ def _finish_networks(
         test_logits[i],
         training.dataset.test.labels,
       )
-    decisions = np.argmax(np.asarray(test_logits[i]), axis=-1)
+    predicted_classes = np.argmax(np.asarray(test_logits[i]), axis=-1)
     trained.append(
-      TrainingResult(network.variables, record, decisions=decisions)
+      TrainingResult(
+        network.variables, record, predicted_classes=predicted_classes
+      )
     )
   return trained
 

@@ -5,7 +5,7 @@ checkpoints/    the last epochs, while it trains
 within_epoch/   the mid-epoch checkpoint of a long epoch, while it trains
 weights/        the variables, once it is done
 packed/         the quantized variables for use, of a quantized network
-decisions.npy   the class that the network says of each test image
+decisions.npy   the class that the network predicts for each test image
 result.json     the record, written last: with it the training is done
 """
 
@@ -39,7 +39,7 @@ from kd_jax.training.training_record import TrainingResult
 PyTree = Any
 
 PARTIAL = 'within_epoch'
-_DECISIONS = 'decisions.npy'
+_PREDICTED_CLASSES = 'decisions.npy'
 
 
 def make_or_replace(folder: pathlib.Path, identity: dict[str, Any]) -> None:
@@ -97,8 +97,10 @@ def finish(
     record[run_records.QUANTIZED] = record[run_records.QUANTIZED] | {
       'bytes': size
     }
-  if trained.decisions is not None:
-    files.write_bytes(folder / _DECISIONS, _npy(trained.decisions))
+  if trained.predicted_classes is not None:
+    files.write_bytes(
+      folder / _PREDICTED_CLASSES, _npy(trained.predicted_classes)
+    )
   json_records.write(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
   files.remove(folder / PARTIAL)
@@ -111,8 +113,10 @@ def _npy(array: np.ndarray) -> bytes:
   return content.getvalue()
 
 
-def read_decisions(folder: pathlib.Path, count: int) -> np.ndarray | None:
-  """Returns the class that a finished network says of each test image.
+def read_predicted_classes(
+  folder: pathlib.Path, count: int
+) -> np.ndarray | None:
+  """Returns the class that a finished network predicts for each test image.
 
   Args:
     folder: the training's folder.
@@ -121,11 +125,11 @@ def read_decisions(folder: pathlib.Path, count: int) -> np.ndarray | None:
     int [N]; None for a training of an older version, or a damaged file.
   """
   try:
-    with open(folder / _DECISIONS, 'rb') as file:
-      decisions = np.load(file, allow_pickle=False)
+    with open(folder / _PREDICTED_CLASSES, 'rb') as file:
+      classes = np.load(file, allow_pickle=False)
   except (OSError, ValueError, EOFError):
     return None
-  return decisions.astype(int) if decisions.shape == (count,) else None
+  return classes.astype(int) if classes.shape == (count,) else None
 
 
 def _save(folder: pathlib.Path, variables: PyTree) -> int:

@@ -21,13 +21,13 @@ class TrainingResult(NamedTuple):
     variables: the network's variables.
     record: JSON values that describe it.
     quantized: the variables as they are stored for use, of a quantized network.
-    decisions: int [N], the class that the network says of each test image.
+    predicted_classes: int [N], of the test images.
   """
 
   variables: PyTree
   record: dict[str, Any]
   quantized: PyTree | None = None
-  decisions: np.ndarray | None = None
+  predicted_classes: np.ndarray | None = None
 
 
 def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
@@ -84,7 +84,7 @@ def robust_accuracy(
 def biased_metrics(
   classes: tuple[int, ...],
   held_out_logits: jax.Array,
-  decisions_by: dict[str, jax.Array | np.ndarray],
+  targets: dict[str, jax.Array | np.ndarray],
   test_logits: jax.Array,
   test_labels: jax.Array | np.ndarray,
 ) -> dict[str, Any]:
@@ -93,14 +93,13 @@ def biased_metrics(
   Args:
     classes: whose logits get the bias.
     held_out_logits: [M, K], for the training examples that are in no phase.
-    decisions_by: the decisions [M] that the bias is to reproduce, by
-      what made them: 'labels' or 'teacher'.
+    targets: see `bias_targets`.
     test_logits: [N, K].
     test_labels: int [N].
   """
   chosen = {}
-  for chosen_by, decisions in decisions_by.items():
-    bias = evaluate.choose_bias(held_out_logits, decisions, classes)
+  for chosen_by, target_classes in targets.items():
+    bias = evaluate.choose_bias(held_out_logits, target_classes, classes)
     logits = evaluate.add_bias(test_logits, classes, bias)
     chosen[chosen_by] = {
       'bias': bias,
@@ -110,25 +109,27 @@ def biased_metrics(
   return {'classes': list(classes), 'by': chosen}
 
 
-def bias_decisions(
+def bias_targets(
   dataset: data.Dataset,
   teacher_logits: jax.Array | None,
   num_held_out: int,
 ) -> dict[str, jax.Array | np.ndarray]:
-  """Returns the decisions on the untrained examples, see `biased_metrics`.
+  """Returns the classes that a bias is to reproduce on held-out examples.
 
   Args:
     dataset: the data set that the network learns.
     teacher_logits: [N, K], of the training split; None without a teacher.
-    num_held_out: how many of the last training examples are in no phase.
+    num_held_out: M, how many of the last training examples are in no phase.
+  Returns:
+    int [M] each: 'labels', and 'teacher', the classes that it predicts.
   """
-  untrained = slice(-num_held_out, None)
-  decisions_by: dict[str, jax.Array | np.ndarray] = {
-    'labels': dataset.train.labels[untrained]
+  held_out = slice(-num_held_out, None)
+  targets: dict[str, jax.Array | np.ndarray] = {
+    'labels': dataset.train.labels[held_out]
   }
   if teacher_logits is not None:
-    decisions_by['teacher'] = jnp.argmax(teacher_logits[untrained], axis=-1)
-  return decisions_by
+    targets['teacher'] = jnp.argmax(teacher_logits[held_out], axis=-1)
+  return targets
 
 
 def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:

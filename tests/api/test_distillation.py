@@ -1,4 +1,8 @@
-"""Distillation from arrays: the results of a config, and clear mistakes."""
+"""Distillation from arrays: the results of a config, and clear mistakes.
+
+Also tests `kd_jax/api/array_data.py`, `kd_jax/api/call_inputs.py`,
+`kd_jax/api/stored_outputs.py` and `kd_jax/models/given.py`.
+"""
 
 import gc
 from unittest import mock

@@ -1,6 +1,8 @@
 """Timing of inference: counts by hand, and the structure of the results.
 
 The tests assert no times.
+
+Also tests `kd_jax/benchmark/__main__.py`.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""A command line that takes a recipe: mistakes, and what it leaves out."""
+"""A command line that takes a recipe: mistakes, and what it leaves out.
+
+Also tests `kd_jax/cli/recipes.py`.
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""--rows trains some rows of a table, and what they need."""
+"""--rows trains some rows of a table, and what they need.
+
+Also tests `kd_jax/runtime/suggestions.py`.
+"""
 
 import pytest
 

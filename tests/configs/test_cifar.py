@@ -1,4 +1,8 @@
-"""The recipes of configs/cifar.py: rows, readings, teachers, arguments."""
+"""The recipes of configs/cifar.py: rows, readings, teachers, arguments.
+
+Also tests `configs/cifar_methods.py`, `configs/cifar_rows.py`,
+`configs/cifar_table2.py` and `configs/cifar_teachers.py`.
+"""
 
 import json
 

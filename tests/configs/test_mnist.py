@@ -1,4 +1,7 @@
-"""The recipes of configs/mnist.py: rows, protocols, arguments, first step."""
+"""The recipes of configs/mnist.py: rows, protocols, arguments, first step.
+
+Also tests `configs/arguments.py`.
+"""
 
 import json
 

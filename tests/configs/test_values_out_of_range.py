@@ -1,4 +1,10 @@
-"""Values that a config cannot have: the message names the field."""
+"""Values that a config cannot have: the message names the field.
+
+Also tests `kd_jax/config_checks/checking.py`,
+`kd_jax/config_checks/computed_checks.py`,
+`kd_jax/config_checks/field_checks.py`, `kd_jax/config_checks/model_checks.py`
+and `kd_jax/config_checks/teaching_checks.py`.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""The pages of docs/ that are made from the code."""
+"""The pages of docs/ that are made from the code.
+
+Also tests `kd_jax/config_fields.py`.
+"""
 
 import importlib.util
 

@@ -13,8 +13,8 @@ def _logits(labels, accuracy=0.9):
   """Returns logits that decide like the labels, except for some examples."""
   rng = np.random.default_rng(0)
   random = rng.integers(len(NAMES), size=len(labels))
-  decisions = np.where(rng.random(len(labels)) < accuracy, labels, random)
-  return 5.0 * np.eye(len(NAMES))[decisions]
+  predicted = np.where(rng.random(len(labels)) < accuracy, labels, random)
+  return 5.0 * np.eye(len(NAMES))[predicted]
 
 
 def _find(**splits):

@@ -1,4 +1,7 @@
-"""Runs on a user's data that has changed, or gone away."""
+"""Runs on a user's data that has changed, or gone away.
+
+Also tests `kd_jax/export/run_datasets.py`.
+"""
 
 import json
 import shutil

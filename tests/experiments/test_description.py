@@ -1,4 +1,8 @@
-"""A look at a run's data before training: tables, a picture, row order."""
+"""A look at a run's data before training: tables, a picture, row order.
+
+Also tests `kd_jax/experiments/training_forecast.py` and
+`kd_jax/report/data_plots.py`.
+"""
 
 import csv
 

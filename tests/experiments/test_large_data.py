@@ -1,4 +1,7 @@
-"""Images on disk: the same order, and the same results."""
+"""Images on disk: the same order, and the same results.
+
+Also tests `kd_jax/data/images_on_disk.py`.
+"""
 
 import functools
 

@@ -16,7 +16,7 @@ CONFIG = helpers.tiny_mnist()
 
 def _open_run(config, workdir):
   options = runner.RunOptions(workdir, workdir / 'teachers')
-  return runner._open_run(config, options)
+  return runner.open_run(config, options)
 
 
 @pytest.fixture(name='workdir')

@@ -1,4 +1,7 @@
-"""A whole run in this process: golden numbers, reuse and damage."""
+"""A whole run in this process: golden numbers, reuse and damage.
+
+Also tests `kd_jax/experiments/planning.py`.
+"""
 
 import shutil
 

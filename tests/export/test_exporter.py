@@ -1,4 +1,7 @@
-"""Exports of a run's students: the manifest, the choice of one, refusals."""
+"""Exports of a run's students: the manifest, the choice of one, refusals.
+
+Also tests `kd_jax/export/__main__.py` and `kd_jax/export/measurement.py`.
+"""
 
 import shutil
 

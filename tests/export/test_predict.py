@@ -1,4 +1,7 @@
-"""`python -m kd_jax.predict`: image files, their classes, and refusals."""
+"""`python -m kd_jax.predict`: image files, their classes, and refusals.
+
+Also tests `kd_jax/predict.py`.
+"""
 
 import json
 import pathlib

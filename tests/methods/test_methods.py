@@ -1,4 +1,7 @@
-"""All methods: values and gradients of their formulas, and invariances."""
+"""All methods: values and gradients of their formulas, and invariances.
+
+Also tests `kd_jax/methods/adapters.py` and `kd_jax/methods/review.py`.
+"""
 
 import functools
 

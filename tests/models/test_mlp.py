@@ -1,4 +1,7 @@
-"""MLP and ConvNet: shapes, parameter counts, dropout and temperature."""
+"""MLP and ConvNet: shapes, parameter counts, dropout and temperature.
+
+Also tests `kd_jax/models/costs.py`.
+"""
 
 import functools
 

@@ -1,4 +1,7 @@
-"""ResNets: costs as in protocol.md's table, initialization and features."""
+"""ResNets: costs as in protocol.md's table, initialization and features.
+
+Also tests `kd_jax/models/apply.py`.
+"""
 
 import functools
 

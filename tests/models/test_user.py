@@ -1,4 +1,8 @@
-"""Teachers and students that a user defines, by the name of a function."""
+"""Teachers and students that a user defines, by the name of a function.
+
+Also tests `kd_jax/models/equinox_modules.py` and
+`kd_jax/models/nnx_modules.py`.
+"""
 
 import importlib
 import shutil

@@ -1,4 +1,7 @@
-"""Tables of benchmarks beside other systems."""
+"""Tables of benchmarks beside other systems.
+
+Also tests `kd_jax/report/failures.py` and `kd_jax/report/inference_tables.py`.
+"""
 
 from kd_jax.report import benchmark_tables, cross_run_tables
 from tests.report import example_records

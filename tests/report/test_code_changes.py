@@ -1,4 +1,7 @@
-"""Records that were made by code that has changed since."""
+"""Records that were made by code that has changed since.
+
+Also tests `kd_jax/report/training_costs.py`.
+"""
 
 import pathlib
 import subprocess

@@ -1,4 +1,7 @@
-"""The page of a run: one file, read by a parser and by a browser."""
+"""The page of a run: one file, read by a parser and by a browser.
+
+Also tests `kd_jax/report/markdown.py`.
+"""
 
 import base64
 import html.parser

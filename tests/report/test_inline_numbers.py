@@ -1,4 +1,7 @@
-"""Numbers in documents: computed from records, or refused."""
+"""Numbers in documents: computed from records, or refused.
+
+Also tests `kd_jax/report/number_functions.py`.
+"""
 
 import pytest
 

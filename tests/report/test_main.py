@@ -1,4 +1,7 @@
-"""The command line of reports: mistakes, and records that are added."""
+"""The command line of reports: mistakes, and records that are added.
+
+Also tests `kd_jax/report/__main__.py`.
+"""
 
 import copy
 import json

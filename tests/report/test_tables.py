@@ -1,4 +1,7 @@
-"""Tables of one record."""
+"""Tables of one record.
+
+Also tests `kd_jax/report/fields.py`.
+"""
 
 import pytest
 

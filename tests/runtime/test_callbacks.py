@@ -1,4 +1,7 @@
-"""What follows a run: TensorBoard, trackers, and their failures."""
+"""What follows a run: TensorBoard, trackers, and their failures.
+
+Also tests `kd_jax/runtime/tensorboard.py`.
+"""
 
 import importlib
 import sys

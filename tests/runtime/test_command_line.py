@@ -1,4 +1,7 @@
-"""How a command ends: with results, or with one line."""
+"""How a command ends: with results, or with one line.
+
+Also tests `kd_jax/runtime/errors.py`.
+"""
 
 import io
 import signal

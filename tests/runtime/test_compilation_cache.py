@@ -1,4 +1,7 @@
-"""The cache of compiled programs between processes."""
+"""The cache of compiled programs between processes.
+
+Also tests `kd_jax/runtime/checked_cache.py`.
+"""
 
 import os
 import pathlib

@@ -1,4 +1,7 @@
-"""The teacher that a config asks for: a file, a network, one trained here."""
+"""The teacher that a config asks for: a file, a network, one trained here.
+
+Also tests `kd_jax/teachers/publishing.py`.
+"""
 
 import pathlib
 import shutil

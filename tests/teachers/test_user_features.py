@@ -92,7 +92,10 @@ def test_a_file_of_the_examples_in_use_fits_built_in_data(
 @pytest.mark.parametrize(
   'change, message',
   [
-    (lambda a: {'pooled': a['pooled'][1:]}, r'has 1,\d+ rows; expected [12],'),
+    (
+      lambda a: {'pooled': a['pooled'][1:]},
+      r'has 1,\d+ examples; expected [12],',
+    ),
     (
       lambda a: {'stage': a['stage'].transpose(0, 3, 1, 2)},
       r'looks like \[N, C, H, W\].*transpose\(0, 2, 3, 1\)',

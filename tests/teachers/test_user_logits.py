@@ -1,4 +1,7 @@
-"""Logits from the user's files, and the mean of several teachers."""
+"""Logits from the user's files, and the mean of several teachers.
+
+Also tests `kd_jax/teachers/logit_checks.py`.
+"""
 
 import ml_dtypes
 import numpy as np

@@ -1,4 +1,8 @@
-"""Bayes' teacher: its students, and the grades of teachers."""
+"""Bayes' teacher: its students, and the grades of teachers.
+
+Also tests `kd_jax/theory/gaussian_students.py` and
+`kd_jax/theory/gaussians.py`.
+"""
 
 import pytest
 

@@ -1,4 +1,7 @@
-"""Lemma 1: the exact variances, and the variances of samples."""
+"""Lemma 1: the exact variances, and the variances of samples.
+
+Also tests `kd_jax/theory/tables_and_curves.py`.
+"""
 
 import pytest
 

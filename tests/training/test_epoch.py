@@ -1,4 +1,4 @@
-"""Compiled epochs: order, padding, chunks, views and mixtures."""
+"""Compiled epochs: padding, chunks and mixtures."""
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +11,6 @@ from kd_jax.training import step
 from kd_jax.training.batch import Batch, Examples, Pipeline
 from kd_jax.training.example_source import ExampleSource
 from tests.training import toy_training as toy
-
-
-def test_an_epoch_visits_each_example_of_the_subset_once():
-  functions = toy.make_epoch_functions()
-  subset = np.arange(toy.NUM_EXAMPLES) % 3 > 0
-  count = subset.sum()
-  orders = [
-    np.asarray(functions.shuffle(jnp.asarray(subset), jax.random.key(seed)))
-    for seed in (0, 0, 1)
-  ]
-  np.testing.assert_array_equal(orders[0], orders[1])
-  assert (orders[0] != orders[2]).any()
-  for order in orders:
-    assert order.shape == (56,)
-    np.testing.assert_array_equal(
-      np.sort(order[:count]), np.flatnonzero(subset)
-    )
-
-
-def test_the_order_is_uniform():
-  # A chi-squared test with 23 degrees of freedom: each of the 24 orders of 4
-  # examples is about equally frequent.
-  functions = toy.make_epoch_functions()
-  subset = jnp.ones(4, bool)
-  keys = jax.random.split(jax.random.key(0), 4800)
-  orders = jax.vmap(lambda key: functions.shuffle(subset, key))(keys)[:, :4]
-  _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
-  assert len(counts) == 24
-  assert np.sum((counts - 200) ** 2 / 200) < 60
 
 
 def test_a_short_last_batch_counts_what_it_holds():
@@ -86,49 +57,6 @@ def test_chunks_do_not_change_the_result():
       state, totals = functions.take_steps(state, totals, inputs, start, stop)
     results.append((state, totals))
   toy.assert_equal(*results)
-
-
-def _constant_step(state, batch, key, hyperparameters):
-  """A train step that changes nothing."""
-  del batch, key, hyperparameters
-  return state, {'loss': jnp.float32(0)}
-
-
-def test_augmentation_is_a_function_of_seed_epoch_and_example():
-  """The views do not depend on the batch size or on the loop."""
-  seen = []
-  augmentation = toy.recording_augmentation(seen)
-
-  def run(batch_size, key, loop='device'):
-    seen.clear()
-    functions = toy.make_epoch_functions(
-      _constant_step,
-      pipeline=Pipeline(preprocessing.unit, augmentation),
-      batch_size=batch_size,
-      sum_names=('loss',),
-      loop=loop,
-    )
-    inputs = toy.make_inputs(functions, key)
-    jax.block_until_ready(
-      functions.take_steps(
-        toy.init_state(optax.identity()),
-        functions.zero_totals(),
-        inputs,
-        0,
-        toy.NUM_EXAMPLES // batch_size,
-      )
-    )
-    jax.effects_barrier()
-    return {
-      image.tobytes(): int(view)
-      for images, views in seen
-      for image, view in zip(np.asarray(images), views, strict=True)
-    }
-
-  views = run(10, jax.random.key(0))
-  assert len(set(views.values())) == len(views) > 40
-  assert run(25, jax.random.key(0), 'host') == views
-  assert run(10, jax.random.key(1)) != views
 
 
 @pytest.mark.parametrize('live', [False, True])

@@ -1,4 +1,7 @@
-"""Objectives: weights by name, masks and schedules."""
+"""Objectives: weights by name, masks and schedules.
+
+Also tests `kd_jax/training/method_terms.py`.
+"""
 
 import jax
 import jax.numpy as jnp

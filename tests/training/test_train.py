@@ -1,4 +1,7 @@
-"""One training: made from a config, run, logged, stopped and resumed."""
+"""One training: made from a config, run, logged, stopped and resumed.
+
+Also tests `kd_jax/training/example_source.py`.
+"""
 
 import jax
 import numpy as np

@@ -129,6 +129,8 @@ def test_a_checkpoint_within_an_epoch_is_used_until_the_epoch_is_done(tmp_path):
     toy.assert_equal(restored.totals, totals)
   assert restore(3) is None
   # A later checkpoint replaces the first.
-  later = position._replace(step=5, state=state._replace(step=jnp.int32(13)))
+  later = position._replace(
+    step_in_epoch=5, state=state._replace(step=jnp.int32(13))
+  )
   training_folder.save_mid_epoch(tmp_path, later)
   assert restore(2).step_in_epoch == 5

@@ -74,16 +74,16 @@ def test_an_attack_is_evaluated_on_the_first_test_examples():
 def test_a_bias_is_chosen_by_labels_and_by_the_teacher():
   dataset = _dataset()
   teacher_logits = jnp.eye(3)[jnp.array([0, 0, 0, 0, 0, 0, 1, 1])]
-  decisions_by = training_record.bias_decisions(dataset, teacher_logits, 3)
-  np.testing.assert_array_equal(decisions_by['labels'], [0, 0, 2])
-  np.testing.assert_array_equal(decisions_by['teacher'], [0, 1, 1])
-  assert training_record.bias_decisions(dataset, None, 3).keys() == {'labels'}
+  targets = training_record.bias_targets(dataset, teacher_logits, 3)
+  np.testing.assert_array_equal(targets['labels'], [0, 0, 2])
+  np.testing.assert_array_equal(targets['teacher'], [0, 1, 1])
+  assert training_record.bias_targets(dataset, None, 3).keys() == {'labels'}
   # Class 2 needs more than 1 to be chosen, which only the labels ask for.
   untrained = jnp.array([[4.0, 0.0, 0.0], [4.0, 5.0, 0.0], [1.0, 0.0, 0.0]])
   metrics = training_record.biased_metrics(
     (2,),
     untrained,
-    decisions_by,
+    targets,
     jnp.array([[0.0, 1.0, 0.0]]),
     jnp.array([1]),
   )

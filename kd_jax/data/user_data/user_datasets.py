@@ -129,8 +129,8 @@ def _check_labels(content: UserArrays, name: str, needs_test: bool) -> None:
     )
     if position is not None:
       raise DataError(
-        f'{name}: {split}_labels[{position}] is {label}; expected integers from '
-        f'0 to {num_classes - 1}, the largest class to train on'
+        f'{name}: {split}_labels[{position}] is {label}; expected integers '
+        f'from 0 to {num_classes - 1}, the largest class to train on'
       )
   if content.class_names:
     return

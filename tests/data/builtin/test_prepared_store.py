@@ -1,4 +1,7 @@
-"""The data folder: first load, damage, locks, and folders of the user."""
+"""The data folder: first load, damage, locks, and folders of the user.
+
+Also tests `kd_jax/data/preparation_lock.py`.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""Prepared TFDS folders of kd_jax and of other builders, in canonical order."""
+"""Prepared TFDS folders of kd_jax and of other builders, in canonical order.
+
+Also tests `kd_jax/data/builtin/tfds_builder.py`.
+"""
 
 import numpy as np
 import pytest

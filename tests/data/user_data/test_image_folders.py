@@ -1,4 +1,7 @@
-"""Data sets in folders of image files, and the mistakes in them."""
+"""Data sets in folders of image files, and the mistakes in them.
+
+Also tests `kd_jax/data/user_data/image_files.py`.
+"""
 
 import os
 import unicodedata

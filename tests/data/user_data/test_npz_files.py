@@ -1,4 +1,7 @@
-"""Data sets in .npz files, and the mistakes in them."""
+"""Data sets in .npz files, and the mistakes in them.
+
+Also tests `kd_jax/data/user_data/user_datasets.py`.
+"""
 
 import pathlib
 import zipfile

@@ -1,4 +1,8 @@
-"""Data sets that TFDS prepares: in memory, on disk, and refused."""
+"""Data sets that TFDS prepares: in memory, on disk, and refused.
+
+Also tests `kd_jax/data/tfds_record_files.py` and
+`kd_jax/data/user_data/tfds_folder.py`.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""The convolution for Flax: equal to XLA's, in the form that suits a CPU."""
+"""The convolution for Flax: equal to XLA's, in the form that suits a CPU.
+
+Also tests `kd_jax/models/convolution/winograd.py`.
+"""
 
 import jax
 import jax.numpy as jnp
