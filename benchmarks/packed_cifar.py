@@ -1,7 +1,8 @@
-"""CIFAR-10 as two files that fit through a narrow transfer, and back.
+"""Packs CIFAR-10 into two small files, and reads it back.
 
-Images are compressed without loss by WebP, to about 1.7 KB each. The arrays are
-checked against their digests when they are loaded.
+The files go to a machine that takes few bytes. Images are compressed without
+loss by WebP, to about 1.7 KB each. The arrays are checked against their digests
+when they are loaded.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Times training a student on stored teacher outputs, ours and other systems.
+"""Compares training times of a student on stored outputs between systems.
 
   make bench
 
@@ -7,9 +7,9 @@ system runs in a separate process and the systems take turns, so that other
 load on the machine slows all of them alike. Medians and quartiles are over
 rounds; ratios are taken round by round. Before anything is timed, all systems
 that compute in float32 train the same ten steps from the same weights, and
-their losses are compared: those on stored outputs with each other, and those
-with a live teacher with each other. Keras' Distiller is excepted, as its loss
-is a different one.
+their losses are compared: among the systems on stored outputs, and among those
+with a live teacher. The comparison leaves out Keras' Distiller, which has
+another loss.
 
 Writes results/bench/MACHINE/bench-MACHINE-training-h300.json.
 """

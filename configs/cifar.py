@@ -18,7 +18,7 @@ Arguments:
     row with more than 500 images per class.
   epochs=N: epochs of the students, or of the teacher in the recipes `teacher`
     and `resnet18`.
-  protocol: as_coded (the authors' program) or as_written (the paper's text).
+  protocol: as_coded (the authors' code) or as_written (the paper's text).
   stride_at: block_default, stage1 or stem, the readings of the paper's "stride
     of the base block".
   reduced: first500, block5000 or as_published, the readings of the paper's

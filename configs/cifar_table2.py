@@ -50,9 +50,9 @@ class Readings(NamedTuple):
 
 
 PROTOCOLS = {
-  # The authors' program. Its teacher gets inputs with the students' scaling,
+  # The authors' code. Its teacher gets inputs with the students' scaling,
   # not with the scaling that the teacher was trained with. The reduced set of
-  # the published program (as_published) cannot give the paper's 61.2 %.
+  # the published code (as_published) cannot give the paper's 61.2 %.
   'as_coded': Readings(
     stride_at='block_default',
     reduced='block5000',

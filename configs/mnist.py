@@ -7,7 +7,7 @@
 
 Arguments:
   seeds=N: students of each row.
-  protocol: as_coded (the authors' program) or as_written (the paper's text).
+  protocol: as_coded (the authors' code) or as_written (the paper's text).
   teacher_dropout=false: the reading in which Keras left the teacher's dropout
     off.
   method=NAME: a method of kd_jax/methods, or several joined by +. The default,
@@ -45,7 +45,7 @@ TABLE1 = {
   'h600': (600, 3.5, 3, 32, 97.21, 103.010, 38.005),
 }
 # Rows that have a control: the same student and schedule, on labels, without a
-# teacher. The paper omits these controls; the program it builds on has them.
+# teacher. The paper omits these controls; the code that it builds on has them.
 HARD_LABELS = ('h50', 'h300', 'h600')
 TEACHER_TEMPERATURE = 3.5
 TEACHER_ACCURACY = 97.41  # %, as printed

@@ -222,8 +222,8 @@ def _missing_digit(name: str, args) -> config_dict.ConfigDict:
   """Returns students of transfer sets that lack classes.
 
   Students learn from labels and soft targets, from soft targets alone, or, as a
-  control, from labels alone. A bias on the logits of the missing classes is
-  chosen on the training images that train.holdout_fraction leaves untrained.
+  control, from labels alone. The logits of the missing classes get a bias,
+  chosen on the training images that train.holdout_fraction holds out.
   """
   config = _mnist(name, args, epochs=5)
   config.train.holdout_fraction = 1 / 6

@@ -35,7 +35,8 @@ def main() -> None:
     print((__doc__ or '').strip())
     return
   if task.startswith('-'):  # As for launch.py.
-    task, rest = 'run', arguments
+    task = 'run'
+    rest = arguments
   with command_line.one_line_errors():
     if task not in _TASKS:
       raise errors.UserError(

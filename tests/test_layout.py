@@ -43,6 +43,7 @@ MAPPED = (
   'data',
   'data/builtin',
   'data/user_data',
+  'report',
   'training',
 )
 # Pure mathematics imports these alone, besides the standard library and what

@@ -60,7 +60,7 @@ def measure_stored_and_live(
   for name, config in rows.items():
     logging.info('benchmark: training steps of %s', name)
     config = config.copy_and_resolve_references()
-    # Rows that do not distill get a teacher, too: the paper's program calls
+    # Rows that do not distill get a teacher, too: the authors' code calls
     # the teacher even for them.
     config.distill.kd_weight = config.distill.kd_weight or 1.0
     seconds = timing.interleave(
@@ -150,7 +150,8 @@ def seconds_per_step(
     config, dataset, teacher, steps_per_call=_STEPS_PER_CALL
   )
   state, _ = jax.block_until_ready(step())
-  first, began = int(state.step), time.perf_counter()
+  first = int(state.step)
+  began = time.perf_counter()
   elapsed_s = 0.0
   while elapsed_s <= budget_s:
     state, _ = jax.block_until_ready(step())
@@ -167,7 +168,8 @@ def random_teacher_outputs(
     config: the closed config of the row.
     dataset: the data set of the training.
   """
-  rng, count = np.random.default_rng(0), _num_examples(dataset)
+  rng = np.random.default_rng(0)
+  count = _num_examples(dataset)
   logits = jnp.asarray(
     rng.normal(size=(count, dataset.num_classes)), jnp.float32
   )

@@ -331,15 +331,11 @@ def start() -> None:
     command_line.run_app(main, _ABOUT, __name__, parsing.parse_flags)
 
 
+# Errors become one line within `app.run`, too: absl calls its handlers of
+# exceptions, and may start a debugger, before an error leaves it.
+@command_line.one_line_errors('resumes the run')
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
-  # Within `app.run`, too: absl calls its handlers of exceptions, and may start
-  # a debugger, before an error leaves it.
-  with command_line.one_line_errors('resumes the run'):
-    _main(argv)
-
-
-def _main(argv: list[str]) -> None:
   if len(argv) > 1:
     sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
   command_line.apply_flags()

@@ -44,7 +44,8 @@ def check_training_and_plan(
 
 def _check_steps(sections: TrainingSections, training_plan: plan.Plan) -> None:
   """Refuses a phase without a step, and more steps than an optimizer counts."""
-  field, train = sections.field, sections.train
+  field = sections.field
+  train = sections.train
   for phase in training_plan.phases:
     _, steps = plan.epoch_size(phase, train.batch_size, train.drop_remainder)
     if not steps:
@@ -126,7 +127,8 @@ def _check_whole_batches(
 
 def _check_shares(sections: TrainingSections, dataset: data.Dataset) -> None:
   """Refuses batches on disk that several processes cannot share evenly."""
-  batch_size, devices = sections.train.batch_size, jax.device_count()
+  batch_size = sections.train.batch_size
+  devices = jax.device_count()
   if (
     data.is_on_disk(dataset.train)
     and processes.count() > 1

@@ -86,7 +86,8 @@ def _check_user_function(field: str, name: str) -> None:
 
 def _check_quantization(prefix: str, model: ConfigDict) -> None:
   """Checks that a network can be quantized as its section says."""
-  field, scheme = f'{prefix}.quantization', model.quantization
+  field = f'{prefix}.quantization'
+  scheme = model.quantization
   check_one_of(field, scheme, quantization.SCHEMES)
   is_quantized = from_config.is_quantized(model)
   check(

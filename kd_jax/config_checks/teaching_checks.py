@@ -22,7 +22,8 @@ from kd_jax.teachers import teacher as teacher_lib
 
 def check_transfer(config: ConfigDict) -> None:
   """Checks what students are shown instead of their training split."""
-  transfer_set, known = config.train.transfer_set, data.TRANSFER_SETS
+  transfer_set = config.train.transfer_set
+  known = data.TRANSFER_SETS
   check_one_of('train.transfer_set', transfer_set, ('', *known, *data.names()))
   check(
     not config.teacher.train.transfer_set,
@@ -49,7 +50,8 @@ def check_transfer(config: ConfigDict) -> None:
 
 def check_unlabeled(config: ConfigDict) -> None:
   """Checks what students learn from images without labels."""
-  train, unlabeled = config.train, config.train.unlabeled
+  train = config.train
+  unlabeled = config.train.unlabeled
   check(
     not config.teacher.train.unlabeled,
     'teacher.train.unlabeled',

@@ -41,30 +41,33 @@ def _random_crops(pad: int, *, flips: bool) -> Augmentation:
   """Returns random crops of a zero-padded image, with or without flips.
 
   The image is padded by `pad` black pixels on each side and cropped to its
-  former size. With flips, every second view is mirrored left to right. The
-  number of a view is (row * corners + column) * 2 + flip with flips, and
-  row * corners + column without. The middle view, unflipped, is the image.
+  former size. With P = 2 * pad + 1 offsets along each axis, the number of a
+  crop is row * P + column, for the row and column of its first pixel. The
+  number of a view is that of its crop; with flips, crop * 2 + flip, and every
+  second view is mirrored left to right. The middle view, unflipped, is the
+  image.
   """
-  corners = 2 * pad + 1  # Crop positions along one axis.
+  offsets = 2 * pad + 1
   views_per_crop = 2 if flips else 1
 
   @jax.vmap
   def choose(key: jax.Array) -> jax.Array:
     crop_key, flip_key = jax.random.split(key)
-    row, column = jax.random.randint(crop_key, (2,), 0, corners)
-    view = (row * corners + column) * views_per_crop
+    row, column = jax.random.randint(crop_key, (2,), 0, offsets)
+    view = (row * offsets + column) * views_per_crop
     return view + jax.random.bernoulli(flip_key) if flips else view
 
   @jax.vmap
   def apply(image: jax.Array, view: jax.Array) -> jax.Array:
-    corner, flip = view // views_per_crop, view % views_per_crop
+    crop = view // views_per_crop
+    flip = view % views_per_crop
     padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
-    crop = jax.lax.dynamic_slice(
-      padded, (corner // corners, corner % corners, 0), image.shape
+    cropped = jax.lax.dynamic_slice(
+      padded, (crop // offsets, crop % offsets, 0), image.shape
     )
-    return jnp.where(flip == 1, crop[:, ::-1], crop)
+    return jnp.where(flip == 1, cropped[:, ::-1], cropped)
 
-  return Augmentation(views_per_crop * corners**2, choose, apply)
+  return Augmentation(views_per_crop * offsets**2, choose, apply)
 
 
 # Places of the centre of `cutout`, along each axis.

@@ -36,7 +36,8 @@ def find_mismatches(
     class_names: the names of the K classes.
     name: the teacher, for the sentences.
   """
-  sentences, accuracy = [], {}
+  sentences = []
+  accuracy = {}
   for split, (logits, labels) in splits.items():
     if not len(labels):
       continue

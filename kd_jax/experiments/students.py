@@ -41,7 +41,8 @@ def train_students(rows: RunRows) -> None:
   left = [
     row for row in rows.by_name.values() if row.same_training_as == row.name
   ]
-  awaited, wait = '', locks.Wait()
+  awaited = ''
+  wait = locks.Wait()
   while left := [row for row in left if not _train_row(rows, row)]:
     before = awaited
     awaited = ', '.join(
@@ -62,7 +63,8 @@ def collect_results(rows: RunRows) -> tuple[list[dict[str, Any]], list[str]]:
     The records in the order of the rows, and a line for each folder whose
     student is another one than the run's.
   """
-  results, left_out = [], {}
+  results = []
+  left_out = {}
   for row in rows.by_name.values():
     renamed = {'row': row.name}
     if row.same_training_as != row.name:
@@ -111,7 +113,8 @@ def _train_row(rows: RunRows, row: Row) -> bool:
 
 
 def _missing_seeds(rows: RunRows, row: Row) -> list[int]:
-  first, folder = row.config.first_seed, rows.folder(row)
+  first = row.config.first_seed
+  folder = rows.folder(row)
   return [
     seed
     for seed in range(first, first + row.config.seeds)
@@ -139,7 +142,8 @@ def _groups(
   some are done: a function of another number of seeds gives results that differ
   in the last bits.
   """
-  groups, left = [], list(missing)
+  groups = []
+  left = list(missing)
   for name in processes.from_first(
     lambda: sorted(path.name for path in folder.glob('seed-*-*'))
   ):
@@ -170,7 +174,8 @@ def _train_seeds(
   rows: RunRows, row: Row, teacher: Teacher, seeds: tuple[int, ...]
 ) -> None:
   """Trains seeds of a row; several train in one compiled function."""
-  folder, config = rows.folder(row), row.config
+  folder = rows.folder(row)
+  config = row.config
   run_context = rows.context(row)
   name = f'seed-{"-".join(map(str, seeds))}'
   info = train.TrainingInfo(row.name, seeds, folder / name, row.identity)
@@ -204,6 +209,8 @@ def _train_seeds(
       100 * record['test']['accuracy'],
       record['time']['train_s'],
     )
+  # The folder of one seed is the student's. That of several seeds held only the
+  # checkpoints of their training, which is done.
   if len(seeds) > 1:
     files.remove(info.folder)
 

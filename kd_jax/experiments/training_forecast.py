@@ -85,9 +85,11 @@ def training_table(
         row.live_teacher,
       )
     )
-  lines, measured = [], {}
+  lines = []
+  measured: dict[str, float] = {}
   for training in trainings:
-    macs, step_s = _count_macs(training), None
+    macs = _count_macs(training)
+    step_s = None
     if with_minutes:
       kind = 'teacher' if training.name == 'teacher' else 'student'
       work = macs * training.sections.train.batch_size
@@ -110,7 +112,8 @@ def _as_row(config: ConfigDict, sections: TrainingSections) -> ConfigDict:
 
 def _count_macs(training: _Training) -> int:
   """Returns the multiplications of a network for an image."""
-  model, dataset = training.sections.model, training.dataset
+  model = training.sections.model
+  dataset = training.dataset
   module = from_config.make_module(model, dataset.num_classes)
   forward = lambda variables, images: apply.make_apply(module)(
     variables, images, train=False, key=None
@@ -123,7 +126,8 @@ def _count_macs(training: _Training) -> int:
 def _measure_step(training: _Training) -> float:
   """Returns the seconds of a step, taught by random outputs or networks."""
   logging.info('timing the training steps of %s', training.name)
-  config, dataset = training.config, training.dataset
+  config = training.config
+  dataset = training.dataset
   if training.live_teacher:
     teacher = example_source.TeacherInputs(
       variables=_random_variables(config, dataset)
@@ -153,7 +157,8 @@ def _table_line(
     macs: the multiplications of the network for an image.
     step_s: the seconds of a step; None if unknown.
   """
-  sections, dataset = training.sections, training.dataset
+  sections = training.sections
+  dataset = training.dataset
   training_plan = training.plan
   variables = from_config.variables_like(sections.model, dataset.task)
   minutes = markdown.NONE

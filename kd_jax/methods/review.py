@@ -20,30 +20,39 @@ from kd_jax.models import convolution
 
 
 def init_review(key: jax.Array, student_shapes, teacher_shapes):
-  """Returns the adapters of `review`: convolutions and norms per layer.
+  """Returns the adapters of `review`, a dict of parameters for each layer.
+
+  M is the number of common channels: those of the student's last layer, at most
+  512.
 
   Args:
     key: random key.
     student_shapes: shapes (H, W, C) of the student's features.
     teacher_shapes: shapes (H, W, C) of the teacher's features.
+  Returns:
+    A list with an entry for each layer:
+    'in', 'in_norm': the 1x1 convolution from the student's channels to M.
+    'fuse': the 1x1 convolution from the layer's map and the next deeper one,
+      2 M channels, to the weights with which the two are added.
+    'out', 'out_norm': the 3x3 convolution from M to the teacher's channels.
 
   Example:
     >>> (params,) = init_review(jax.random.key(0), ((4, 4, 3),), ((8, 8, 5),))
     >>> params['in']['kernel'].shape, params['out'].shape
     ((3, 3), (3, 3, 3, 5))
   """
-  middle = min(512, student_shapes[-1][-1])
+  common = min(512, student_shapes[-1][-1])
   adapters = []
   shapes = zip(student_shapes, teacher_shapes, strict=True)
   for i, (student, teacher) in enumerate(shapes):
     keys = jax.random.split(jax.random.fold_in(key, i), 3)
-    fan_in = 9 * middle
+    fan_in = 9 * common
     adapters.append(
       {
-        'in': init_adapter(keys[0], student[-1], middle),
-        'in_norm': init_norm(middle),
-        'fuse': init_adapter(keys[1], 2 * middle, 2),
-        'out': jax.random.normal(keys[2], (3, 3, middle, teacher[-1]))
+        'in': init_adapter(keys[0], student[-1], common),
+        'in_norm': init_norm(common),
+        'fuse': init_adapter(keys[1], 2 * common, 2),
+        'out': jax.random.normal(keys[2], (3, 3, common, teacher[-1]))
         * fan_in**-0.5,
         'out_norm': init_norm(teacher[-1]),
       }

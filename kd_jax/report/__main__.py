@@ -64,7 +64,8 @@ def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
     added = results_folder.path(folder, path.resolve().name)
     files.write_json(added, record)
   root = folder.resolve().parent
-  history, changes = code_changes.History(root), None
+  history = code_changes.History(root)
+  changes = None
   if history.is_complete():
     results = publish.load_results(root)
     changes = code_changes.find(results, history)

@@ -131,7 +131,9 @@ class History:
     output = self._git('diff', '--name-status', '-M', '-z', commit, '--')
     if output is None:
       return None
-    changed, edited, words = [], {}, iter(output.split('\0')[:-1])
+    changed = []
+    edited = {}
+    words = iter(output.split('\0')[:-1])
     for status in words:
       path = next(words)
       new = next(words) if status[0] == 'R' else path
@@ -152,7 +154,8 @@ class History:
     paths = list(paths)
     names = ''.join(f'{commit}:{path}\n' for path in paths)
     output = self._git('cat-file', '--batch', text=names) or ''
-    content, texts = output.encode(), {}
+    content = output.encode()
+    texts = {}
     for path in paths:
       header, _, content = content.partition(b'\n')
       size = int(header.split()[-1])

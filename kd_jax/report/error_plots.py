@@ -33,7 +33,8 @@ def write(folder: pathlib.Path) -> dict[str, str]:
   if arrays is None:
     return {}
   _draw_confusion(folder / 'confusion.png', arrays)
-  name, counts = arrays['name'], {k: int(arrays[f'{k}_count']) for k in _KINDS}
+  name = arrays['name']
+  counts = {k: int(arrays[f'{k}_count']) for k in _KINDS}
   captions = {
     'confusion': f'Test images by class (rows) and by what {name} says of them '
     '(columns).'
@@ -139,7 +140,8 @@ def _draw_kind(axes: figures.Axes, kind: str, arrays: Arrays) -> None:
 
   All images share one pair of axes: separate axes take three times as long.
   """
-  classes, images = _names(arrays), arrays[f'{kind}_images']
+  classes = _names(arrays)
+  images = arrays[f'{kind}_images']
   axes.set_title(
     f'{kind_title(kind, str(arrays["name"]))}: '
     f'{int(arrays[f"{kind}_count"]):,} images',

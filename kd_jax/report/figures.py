@@ -23,7 +23,8 @@ _MARKERS = ('o', 's', '^', 'D', 'v')
 _LINES = ('-', '--', ':', '-.')
 GRAY = '#707070'  # For the teacher, the paper and what is not compared.
 PALE = '#C8C8C8'
-_TITLE_COLUMNS = 86  # Characters of a title's line on a figure of 8 inches.
+_INCHES = (8, 5)  # Width and height of most figures.
+_TITLE_COLUMNS = 86  # Characters of a title's line on a figure of that width.
 _LABEL_POINTS = 11.0  # Least distance between the lines of two labels.
 # The share of a figure's height that its axes have, at least.
 _AXES_SHARE = 0.75
@@ -66,7 +67,7 @@ def style(index: int) -> Style:
 
 @contextlib.contextmanager
 def figure(
-  path: pathlib.Path, inches: tuple[float, float] = (8, 5)
+  path: pathlib.Path, inches: tuple[float, float] = _INCHES
 ) -> Iterator[Axes]:
   """Yields axes to draw on, and writes the figure to a PNG file.
 
@@ -76,8 +77,8 @@ def figure(
     path: the file.
     inches: width and height.
   """
-  with canvas(path, inches) as figure_of_axes:
-    yield figure_of_axes.add_subplot()
+  with canvas(path, inches) as fig:
+    yield fig.add_subplot()
 
 
 @contextlib.contextmanager
@@ -96,27 +97,27 @@ def canvas(path: pathlib.Path, inches: tuple[float, float]) -> Iterator[Any]:
   from matplotlib.figure import Figure
 
   with matplotlib.rc_context(_RC):
-    empty = Figure(figsize=inches, layout='constrained')
-    FigureCanvasAgg(empty)
-    yield empty
-    for axes in empty.axes:
+    fig = Figure(figsize=inches, layout='constrained')
+    FigureCanvasAgg(fig)
+    yield fig
+    for axes in fig.axes:
       for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == 'log':
           _use_plain_numbers(axis)
     temporary = path.with_name(f'.{path.name}')
     try:
       with errors.name_file(path):
-        empty.savefig(temporary, dpi=120, format='png', facecolor='white')
+        fig.savefig(temporary, dpi=120, format='png', facecolor='white')
     except OSError:
       temporary.unlink(missing_ok=True)  # It would fill a full disk further.
       raise
   os.replace(temporary, path)
 
 
-def title(figure_of_axes: Any, text: str) -> None:
+def title(fig: Any, text: str) -> None:
   """Writes a title over a whole figure, in as many lines as it needs."""
-  columns = int(_TITLE_COLUMNS * figure_of_axes.get_figwidth() / 8)
-  figure_of_axes.suptitle(
+  columns = int(_TITLE_COLUMNS * fig.get_figwidth() / _INCHES[0])
+  fig.suptitle(
     textwrap.fill(text, columns).replace('$', r'\$'),
     x=0.01,
     ha='left',

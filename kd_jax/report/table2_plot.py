@@ -84,7 +84,9 @@ def title(timed: Mapping[str, Rows], paper: Mapping[str, Record]) -> str:
     timed: rows by run. The run with the most students beside the paper counts.
     paper: the paper's figures by row, for each run.
   """
-  best, distances, n = '', [], 0
+  best = ''
+  distances = []
+  n = 0
   for name, rows in timed.items():
     reported = {row: t for row, t in rows.items() if paper[name].get(row)}
     students = sum(len(t.students) for t in reported.values())

@@ -10,7 +10,7 @@ def lines(record: Record, results: Mapping[str, Record]) -> list[str]:
   """Returns the teacher's accuracy as trained and as fed, for a run's tables.
 
   A teacher is fed other inputs than in its training if the run scales inputs in
-  another way, as the paper's program did.
+  another way, as the authors' code does.
 
   Args:
     record: a run or any other record.

@@ -131,7 +131,8 @@ def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
     capsize=3,
     color=color,
   )
-  teachers, reach = sorted(by_teacher), max(by_teacher) - min(by_teacher)
+  teachers = sorted(by_teacher)
+  reach = max(by_teacher) - min(by_teacher)
   for accuracy, mean in zip(by_teacher, means, strict=True):
     # A label stands right of its point, unless another point is near there.
     near = any(0 < other - accuracy < 0.2 * reach for other in teachers)

@@ -80,7 +80,8 @@ def describe() -> dict[str, Any]:
   The object holds the time, the code version, the package versions, the device
   and how the machine is shared out.
   """
-  device, share = jax.devices()[0], workers.share()
+  device = jax.devices()[0]
+  share = workers.share()
   return {
     'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'kd_jax': kd_jax.__version__,
@@ -110,7 +111,8 @@ def command(argv: Sequence[str] | None = None) -> str:
     argv: the program and its arguments; the process's own by default.
   """
   argv = sys.argv if argv is None else argv
-  kept, is_place = [command_line.program(argv)], False
+  kept = [command_line.program(argv)]
+  is_place = False
   for argument in argv[1:]:
     if argument.lstrip('-') == 'debug':
       continue

@@ -35,7 +35,7 @@ _RECORD_SIZE = 4096
 # Hours to wait for another process that trains or prepares what this one needs:
 # the default, and what `limit_waits` has set.
 MAX_WAIT_H = 24.0
-_max_wait_h = [MAX_WAIT_H]
+_max_wait_h = MAX_WAIT_H
 
 
 class Busy(errors.UserError):
@@ -54,7 +54,8 @@ def limit_waits(hours: float) -> None:
     raise errors.UserError(
       f'--max_wait_h={hours}: expected hours, a finite number of at least 0'
     )
-  _max_wait_h[0] = hours
+  global _max_wait_h
+  _max_wait_h = hours
 
 
 class Wait:
@@ -72,11 +73,15 @@ class Wait:
       limit_s: the longest wait in seconds; None for that of `limit_waits`.
       longest_poll_s: the longest pause in seconds.
     """
-    self._began, self._poll_s = time.monotonic(), _POLL_S
+    self._began = time.monotonic()
+    # The next pause; pauses grow up to the longest.
+    self._poll_s = _POLL_S
     self._longest_poll_s = longest_poll_s
+    # When to say next what it waits for, in seconds from the start.
     self._next_line_s = _FIRST_LINE_S
-    self._is_brief = limit_s is not None
-    self._limit_s = 3600 * _max_wait_h[0] if limit_s is None else limit_s
+    # --max_wait_h does not move a limit that the caller gives.
+    self._has_own_limit = limit_s is not None
+    self._limit_s = 3600 * _max_wait_h if limit_s is None else limit_s
 
   def pause(self, awaited: str | Callable[[], str]) -> None:
     """Sleeps for a moment; from time to time says what it waits for.
@@ -90,7 +95,9 @@ class Wait:
     describe = (lambda: awaited) if isinstance(awaited, str) else awaited
     waited_s = time.monotonic() - self._began
     if waited_s >= self._limit_s:
-      longer = '' if self._is_brief else '; --max_wait_h=HOURS waits longer'
+      longer = (
+        '' if self._has_own_limit else '; --max_wait_h=HOURS waits longer'
+      )
       raise Busy(
         f'waited {_duration(waited_s)} for {describe()}: if its process makes '
         'no progress, end it, which frees what it holds, and start the same '

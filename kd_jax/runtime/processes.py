@@ -158,7 +158,8 @@ def from_first(fn: Callable[[], Any]) -> Any:
   """
   if count() == 1 or _inside_fn[0]:
     return fn()
-  error, reply = None, {}
+  error = None
+  reply = {}
   if is_first():
     try:
       with _mark_inside_fn():

@@ -83,7 +83,8 @@ def get_teacher(
   Raises:
     UserError: if the teacher, or its outputs, cannot be had.
   """
-  dataset, section = run_context.dataset, config.teacher
+  dataset = run_context.dataset
+  section = config.teacher
   if section.logits == teacher_lib.NONE:
     return teacher_lib.absent()
   if section.logits:
@@ -106,7 +107,8 @@ def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   if len(loaded) > 1:
     logits = user_logits.average(loaded, section.average or 'logits')
   record = {'row': 'teacher', 'source': section.logits}
-  features, doubts = None, []
+  features = None
+  doubts = []
   if section.features:
     features = user_features.open_file(section.features, dataset)
     record['features'] = features.digest
@@ -165,7 +167,8 @@ def _train_or_restore(
   teachers_dir: pathlib.Path,
 ) -> Teacher:
   """Returns the teacher that the config trains; trains it if need be."""
-  dataset, section = run_context.dataset, config.teacher
+  dataset = run_context.dataset
+  section = config.teacher
   folder, identity = _training(config, dataset, teachers_dir)
   with files.locked(folder, wait=True):
     variables: PyTree | None = None

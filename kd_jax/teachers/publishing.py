@@ -28,7 +28,8 @@ def publish(
     workdir: the run's folder; its subfolder `outputs` gets the outputs or, if
       teacher.publish_weights is true, the weights.
   """
-  section, network = config.teacher, teacher.network
+  section = config.teacher
+  network = teacher.network
   assert network is not None  # It was trained here.
   log = provider.training_log(workdir)
   log.drop(lambda line: True)

@@ -82,7 +82,9 @@ def _choose_examples(
   whole = arrays.get(origin.split)
   if whole is not None and whole.shape == (origin.size, dataset.num_classes):
     return whole[origin.positions]
-  needed, size, order = split, count, ''
+  needed = split
+  size = count
+  order = ''
   if dataset.is_users:
     needed, size = origin.split, origin.size
     order = ', for the examples in the order of the files'

@@ -55,7 +55,8 @@ def run_lemma2(config: ConfigDict) -> tables_and_curves.Results:
   task = _draw_task(config, rng)
   teachers = _fixed_teachers(task.population.label_probabilities, rng)
   samples = _draw_samples(config, task, teachers)
-  rows, curves = [], {}
+  rows = []
+  curves = {}
   for name, teacher in teachers.items():
     terms = {
       n: risk.lemma2_terms(task.population, teacher, task.losses, n)

@@ -123,7 +123,8 @@ def make_batch(
     key: the step's key.
     teacher_variables: the variables of a live teacher.
   """
-  images, mixture = examples.images, None
+  images = examples.images
+  mixture = None
   teacher_logits, features = examples.teacher_logits, examples.teacher_features
   if pipeline.augmentation is not None:
     assert examples.views is not None

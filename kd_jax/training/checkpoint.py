@@ -227,7 +227,8 @@ class Checkpoints:
     if problem is not None:
       raise ValueError(f'its description: {problem}')
     # The first checkpoints did not hold 'arrays'.
-    arrays, asked = saved.get('arrays'), _description(abstract)
+    arrays = saved.get('arrays')
+    asked = _description(abstract)
     if arrays is not None and arrays != asked:
       raise _OtherNetworkError(
         f'{self._directory}/{number}', arrays, asked, is_certain=is_checked

@@ -118,7 +118,8 @@ def train_epochs(
   Raises:
     NonFiniteLoss: names the step and the hyperparameters.
   """
-  epochs, is_warm = training_plan.epochs, False
+  epochs = training_plan.epochs
+  is_warm = False
   with progress_bar(
     epochs, options.done_epochs, label=options.progress_label
   ) as bar:

@@ -126,7 +126,8 @@ def make_term(
     options: its static options.
     setup: the networks and images that it compares.
   """
-  method, options = methods.METHODS[name], dict(options)
+  method = methods.METHODS[name]
+  options = dict(options)
   pairs: tuple[tuple[str, str], ...] = ()
   if method.uses_features:
     pairs = methods.match_layers(

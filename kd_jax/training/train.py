@@ -37,7 +37,6 @@ from kd_jax.training.example_source import TeacherInputs
 from kd_jax.training.hyperparameters import Hyperparameters
 from kd_jax.training.plan import Plan
 from kd_jax.training.step import TrainState
-from kd_jax.training.training_functions import TrainingFunctions
 from kd_jax.training.training_record import TrainingResult
 
 # Seconds. Within a long epoch, a checkpoint is saved at this interval, so that
@@ -81,7 +80,7 @@ class Training(NamedTuple):
 
   info: TrainingInfo
   dataset: data.Dataset
-  functions: TrainingFunctions
+  functions: training_functions.TrainingFunctions
   plan: Plan
   hyperparameters_of_epoch: Callable[[int], Hyperparameters]
   carry_optimizer: bool
@@ -257,7 +256,8 @@ def _resume(
   If the log lacks some of the finished epochs, the training starts again: then
   the mid-epoch checkpoint is removed, and later saves replace the others.
   """
-  label, initial_state = training.info.label, state
+  label = training.info.label
+  initial_state = state
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
   mid_epoch = training_folder.restore_mid_epoch(
@@ -359,11 +359,9 @@ def _finish_networks(
         test_logits[i],
         training.dataset.test.labels,
       )
-    predicted_classes = np.argmax(np.asarray(test_logits[i]), axis=-1)
+    classes = np.argmax(np.asarray(test_logits[i]), axis=-1)
     trained.append(
-      TrainingResult(
-        network.variables, record, predicted_classes=predicted_classes
-      )
+      TrainingResult(network.variables, record, predicted_classes=classes)
     )
   return trained
 

@@ -24,8 +24,8 @@ def _get_teacher(config, folder):
   return provider.get_teacher(config, run_context, folder / 'teachers')
 
 
-def test_what_is_kept_from_the_teacher_has_its_share_of_each_class(tmp_path):
-  """The last fifth of sorted data held whole classes."""
+def test_examples_held_out_from_the_teacher_are_of_every_class(tmp_path):
+  """Without the stratified order, the last fifth would be whole classes."""
   config = insects.make_config(insects.save_folder(tmp_path))
   assert config.teacher.train.holdout_fraction == 0.2
   dataset = context.make_context(config, data.load).dataset

@@ -269,7 +269,8 @@ def read_encoded(split: SplitFiles, folder: PreparedFolder) -> EncodedSplit:
   Raises:
     DataError: if a file is damaged.
   """
-  encoded, digest = EncodedSplit([], [], [], ''), _RecordsDigest()
+  encoded = EncodedSplit([], [], [], '')
+  digest = _RecordsDigest()
   for path in split.paths:
     try:
       for index, record in enumerate(tfds_record_files.read(path)):

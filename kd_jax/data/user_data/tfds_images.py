@@ -48,7 +48,8 @@ def read(
   if folder.test is not None:
     encoded = tfds_folder.read_encoded(folder.test, folder)
     test, orders['test'] = _decode_split(encoded, folder, image_size)
-    shape, test_digest = test.images.shape[1:], encoded.digest
+    shape = test.images.shape[1:]
+    test_digest = encoded.digest
   else:
     shape = first_image_shape(folder, image_size)
     test = Split(np.zeros((0, *shape), np.uint8), np.zeros(0, np.int32))
