@@ -2,8 +2,8 @@
 
   make bench
 
-Trains one seed of a student for each core of this machine, once in one process
-and once with a worker for each core, in turns; each time by a run of launch.py.
+Each core of this machine gets one seed of a student. launch.py trains the seeds
+in one process, and then with a worker for each core; the two take turns.
 Compares the seconds of the epochs: the sum over the seeds of one process, and
 the maximum over the workers. The teacher's outputs are stored beforehand.
 

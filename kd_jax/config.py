@@ -250,7 +250,7 @@ def rename_fields(value: Any, names: Mapping[str, str] | None = None) -> Any:
 
 
 def recorded(config: ConfigDict) -> dict[str, Any]:
-  """Returns what a run's record says of its config, as JSON gives it back.
+  """Returns a config as a run's record holds it, as JSON values.
 
   Options of methods that no row uses are left out, so that a method that is new
   to the library leaves old runs valid.
@@ -371,7 +371,7 @@ def student_identity(
   Args:
     config: the closed config of a row.
     dataset: the data set that they learn, with images without labels.
-    teacher_outputs: a JSON value that determines the outputs they learn from.
+    teacher_outputs: a JSON value that determines the outputs of the teacher.
     live_teacher: whether the teacher is called in every step.
   """
   fields = {

@@ -198,7 +198,7 @@ def cross_entropy(
   is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
   nll = -jnp.sum(jnp.where(is_label, log_p, 0), axis=-1)
   nll = nan_outside(nll, labels, logits.shape[-1])
-  # If label_smoothing is a Python number, no smoothing compiles to no work.
+  # If label_smoothing is the Python number 0, no work is compiled for it.
   if isinstance(label_smoothing, (int, float)) and label_smoothing == 0:
     return nll
   uniform = -jnp.mean(log_p, axis=-1)

@@ -45,7 +45,7 @@ def find_lacking(
 
 
 def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
-  """Yields what the `data` section has left out of the splits."""
+  """Yields a sentence for each split that lacks classes, with its fields."""
   for split, fields in (
     ('train', ('train_examples', 'holdout_examples')),
     ('test', ('test_examples', 'holdout_examples')),
@@ -64,7 +64,7 @@ def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
 def _in_training(
   sections: TrainingSections, training_plan: plan.Plan, dataset: data.Dataset
 ) -> Iterator[str]:
-  """Yields what a network's training leaves out of the training split."""
+  """Yields a sentence for each phase of a training that lacks classes."""
   train = sections.train
   labels = np.asarray(dataset.train.labels)[: dataset.num_labeled]
   kept = labels[: len(labels) - training_plan.num_held_out]
@@ -79,8 +79,8 @@ def _in_training(
     (f'folds={train.folds} (fold {i})', fold, whole)
     for i, fold in enumerate(folds)
   ]
-  for field, part, whole in parts:
-    lacking = _classes(whole) - _classes(part)
+  for field, kept_part, chosen_from in parts:
+    lacking = _classes(chosen_from) - _classes(kept_part)
     if lacking:
       yield (
         f'config.{sections.field}.{field} leaves no training example of '
@@ -89,7 +89,7 @@ def _in_training(
 
 
 def _in_attack(num_examples: int, dataset: data.Dataset) -> Iterator[str]:
-  """Yields what the attacked part of the test split leaves out."""
+  """Yields a sentence if the attacked test examples lack classes."""
   labels = np.asarray(dataset.test.labels)
   lacking = _classes(labels) - _classes(labels[:num_examples])
   if num_examples and lacking:

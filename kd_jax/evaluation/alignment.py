@@ -92,7 +92,7 @@ def is_unrelated(features: np.ndarray, labels: np.ndarray) -> bool:
 
 
 def _shortened(class_names: Sequence[str]) -> str:
-  """Returns the first names, for a sentence."""
+  """Returns the first class names, joined for a message."""
   shown = ', '.join(class_names[:_MOST_NAMED])
   return shown + (', ...' if len(class_names) > _MOST_NAMED else '')
 

@@ -92,14 +92,14 @@ def make_predict_views(
   """
   apply_views = jax.jit(apply_views)
 
-  def predict_views(examples: np.ndarray, views: np.ndarray) -> np.ndarray:
+  def predict_views(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
     outputs = []
     for index in _whole_batches(
-      len(examples), batch_size, 'teacher outputs of views'
+      len(indices), batch_size, 'teacher outputs of views'
     ):
-      batch = apply_views(images[examples[index]], jnp.asarray(views[index]))
+      batch = apply_views(images[indices[index]], jnp.asarray(views[index]))
       outputs.append(np.asarray(predict(batch)))
-    return np.concatenate(outputs)[: len(examples)]
+    return np.concatenate(outputs)[: len(indices)]
 
   return predict_views
 
@@ -118,13 +118,13 @@ def make_predict_features(
     batch_size: examples per call.
   """
 
-  def predict_features(examples: np.ndarray) -> dict[str, np.ndarray]:
+  def predict_features(indices: np.ndarray) -> dict[str, np.ndarray]:
     parts = [
-      jax.device_get(predict(images[examples[index]]))
-      for index in _whole_batches(len(examples), batch_size, 'teacher features')
+      jax.device_get(predict(images[indices[index]]))
+      for index in _whole_batches(len(indices), batch_size, 'teacher features')
     ]
     return {
-      layer: np.concatenate([part[layer] for part in parts])[: len(examples)]
+      layer: np.concatenate([part[layer] for part in parts])[: len(indices)]
       for layer in parts[0]
     }
 

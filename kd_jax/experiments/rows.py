@@ -23,8 +23,8 @@ class PlannedRow(NamedTuple):
   Attributes:
     config: the closed config of the row.
     plan: the examples, phases and batches of a training.
-    teacher_layers: the teacher's layers that its methods take, see
-      `config.teacher_layers`.
+    teacher_layers: the shapes of the teacher's layers that its methods take, by
+      the bits that they are rounded to; see `config.teacher_layers`.
     live_teacher: whether its steps call the teacher.
   """
 

@@ -287,7 +287,7 @@ def _has_same_config(record: Any, recorded: Record) -> bool:
 
 
 def _compare_configs(old: Record, new: Record) -> list[str]:
-  """Returns a line for each field of a run that may not change and has."""
+  """Returns a line for each changed field, among those that may not change."""
   old = config_lib.rename_fields(old)
   return list(
     files.differences(

@@ -38,8 +38,14 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
   if not any(map(students_by_teacher, [runs] * len(_ROWS), _ROWS)):
     return
   with figures.figure(pathlib.Path(folder) / 'teacher_quality.png') as axes:
-    for i, examples in enumerate(_ROWS):
-      _draw(axes, runs, examples, color=figures.COLORS[i])
+    for color, examples in zip(figures.COLORS, _ROWS, strict=False):
+      by_teacher = students_by_teacher(runs, examples)
+      if not by_teacher:
+        continue
+      _draw(axes, by_teacher, color=color)
+      labels = _labels(runs, examples)
+      if len(labels) > 1:
+        _draw_control(axes, labels, examples, color=color)
     axes.margins(x=0.16)
     axes.set_xlabel("teacher's test accuracy on the inputs that it is fed, %")
     axes.set_ylabel("student's test accuracy, % (mean, 95 % interval)")
@@ -117,11 +123,10 @@ def _is_as_coded(record: Record) -> bool:
   )
 
 
-def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
-  """Draws the students of one training set, and their control on labels."""
-  by_teacher = students_by_teacher(runs, examples)
-  if not by_teacher:
-    return
+def _draw(
+  axes: Axes, by_teacher: dict[float, list[float]], *, color: str
+) -> None:
+  """Draws the mean accuracy of each teacher's students, with its interval."""
   means = [seed_statistics.estimate(sample) for sample in by_teacher.values()]
   axes.errorbar(
     [*by_teacher],
@@ -147,19 +152,23 @@ def _draw(axes: Axes, runs: list[Record], examples: str, *, color) -> None:
       fontsize=9,
       color=color,
     )
-  labels = _labels(runs, examples)
-  if len(labels) > 1:
-    mean = seed_statistics.estimate(labels)
-    axes.axhspan(mean.low, mean.high, alpha=0.2, color=color)
-    axes.annotate(
-      f'labels alone, {examples} (n = {len(labels)})',
-      (0.5, mean.mean),
-      xycoords=('axes fraction', 'data'),
-      ha='center',
-      va='center',
-      fontsize=9,
-      color=color,
-    )
+
+
+def _draw_control(
+  axes: Axes, labels: list[float], examples: str, *, color: str
+) -> None:
+  """Draws the interval of the students on labels alone as a band."""
+  mean = seed_statistics.estimate(labels)
+  axes.axhspan(mean.low, mean.high, alpha=0.2, color=color)
+  axes.annotate(
+    f'labels alone, {examples} (n = {len(labels)})',
+    (0.5, mean.mean),
+    xycoords=('axes fraction', 'data'),
+    ha='center',
+    va='center',
+    fontsize=9,
+    color=color,
+  )
 
 
 def _labels(runs: Iterable[Record], examples: str) -> list[float]:

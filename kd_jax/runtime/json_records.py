@@ -214,7 +214,7 @@ def check(value: Any, shape: Any) -> tuple[Any, str | None]:
 
 
 def write(path: os.PathLike, value: Mapping[str, Any]) -> None:
-  """Writes a JSON object with its checksum, or leaves the old file as it is."""
+  """Writes a JSON object with its checksum; an error keeps the old file."""
   files.write_json(path, with_checksum(value))
 
 

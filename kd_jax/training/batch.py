@@ -91,7 +91,7 @@ class Batch(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-  """The way from stored examples to a batch.
+  """What turns stored examples into a batch.
 
   Attributes:
     preprocess: maps stored images to the network's input.
@@ -117,7 +117,7 @@ def make_batch(
   """Augments, mixes and scales examples; asks a live teacher about them.
 
   Args:
-    pipeline: the way from stored examples to a batch.
+    pipeline: what turns stored examples into a batch.
     examples: the batch's examples, as stored.
     mask: float32 [B], 0 for padding.
     key: the step's key.

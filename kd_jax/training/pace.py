@@ -30,7 +30,12 @@ class Pace:
     self.steps_per_call = 1
     self._bar = bar
     self._save_every_s = save_every_s
-    self._began = self._last_save = self._call_began = 0.0
+    # When the epoch began, later by the seconds that saves took.
+    self._began = 0.0
+    self._last_save = 0.0
+    self._call_began = 0.0
+    # Seconds since the last save at the end of the last call; the same in all
+    # processes.
     self._unsaved_s = 0.0
 
   def restart_clock(self, train_s: float) -> None:

@@ -50,7 +50,7 @@ def save_folder(folder, names=NAMES, splits=('train', 'test')):
 
 
 def make_config(name, **fields):
-  """Returns a config of a student of the logits beside the data."""
+  """Returns a config whose student learns from the logits beside the data."""
   own = {
     'data.name': name,
     'student.hidden': (8,),

@@ -69,7 +69,7 @@ def test_a_mask_is_a_subset_even_where_the_rest_is_not_finite():
 
 
 def test_padding_of_the_teacher_that_is_not_finite_leaves_gradients_finite():
-  """Padding may have labels that are no classes, too."""
+  """Padding may have labels outside the classes."""
   shapes = {'map': (2, 2, 4)}
   names = ('squared_error', 'vid', 'quantized', 'adversarial_features')
   setup = method_terms.MethodSetup(
