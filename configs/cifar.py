@@ -35,7 +35,7 @@ Arguments:
 Students learn from the teacher's outputs in teachers/, if the outputs are
 there. --config.teacher.retrain=true trains the teacher, which takes hours on a
 CPU. The stored outputs of the ResNet-50 are logits. Methods that use features
-learn from the ResNet-18, whose weights come with the project.
+learn from the pretrained ResNet-18.
 """
 
 from ml_collections import config_dict

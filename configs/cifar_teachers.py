@@ -89,8 +89,8 @@ def use_resnet18(
 ) -> None:
   """Turns the teacher section into a ResNet-18 of BEST_TEACHERS.
 
-  The weights of these teachers come with the project, and the machine that
-  trains the students can also train these teachers.
+  These teachers are pretrained, and the machine that trains the students can
+  also train them.
 
   Args:
     teacher: the teacher's section; changed in place.

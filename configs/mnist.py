@@ -14,7 +14,7 @@ Arguments:
     response, keeps the method of the protocol.
   smoke=true: a run that finishes in seconds.
 
-The outputs of each protocol's teacher, with seed 0, come with the project
+The outputs of each protocol's teacher, with seed 0, are pretrained
 (teachers/mnist-conv_net-PROTOCOL, made by the recipe `teacher`). A run uses
 them if it asks for the very training that made them, and if its students need
 no more than logits; any other teacher is trained. --config.teacher.retrain=true

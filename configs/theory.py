@@ -10,7 +10,7 @@
 Arguments:
   smoke=true: fewer samples, or fewer epochs.
   seeds=N: students of each row; for the recipes that train students on MNIST.
-    Their teacher comes with the project; the recipe `teacher` trains it.
+    Their teacher is pretrained; the recipe `teacher` trains it.
   epochs=N: for `hinton` alone: only the two students of 800-800 units, trained
     for N epochs.
   teacher_epochs=N: for `hinton` alone: only the student of soft targets, from a
@@ -45,8 +45,7 @@ from configs import arguments, tables
 from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
-# The teacher's weights, which come with the project. The recipe `teacher`
-# trains them.
+# The pretrained teacher. The recipe `teacher` trains it.
 TEACHER = 'teachers/mnist-mlp1200'
 RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',

@@ -1,4 +1,4 @@
-"""Teachers that come with the project: written, and read again."""
+"""Pretrained teachers: written, and read again."""
 
 import hashlib
 import io

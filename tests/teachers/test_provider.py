@@ -183,7 +183,7 @@ def test_attacks_are_in_the_record_if_they_are_asked_for(trained, get, folder):
   assert 'robust' not in trained.record
 
 
-# --- Teachers that come with the project. ---
+# --- Pretrained teachers. ---
 
 
 @pytest.fixture(name='published', scope='module')
@@ -264,7 +264,7 @@ def test_outputs_are_computed_once_for_all_runs(
   np.testing.assert_array_equal(again.logits['test'], trained.logits['test'])
 
 
-# --- Outputs of the very same training that come with the project. ---
+# --- Pretrained outputs of the very same training. ---
 
 
 @pytest.fixture(name='in_project')

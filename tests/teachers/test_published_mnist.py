@@ -1,4 +1,4 @@
-"""The outputs of Table 1's teachers, which come with the project."""
+"""The pretrained outputs of Table 1's teachers."""
 
 import types
 
@@ -10,7 +10,7 @@ from kd_jax import config as config_lib
 from kd_jax.runtime import json_records
 from kd_jax.teachers import pretrained
 
-# The protocols whose teacher's outputs come with the project.
+# The protocols whose teacher's outputs are pretrained.
 _PROTOCOLS = ('as_coded', 'as_written')
 
 
