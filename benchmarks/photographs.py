@@ -121,7 +121,7 @@ def _make_ours(folder: pathlib.Path):
       yield len(augment(images, used).block_until_ready())
 
   def plain() -> np.ndarray:
-    first = np.argsort(train.origin.rows)[:_CHECKED]
+    first = np.argsort(train.origin.positions)[:_CHECKED]
     return np.asarray(preprocessing.symmetric(train.images[first]))
 
   return plain, epoch

@@ -123,10 +123,8 @@ def test_list_prints_the_recipes_of_each_file_in_columns():
   names = [line.split()[0] for line in table1[1:]]
   assert {'configs/mnist.py:table1', 'configs/mnist.py:h300_b16'} <= {*names}
   recipe = re.compile(r'configs/mnist.py:\S+ +')
-  assert (
-    len({recipe.match(line).end() for line in table1[1:] if recipe.match(line)})
-    == 1
-  )
+  columns = {m.end() for line in table1[1:] if (m := recipe.match(line))}
+  assert len(columns) == 1
   assert max(map(len, output.splitlines())) <= 100
 
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from kd_jax import config_fields
 from kd_jax.config_checks import unused_fields
 from kd_jax.experiments import planning
+from kd_jax.sections import NetworkSections
 from tests import helpers
 
 # The fields that always have an effect, on results or on how fast they come.
@@ -132,7 +133,7 @@ def test_without_students_their_fields_are_named():
 def test_every_field_has_a_rule_or_always_an_effect():
   """A new field needs a rule, or a place in ALWAYS_USED."""
   section = config_fields.mlp((1,))
-  network = base.NetworkSections(
+  network = NetworkSections(
     section,
     config_fields.training(1, 1),
     config_fields.optimizer('adam', 1.0),
