@@ -305,8 +305,8 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
   return config_dict.create(
     # Files of the user's teacher outputs, separated by commas: FILE.npy holds
     # logits of the training split, FILE.npz those of train and test, in the
-    # order of the examples in the data's files. 'none' is for runs whose rows all
-    # learn from labels alone.
+    # order of the examples in the data's files. 'none' is for runs whose rows
+    # all learn from labels alone.
     logits='',
     # The features of that teacher, for methods that take features. FILE.npz has
     # an array [N, C] or [N, H, W, C] for each layer, from the first to the

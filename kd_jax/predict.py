@@ -118,17 +118,18 @@ def predict_each(
     for start in range(0, len(paths), BATCH_SIZE):
       found = list(pool.map(read, paths[start : start + BATCH_SIZE]))
       images = [image for image in found if isinstance(image, np.ndarray)]
-      rows = iter(())
+      probabilities: Iterator[list[float]] = iter(())
       if images:
         # Batches of one size are compiled once.
         padding = BATCH_SIZE - len(images) if len(paths) > BATCH_SIZE else 0
         batch = np.stack([*images, *[images[-1]] * padding])
-        rows = iter(np.asarray(student.predict(batch), np.float64).tolist())
+        predicted = np.asarray(student.predict(batch), np.float64)
+        probabilities = iter(predicted.tolist())
       for image in found:
         if isinstance(image, errors.UserError):
           yield image
         else:
-          yield dict(zip(classes, next(rows), strict=True))
+          yield dict(zip(classes, next(probabilities), strict=True))
 
 
 def list_images(path: pathlib.Path) -> list[pathlib.Path]:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
-from kd_jax import methods, config_fields
+from kd_jax import config_fields, methods
 from kd_jax.api import array_data
 from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.stored_outputs import StoredOutputs

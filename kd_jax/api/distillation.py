@@ -171,7 +171,9 @@ def _run(
   with call_logs.plain_lines(), argument_names.in_errors(rephrase):
     logging.info('metrics are of %s', inputs.evaluated_on)
     call_config.set_teacher(config, teacher, inputs, logits_file)
-    record = runner.run_config_on_data(config, lambda name: inputs.dataset, options)
+    record = runner.run_config_on_data(
+      config, lambda name: inputs.dataset, options
+    )
     return _collect(record, config, inputs, options.workdir)
 
 

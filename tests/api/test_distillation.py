@@ -1,7 +1,6 @@
 """Distillation from arrays: the results of a config, and clear mistakes.
 
-Also tests `kd_jax/api/array_data.py`, `kd_jax/api/call_inputs.py`,
-`kd_jax/api/stored_outputs.py` and `kd_jax/models/given.py`.
+Also tests `kd_jax/api/stored_outputs.py` and `kd_jax/api/trained_student.py`.
 """
 
 import gc
@@ -18,56 +17,18 @@ from flax import nnx
 import kd_jax
 from examples import equinox_network, linen_network, nnx_network
 from examples.pure_functions import Student as PureStudent
-from kd_jax import methods, config_fields
-from kd_jax.runtime import errors
+from kd_jax import methods
 from kd_jax.training import train
 from tests import helpers
-
-RNG = np.random.RandomState(0)
-LABELS = np.arange(96) % 3
-IMAGES = RNG.randint(0, 50, (96, 8, 8, 1)).astype(np.uint8)
-IMAGES[np.arange(96), LABELS] += 100  # A bright row in each image.
-LOGITS = (4 * np.eye(3)[LABELS] + RNG.normal(size=(96, 3))).astype(np.float32)
-MLP = config_fields.mlp((8,))
-QUICK = {'epochs': 2, 'batch_size': 16, 'model': MLP}
-
-
-class Small(nn.Module):
-  """A hidden layer, whose activations are a feature."""
-
-  num_classes: int = 3
-
-  @nn.compact
-  def __call__(self, images, *, train):
-    hidden = nn.relu(nn.Dense(8)(images.reshape(images.shape[0], -1)))
-    return nn.Dense(self.num_classes)(hidden), {'hidden': hidden}
-
-
-class WithFields(nn.Module):
-  """A module whose first field is no number of classes."""
-
-  units: int
-
-  @nn.compact
-  def __call__(self, images):
-    hidden = nn.Dense(self.units)(images.reshape(images.shape[0], -1))
-    return nn.Dense(3)(nn.relu(hidden))
-
-
-class Constant(nn.Module):
-  """A module without fields."""
-
-  @nn.compact
-  def __call__(self, images):
-    return nn.Dense(3)(images.reshape(images.shape[0], -1))
-
-
-class Failing(nn.Module):
-  """A module with a mistake in its call."""
-
-  @nn.compact
-  def __call__(self, images, *, train):
-    return nn.Dense(3 // (len(images.shape) - 4))(images)
+from tests.api.toy_call import (
+  IMAGES,
+  LABELS,
+  LOGITS,
+  QUICK,
+  RNG,
+  Constant,
+  Small,
+)
 
 
 def test_a_student_has_the_results_of_an_equal_config_bit_for_bit(tmp_path):
@@ -192,8 +153,8 @@ def test_metrics_are_of_images_that_the_student_did_not_train_on(exported):
   assert examples == {'train': [24] * 3, 'test': [8] * 3}
   assert student.evaluated_on == '24 held-out images of the 96'
   origin = student._evaluated_dataset().test.origin
-  predicted = student.logits(IMAGES[origin.rows]).argmax(-1)
-  accuracy = np.mean(predicted == LABELS[origin.rows])
+  predicted = student.logits(IMAGES[origin.positions]).argmax(-1)
+  accuracy = np.mean(predicted == LABELS[origin.positions])
   assert student.metrics['accuracy'] == pytest.approx(accuracy)
 
 
@@ -331,110 +292,6 @@ def test_a_method_that_averages_over_the_batch_is_refused(monkeypatch):
   )
   with pytest.raises(kd_jax.UserError, match=expected):
     kd_jax.distill(IMAGES, LABELS, LOGITS, method='average', **QUICK)
-
-
-def _bad_labels():
-  labels = LABELS.copy()
-  labels[5] = 3
-  return labels
-
-
-NAN = LOGITS.copy()
-NAN[3, 1] = np.nan
-
-
-@pytest.mark.parametrize(
-  'change, message',
-  [
-    ({'images': IMAGES / 255}, 'images are float64; expected uint8'),
-    ({'images': IMAGES[:, 0, 0]}, r'images are uint8 \[96, 1\]; expected'),
-    ({'images': IMAGES[:0]}, 'images: there is none'),
-    ({'labels': LABELS[:5]}, r'labels are int64 \[5\]; expected integers'),
-    ({'labels': LABELS / 2}, r'labels are float64 \[96\]; .* each image$'),
-    ({'labels': LABELS * 1.0}, r'each image: labels\.astype\(int\)'),
-    (
-      {'labels': LABELS.astype(str)},
-      r'of names, np\.unique\(labels, return_inv',
-    ),
-    (
-      {'labels': np.eye(3)[LABELS]},
-      r'^labels are float64 \[96, 3\]; expected .* labels\.argmax\(1\)$',
-    ),
-    ({'labels': LABELS - 1}, r'labels\[0\] is -1; expected a class of at le'),
-    (
-      {'eval_data': (IMAGES, np.eye(3)[LABELS])},
-      r'^eval_data: labels are float64 .* labels\.argmax\(1\)$',
-    ),
-    ({'labels': None, 'teacher': None}, 'labels=None and teacher=None'),
-    ({'eval_data': None}, r'eval_data=None: expected \(images, labels\)'),
-    ({'eval_data': 0}, r'eval_data=0: expected \(images, labels\)'),
-    ({'eval_data': 0.999}, 'it holds out all 96 images'),
-    ({'class_names': ['a']}, 'class_names are 1; expected 3, since the teach'),
-    (
-      {'labels': LABELS + 1, 'teacher': None, 'class_names': 'abc'},
-      r'labels\[2\] is 3; .* since there are 3 class_names',
-    ),
-    (
-      {'labels': _bad_labels()},
-      r'labels\[5\] is 3; expected a class from 0 to 2',
-    ),
-    (
-      {'teacher': LOGITS[:5]},
-      r'logits have shape \[5, 3\]; expected \[96, K\]',
-    ),
-    ({'teacher': LOGITS.argmax(-1)}, r"teacher's logits have shape \[96\]"),
-    ({'teacher': NAN}, "teacher's logits are not all finite"),
-    (
-      {'teacher': np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)},
-      "teacher's logits are probabilities",
-    ),
-    ({'teacher': LOGITS.astype(int)}, 'expected floating-point logits'),
-    ({'teacher': 'logits.npz'}, "teacher's logits have shape"),
-    ({'method': 'kl+hint'}, "method='kl\\+hint' takes features"),
-    ({'method': 'lk'}, '^method=.lk.: expected one of'),
-    ({'labels': None, 'alpha': 0.5}, 'without labels, expected 1'),
-    ({'alpha': 1.5}, 'alpha=1.5: expected the weight'),
-    ({'eval_data': IMAGES}, r'eval_data=ndarray: expected \(images, labels\)'),
-    ({'eval_data': (IMAGES[:, :4], LABELS)}, r'images are \(8, 8, 1\), but'),
-    ({'eval_data': (IMAGES, LABELS + 1)}, r'eval_data: labels\[2\] is 3'),
-    ({'eval_data': (IMAGES, None)}, 'teacher from `store_outputs`'),
-    ({'epochs': 0}, '^epochs=0: expected'),
-    ({'learning_rate': -1.0}, '^learning_rate=-1.0: expected'),
-    ({'fields': {'optim.momentum': -1.0}}, r"^fields\['optim.momentum'\]=-1.0"),
-    ({'augmentation': 'jitter'}, "^augmentation='jitter' takes outputs of"),
-    ({'augmentation': 'flip', 'teacher': None}, '^augmentation=.flip.: expec'),
-    ({'model': 7}, 'model: it is of type int; expected a module'),
-    ({'model': lambda num_classes: 7}, 'model: returned int'),
-    (
-      {'model': WithFields},
-      r'WithFields is a class, .* WithFields\(units=...\)$',
-    ),
-    ({'model': Constant}, r'^model: Constant is a class, .* Constant\(\)$'),
-    ({'model': lambda: MLP}, 'too many positional arguments'),
-    (
-      {'model': nn.Dense(3)},
-      r'^model: for images .* float32 \[2, 8, 8, 3\]; e',
-    ),
-    (
-      {'model': Failing()},
-      r'^model: for images \[B, 8, 8, 1\] .* ZeroDivision',
-    ),
-    ({'fields': {'optim.learning_rat': 1.0}}, 'did you mean learning_rate?'),
-    ({'fields': {'train.epochs': 'two'}}, "train.epochs='two'"),
-  ],
-)
-def test_a_mistake_names_its_argument(change, message):
-  call = {'images': IMAGES, 'labels': LABELS, 'teacher': LOGITS, **QUICK}
-  with pytest.raises(errors.UserError, match=message):
-    kd_jax.distill(**call | change)
-
-
-def test_outputs_of_other_images_are_refused():
-  module = Small()
-  variables = module.init(jax.random.key(1), IMAGES[:1] / 255, train=False)
-  teacher = kd_jax.store_outputs((module, variables), IMAGES[::-1])
-  with pytest.raises(errors.UserError, match='those of other images'):
-    kd_jax.distill(IMAGES, LABELS, teacher, **QUICK)
 
 
 def test_the_package_offers_its_names_and_imports_nothing_before_use():
