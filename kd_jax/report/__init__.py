@@ -6,6 +6,7 @@ One run:
 `tables`                tables of a run, of theory, of a stored teacher
 `study_tables`          tables of a run that studies methods or missing classes
 `difference_tables`     tables of paired differences between rows
+`finding`               what the teacher adds over labels, in sentences
 `teacher_lines`         the line that says how accurate the teacher is
 `plots`                 the plots of a run, and which of them have data
 `accuracy_plots`        accuracy against examples, temperature or a weight
@@ -21,7 +22,9 @@ All published runs, in results/:
 `cross_run_tables`      tables over all runs
 `table2_plot`           all CIFAR-10 runs beside the paper's Table 2
 `teacher_quality_plot`  a teacher's accuracy against its students' gain
-`at_a_glance_plot`      the plot at the top of README.md
+`at_a_glance`           the comparison at the top of README.md
+`at_a_glance_plot`      the plot beside it
+`methods_overview`      the table that helps to choose a method
 `code_changes`          which records were made by other code
 `training_costs`        what a record cost to compute
 
@@ -32,6 +35,7 @@ Benchmarks:
 `benchmark_plots`       the roofline of a machine, and the cost of growth
 
 Numbers in the prose of documents:
+`text_blocks`           writes blocks of prose from templates in results/text/
 `inline_numbers`        computes the expressions in a document
 `number_functions`      the functions that these expressions call
 `benchmark_numbers`     functions about benchmarks

@@ -30,7 +30,7 @@ def _cost_caption(record: Record) -> str:
     'A line for each row, the largest network on top. Blue dots: our mean.'
     f'{_bars(record, ticks=True)}'
   ]
-  if fields.paper_figures(record):
+  if fields.paper_values(record):
     parts.append('Orange crosses: the paper, where it has a figure.')
   if 'test' in record['teacher']:
     parts.append("Dashed: this run's teacher.")

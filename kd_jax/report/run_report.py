@@ -273,7 +273,7 @@ def _about_ratios(record: Record) -> list[str]:
     'interleaved rounds of compiled, warm calls.'
   )
   if timing.get('cold_calls'):
-    papers = ', as in the paper' if fields.paper_figures(record) else ''
+    papers = ', as in the paper' if fields.paper_values(record) else ''
     text += (
       f" A cold call is a network's first eager call{papers}, on 10,000 "
       'images, in a fresh process. The second call repeats the first when '

@@ -1,4 +1,7 @@
-"""The comparison at the top of README.md."""
+"""The comparison at the top of README.md.
+
+Also tests `kd_jax/report/at_a_glance_plot.py`.
+"""
 
 import pytest
 
