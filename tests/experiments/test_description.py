@@ -171,7 +171,8 @@ def test_a_teacher_that_is_trained_already_is_described(
 ):
   assert 'The teacher is trained by this run.' in _describe(folder, tmp_path)
   record = {'train': {'accuracy': 0.75}, 'test': {'accuracy': 0.5}}
-  ready = teacher.Teacher({}, record, warnings=['the teacher overfits'])
+  logits = {'test': np.zeros((12, 3))}
+  ready = teacher.Teacher(logits, record, warnings=['the teacher overfits'])
   monkeypatch.setattr(provider, 'is_ready', lambda *_: True)
   monkeypatch.setattr(provider, 'get_teacher', lambda *_: ready)
   text = _describe(folder, tmp_path)
