@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import subprocess
 
 import pytest
@@ -120,3 +121,17 @@ def small_disk(folder, size):
     )
   finally:
     subprocess.run(['umount', '-l', folder], check=True)
+
+
+@contextlib.contextmanager
+def default_signal(number):
+  """Lets processes started inside end at a signal, as from a terminal.
+
+  A process inherits which signals its parent ignores, and `nohup` ignores
+  SIGHUP.
+  """
+  before = signal.signal(number, signal.SIG_DFL)
+  try:
+    yield
+  finally:
+    signal.signal(number, before)

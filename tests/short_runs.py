@@ -29,12 +29,13 @@ STUDENT = 'mnist-h50-*/students/h50/seed-0'
 class Run:
   """A command of launch.py, its process and what it prints."""
 
-  def __init__(self, folder, *args, env=None, **options):
+  def __init__(self, folder, *args, env=None, starter=(), **options):
     """Starts launch.py with its runs in a folder.
 
     Args:
       folder: the folder of all runs.
       *args: flags in addition to ARGS.
+      starter: a command that starts its arguments as a command.
       env: environment variables; those whose value is None are unset.
       **options: options of `subprocess.Popen`.
     """
@@ -43,7 +44,10 @@ class Run:
     environment = os.environ | (env or {})
     with open(self.log, 'wb') as file:
       self.process = subprocess.Popen(
-        [sys.executable, 'launch.py', *ARGS, f'--runs_dir={folder}', *args],
+        [
+          *(*starter, sys.executable, 'launch.py'),
+          *(*ARGS, f'--runs_dir={folder}', *args),
+        ],
         cwd=helpers.ROOT,
         env={k: v for k, v in environment.items() if v is not None},
         **{'stdout': file, 'stderr': file, 'stdin': subprocess.DEVNULL}

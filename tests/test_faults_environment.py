@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests import short_runs
+from tests import fault_runs, short_runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -48,7 +48,7 @@ SURROUNDINGS = {
   'the cache of compiled functions is not writable': {
     'env': {'JAX_COMPILATION_CACHE_DIR': _UNWRITABLE}
   },
-  'stdin is closed': {'stdin': None, 'preexec_fn': lambda: os.close(0)},
+  'stdin is closed': {'starter': ('sh', '-c', 'exec "$@" <&-', 'sh')},
   'umask 077': {'umask': 0o077},
   'umask 000': {'umask': 0},
 }
@@ -133,7 +133,8 @@ def test_a_terminal_that_closes_ends_the_run_which_resumes(
 ):
   """SIGHUP in training, as a closed terminal sends it: the run resumes."""
   folder = tmp_path / 'runs'
-  run = short_runs.Run(folder, *short_runs.LONG, start_new_session=True)
+  with fault_runs.default_signal(signal.SIGHUP):
+    run = short_runs.Run(folder, *short_runs.LONG, start_new_session=True)
   training = run.wait_in_training()
   os.killpg(run.process.pid, signal.SIGHUP)
   code, log = run.end(30)

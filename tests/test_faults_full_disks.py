@@ -120,7 +120,8 @@ def test_a_terminal_that_closes_in_an_export(tmp_path, whole):
     fault_runs.run_folder(whole),
     f'--output={output}',
   )
-  process = helpers.start_python(*export)
+  with fault_runs.default_signal(signal.SIGHUP):
+    process = helpers.start_python(*export)
   manifest = output / 'manifest.json'
   helpers.wait_until(lambda: manifest.exists() or process.poll() is not None)
   process.send_signal(signal.SIGHUP)

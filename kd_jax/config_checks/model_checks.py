@@ -45,7 +45,8 @@ def check_model(prefix: str, model: ConfigDict) -> None:
   for field, least in _LEAST.items():
     values = model.get(field, ())
     check(
-      all(isinstance(value, int) and value >= least for value in values),
+      isinstance(values, tuple | list)
+      and all(type(value) is int and value >= least for value in values),
       f'{prefix}.{field}',
       values,
       f'whole numbers of at least {least}',

@@ -4,13 +4,16 @@ A run folder may come from somebody else. Its records are checked before they
 become paths, and its config imports no code unless the user allows that.
 """
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import models
+from kd_jax.config_checks import model_checks
 from kd_jax.runtime import errors, files, json_records
 from kd_jax.training import training_folder
 
@@ -71,17 +74,15 @@ def find(
       f'{path} has no row {entry["row"]!r} in its config, though it has a '
       'student of that row'
     )
-  try:
+  with _explained(path):
     config = config_lib.close_row(
       config_lib.from_json(record['config']), entry['row']
     )
     kind = str(config.student.kind)
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise errors.UserError(
-      f'{path}: its config is none that this version of kd_jax reads '
-      f'({type(error).__name__}: {error})'
-    ) from error
-  if models.user.is_function_name(kind) and not allow_code:
+  if not models.user.is_function_name(kind):
+    with _explained(path):
+      model_checks.check_model('student', config.student)
+  elif not allow_code:
     raise errors.UserError(
       f'{path} names {kind}, whose code this command would import and run. If '
       'you trust the run and that code, add --allow-code'
@@ -89,6 +90,20 @@ def find(
   folder = run_dir / 'students' / trained_row / f'seed-{entry["seed"]}'
   _check_weights(path, folder, entry)
   return RunStudent(record, config, entry, folder)
+
+
+@contextlib.contextmanager
+def _explained(path: pathlib.Path) -> Iterator[None]:
+  """Names the file if a value in its config is of another type or range."""
+  try:
+    yield
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise errors.UserError(
+      f'{path}: its config is none that this version of kd_jax reads '
+      f'({type(error).__name__}: {error})'
+    ) from error
+  except errors.UserError as error:
+    raise errors.UserError(f'{path}: {error}') from error
 
 
 def _find_entry(

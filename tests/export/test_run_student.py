@@ -106,6 +106,19 @@ def test_a_run_json_of_another_shape_is_one_line(tmp_path, content):
   assert '\n' not in str(raised.value)
 
 
+@pytest.mark.parametrize('value', [False, 5, 'x', None, {}, [True], [[1]]])
+def test_a_student_of_another_shape_is_one_line(tmp_path, value):
+  """Another type in a student's section of run.json: one line."""
+  _write(tmp_path)
+  record = json.loads((tmp_path / 'run.json').read_text())
+  del record[json_records.CHECKSUM]
+  record['config']['student']['hidden'] = value
+  record['config']['rows'] = {'h50': {}}
+  (tmp_path / 'run.json').write_text(json.dumps(record))
+  with pytest.raises(errors.UserError, match='run.json: (config|its config)'):
+    _find(tmp_path)
+
+
 def test_every_value_of_a_run_json_can_be_something_else(tmp_path):
   """Any other value in run.json, to be exported: a student, or one line.
 
