@@ -1,17 +1,14 @@
 """Settings of all tests: the CPU backend, and JAX's strictest checks."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from importlib import metadata
 
 # Source locations in compiled programs take about a fifth of the tracing time.
 os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'
 
-# Tests, and the processes that they start, share compiled programs. Workers of
-# pytest-xdist find the folder of the process that started them.
-if 'PYTEST_XDIST_WORKER' not in os.environ:
-  _CACHE = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
-  os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 # Each record names the commit; git takes 0.15 core-seconds to find it.
@@ -26,6 +23,9 @@ if tuple(map(int, metadata.version('jaxlib').split('.')[:2])) < (0, 11):
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 
+# Compiled programs of tests, kept for the next run.
+_MAX_COMPILED_BYTES = 2**30
+
 import contextlib  # noqa: E402
 import functools  # noqa: E402
 from unittest import mock  # noqa: E402
@@ -38,13 +38,46 @@ from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
 from kd_jax import data  # noqa: E402
 from kd_jax.evaluation import predictors  # noqa: E402
 from kd_jax.models import from_config  # noqa: E402
-from kd_jax.runtime import compilation_cache  # noqa: E402
+from kd_jax.runtime import compilation_cache, errors, files  # noqa: E402
 from kd_jax.training import training_functions  # noqa: E402
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-# As in the processes that tests start; otherwise they share nothing.
-compilation_cache.enable()
+
+
+def _share_compiled_programs():
+  """Lets tests, and the processes that they start, share compiled programs.
+
+  The next run of the tests finds them, too, and takes PLACEHOLDER.
+  Where there is no cache of the user, they are shared within one run.
+  """
+  # Workers of pytest-xdist use the folder of the process that started them.
+  if 'PYTEST_XDIST_WORKER' not in os.environ:
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_compiled_folder())
+  named = os.environ['JAX_COMPILATION_CACHE_DIR']
+  jax.config.update('jax_compilation_cache_dir', named)
+  compilation_cache.enable()
+
+
+def _compiled_folder():
+  """Returns the folder of compiled programs; empties it if it is large."""
+  try:
+    folder = files.cache_dir() / 'programs_of_tests'
+    folder /= compilation_cache.instruction_set()
+    folder.mkdir(parents=True, exist_ok=True)
+  except (OSError, errors.UserError):
+    folder = None
+  if folder is None or not os.access(folder, os.W_OK):
+    temporary = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
+    atexit.register(temporary.cleanup)
+    return temporary.name
+  used = sum(path.stat().st_size for path in folder.rglob('*-cache'))
+  if used > _MAX_COMPILED_BYTES:
+    shutil.rmtree(folder)
+  return folder
+
+
+_share_compiled_programs()
 
 # Examples are the same in each run, so that only a change of the code can make
 # a test fail. With --hypothesis-profile=explore, as in `make faults`, other
@@ -57,9 +90,15 @@ hypothesis.settings.load_profile('same')
 # The files that take longest, longest first. They start first: a long file that
 # starts last would leave the other processes idle.
 _LONG = (
-  *('test_launch', 'test_cifar_run', 'test_methods', 'test_exporter'),
-  *('test_transfer_runs', 'test_mesh', 'test_quantization', 'test_large_data'),
-  *('test_resnet', 'test_dispatch', 'test_cifar', 'test_user'),
+  *('test_distillation', 'test_launch', 'test_cifar_run', 'test_transfer_runs'),
+  *(
+    'test_methods',
+    'test_large_data',
+    'test_network_examples',
+    'test_exporter',
+  ),
+  *('test_quantization', 'test_unlabeled_runs', 'test_numerics', 'test_runner'),
+  *('test_mesh', 'test_cifar', 'test_user', 'test_resnet', 'test_losses'),
 )
 
 

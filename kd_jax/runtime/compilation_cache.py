@@ -42,7 +42,7 @@ def enable() -> None:
       jax.config.update('jax_compilation_cache_dir', f'{named}/{_FOLDER}')
     return
   try:
-    folder = files.cache_dir() / 'programs' / _instruction_set() / _FOLDER
+    folder = files.cache_dir() / 'programs' / instruction_set() / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     _remove_entries_without_digests(folder.parent)
   except (OSError, errors.UserError):
@@ -93,7 +93,7 @@ def bypassed() -> Iterator[None]:
     compilation_cache.reset_cache()
 
 
-def _instruction_set() -> str:
+def instruction_set() -> str:
   """Returns a folder name that processors with the same instructions share.
 
   A function compiled for a CPU uses that CPU's instructions, and machines of

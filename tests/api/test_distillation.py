@@ -74,7 +74,7 @@ def test_a_student_has_the_results_of_an_equal_config_bit_for_bit(tmp_path):
   'model',
   [
     linen_network.student,
-    nnx_network.student,
+    pytest.param(nnx_network.student, marks=pytest.mark.slow),
     equinox_network.student,
     PureStudent,
     linen_network.student(3),

@@ -11,6 +11,7 @@ from tests import helpers
 MODEL = dict(kind='mlp', dropout_rate=0.0, temperature=3.5, dtype='float32')
 
 
+@pytest.mark.slow
 def test_cold_calls_time_first_calls_in_fresh_processes():
   results = cold_calls.measure(
     {'teacher': MODEL | {'hidden': [64]}, 's': MODEL | {'hidden': [8]}},

@@ -118,6 +118,7 @@ def test_ratios_are_taken_round_by_round(monkeypatch):
   assert ratio['median'] == np.median([2, 4, 2])
 
 
+@pytest.mark.slow
 def test_the_command_line_times_the_networks_of_a_config(tmp_path):
   out = tmp_path / 'out.json'
   output = subprocess.run(

@@ -369,6 +369,7 @@ def test_teacher_outputs_can_come_from_a_file(tmp_path, logits):
   assert 'shape (7, 10); the train split needs (2000, 10)' in error
 
 
+@pytest.mark.slow
 def test_seeds_in_one_program_agree_with_seeds_in_workers(tmp_path, logits):
   accuracies = {}
   for name, flag in (

@@ -4,6 +4,7 @@ Also tests `configs/cifar_methods.py`, `configs/cifar_rows.py`,
 `configs/cifar_table2.py` and `configs/cifar_teachers.py`.
 """
 
+import itertools
 import json
 
 import jax
@@ -37,8 +38,17 @@ ARGUMENTS = (
 )
 
 
-@pytest.mark.parametrize('argument', ARGUMENTS)
-@pytest.mark.parametrize('recipe', cifar.RECIPES)
+@pytest.mark.parametrize(
+  'recipe, argument',
+  [
+    # The rows of a grid are many. An argument changes them alike.
+    pytest.param(
+      *(recipe, argument),
+      marks=pytest.mark.slow if recipe == 'methods_grid' and argument else (),
+    )
+    for recipe, argument in itertools.product(cifar.RECIPES, ARGUMENTS)
+  ],
+)
 def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
   config = cifar.get_config(recipe + argument)
   json.dumps(config.to_dict())

@@ -149,7 +149,10 @@ def test_the_name_tells_data_and_arguments(get_config):
     (None, 'needs your data: expected .*data=FOLDER'),
     ('distill,data=x,alpha=0.0', 'alpha=0: expected the weight'),
     ('distill,data=x,alpha=1.5', 'alpha=1.5: expected the weight'),
-    ('distill,data=nothing', 'data=nothing: expected FILE.npz'),
+    (
+      'distill,data=nothing',
+      'data=nothing: there is no such folder; expected FILE.npz',
+    ),
     ('distil', "unknown recipe 'distil'"),
   ],
 )

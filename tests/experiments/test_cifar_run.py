@@ -106,6 +106,7 @@ def test_a_live_teacher_gives_what_its_stored_outputs_give(
   assert live['steps'] == stored['steps'] > 0
 
 
+@pytest.mark.slow
 def test_views_are_computed_once_for_all_networks(folder):
   """The views of a seed do not depend on the network that sees them."""
   config = _augmented('crop_and_flip')
@@ -159,6 +160,7 @@ def test_rows_that_are_one_training_are_found():
   assert all(row == same_as for row, same_as in as_written.items())
 
 
+@pytest.mark.slow
 def test_rows_that_are_one_training_train_once(folder):
   fields = {
     'train.epochs': 1,
@@ -310,6 +312,7 @@ def test_a_missing_layer_is_named_before_any_work(folder):
     helpers.run(config, folder, 'no-features')
 
 
+@pytest.mark.slow
 def test_rows_teach_later_rows_and_several_teach_as_their_mean(folder):
   fields = {'teacher.retrain': True, 'seeds': 2, 'train.subset': 'first20'}
   config = _config('dropped', fields)
@@ -360,6 +363,7 @@ def test_a_missing_row_cannot_teach(folder):
     helpers.run(config, folder, 'live-rows')
 
 
+@pytest.mark.slow
 def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
   fields = {
     'teacher.retrain': True,
@@ -382,6 +386,12 @@ def test_features_are_stored_as_whole_numbers_for_a_quantized_mimic(folder):
   assert len(levels) == 200
   lines = run_records.MetricsLog(folder / 'quantized' / 'metrics.jsonl').read()
   assert 0 < lines[1]['train/quantized'] < lines[0]['train/quantized']
+
+
+def test_features_are_rounded_where_they_are_stored_for_a_quantized_mimic(
+  folder,
+):
+  config = _config('ideal,method=kl+quantized', {'teacher.retrain': True})
   config.train.augmentation = 'crop_and_flip'
   with pytest.raises(errors.UserError, match='feature_bits=4.*leave out augm'):
     helpers.run(config, folder, 'quantized-views')

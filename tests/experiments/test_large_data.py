@@ -108,7 +108,11 @@ def test_a_transfer_set_instead_of_images_on_disk_is_refused(
 
 @pytest.mark.parametrize(
   'memory_gib, epochs_saved',
-  [(0.0, True), (4.0, True), pytest.param(4.0, False, marks=SLOW)],
+  [
+    (0.0, True),
+    pytest.param(4.0, True, marks=SLOW),
+    pytest.param(4.0, False, marks=SLOW),
+  ],
   ids=['disk', 'memory', 'saves_are_slow'],
 )
 def test_a_run_stopped_within_an_epoch_resumes_within_it(

@@ -47,7 +47,13 @@ def test_a_loop_of_the_user_learns(library):
   assert np.mean(losses[-5:]) < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize('library', LIBRARIES)
+@pytest.mark.parametrize(
+  'library',
+  [
+    pytest.param(name, marks=pytest.mark.slow if name == 'nnx' else ())
+    for name in LIBRARIES
+  ],
+)
 def test_features_of_a_teacher_teach_a_student(tmp_path, library):
   fields = {
     'teacher.module': f'examples.{library}_network:teacher',
@@ -69,7 +75,9 @@ def test_pure_functions_learn_from_a_module(tmp_path):
 
 
 # tests/models/test_user.py exports a student in Linen.
-@pytest.mark.parametrize('library', ('nnx', 'equinox'))
+@pytest.mark.parametrize(
+  'library', (pytest.param('nnx', marks=pytest.mark.slow), 'equinox')
+)
 def test_a_student_of_the_user_is_exported_for_jax_and_onnx(
   tmp_path, capfd, library
 ):

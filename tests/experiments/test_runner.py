@@ -157,6 +157,7 @@ def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):
   assert files.read_json(identity)['teacher_outputs'] != 'of another teacher'
 
 
+@pytest.mark.slow
 def test_seeds_of_one_program_resume_together(folder, tmp_path, monkeypatch):
   def run(name):
     config = _config({'seeds': 2, 'seeds_per_program': 2})

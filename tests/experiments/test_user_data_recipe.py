@@ -88,6 +88,7 @@ def _load(config):
   )
 
 
+@pytest.mark.slow
 def test_the_command_of_the_documents_runs(tmp_path):
   command = documents.EXAMPLES['data']
   command = command.replace('FOLDER', f'{_save_folder(tmp_path)},smoke')

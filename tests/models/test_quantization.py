@@ -185,6 +185,7 @@ def _config(scheme):
   return helpers.tiny_mnist(fields=fields)
 
 
+@pytest.mark.slow
 def test_a_run_stores_a_quantized_student_and_measures_it(tmp_path):
   run = lambda: helpers.run(_config('int4'), tmp_path)
   record = run()

@@ -119,6 +119,7 @@ def test_without_a_cache_that_can_be_checked_nothing_is_kept(
   assert 'compiled functions are not kept' in caplog.text
 
 
+@pytest.mark.slow
 def test_a_bypassed_cache_is_neither_read_nor_written(tmp_path):
   value, _ = _run(tmp_path, 'fresh')
   entries = (tmp_path / 'kd_jax' / 'programs').rglob('*lambda*-cache')

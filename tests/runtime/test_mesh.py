@@ -103,6 +103,7 @@ def test_eight_devices_give_what_one_gives(one_device, tmp_path):
   _assert_same_end(one_device, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(one_device, tmp_path):
   name, _ = one_device
   _wait(_start_two(tmp_path, name))

