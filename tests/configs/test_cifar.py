@@ -36,15 +36,16 @@ ARGUMENTS = (
   ',reduced=as_published,protocol=as_written',
   ',smoke',
 )
+LARGE = ('methods', 'methods_grid', 'ideal_best_grid')
 
 
 @pytest.mark.parametrize(
   'recipe, argument',
   [
-    # The rows of a grid are many. An argument changes them alike.
+    # An argument changes many rows alike.
     pytest.param(
       *(recipe, argument),
-      marks=pytest.mark.slow if recipe == 'methods_grid' and argument else (),
+      marks=pytest.mark.slow if recipe in LARGE and argument else (),
     )
     for recipe, argument in itertools.product(cifar.RECIPES, ARGUMENTS)
   ],

@@ -3,6 +3,7 @@
 Also tests `configs/arguments.py`.
 """
 
+import itertools
 import json
 
 import jax
@@ -29,10 +30,20 @@ ARGUMENTS = (
   ',smoke',
   ',protocol=as_written,smoke=true,seeds=2',
 )
+LARGE = ('methods', 'methods_grid')
 
 
-@pytest.mark.parametrize('argument', ARGUMENTS)
-@pytest.mark.parametrize('recipe', mnist.RECIPES)
+@pytest.mark.parametrize(
+  'recipe, argument',
+  [
+    # An argument changes many rows alike.
+    pytest.param(
+      *(recipe, argument),
+      marks=pytest.mark.slow if recipe in LARGE and argument else (),
+    )
+    for recipe, argument in itertools.product(mnist.RECIPES, ARGUMENTS)
+  ],
+)
 def test_every_mnist_recipe_and_argument_is_valid(recipe, argument):
   config = mnist.get_config(recipe + argument)
   json.dumps(config.to_dict())

@@ -13,7 +13,7 @@ from kd_jax.report import accuracy_plots, figures, plots, study_tables
 from kd_jax.runtime import errors, files, run_records
 from tests import helpers
 
-EPOCHS = 15
+EPOCHS = 10
 
 
 def _config(rows):
