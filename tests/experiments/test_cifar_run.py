@@ -111,12 +111,12 @@ def test_views_are_computed_once_for_all_networks(folder):
   """The views of a seed do not depend on the network that sees them."""
   config = _augmented('crop_and_flip')
   config.train.epochs = 1
-  helpers.run(config, folder, 'crop_and_flip')
+  helpers.run(config, folder, 'views')
   (store,) = (folder / 'teachers').glob('*/outputs-symmetric-crop_and_flip')
   parts = set(store.glob('*.npy'))
   assert parts
   config.student.widths = (4,)
-  helpers.run(config, folder, 'crop_and_flip-narrow')
+  helpers.run(config, folder, 'views-narrow')
   assert set(store.glob('*.npy')) == parts
 
 
