@@ -41,7 +41,7 @@ import numpy as np
 import photograph_files
 
 SIZE, BATCH = 224, 64
-_PAD = 4  # Of random crops, as in `crop_and_flip`.
+_PAD = 4  # Pixels around an image before a random crop, as in `crop_and_flip`.
 _MEMORY_GIB = 0.05
 _CHECKED = 32  # Images whose pixels are compared.
 # Where workers find the photographs, and how many images make a turn.
@@ -74,7 +74,7 @@ def make(system: str) -> harness.System:
     count = sum(epoch(next(epochs), size))
     return count, time.perf_counter() - began
 
-  # Of each image and channel.
+  # The mean of each channel of each image.
   return harness.System(turn, plain().mean((1, 2), float).ravel().tolist())
 
 
@@ -196,7 +196,7 @@ def _make_torch(system: str, folder: pathlib.Path):
   return plain, epoch
 
 
-# --- Starts and stages: processes of their own. ---
+# --- Starts and stages, each in a fresh process. ---
 
 
 def load_in_process(folder: pathlib.Path, cores: int) -> dict[str, float]:

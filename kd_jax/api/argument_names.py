@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from kd_jax.models.pure_networks import FunctionError
 from kd_jax.runtime import errors
 
 # Arguments that have the name of their field.
@@ -60,3 +61,25 @@ def in_errors(words: Callable[[str], str] = rephrase) -> Iterator[None]:
     if message == str(error):
       raise
     raise errors.UserError(message) from error.__cause__
+
+
+@contextlib.contextmanager
+def name_argument(argument: str, image_shape: Sequence[int]) -> Iterator[None]:
+  """Names the argument of a network whose code raises an error inside.
+
+  Args:
+    argument: the name of the argument.
+    image_shape: [H, W, C] of the images that the network gets.
+  Raises:
+    UserError: for an error of any kind; a lack of memory is told as such.
+  """
+  try:
+    yield
+  except FunctionError as error:
+    raise errors.UserError(f'{argument}: {error}') from None
+  except Exception as error:  # The user's code may raise anything.
+    with errors.explain_out_of_memory():
+      raise errors.UserError(
+        f'{argument}: for images [B, {", ".join(map(str, image_shape))}] '
+        f'float32 it raised {errors.in_a_line(error)}'
+      ) from error

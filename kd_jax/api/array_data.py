@@ -104,7 +104,7 @@ def make(
   Args:
     arrays: train_images, train_labels, test_images and test_labels.
     num_classes: K.
-    reason: what says that there are K classes, for error messages.
+    reason: where K comes from, for error messages.
     class_names: the name of each class, in order; () if classes have no names.
   Raises:
     UserError: if an array has another type or shape, or a label is no class.

@@ -9,12 +9,11 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import config_fields, methods
-from kd_jax.api import array_data
+from kd_jax.api import argument_names, array_data
 from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.stored_outputs import StoredOutputs
 from kd_jax.config_checks import checking
 from kd_jax.models import given
-from kd_jax.models.pure_networks import FunctionError
 from kd_jax.runtime import errors, suggestions
 from kd_jax.sections import NetworkSections
 from kd_jax.teachers import teacher as teacher_lib
@@ -30,16 +29,8 @@ def model_section(model: Any, inputs: CallInputs) -> ConfigDict:
   if isinstance(model, ConfigDict):
     return model
   task = inputs.dataset.task
-  try:
+  with argument_names.name_argument('model', task.image_shape):
     kind = given.register_student(model, task.num_classes, task.image_shape)
-  except FunctionError as error:
-    raise errors.UserError(f'model: {error}') from None
-  except Exception as error:  # The user's code may raise anything.
-    with errors.explain_out_of_memory():
-      raise errors.UserError(
-        f'model: for images [B, {", ".join(map(str, task.image_shape))}] '
-        f'float32 it raised {errors.in_a_line(error)}'
-      ) from error
   return config_fields.model(
     kind, temperature=1.0, dtype='float32', quantization='float'
   )

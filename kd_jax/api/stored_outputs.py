@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.api import array_data
+from kd_jax.api import argument_names, array_data
 from kd_jax.config_checks import checking
 from kd_jax.data import dataset as dataset_lib
 from kd_jax.data import preprocessing
 from kd_jax.evaluation import inference
 from kd_jax.models import apply, user
-from kd_jax.models.pure_networks import FunctionError
 from kd_jax.runtime import errors
 
 
@@ -85,7 +84,7 @@ def _predict(
   network: Any, images: Any, scaling: str, batch_size: int
 ) -> np.ndarray:
   images = array_data.check_images(images)
-  try:
+  with argument_names.name_argument('teacher', images.shape[1:]):
     trained = user.as_trained(network)
     predict = inference.make_batched_predict(
       apply.make_apply(trained),  # type: ignore[arg-type]
@@ -93,12 +92,4 @@ def _predict(
       batch_size=batch_size,
     )
     logits = predict(trained.variables, images)
-  except FunctionError as error:
-    raise errors.UserError(f'teacher: {error}') from None
-  except Exception as error:  # The user's code may raise anything.
-    with errors.explain_out_of_memory():
-      raise errors.UserError(
-        f'teacher: for images [B, {", ".join(map(str, images.shape[1:]))}] '
-        f'float32 it raised {errors.in_a_line(error)}'
-      ) from error
   return array_data.check_logits(logits, len(images), "the teacher's logits")

@@ -209,7 +209,7 @@ def _describe(
     'classes': list(run_data.classes),
     'data': run_data.name,
     'data_digest': run_data.digest,
-    # What the metrics of 'measured' are of.
+    # The images on which 'measured' was computed.
     'evaluated_on': (
       f'{len(run_data.images):,} images without labels'
       if run_data.labels is None

@@ -22,7 +22,7 @@ class Row(NamedTuple):
   """A network of the comparison.
 
   Attributes:
-    about: what it is, for the table.
+    about: a description of the network, for the table.
     label: the same for the picture, in at most two lines.
     networks: the records of its seeds.
     is_quantized: whether its weights are stored as integers.

@@ -97,8 +97,8 @@ def run_app(
 ) -> None:
   """Runs a command that absl parses, or prints its help.
 
-  absl ends with an error after its help, and lists flags of its own before
-  those of the command.
+  absl would end with an error after its help, and would list absl's flags
+  before those of the command.
 
   Args:
     main: runs the command, with the arguments that are no flags.

@@ -23,16 +23,16 @@ _GIVEN = 'kd_jax.models.given:Six_0123456789ab'
       'Choose another folder as workdir',
     ),
     (
-      'config.teacher.logits: train logits of /tmp/x.npz',
+      'config.teacher.logits: train logits of given.npz',
       'teacher: train logits',
     ),
-    ('/tmp/x.npz has 10 %', 'the teacher has 10 %'),
+    ('given.npz has 10 %', 'the teacher has 10 %'),
     ('config.data.holdout_examples: 40, was 0', 'images held out: 40, was 0'),
     ('config.data.name: there is no file', 'name: there is no file'),
   ],
 )
 def test_a_message_is_rephrased(message, expected):
-  assert argument_names.rephrase(message, hidden=('/tmp/x.npz',)) == expected
+  assert argument_names.rephrase(message, hidden=('given.npz',)) == expected
 
 
 def test_an_error_keeps_its_cause():

@@ -4,7 +4,6 @@ Also tests `configs/cifar_methods.py`, `configs/cifar_rows.py`,
 `configs/cifar_table2.py` and `configs/cifar_teachers.py`.
 """
 
-import itertools
 import json
 
 import jax
@@ -41,14 +40,7 @@ LARGE = ('methods', 'methods_grid', 'ideal_best_grid')
 
 @pytest.mark.parametrize(
   'recipe, argument',
-  [
-    # An argument changes many rows alike.
-    pytest.param(
-      *(recipe, argument),
-      marks=pytest.mark.slow if recipe in LARGE and argument else (),
-    )
-    for recipe, argument in itertools.product(cifar.RECIPES, ARGUMENTS)
-  ],
+  recipe_rows.with_arguments(cifar.RECIPES, ARGUMENTS, LARGE),
 )
 def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
   config = cifar.get_config(recipe + argument)

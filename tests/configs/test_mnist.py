@@ -3,7 +3,6 @@
 Also tests `configs/arguments.py`.
 """
 
-import itertools
 import json
 
 import jax
@@ -35,14 +34,7 @@ LARGE = ('methods', 'methods_grid')
 
 @pytest.mark.parametrize(
   'recipe, argument',
-  [
-    # An argument changes many rows alike.
-    pytest.param(
-      *(recipe, argument),
-      marks=pytest.mark.slow if recipe in LARGE and argument else (),
-    )
-    for recipe, argument in itertools.product(mnist.RECIPES, ARGUMENTS)
-  ],
+  recipe_rows.with_arguments(mnist.RECIPES, ARGUMENTS, LARGE),
 )
 def test_every_mnist_recipe_and_argument_is_valid(recipe, argument):
   config = mnist.get_config(recipe + argument)

@@ -6,7 +6,7 @@ from kd_jax.report import finding, run_report
 
 
 def _with_control(record, *, hard=0.95, seeds=2):
-  """Makes h50_hard the control of h50, with as many seeds."""
+  """Makes h50_hard the control of h50; both have `seeds` seeds."""
   record['config']['distill'] = {'ce_weight': 0.0, 'kd_weight': 1.0}
   labels = {'ce_weight': 1.0, 'kd_weight': 0.0}
   record['config']['rows'] = {'h50': {}, 'h50_hard': {'distill': labels}}

@@ -125,10 +125,9 @@ def test_no_worker_outlives_the_command(tmp_path):
   )
   command.kill()
   command.wait()
-  helpers.wait_until(
-    lambda: not any(_is_alive(int(pid.read_text())) for pid in pids),
-    timeout_s=30,
-  )
+  is_over = lambda: not any(_is_alive(int(pid.read_text())) for pid in pids)
+  helpers.wait_until(is_over, timeout_s=30)
+  assert is_over()
 
 
 def _config():

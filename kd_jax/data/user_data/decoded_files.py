@@ -129,7 +129,8 @@ class Place:
   def _decode(self, shape: tuple[int, ...]) -> Decoded:
     """Decodes all images; another process waits."""
     kept = self._record.parent.glob(f'{self._name}-*{_DECODED}*')
-    for old in kept:  # Of other image files, or of a process that was killed.
+    # Other image files, or a process that was killed, have left these.
+    for old in kept:
       old.unlink()
     paths = [path for split in self._paths.values() for path in split]
     needed = len(paths) * int(np.prod(shape, dtype=np.int64))
