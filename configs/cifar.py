@@ -87,6 +87,8 @@ RECIPES = {
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
+  'ideal_mimic': 'the ideal student by quantization mimic, on the full and the '
+  'reduced training set, with and without the term of the logits',
   'unlabeled': 'the ideal student on 1,000 labels and 49,000 images without '
   'labels, on 1,000 labels alone, and on all labels',
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
@@ -302,6 +304,13 @@ def _mimic(config, args) -> None:
   config.benchmark.steps_against = 'kl'
 
 
+def _ideal_mimic(config, args) -> None:
+  """Rounds the features of both networks; they are those of a ResNet-18."""
+  cifar_teachers.use_resnet18(config.teacher)
+  config.teacher.feature_bits = cifar_methods.IDEAL_MIMIC_BITS
+  config.distill.quantized.student_bits = cifar_methods.IDEAL_MIMIC_BITS
+
+
 def _methods(config, args) -> None:
   _mimic(config, args)
   config.eval.attacked_examples = 1000
@@ -333,6 +342,7 @@ _STUDENT_RECIPES = {
   'methods': _methods,
   'methods_grid': _methods_grid,
   'mimic': _mimic,
+  'ideal_mimic': _ideal_mimic,
   'quantized': _quantized,
   'unlabeled': _unlabeled,
 }

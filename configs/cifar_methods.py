@@ -52,6 +52,10 @@ MIMIC = {
   'teacher_4': ('quantized', 0, 4),
   **{f'both_{bits}': ('quantized', bits, bits) for bits in (2, 3, 4, 8)},
 }
+# Methods of the rows of the recipe `ideal_mimic`, and the bits of both
+# networks' features.
+IDEAL_MIMIC = {'kl': 'kl', 'mimic': 'quantized', 'mimic_kl': 'kl+quantized'}
+IDEAL_MIMIC_BITS = 4
 
 
 def comparison_rows(*, on_grid: bool) -> dict[str, dict[str, Any]]:

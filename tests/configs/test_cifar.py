@@ -59,6 +59,7 @@ def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
     + len(cifar_methods.LARGER_WEIGHTS),
     'quantized': 6,
     'mimic': 8,
+    'ideal_mimic': 8,
     'unlabeled': 6,
     'teacher': 0,
     'resnet18': 0,
@@ -205,6 +206,30 @@ def test_ideal_best_learns_from_the_teacher_that_resnet18_exports():
     assert config.teacher.model == trained.teacher.model
     assert fields.items() <= config.teacher.model.to_dict().items()
     assert config.name.endswith(f'-teacher_{teacher}')
+
+
+def test_quantization_mimic_of_the_ideal_student_rounds_both_networks():
+  rows = recipe_rows.close(cifar, 'ideal_mimic,protocol=as_written')
+
+  terms = {
+    row: config.distill.kd_weight and config.distill.method
+    for row, config in rows.items()
+  }
+  assert terms == {
+    f'{row}{suffix}': method
+    for suffix in ('', '_reduced')
+    for row, method in (
+      ('labels', 0.0),
+      ('kl', 'kl'),
+      ('mimic', 'quantized'),
+      ('mimic_kl', 'kl+quantized'),
+    )
+  }
+  for row, config in rows.items():
+    assert config.teacher.feature_bits == 4
+    assert config.distill.quantized.student_bits == 4
+    reduced = row.endswith('_reduced')
+    assert config.train.subset == ('first500' if reduced else 'all')
 
 
 def test_the_resnet50_has_the_recipe_of_the_public_checkpoint():
