@@ -79,6 +79,22 @@ def _compiled_folder():
 
 _share_compiled_programs()
 
+# Tests that save many checkpoints wait for the disk for up to a third of their
+# time: a checkpoint is fifteen small files. Linux has a folder in memory.
+_IN_MEMORY = '/dev/shm'
+_FREE_BYTES = 4 * 2**30
+
+
+def _write_in_memory():
+  """Puts the temporary folders of tests in memory, if there is enough."""
+  if 'PYTEST_DEBUG_TEMPROOT' in os.environ or not os.path.isdir(_IN_MEMORY):
+    return
+  if shutil.disk_usage(_IN_MEMORY).free >= _FREE_BYTES:
+    os.environ['PYTEST_DEBUG_TEMPROOT'] = _IN_MEMORY
+
+
+_write_in_memory()
+
 # Examples are the same in each run, so that only a change of the code can make
 # a test fail. With --hypothesis-profile=explore, as in `make faults`, other
 # examples are drawn.

@@ -16,12 +16,9 @@ def check(ok: bool, field: str, value: Any, expected: str) -> None:
 
 def check_one_of(field: str, value: str, known: Collection[str]) -> None:
   """Checks that a value is one of the known names."""
-  check(
-    value in known,
-    field,
-    value,
-    f'one of {", ".join(sorted(known))}{nearest(value, known)}',
-  )
+  if value not in known:
+    expected = f'one of {", ".join(sorted(known))}{nearest(value, known)}'
+    check(False, field, value, expected)
 
 
 def check_positive(field: str, value: float) -> None:
