@@ -1,4 +1,4 @@
-"""Messages in the words of a call: arguments in place of a config's fields."""
+"""Rewrites messages: arguments of a call instead of config fields."""
 
 import contextlib
 import re
@@ -65,21 +65,23 @@ def in_errors(words: Callable[[str], str] = rephrase) -> Iterator[None]:
 
 @contextlib.contextmanager
 def name_argument(argument: str, image_shape: Sequence[int]) -> Iterator[None]:
-  """Names the argument of a network whose code raises an error inside.
+  """Names the argument of the call in errors that a user's network raises.
 
   Args:
     argument: the name of the argument.
     image_shape: [H, W, C] of the images that the network gets.
   Raises:
-    UserError: for an error of any kind; a lack of memory is told as such.
+    UserError: for any error; an out-of-memory error says what to reduce.
   """
   try:
-    yield
+    with errors.explain_out_of_memory():
+      yield
   except FunctionError as error:
     raise errors.UserError(f'{argument}: {error}') from None
+  except errors.UserError as error:
+    raise errors.UserError(f'{argument}: {error}') from error.__cause__
   except Exception as error:  # The user's code may raise anything.
-    with errors.explain_out_of_memory():
-      raise errors.UserError(
-        f'{argument}: for images [B, {", ".join(map(str, image_shape))}] '
-        f'float32 it raised {errors.in_a_line(error)}'
-      ) from error
+    raise errors.UserError(
+      f'{argument}: for images [B, {", ".join(map(str, image_shape))}] '
+      f'float32 it raised {errors.in_a_line(error)}'
+    ) from error

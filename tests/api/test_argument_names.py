@@ -3,6 +3,7 @@
 import pytest
 
 from kd_jax.api import argument_names
+from kd_jax.models import pure_networks
 from kd_jax.runtime import errors
 
 _GIVEN = 'kd_jax.models.given:Six_0123456789ab'
@@ -41,3 +42,43 @@ def test_an_error_keeps_its_cause():
     with argument_names.in_errors():
       raise errors.UserError('config.first_seed=-1') from cause
   assert raised.value.__cause__ is cause
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    MemoryError('8 GiB'),
+    RuntimeError('RESOURCE_EXHAUSTED: 8 GiB'),
+  ],
+)
+def test_a_network_without_enough_memory_says_what_to_reduce(error):
+  with pytest.raises(errors.UserError) as raised:
+    with argument_names.name_argument('model', (8, 8, 1)):
+      raise error
+  message = str(raised.value)
+  assert message.startswith('model: there is too little memory')
+  assert '8 GiB' in message and 'Choose a smaller batch' in message
+  assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize(
+  'error, expected',
+  [
+    (
+      ValueError('bad\n shape'),
+      'model: for images [B, 8, 8, 1] float32 it raised ValueError: bad shape',
+    ),
+    # A RuntimeError that does not concern memory.
+    (
+      RuntimeError('no'),
+      'model: for images [B, 8, 8, 1] float32 it raised RuntimeError: no',
+    ),
+    (pure_networks.FunctionError('no logits'), 'model: no logits'),
+    (errors.UserError('epochs=0'), 'model: epochs=0'),
+  ],
+)
+def test_an_error_of_a_network_names_its_argument(error, expected):
+  with pytest.raises(errors.UserError) as raised:
+    with argument_names.name_argument('model', (8, 8, 1)):
+      raise error
+  assert str(raised.value) == expected
