@@ -3,9 +3,9 @@
   make bench
 
 For the shapes of the ResNets of Table 2 and of their teacher, at batch 100:
-every form of the convolution, of the gradient of its images and of the gradient
-of its kernel, compiled separately, in turns. A form ten times slower than the
-fastest is dropped after one round.
+every form of the convolution and of its gradients with respect to the images
+and to the kernel, compiled separately, in turns. A form ten times slower than
+the fastest is dropped after one round.
 
 Writes results/bench/MACHINE/bench-MACHINE-convolutions.json.
 """

@@ -81,9 +81,9 @@ RECIPES = {
   'ideal_best': 'the ideal student with the best recipe that we found, with '
   'and without a KD loss',
   'ideal_best_grid': 'candidates for the recipe of ideal_best, on held-out '
-  'test images',
+  'training images',
   'methods': 'every distillation method, on 500 images per class',
-  'methods_grid': 'each method at several weights, on held-out test images',
+  'methods_grid': 'each method at several weights, on held-out training images',
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
@@ -298,7 +298,7 @@ def _compare_methods(config, epochs: int) -> None:
   config.benchmark.live_teacher = False
 
 
-def _mimic(config, args) -> None:
+def _compare_at_best_weights(config, args) -> None:
   _compare_methods(config, args.epochs or METHODS_EPOCHS)
   method_comparison.use_weights(config, cifar_methods.METHOD_WEIGHTS)
   config.benchmark.steps_against = 'kl'
@@ -312,7 +312,7 @@ def _ideal_mimic(config, args) -> None:
 
 
 def _methods(config, args) -> None:
-  _mimic(config, args)
+  _compare_at_best_weights(config, args)
   config.eval.attacked_examples = 1000
 
 
@@ -341,7 +341,7 @@ _STUDENT_RECIPES = {
   'ideal_best_grid': _ideal_best_grid,
   'methods': _methods,
   'methods_grid': _methods_grid,
-  'mimic': _mimic,
+  'mimic': _compare_at_best_weights,
   'ideal_mimic': _ideal_mimic,
   'quantized': _quantized,
   'unlabeled': _unlabeled,

@@ -8,8 +8,8 @@ from configs import cifar_table2 as table2
 
 LABELS_ALONE = {'distill.ce_weight': 1.0, 'distill.kd_weight': 0.0}
 # Changes of the recipe of `ideal_best`, one for each row. `ideal_best` uses the
-# row with the best accuracy on held-out test images. The row `as_it_is` changes
-# nothing; it keeps its name, which is in the records of published runs.
+# row with the best accuracy on held-out training images. The row `as_it_is`
+# changes nothing; it keeps its name, which is in the records of published runs.
 BEST_GRID = {
   'as_it_is': {},
   'rate_halved': {'optim.learning_rate': 0.05},

@@ -65,8 +65,8 @@ RECIPES = {
   'teacher': 'the teacher alone; publishes its outputs',
   'methods': 'every distillation method that needs no feature maps, on 300 '
   'hidden units',
-  'methods_grid': 'each of these methods at several weights, on held-out test '
-  'images',
+  'methods_grid': 'each of these methods at several weights, on held-out '
+  'training images',
 }
 _COMPARISONS = ('methods', 'methods_grid')
 # In percent of the default weights: the best of the recipe `methods_grid`, as
@@ -210,7 +210,7 @@ def _compare_methods(config: config_dict.ConfigDict, *, on_grid: bool) -> None:
   Args:
     config: the config, by the protocol as_written; changed in place.
     on_grid: whether each method has a row for each weight of the grid. The
-      rows are then tested on held-out test images.
+      rows are then tested on held-out training images.
   """
   config.update_from_flattened_dict(_rows('as_written')['h300_t10'])
   config.distill.method = 'kl'

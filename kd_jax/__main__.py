@@ -15,7 +15,7 @@ import os
 import runpy
 import sys
 
-from kd_jax.runtime import command_line, errors, host_memory, suggestions
+from kd_jax.runtime import command_basics, errors, host_memory, suggestions
 
 # Tasks that are also `python -m kd_jax.TASK`.
 _MODULES = ('export', 'predict', 'report', 'benchmark')
@@ -37,7 +37,7 @@ def main() -> None:
   if task.startswith('-'):  # As for launch.py.
     task = 'run'
     rest = arguments
-  with command_line.one_line_errors():
+  with command_basics.one_line_errors():
     if task not in _TASKS:
       raise errors.UserError(
         f'unknown task {task!r}{suggestions.nearest(task, _TASKS)}: expected '

@@ -294,8 +294,8 @@ def _data(dataset: str, scaling: str) -> config_dict.ConfigDict:
     # Whether a split that has fewer examples is used whole, and no error. If it
     # has too few for `holdout_examples`, half of it is held out.
     at_most=False,
-    # Held-out test images: if above 0, this number of examples at the end of
-    # the training split replaces the test split, which may then be missing.
+    # If above 0, this number of training images at the end of the split is held
+    # out and replaces the test split, which may then be missing.
     holdout_examples=0,
   )
 
@@ -334,8 +334,8 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     # Whether every training step calls the teacher instead of reading stored
     # outputs.
     live=False,
-    # GiB. If the features that students learn from are larger, or if images are
-    # augmented or mixed, every training step calls the teacher.
+    # GiB; for methods that take features. If their features are larger, or if
+    # images are augmented or mixed, every training step calls the teacher.
     features_gib=4.0,
     # Bits of each stored feature, for methods that take rounded features. Other
     # methods store features in float16.

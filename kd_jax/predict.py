@@ -25,7 +25,7 @@ import numpy as np
 from kd_jax.data.user_data import image_files, unlabeled_images
 from kd_jax.export import artifact
 from kd_jax.runtime import (
-  command_line,
+  command_basics,
   compilation_cache,
   console,
   errors,
@@ -175,8 +175,8 @@ def main() -> None:
     default=3,
     help='number of classes to print for each image; 3 by default',
   )
-  with command_line.one_line_errors():
-    _print_answers(command_line.parse_arguments(parser))
+  with command_basics.one_line_errors():
+    _print_answers(command_basics.parse_arguments(parser))
 
 
 def _print_answers(args: argparse.Namespace) -> None:

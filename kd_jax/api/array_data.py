@@ -1,4 +1,4 @@
-"""Arrays of the user as a data set: checked, and in the order of a file's."""
+"""The user's arrays as a checked data set, ordered as a file's would be."""
 
 from collections.abc import Sequence
 from typing import Any

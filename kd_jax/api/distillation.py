@@ -21,8 +21,8 @@ from kd_jax.runtime import call_logs, local_paths, run_records
 from kd_jax.runtime.callbacks import Callback
 from kd_jax.training import training_folder
 
-# What a line of metrics.jsonl says beside metrics.
-_LINE = ('row', 'seed', 'epoch', 'phase')
+# The fields of a line of metrics.jsonl that are no metrics.
+_LABELS = ('row', 'seed', 'epoch', 'phase')
 _NO_LABELS = (
   'there are no labels: "accuracy" is the agreement with the teacher\'s '
   'decisions'
@@ -53,17 +53,18 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
   """Trains a student on images, labels and a teacher's outputs.
 
   The training is the one of launch.py, with its checks, and its results are the
-  same bit for bit if the config is the same. No metric is of images that the
-  student trained on.
+  same bit for bit if the config is the same. `student.metrics` are computed on
+  images that the student did not train on.
 
   Args:
     images: uint8 [N, H, W, C] or [N, H, W], with values from 0 to 255. For
       floats in [0, 1], give np.round(255 * images).astype(np.uint8).
     labels: integers [N] in [0, K); None to learn from the teacher alone.
     teacher: the logits [N, K] of the images; or what `store_outputs`
-      returned for these images, which methods of features and augmented images
-      need. None trains on labels alone, with the same schedule: the control of
-      a distillation. `method`, `temperature` and `alpha` are then unused.
+      returned for these images, which is required for methods that compare
+      features and for augmentation. None trains on labels alone, with the same
+      schedule: the control of a distillation. `method`, `temperature` and
+      `alpha` are then unused.
     model: the student: a module of Flax Linen, whose call gets `train` if it
       takes it; a function of (num_classes) that returns one, a function of
       (num_classes, *, rngs) for Flax NNX or of (num_classes, *, key) for
@@ -127,6 +128,7 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
     folder = local_paths.expand(workdir, 'workdir').absolute()
     options = _options(folder, callbacks, fields or {})
     return _run(config, teacher, inputs, options)
+  # The temporary folder lives as long as the student.
   folder = pathlib.Path(tempfile.mkdtemp(prefix='kd_jax-'))
   remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
   try:
@@ -223,4 +225,4 @@ def _needs_no_labels(name: str) -> bool:
   split, _, metric = name.rpartition('/')
   if split == 'train':
     return metric not in ('accuracy', 'ce')
-  return split == 'time' or metric.startswith('teacher_') or metric in _LINE
+  return split == 'time' or metric.startswith('teacher_') or metric in _LABELS

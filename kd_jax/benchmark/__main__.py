@@ -22,7 +22,7 @@ from kd_jax.config_checks import field_checks
 from kd_jax.models import apply, from_config
 from kd_jax.report import tables
 from kd_jax.runtime import (
-  command_line,
+  command_basics,
   compilation_cache,
   environment,
   errors,
@@ -37,7 +37,7 @@ _DATA_DIR = flags.DEFINE_string(
   'data_dir', None, 'Folder of prepared data, as in launch.py.'
 )
 _OUT = flags.DEFINE_string('out', None, 'JSON file to write the timings to.')
-command_line.define_flags()
+command_basics.define_flags()
 
 
 def _benchmark(
@@ -72,10 +72,10 @@ def _benchmark(
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
-  with command_line.one_line_errors('measures again'):
+  with command_basics.one_line_errors('measures again'):
     if len(argv) > 1:
       raise errors.UserError(f'{argv[1]!r} is not a flag; see --help')
-    command_line.apply_flags()
+    command_basics.apply_flags()
     if _CONFIG.value is None:
       raise errors.UserError(
         'there is no --config: expected --config=configs/FILE.py:RECIPE'
@@ -110,5 +110,5 @@ def _measure(config: ConfigDict, out: pathlib.Path | None) -> None:
 
 
 if __name__ == '__main__':
-  with command_line.one_line_errors('measures again'):
-    command_line.run_app(main, __doc__, sys.argv[0], parsing.parse_flags)
+  with command_basics.one_line_errors('measures again'):
+    command_basics.run_app(main, __doc__, sys.argv[0], parsing.parse_flags)

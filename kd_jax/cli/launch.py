@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kd_jax.cli import parsing, recipes
-from kd_jax.runtime import command_line, errors, local_paths
+from kd_jax.runtime import command_basics, errors, local_paths
 
 _ABOUT = """Trains a teacher and its students by a recipe, and writes a report.
 
@@ -113,7 +113,7 @@ _CALLBACK = flags.DEFINE_multi_string(
   'run, such as examples.wandb_callback:WandbCallback. The flag may be '
   'repeated.',
 )
-command_line.define_flags()
+command_basics.define_flags()
 
 
 def _runs_dir() -> pathlib.Path:
@@ -174,7 +174,7 @@ def _run_workers(config: ConfigDict) -> None:
         f'error: --workers={_WORKERS.value}: {config.name} has no students to '
         'share out; leave --workers out'
       )
-    workers.run_workers(command_line.python_arguments(), _WORKERS.value)
+    workers.run_workers(command_basics.python_arguments(), _WORKERS.value)
 
 
 def _check_paths(config: ConfigDict) -> None:
@@ -274,7 +274,7 @@ def _run(config: ConfigDict) -> str | None:
     _run_workers(config)
   _join_processes()
   # These imports take seconds. --list, --help and a mistyped flag need none.
-  from kd_jax.experiments import planning, runner
+  from kd_jax.experiments import run_checks, runner
   from kd_jax.report import run_report
   from kd_jax.runtime import processes
   from kd_jax.theory import run_theory
@@ -287,7 +287,7 @@ def _run(config: ConfigDict) -> str | None:
     else:
       record = runner.run_config_on_data(
         config,
-        planning.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
+        run_checks.make_loader(config, _DATA_DIR.value, _SOURCE_DIR.value),
         runner.RunOptions(
           workdir,
           _runs_dir() / 'teachers',
@@ -307,7 +307,7 @@ def _what_next(record: dict[str, Any], workdir: pathlib.Path) -> str:
   }
   if record.get('students'):
     rows = list(dict.fromkeys(s['row'] for s in record['students']))
-    export = f'{command_line.task("export")} {shlex.quote(str(workdir))}'
+    export = f'{command_basics.task("export")} {shlex.quote(str(workdir))}'
     lines['export a student'] = f'{export} --row={shlex.quote(rows[0])}'
     if len(rows) > 1:
       lines['export a student'] += ' (or another row)'
@@ -327,18 +327,18 @@ def start() -> None:
   Call `host_memory.keep_freed_memory` before, while no thread is running.
   """
   # Around the parsing of the flags, which reads the file of --config.
-  with command_line.one_line_errors('resumes the run'):
-    command_line.run_app(main, _ABOUT, __name__, parsing.parse_flags)
+  with command_basics.one_line_errors('resumes the run'):
+    command_basics.run_app(main, _ABOUT, __name__, parsing.parse_flags)
 
 
 # Errors become one line within `app.run`, too: absl calls its handlers of
 # exceptions, and may start a debugger, before an error leaves it.
-@command_line.one_line_errors('resumes the run')
+@command_basics.one_line_errors('resumes the run')
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
   if len(argv) > 1:
     sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
-  command_line.apply_flags()
+  command_basics.apply_flags()
   if _LIST.value:
     print(recipes.describe_all())
     return

@@ -7,7 +7,7 @@ from absl import flags
 from ml_collections.config_flags import config_path
 
 from kd_jax.cli import recipes
-from kd_jax.runtime import command_line, errors, project_files, suggestions
+from kd_jax.runtime import command_basics, errors, project_files, suggestions
 
 _NO_BASE = (
   'the recipe imports configs.base, which is now kd_jax.config_fields: write '
@@ -34,7 +34,7 @@ def parse_flags(
     if values is flags.FLAGS:
       sys.argv = argv  # ml_collections reads the overrides there.
     argv = _with_config_path(argv)
-    return command_line.parse_flags(argv, values)
+    return command_basics.parse_flags(argv, values)
   except errors.UserError as error:
     sys.exit(f'error: {error}')
   except ImportError as error:

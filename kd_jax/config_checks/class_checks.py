@@ -1,4 +1,4 @@
-"""Parts of the data that lack classes: a sentence for each names its field."""
+"""Words a warning for each part of the data that lacks classes."""
 
 from collections.abc import Callable, Iterator
 

@@ -175,8 +175,8 @@ def no_test_split(place: object, expected: str) -> DataError:
   """
   return DataError(
     f'{place} has no test split: expected {expected}, or '
-    '--config.data.holdout_examples=N, which makes the last N training '
-    'images held-out test images'
+    '--config.data.holdout_examples=N, which holds out the last N training '
+    'images and tests on them'
   )
 
 
@@ -240,7 +240,7 @@ def make_dataset(
     name: the name of the data set.
     arrays: its arrays; images may be an `images_on_disk.Images`.
     num_classes: the number of classes.
-    digest: the `dataset_digest`.
+    digest: the `dataset_digest` of the arrays in the order of the files.
     class_names: the name of each label, in order; () if classes have no names.
     orders: for the user's data, the position in the files of each example, by
       split; None if the arrays have the order of the files.
@@ -258,6 +258,7 @@ def make_dataset(
     splits[split] = Split(arrays[f'{split}_images'], labels, origin)
   files_digest = ''
   if orders is not None:
+    # The data set's digest also depends on the version of the ordering.
     files_digest = digest
     digest = dataset_digest([files_digest, ordering.VERSION])
   return Dataset(

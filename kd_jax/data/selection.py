@@ -20,8 +20,8 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
   Args:
     dataset: as it is loaded.
     section: with `train_examples`, `test_examples`, `at_most` and
-      `holdout_examples`, the number of held-out test images: the last training
-      examples, which replace the test split.
+      `holdout_examples`, the number of held-out training images: the last
+      ones, which replace the test split.
   Raises:
     UserError: if the data set has fewer examples.
   """

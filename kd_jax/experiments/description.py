@@ -1,4 +1,4 @@
-"""A look at what a run will train on what, before it trains."""
+"""Describes a run before it trains: data, teacher, students."""
 
 import csv
 import functools
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import data
 from kd_jax.config_checks import class_checks, unused_fields
-from kd_jax.experiments import planning, rows, training_forecast
+from kd_jax.experiments import rows, run_checks, training_forecast
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
 from kd_jax.teachers import provider
@@ -65,15 +65,15 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
   Raises:
     UserError: for a mistake in the config, the data or the teacher.
   """
-  config, row_configs = planning.close_and_check(config)
-  load = functools.cache(planning.make_loader(config, data_dir, source_dir))
+  config, row_configs = run_checks.close_and_check(config)
+  load = functools.cache(run_checks.make_loader(config, data_dir, source_dir))
   environment.log_device()
   with mesh.use(config.mesh.data):
     run_context = context.make_context(config, load)
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )
-    plans = planning.check_run_and_plan(config, row_configs, context_for)
+    plans = run_checks.check_run_and_plan(config, row_configs, context_for)
     warnings = unused_fields.find(config, row_configs, set_fields)
     warnings += class_checks.find_lacking(
       config, row_configs, plans, context_for

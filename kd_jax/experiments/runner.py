@@ -22,7 +22,7 @@ from kd_jax.experiments import (
   data_record,
   network_timing,
   part_times,
-  planning,
+  run_checks,
   student_errors,
   students,
 )
@@ -71,7 +71,7 @@ def run_config(
     UserError: for a mistake in the config, the data or the command, or if a
       training diverges.
   """
-  load = planning.make_loader(config, data_dir, source_dir)
+  load = run_checks.make_loader(config, data_dir, source_dir)
   return run_config_on_data(
     config,
     load,
@@ -94,7 +94,7 @@ class RunOptions(NamedTuple):
     callbacks: follow the run.
     set_fields: the dotted names of the config's fields that the user has set;
       those that have no effect are named.
-    warnings: what the caller knows that speaks against the run's numbers.
+    warnings: the caller's reasons to doubt the results.
     rephrase: maps a warning to the words of the caller, who may have no config.
   """
 
@@ -113,7 +113,7 @@ def run_config_on_data(
   load: Callable[[str], data.Dataset],
   options: RunOptions,
 ) -> Record:
-  """Does what is left to do of a run, on data that a function loads.
+  """Completes a run on the data that `load` returns; see `run_config`.
 
   Args:
     config: a config from configs/.
@@ -124,25 +124,25 @@ def run_config_on_data(
   Raises:
     UserError: see `run_config`.
   """
-  config, row_configs = planning.close_and_check(config)
+  config, row_configs = run_checks.close_and_check(config)
   environment.log_device()
   is_worker = workers.is_worker()
   with (
     files.locked(options.workdir, shared=is_worker),
     mesh.use(config.mesh.data),
   ):
-    record = open_run(config, options)
-    followers = Callbacks(options.callbacks)
-    followers.on_start(record['config'], options.workdir)
+    record = new_or_stored_record(config, options)
+    callbacks = Callbacks(options.callbacks)
+    callbacks.on_start(record['config'], options.workdir)
     part_times.add_earlier(record)
     with part_times.measure(record, 'data'):
       run_context = context.make_context(config, load)._replace(
-        on_epoch=followers.on_epoch
+        on_epoch=callbacks.on_epoch
       )
     record = _run_in_locked_folder(
       config, row_configs, record, options, run_context
     )
-    followers.on_end(record)
+    callbacks.on_end(record)
     return record
 
 
@@ -158,7 +158,7 @@ def _run_in_locked_folder(
   context_for = functools.cache(
     functools.partial(context.on_transfer_set, run_context)
   )
-  plans = planning.check_run_and_plan(config, row_configs, context_for)
+  plans = run_checks.check_run_and_plan(config, row_configs, context_for)
   data_record.check_same(record, workdir, run_context.dataset)
   record['data'] = data_record.describe(run_context.dataset)
   record['warnings'] = []
@@ -219,12 +219,12 @@ def _write(workdir: pathlib.Path, record: Record) -> None:
 
 
 def _write_again(workdir: pathlib.Path, record: Record) -> None:
-  """Writes a record to the folder that has it, and to no other."""
+  """Rewrites run.json; raises an error if the folder was moved or removed."""
   files.check_in_place(workdir / 'run.json')
   _write(workdir, record)
 
 
-def open_run(config: ConfigDict, options: RunOptions) -> Record:
+def new_or_stored_record(config: ConfigDict, options: RunOptions) -> Record:
   """Returns the run's record, new or continued.
 
   Args:
@@ -254,7 +254,7 @@ def _read_run(workdir: pathlib.Path, recorded: Record) -> Record | None:
     recorded: the config as a record keeps it.
   Raises:
     UserError: if the folder holds a run of another config, or students of an
-      unknown one.
+      unknown config.
   """
   path = workdir / 'run.json'
   record, problem = json_records.find(path, json_records.RUN)

@@ -1,4 +1,4 @@
-"""The mistakes of a run's best student: beside those of the teacher."""
+"""Compares the best student's mistakes with the teacher's."""
 
 import io
 import pathlib
@@ -59,7 +59,7 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
     'confusion': confusion,
     'both': int(np.sum(by_student & by_teacher)),
   }
-  for kind, wrong, said in (
+  for kind, wrong, predicted in (
     ('student', by_student & ~by_teacher, student_classes),
     ('teacher', by_teacher & ~by_student, teacher_classes),
   ):
@@ -68,7 +68,7 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
       f'{kind}_count': int(wrong.sum()),
       f'{kind}_images': np.asarray(test.images[shown]),
       f'{kind}_labels': labels[shown],
-      f'{kind}_said': said[shown],
+      f'{kind}_said': predicted[shown],
     }
   content = io.BytesIO()
   np.savez_compressed(content, **arrays)

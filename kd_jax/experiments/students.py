@@ -28,7 +28,8 @@ from kd_jax.training import (
   training_record,
 )
 
-# Seconds between two looks for a student that no other worker trains, at most.
+# The longest pause, in seconds, before a worker looks again for an untrained
+# student.
 _POLL_S = 1.0
 
 
@@ -198,7 +199,7 @@ def _train_seeds(
     seed = student.record['seed']
     seed_folder = folder / f'seed-{seed}'
     if training_folder.is_done(seed_folder, row.identity, seed):
-      continue  # It was kept before the other seeds were stopped.
+      continue  # An earlier run has finished this seed.
     if from_config.is_quantized(config.student):
       student = _quantize(student, config, run_context.dataset, teacher)
     record = training_folder.finish(student, seed_folder, row.identity)
@@ -209,8 +210,8 @@ def _train_seeds(
       100 * record['test']['accuracy'],
       record['time']['train_s'],
     )
-  # The folder of one seed is the student's. That of several seeds held only the
-  # checkpoints of their training, which is done.
+  # A training of one seed uses the student's folder. A training of several
+  # seeds has a separate folder, which held only checkpoints.
   if len(seeds) > 1:
     files.remove(info.folder)
 

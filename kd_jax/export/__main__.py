@@ -23,7 +23,7 @@ import pathlib
 from typing import Any
 
 from kd_jax.export import exporter
-from kd_jax.runtime import command_line, compilation_cache, local_paths
+from kd_jax.runtime import command_basics, compilation_cache, local_paths
 
 
 def _parse_args() -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _parse_args() -> dict[str, Any]:
     help='import the module that a run of a user-defined network names; needed '
     'only for such runs, and safe only for runs that you trust',
   )
-  return vars(command_line.parse_arguments(parser))
+  return vars(command_basics.parse_arguments(parser))
 
 
 def _format_network(
@@ -93,7 +93,7 @@ def _format_network(
 
 def main() -> None:
   """Runs the command line; see the module's docstring."""
-  with command_line.one_line_errors('exports again'):
+  with command_basics.one_line_errors('exports again'):
     args = _parse_args()
     compilation_cache.enable()
     for name in ('run_dir', 'output', 'data_dir'):

@@ -53,12 +53,12 @@ def _log_odds(x: jax.Array, layers) -> jax.Array:
   return x[:, 0]
 
 
-def _teacher_nats(log_odds: jax.Array) -> jax.Array:
+def _minus_log_d(log_odds: jax.Array) -> jax.Array:
   """Returns -log D, from the log-odds."""
   return jax.nn.softplus(-log_odds)
 
 
-def _student_nats(log_odds: jax.Array) -> jax.Array:
+def _minus_log_one_minus_d(log_odds: jax.Array) -> jax.Array:
   """Returns -log(1 - D), from the log-odds."""
   return jax.nn.softplus(log_odds)
 
@@ -92,7 +92,7 @@ def _centered(logits: jax.Array) -> jax.Array:
 
 
 def adversarial_logits(student_logits: jax.Array, discriminator) -> jax.Array:
-  """Trains the student's logits to pass for the teacher's.
+  """Returns the student's loss against the discriminator of its logits.
 
   L = -log D(s),  and D is trained by  -log D(t) - log(1 - D(s))
 
@@ -114,13 +114,13 @@ def adversarial_logits(student_logits: jax.Array, discriminator) -> jax.Array:
     >>> print(adversarial_logits(jnp.ones((2, 3)), discriminator))  # log(2)
     [0.693... 0.693...]
   """
-  return _teacher_nats(_log_odds(_centered(student_logits), discriminator))
+  return _minus_log_d(_log_odds(_centered(student_logits), discriminator))
 
 
-def tell_logits(
+def logits_discriminator_loss(
   student_logits: jax.Array, teacher_logits: jax.Array, discriminator
 ) -> jax.Array:
-  """Trains the discriminator of `adversarial_logits`.
+  """Returns the loss of the discriminator of `adversarial_logits`.
 
   L = -log D(t) - log(1 - D(s))
 
@@ -136,16 +136,17 @@ def tell_logits(
     >>> kernel = jnp.array([[9.0], [0.0], [0.0]])
     >>> discriminator = [{'kernel': kernel, 'bias': jnp.zeros(1)}]
     >>> student, teacher = jnp.array([[0, 3.0, 0]]), jnp.array([[3.0, 0, 0]])
-    >>> print(tell_logits(student, teacher, discriminator).round(3))
+    >>> loss = logits_discriminator_loss(student, teacher, discriminator)
+    >>> print(loss.round(3))
     [0.]
   """
   teacher_log_odds = _log_odds(_centered(teacher_logits), discriminator)
-  loss = _teacher_nats(teacher_log_odds)
+  loss = _minus_log_d(teacher_log_odds)
   student_log_odds = _log_odds(_centered(student_logits), discriminator)
-  return loss + _student_nats(student_log_odds)
+  return loss + _minus_log_one_minus_d(student_log_odds)
 
 
-def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
+def init_features_adapters(key: jax.Array, student_shapes, teacher_shapes):
   """Returns the adapters of `adversarial_features`: a linear map per layer.
 
   Args:
@@ -154,7 +155,7 @@ def init_features_map(key: jax.Array, student_shapes, teacher_shapes):
     teacher_shapes: shapes (..., C) of the teacher's features.
 
   Example:
-    >>> params = init_features_map(jax.random.key(0), ((4,),), ((6,),))
+    >>> params = init_features_adapters(jax.random.key(0), ((4,),), ((6,),))
     >>> jax.tree.map(jnp.shape, params)
     [{'bias': (6,), 'kernel': (4, 6)}]
   """
@@ -195,7 +196,7 @@ def init_features_discriminator(
 def adversarial_features(
   student_features: Features, adapters, discriminator
 ) -> jax.Array:
-  """Trains the student's features to pass for the teacher's.
+  """Returns the student's loss against the discriminators of its features.
 
   L = sum over layers of -log D(W s + b),
   and D is trained by  -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b)
@@ -207,7 +208,7 @@ def adversarial_features(
 
   Args:
     student_features: for each layer [B, ...]; differentiated.
-    adapters: W and b of each layer, from `init_features_map`.
+    adapters: W and b of each layer, from `init_features_adapters`.
     discriminator: parameters of D for each layer; constant.
   Returns:
     [B] float32, nats.
@@ -216,7 +217,8 @@ def adversarial_features(
     the teacher, is the weight `doubt` here.
 
   Example:
-    >>> adapters = init_features_map(jax.random.key(0), ((4, 4, 3),), ((5,),))
+    >>> shapes = ((4, 4, 3),), ((5,),)
+    >>> adapters = init_features_adapters(jax.random.key(0), *shapes)
     >>> discriminator = [[{'kernel': jnp.zeros((5, 1)), 'bias': jnp.zeros(1)}]]
     >>> student = (jnp.ones((2, 4, 4, 3)),)
     >>> print(adversarial_features(student, adapters, discriminator))  # log(2)
@@ -226,11 +228,11 @@ def adversarial_features(
   for s, adapter, layers in zip(
     student_features, adapters, discriminator, strict=True
   ):
-    loss += _teacher_nats(_log_odds(linear(flatten(s), adapter), layers))
+    loss += _minus_log_d(_log_odds(linear(flatten(s), adapter), layers))
   return loss
 
 
-def tell_features(
+def features_discriminator_loss(
   student_features: Features,
   teacher_features: Features,
   adapters,
@@ -238,7 +240,7 @@ def tell_features(
   *,
   doubt: float = 1.0,
 ) -> jax.Array:
-  """Trains the discriminators of `adversarial_features`.
+  """Returns the loss of the discriminators of `adversarial_features`.
 
   L = sum over layers of
       -log D(t) - log(1 - D(W s + b)) - doubt log D(W s + b)
@@ -246,7 +248,7 @@ def tell_features(
   Args:
     student_features: for each layer [B, ...]; constant.
     teacher_features: for each layer [B, ...], any size; constant.
-    adapters: W and b of each layer, from `init_features_map`; constant.
+    adapters: W and b of each layer, from `init_features_adapters`; constant.
     discriminator: parameters of D for each layer; differentiated.
     doubt: weight of the student's features with the teacher's label, >= 0.
   Returns:
@@ -254,19 +256,20 @@ def tell_features(
   Reference: see `adversarial_features`.
 
   Example:
-    >>> adapters = init_features_map(jax.random.key(0), ((3,),), ((5,),))
+    >>> adapters = init_features_adapters(jax.random.key(0), ((3,),), ((5,),))
     >>> discriminator = [[{'kernel': jnp.zeros((5, 1)), 'bias': jnp.zeros(1)}]]
     >>> s, t = (jnp.ones((2, 3)),), (jnp.ones((2, 5)),)
-    >>> print(tell_features(s, t, adapters, discriminator))  # 3 log(2)
+    >>> loss = features_discriminator_loss(s, t, adapters, discriminator)
+    >>> print(loss)  # 3 log(2)
     [2.079... 2.079...]
   """
   loss: Any = 0.0
   for s, t, adapter, layers in zip(
     student_features, teacher_features, adapters, discriminator, strict=True
   ):
-    loss += _teacher_nats(_log_odds(flatten(t), layers))
+    loss += _minus_log_d(_log_odds(flatten(t), layers))
     log_odds = _log_odds(linear(flatten(s), adapter), layers)
-    loss += _student_nats(log_odds) + doubt * _teacher_nats(log_odds)
+    loss += _minus_log_one_minus_d(log_odds) + doubt * _minus_log_d(log_odds)
   return loss
 
 
@@ -293,7 +296,7 @@ def ard(
   statistics, which inference uses, are those of the original images alone.
 
   L is K times the loss of the authors' code, whose KLDivLoss divides by the
-  number of classes, too.
+  number of classes.
 
   Args:
     student_fn: images -> logits [B, K]; differentiated.
@@ -341,13 +344,13 @@ def ard(
 METHODS = {
   'adversarial_logits': Method(
     adversarial_logits,
-    discriminator_loss=tell_logits,
+    discriminator_loss=logits_discriminator_loss,
     init_discriminator=init_logits_discriminator,
   ),
   'adversarial_features': Method(
     adversarial_features,
-    init=init_features_map,
-    discriminator_loss=tell_features,
+    init=init_features_adapters,
+    discriminator_loss=features_discriminator_loss,
     init_discriminator=init_features_discriminator,
     ranges={'doubt': AT_LEAST_0},
   ),

@@ -1,4 +1,4 @@
-"""Networks that a program gives as objects, found by a name as functions are.
+"""Gives names to network objects, so that a config can name them.
 
 A config names a user's network as `package.module:function`. An object, such as
 a module that was made in a notebook, has no such name. `register` gives it one:

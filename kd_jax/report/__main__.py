@@ -16,20 +16,20 @@ from collections.abc import Sequence
 from absl import flags
 
 from kd_jax.report import code_changes, publish, results_folder, run_report
-from kd_jax.runtime import command_line, errors, files, local_paths
+from kd_jax.runtime import command_basics, errors, files, local_paths
 
 _ADD = flags.DEFINE_multi_string(
   'add',
   [],
   'A run folder whose run.json is copied into results/ first; repeatable.',
 )
-command_line.define_flags()
+command_basics.define_flags()
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command line; see the module's docstring."""
-  with command_line.one_line_errors('writes them again'):
-    command_line.apply_flags()
+  with command_basics.one_line_errors('writes them again'):
+    command_basics.apply_flags()
     if len(argv) != 2:
       raise errors.UserError(
         f'{len(argv) - 1} folders: expected one, a run folder or results/'
@@ -79,5 +79,5 @@ def _report(folder: pathlib.Path, run_dirs: Sequence[str]) -> None:
   publish.publish(folder, root / 'README.md', changes)
 
 
-with command_line.one_line_errors('writes them again'):
-  command_line.run_app(main, __doc__, sys.argv[0])
+with command_basics.one_line_errors('writes them again'):
+  command_basics.run_app(main, __doc__, sys.argv[0])

@@ -43,7 +43,7 @@ def evaluated_on(section: Mapping[str, Any]) -> str:
   """
   held_out = section.get('holdout_examples', 0)
   if held_out:
-    return f'{held_out:,} test images held out of the training split'
+    return f'{held_out:,} held-out training images'
   if section.get('test_examples', 0):
     return 'a part of the test split'
   return 'the whole test split'

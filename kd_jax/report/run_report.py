@@ -38,7 +38,7 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
   if record is None:
     with explain_missing_fields(folder / 'run.json'):
       return write(folder, read(folder))
-  if 'results' in record:
+  if 'results' in record:  # A record of theory.
     curves = theory_plots.write_curves(folder, record)
     captions = dict.fromkeys(curves, theory_plots.CAPTION)
   else:

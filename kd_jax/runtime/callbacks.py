@@ -14,7 +14,7 @@ class Callback:
 
   A run with --workers has an object in each worker, for the students that the
   worker trains. In a run of several processes, the first process alone calls
-  it. Epochs that were done before a run was stopped are not told again.
+  it. Epochs that were done before a run was stopped are not reported again.
   """
 
   def on_start(self, config: dict[str, Any], workdir: pathlib.Path) -> None:

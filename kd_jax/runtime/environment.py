@@ -16,7 +16,7 @@ from absl import logging
 
 import kd_jax
 from kd_jax.runtime import (
-  command_line,
+  command_basics,
   errors,
   processes,
   project_files,
@@ -111,7 +111,7 @@ def command(argv: Sequence[str] | None = None) -> str:
     argv: the program and its arguments; the process's own by default.
   """
   argv = sys.argv if argv is None else argv
-  kept = [command_line.program(argv)]
+  kept = [command_basics.program(argv)]
   is_place = False
   for argument in argv[1:]:
     if argument.lstrip('-') == 'debug':

@@ -1,4 +1,4 @@
-"""The error that a user can fix, and out-of-memory errors turned into it."""
+"""UserError, and out-of-memory errors turned into it."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ def in_a_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def name_file(path: str | os.PathLike) -> Iterator[None]:
-  """Names the file in errors of writing it, which do not name it themselves.
+  """Adds the path to write errors that lack one.
 
   Raises:
     OSError: with the path as its `filename`.

@@ -5,7 +5,7 @@ import os
 
 from absl import logging
 
-from kd_jax.runtime import command_line, console, processes
+from kd_jax.runtime import command_basics, console, processes
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 # Where JAX tells which backends it did not find. `environment` tells what
@@ -21,7 +21,7 @@ def prepare() -> None:
   """
   handler = logging.get_absl_handler()
   handler.addFilter(is_shown)
-  if not command_line.is_debugged():
+  if not command_basics.is_debugged():
     handler.setFormatter(PlainFormatter())
 
 

@@ -1,4 +1,4 @@
-"""A teacher's outputs in a folder: computed once, and known by what made them.
+"""A teacher's outputs: computed once, and found by what determines them.
 
 A store is a folder with a `manifest.json` that holds the identity of the
 outputs. A store is used only if its identity is the one that is asked for, and

@@ -148,11 +148,13 @@ def is_ready(
     config, dataset
   ):
     return True
-  folder, identity = _training(config, dataset, teachers_dir)
+  folder, identity = _training_folder_and_identity(
+    config, dataset, teachers_dir
+  )
   return training_folder.is_done(folder, identity, config.teacher.seed)
 
 
-def _training(
+def _training_folder_and_identity(
   config: ConfigDict, dataset: data.Dataset, teachers_dir: pathlib.Path
 ) -> tuple[pathlib.Path, dict[str, Any]]:
   """Returns the folder and the identity of a teacher that runs train."""
@@ -169,7 +171,9 @@ def _train_or_restore(
   """Returns the teacher that the config trains; trains it if need be."""
   dataset = run_context.dataset
   section = config.teacher
-  folder, identity = _training(config, dataset, teachers_dir)
+  folder, identity = _training_folder_and_identity(
+    config, dataset, teachers_dir
+  )
   with files.locked(folder, wait=True):
     variables: PyTree | None = None
     record: dict[str, Any] = {}

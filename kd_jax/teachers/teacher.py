@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd_jax import data
-from kd_jax.evaluation import alignment, evaluate
+from kd_jax.evaluation import evaluate, mismatched_outputs
 from kd_jax.runtime import errors, files
 from kd_jax.teachers import sharded_logits, user_features
 from kd_jax.teachers.logit_checks import Logits
@@ -122,7 +122,7 @@ def find_mismatches(
   if isinstance(logits['train'], sharded_logits.ShardedLogits):
     logits = logits | {'train': logits['train'][:_EVALUATED_ON_DISK]}
   labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
-  return alignment.find_mismatches(
+  return mismatched_outputs.find_mismatches(
     {
       split: _with_labels(array, labels[split])
       for split, array in logits.items()

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kd_jax.data.dataset import Dataset, Origin
 from kd_jax.data.user_data import npz_files
-from kd_jax.evaluation import alignment
+from kd_jax.evaluation import mismatched_outputs
 from kd_jax.models import from_config
 from kd_jax.runtime import errors, files, local_paths
 from kd_jax.teachers import compact_arrays
@@ -145,7 +145,7 @@ def find_mismatches(features: UserFeatures, dataset: Dataset) -> list[str]:
   examples = np.arange(min(len(features.positions), _EXAMPLES_COMPARED))
   array = features.features((layer,), 0, '', examples)[layer]
   labels = np.asarray(dataset.train.labels)[examples]
-  if not alignment.is_unrelated(array, labels):
+  if not mismatched_outputs.is_unrelated(array, labels):
     return []
   return [
     f'{FIELD}: the features {layer} of {features.path} tell the classes apart '

@@ -78,7 +78,7 @@ def _choose_examples(
   part = getattr(dataset, split)
   count = len(part.labels)
   origin = part.origin or Origin(split, np.arange(count), count)
-  # Held-out test images come from the training split.
+  # Held-out images come from the training split.
   whole = arrays.get(origin.split)
   if whole is not None and whole.shape == (origin.size, dataset.num_classes):
     return whole[origin.positions]

@@ -91,7 +91,7 @@ class Batch(NamedTuple):
 
 
 class Pipeline(NamedTuple):
-  """What turns stored examples into a batch.
+  """The functions that turn stored examples into a batch.
 
   Attributes:
     preprocess: maps stored images to the network's input.

@@ -8,7 +8,8 @@ them (batch.py), calls `train_step` (step.py) and adds to the epoch's totals.
   every range of steps.
 - on the host, around a compiled `take_step`: for convolutions on a CPU, and for
   examples on disk.
-Results do not depend on the ranges, so that a long epoch shows its progress.
+Results do not depend on how an epoch is split into ranges. A long epoch is
+therefore split, to show its progress.
 The inputs of the steps come from epoch_inputs.py.
 """
 
@@ -58,7 +59,7 @@ class EpochOptions(NamedTuple):
 
 
 class EpochTotals(NamedTuple):
-  """What the steps of an epoch add up to; with seeds, a leading axis [S].
+  """The totals of the steps of an epoch; with seeds, a leading axis [S].
 
   Attributes:
     sums: the sums of the train steps, added up.

@@ -97,34 +97,36 @@ def make_objective(
         f'unknown distillation method {name!r}; known: '
         f'{sorted(methods.METHODS)}'
       )
-  terms = {
+  method_terms = {
     name: make_term(name, static, setup) for name, static in options.items()
   }
-  with_peers = [name for name, term in terms.items() if term.has_peer]
+  with_peers = [name for name, term in method_terms.items() if term.has_peer]
   with_discriminators = {
     name: term
-    for name, term in terms.items()
+    for name, term in method_terms.items()
     if methods.METHODS[name].discriminator_loss
   }
   cross_entropy = functools.partial(
     _masked_cross_entropy if partly_labeled else losses.cross_entropy,
     label_smoothing=label_smoothing,
   )
-  by_batch = _on_mixed_batches if mixed else lambda terms_fn: terms_fn
+  wrap = _on_mixed_batches if mixed else lambda terms_fn: terms_fn
   return Objective(
-    names=('ce', *terms, *map(peer_term, with_peers)),
-    terms=by_batch(functools.partial(_all_terms, terms, setup, cross_entropy)),
+    names=('ce', *method_terms, *map(peer_term, with_peers)),
+    terms=wrap(
+      functools.partial(_all_terms, method_terms, setup, cross_entropy)
+    ),
     discriminator_names=tuple(with_discriminators),
-    discriminator_terms=by_batch(
+    discriminator_terms=wrap(
       functools.partial(_discriminator_terms, with_discriminators)
     ),
-    init=functools.partial(_init_params, terms),
+    init=functools.partial(_init_params, method_terms),
     partly_labeled=partly_labeled,
   )
 
 
 def _all_terms(
-  terms: Mapping[str, MethodTerm],
+  method_terms: Mapping[str, MethodTerm],
   setup: MethodSetup,
   cross_entropy: Callable[[jax.Array, jax.Array], jax.Array],
   inputs: TermInputs,
@@ -133,7 +135,7 @@ def _all_terms(
   student, batch = inputs.student, inputs.batch
   labels = jnp.asarray(batch.labels)
   values = {'ce': cross_entropy(student.logits, labels)}
-  for name, term in terms.items():
+  for name, term in method_terms.items():
     peer_logits = None
     if term.has_peer:
       assert setup.peer_fn is not None
@@ -146,10 +148,12 @@ def _all_terms(
 
 
 def _discriminator_terms(
-  terms: Mapping[str, MethodTerm], inputs: TermInputs
+  method_terms: Mapping[str, MethodTerm], inputs: TermInputs
 ) -> Terms:
   """Returns the losses of the discriminators."""
-  return {name: term.discriminator_loss(inputs) for name, term in terms.items()}
+  return {
+    name: term.discriminator_loss(inputs) for name, term in method_terms.items()
+  }
 
 
 def _masked_cross_entropy(
@@ -163,12 +167,12 @@ def _masked_cross_entropy(
 
 
 def _init_params(
-  terms: Mapping[str, MethodTerm], key: jax.Array
+  method_terms: Mapping[str, MethodTerm], key: jax.Array
 ) -> MethodParams:
   """Returns the initial parameters of all methods that have some."""
-  keys = jax.random.split(key, max(len(terms), 1))
+  keys = jax.random.split(key, max(len(method_terms), 1))
   adapters, discriminators = {}, {}
-  for term_key, (name, term) in zip(keys, terms.items(), strict=False):
+  for term_key, (name, term) in zip(keys, method_terms.items(), strict=False):
     adapters_key, discriminator_key = jax.random.split(term_key)
     adapters[name] = term.init_adapters(adapters_key)
     discriminators[name] = term.init_discriminator(discriminator_key)

@@ -19,13 +19,13 @@ PyTree = Any
 Sums = dict[str, jax.Array]
 
 # Folded into a step's key to get the key of the methods.
-_METHODS = 1
-# What every train step adds up, besides the objective's terms.
-SUMS = ('loss', 'correct', 'count')
-# And in a training in which examples may have no label: how many have one.
+_METHODS_KEY = 1
+# The sums of every train step, besides those of the objective's terms.
+SUM_NAMES = ('loss', 'correct', 'count')
+# The name of the number of labeled examples, if some have no label.
 LABELED = 'labeled'
-# Discriminators train at a constant rate. Half the usual memory of the first
-# moment is customary for generative adversarial networks.
+# Discriminators train at a constant learning rate, with b1=0.5 instead of 0.9,
+# as is customary for generative adversarial networks.
 _DISCRIMINATOR_OPTIMIZER = optax.scale_by_adam(b1=0.5)
 
 
@@ -112,8 +112,8 @@ def make_train_step(
     schedule: maps the step to a factor on the learning rate.
   Returns:
     The step. `sums` are totals over the batch's examples, to be added up over
-    an epoch: 'loss', each term, 'correct' and 'count'; and 'labeled' if
-    examples may have no label.
+    an epoch: 'loss', each term, each discriminator's loss, 'correct' and
+    'count'; and 'labeled' if examples may have no label.
   """
   loss_fn = _make_loss(apply_fn, objective)
 
@@ -142,7 +142,7 @@ def make_train_step(
       opt_state=opt_state,
       discriminators_opt_state=aux.discriminator_update.opt_state,
     )
-    sums = _sums(loss, aux.means, aux.logits, batch)
+    sums = _sum_over_batch(loss, aux.means, aux.logits, batch)
     if objective.partly_labeled:
       sums[LABELED] = jnp.sum((batch.labels != data.NO_LABEL) * batch.mask)
     return state, sums
@@ -165,7 +165,7 @@ class _DiscriminatorUpdate(NamedTuple):
 
 
 class _LossAux(NamedTuple):
-  """What the loss of a step returns beside its value.
+  """The outputs of the loss of a step, beside its value.
 
   Attributes:
     means: the mean of each term over the batch, by name.
@@ -183,7 +183,10 @@ class _LossAux(NamedTuple):
 def _make_loss(
   apply_fn: ApplyFn, objective: objectives.Objective
 ) -> Callable[..., tuple[jax.Array, _LossAux]]:
-  """Returns the loss of a step, a function of (params, adapters) first."""
+  """Returns `loss_fn(learned, state, batch, key, hyperparameters)`.
+
+  It is differentiated with respect to `learned = (params, adapters)`.
+  """
 
   def loss_fn(
     learned: tuple[PyTree, dict[str, PyTree]],
@@ -200,7 +203,7 @@ def _make_loss(
       logits,
       features,
       forward=lambda images: forward(images)[0],
-      key=jax.random.fold_in(key, _METHODS),
+      key=jax.random.fold_in(key, _METHODS_KEY),
     )
     # The student's loss uses the updated discriminators.
     discriminator_update = jax.lax.stop_gradient(
@@ -227,7 +230,7 @@ def _make_loss(
   return loss_fn
 
 
-def _sums(
+def _sum_over_batch(
   loss: jax.Array, means: dict[str, jax.Array], logits: jax.Array, batch: Batch
 ) -> Sums:
   """Returns totals over a batch: see `make_train_step`."""

@@ -277,7 +277,7 @@ def _resume(
       log.path,
       done_epochs,
     )
-    files.remove(training.info.folder / training_folder.PARTIAL)
+    files.remove(training.info.folder / training_folder.MID_EPOCH)
     return mesh.put_replicated(initial_state), 0, None
   if mid_epoch:
     logging.info(

@@ -38,7 +38,7 @@ from kd_jax.training.training_record import TrainingResult
 
 PyTree = Any
 
-PARTIAL = 'within_epoch'
+MID_EPOCH = 'within_epoch'
 _PREDICTED_CLASSES = 'decisions.npy'
 
 
@@ -103,7 +103,7 @@ def finish(
     )
   json_records.write(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
-  files.remove(folder / PARTIAL)
+  files.remove(folder / MID_EPOCH)
   return record
 
 
@@ -228,7 +228,7 @@ def _load(folder: pathlib.Path, like: PyTree) -> PyTree | None:
 
 def save_mid_epoch(folder: pathlib.Path, position: EpochPosition) -> None:
   """Saves a mid-epoch checkpoint; it replaces the one before."""
-  saved = checkpoint.Checkpoints(folder / PARTIAL, keep=1)
+  saved = checkpoint.Checkpoints(folder / MID_EPOCH, keep=1)
   saved.save(
     # Steps over all epochs; equal for all seeds of one compiled function.
     int(np.max(position.state.step)),
@@ -257,7 +257,7 @@ def restore_mid_epoch(
     zero_totals: returns totals of the same structure.
     done_epochs: how many epochs are done.
   """
-  folder = folder / PARTIAL
+  folder = folder / MID_EPOCH
   if not processes.from_first(folder.exists):
     return None
   saved = checkpoint.Checkpoints(folder, keep=1)

@@ -259,7 +259,7 @@ def _epoch_options(
   return epoch.EpochOptions(
     batch_size=spec.batch_size,
     sum_names=(
-      *step.SUMS,
+      *step.SUM_NAMES,
       *([step.LABELED] if spec.partly_labeled else []),
       *objective.names,
       *discriminators,

@@ -160,9 +160,7 @@ def test_metrics_are_of_images_that_the_student_did_not_train_on(exported):
 
 def test_an_export_says_what_its_accuracy_is_of(exported):
   _, student, _, manifest = exported
-  assert manifest['evaluated_on'] == (
-    '24 test images held out of the training split'
-  )
+  assert manifest['evaluated_on'] == ('24 held-out training images')
   measured = manifest['measured']['loaded']['test']
   assert measured['accuracy'] == student.metrics['accuracy']
   assert manifest['classes'] == ['a', 'b', 'c']

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from kd_jax.cli import parsing
-from kd_jax.runtime import command_line
+from kd_jax.runtime import command_basics
 from tests import helpers
 
 
@@ -37,7 +37,7 @@ def _values():
 )
 def test_a_mistake_is_one_line_of_ours(values, argument, message):
   with pytest.raises(SystemExit) as raised:
-    command_line.parse_flags(['launch.py', argument], values)
+    command_basics.parse_flags(['launch.py', argument], values)
   assert raised.value.code == f'error: {message}'
 
 
@@ -45,7 +45,7 @@ def test_a_command_without_a_recipe_says_which_it_takes(capsys, monkeypatch):
   parsed = []
   monkeypatch.setattr(sys, 'argv', ['launch.py'])
   monkeypatch.setattr(
-    command_line, 'parse_flags', lambda argv, _: parsed.append(argv) or argv
+    command_basics, 'parse_flags', lambda argv, _: parsed.append(argv) or argv
   )
   parsing.parse_flags(['launch.py', '--config=configs/mnist.py'])
   assert capsys.readouterr().err.startswith(

@@ -8,7 +8,7 @@ import pytest
 from kd_jax import config as config_lib
 from kd_jax.config_checks import class_checks
 from kd_jax.data import dataset as dataset_lib
-from kd_jax.experiments import planning
+from kd_jax.experiments import run_checks
 from kd_jax.training import context
 from tests import helpers
 
@@ -34,7 +34,7 @@ def _find(fields, train_labels=None):
   configs = {row: config_lib.close_row(config, row) for row in config.rows}
   run_context = context.make_context(config, lambda _: _dataset(train_labels))
   context_for = functools.partial(context.on_transfer_set, run_context)
-  plans = planning.check_run_and_plan(config, configs, context_for)
+  plans = run_checks.check_run_and_plan(config, configs, context_for)
   return class_checks.find_lacking(config, configs, plans, context_for)
 
 

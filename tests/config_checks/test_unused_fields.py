@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config_fields
 from kd_jax.config_checks import unused_fields
-from kd_jax.experiments import planning
+from kd_jax.experiments import run_checks
 from kd_jax.sections import NetworkSections
 from tests import helpers
 
@@ -165,7 +165,7 @@ def test_a_run_names_them_in_its_record(tmp_path):
   config = helpers.tiny_mnist()
   record = runner.run_config_on_data(
     config,
-    planning.make_loader(config, None, None),
+    run_checks.make_loader(config, None, None),
     runner.RunOptions(
       tmp_path / 'run',
       tmp_path / 'teachers',

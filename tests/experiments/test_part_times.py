@@ -16,9 +16,7 @@ def test_the_seconds_of_a_part_add_up_over_commands(monkeypatch):
   assert record['part_seconds']['teacher'] == 6.0
 
 
-def test_the_set_up_of_the_environment_is_a_part_if_make_timed_it(
-  tmp_path, monkeypatch
-):
+def test_the_setup_time_is_recorded_if_make_measured_it(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, 'prefix', str(tmp_path))
   for content, expected in ((None, None), ('', None), ('42\n', 42.0)):
     if content is not None:

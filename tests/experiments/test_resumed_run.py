@@ -14,16 +14,18 @@ pytestmark = pytest.mark.faults
 CONFIG = helpers.tiny_mnist()
 
 
-def _open_run(config, workdir):
+def _new_or_stored_record(config, workdir):
   options = runner.RunOptions(workdir, workdir / 'teachers')
-  return runner.open_run(config, options)
+  return runner.new_or_stored_record(config, options)
 
 
 @pytest.fixture(name='workdir')
 def _workdir(tmp_path):
   """A run folder with a student, and a benchmark that cost hours."""
   (tmp_path / 'students').mkdir()
-  record = _open_run(CONFIG, tmp_path / 'new') | {'benchmark': {'a': 1}}
+  record = _new_or_stored_record(CONFIG, tmp_path / 'new') | {
+    'benchmark': {'a': 1}
+  }
   json_records.write(tmp_path / 'run.json', record)
   return tmp_path
 
@@ -37,7 +39,7 @@ def _change(workdir, old, new):
 
 def test_a_record_goes_on(workdir):
   """A run that was stopped: its record goes on."""
-  assert _open_run(CONFIG, workdir)['benchmark'] == {'a': 1}
+  assert _new_or_stored_record(CONFIG, workdir)['benchmark'] == {'a': 1}
 
 
 def test_a_record_of_an_older_version_goes_on(workdir):
@@ -45,7 +47,7 @@ def test_a_record_of_an_older_version_goes_on(workdir):
   record = json.loads((workdir / 'run.json').read_text())
   del record[json_records.CHECKSUM]
   (workdir / 'run.json').write_text(json.dumps(record))
-  assert _open_run(CONFIG, workdir)['benchmark'] == {'a': 1}
+  assert _new_or_stored_record(CONFIG, workdir)['benchmark'] == {'a': 1}
 
 
 def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
@@ -54,7 +56,7 @@ def test_a_damaged_number_is_made_anew_and_the_students_stay(workdir, caplog):
   Each student has a separate record with a checksum.
   """
   _change(workdir, '"a": 1', '"a": 2')
-  record = _open_run(CONFIG, workdir)
+  record = _new_or_stored_record(CONFIG, workdir)
   assert 'benchmark' not in record
   assert record['config'] == config_lib.recorded(CONFIG)
   assert 'run.json is written anew: its content does not match' in caplog.text
@@ -64,14 +66,14 @@ def test_another_config_is_refused_field_by_field(workdir):
   """The folder of another config: it is refused, field by field."""
   other = helpers.tiny_mnist(fields={'train.epochs': 7})
   with pytest.raises(errors.UserError, match='config.train.epochs: 7, was 1'):
-    _open_run(other, workdir)
+    _new_or_stored_record(other, workdir)
 
 
 def test_a_damaged_config_of_students_is_refused(workdir):
   """A damaged config beside students: it is refused, and nothing is lost."""
   _change(workdir, '"epochs": 1', '"epochs": 3')
   with pytest.raises(errors.UserError, match='no sound run.json .its content'):
-    _open_run(CONFIG, workdir)
+    _new_or_stored_record(CONFIG, workdir)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +85,9 @@ def test_a_run_json_of_another_shape_is_refused_beside_students(
   """A run.json of another shape beside students: it is refused."""
   (workdir / 'run.json').write_bytes(content.encode('latin-1'))
   with pytest.raises(errors.UserError, match='students but no sound run.json'):
-    _open_run(CONFIG, workdir)
+    _new_or_stored_record(CONFIG, workdir)
   (workdir / 'students').rmdir()
-  assert 'benchmark' not in _open_run(CONFIG, workdir)
+  assert 'benchmark' not in _new_or_stored_record(CONFIG, workdir)
   assert 'run.json is written anew: ' in caplog.text
 
 
@@ -94,4 +96,4 @@ def test_a_record_of_theory_is_another_run(workdir):
   theory = {'name': 'a', 'status': 'complete', 'config': {'theory': 'lemma1'}}
   (workdir / 'run.json').write_text(json.dumps(theory))
   with pytest.raises(errors.UserError, match='a run of another config'):
-    _open_run(CONFIG, workdir)
+    _new_or_stored_record(CONFIG, workdir)

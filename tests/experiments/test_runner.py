@@ -1,6 +1,6 @@
 """A whole run in this process: golden numbers, reuse and damage.
 
-Also tests `kd_jax/experiments/planning.py`.
+Also tests `kd_jax/experiments/run_checks.py`.
 """
 
 import shutil

@@ -6,7 +6,7 @@ import pytest
 from configs import tables, theory, user_data
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.experiments import planning
+from kd_jax.experiments import run_checks
 from kd_jax.runtime import errors, files, run_records
 from tests import helpers
 
@@ -211,7 +211,7 @@ def test_mistakes_are_found_before_any_work(fields, message):
     | fields
   )
   with pytest.raises(errors.UserError, match=message):
-    planning.close_and_check(config)
+    run_checks.close_and_check(config)
 
 
 def test_a_subset_that_leaves_no_rest_is_refused(tmp_path):

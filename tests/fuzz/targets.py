@@ -151,7 +151,9 @@ def _find_student(folder: pathlib.Path) -> tuple:
 
 def _resume(folder: pathlib.Path) -> str:
   """Reads a run folder as `launch.py` does when it goes on."""
-  record = runner.open_run(_config(), runner.RunOptions(folder, folder))
+  record = runner.new_or_stored_record(
+    _config(), runner.RunOptions(folder, folder)
+  )
   data_record.check_same(record, folder, data.load('generated'))
   return record['status']
 

@@ -107,7 +107,7 @@ def test_any_damage_is_refused_or_harmless(files):
   @hypothesis.settings(_SETTINGS, max_examples=100, derandomize=False)
   @hypothesis.given(files.damages())
   def search(change):
-    # After the time is over, all further examples are nothing.
+    # After the time limit, skip the remaining examples.
     if time.monotonic() < end or change in failed:
       try:
         files.check(change)

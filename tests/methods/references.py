@@ -322,7 +322,7 @@ def adversarial_logits(student_logits, discriminator):
   return _nats(_center(student_logits), discriminator, True)
 
 
-def tell_logits(student_logits, teacher_logits, discriminator):
+def logits_discriminator_loss(student_logits, teacher_logits, discriminator):
   return _nats(_center(teacher_logits), discriminator, True) + _nats(
     _center(student_logits), discriminator, False
   )
@@ -341,7 +341,7 @@ def adversarial_features(student_features, adapters, discriminator):
   )
 
 
-def tell_features(
+def features_discriminator_loss(
   student_features, teacher_features, adapters, discriminator, doubt
 ):  # fmt: skip
   return sum(

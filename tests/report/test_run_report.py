@@ -49,7 +49,7 @@ def test_a_teacher_alone_is_reported_without_empty_tables(record):
     ({'test_examples': 256}, 'on a part of the test split.'),
     (
       {'holdout_examples': 5000},
-      'on 5,000 test images held out of the training split.',
+      'on 5,000 held-out training images.',
     ),
   ],
 )

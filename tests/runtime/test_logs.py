@@ -36,9 +36,9 @@ def test_only_warnings_of_libraries_are_shown_without_tracebacks(
 
 # Logs a line, as a run does: the format is set, JAX starts, the level is set.
 _RUN = """
-from kd_jax.runtime import command_line, environment, logs
+from kd_jax.runtime import command_basics, environment, logs
 from absl import app, logging
-command_line.define_flags()
+command_basics.define_flags()
 def main(_):
   logs.prepare()
   environment.check_device()

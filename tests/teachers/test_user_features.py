@@ -7,7 +7,7 @@ import pytest
 
 from kd_jax.data import selection
 from kd_jax.data.dataset import Origin
-from kd_jax.evaluation import alignment
+from kd_jax.evaluation import mismatched_outputs
 from kd_jax.runtime import errors, host_memory
 from kd_jax.teachers import user_features
 from tests import helpers
@@ -168,7 +168,9 @@ def test_rows_of_other_examples_are_doubted(generated, arrays, tmp_path):
   )
   (sentence,) = user_features.find_mismatches(features, generated)
   assert 'seem to belong to other examples' in sentence
-  assert not alignment.is_unrelated(shuffled, np.zeros(len(shuffled), int))
+  assert not mismatched_outputs.is_unrelated(
+    shuffled, np.zeros(len(shuffled), int)
+  )
 
 
 def test_features_of_a_file_teach_as_those_of_the_network(tmp_path):

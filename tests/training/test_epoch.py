@@ -87,7 +87,7 @@ def test_mixup_mixes_images_as_its_targets_say(live):
   functions = toy.make_epoch_functions(
     train_step,
     pipeline=Pipeline(preprocessing.unit, mixup_alpha=1.0, teacher_fn=teacher),
-    sum_names=step.SUMS,
+    sum_names=step.SUM_NAMES,
   )
   first, second = (
     result.sums

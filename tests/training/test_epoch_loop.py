@@ -123,7 +123,7 @@ def test_an_epoch_learns_from_the_teacher_of_its_own_views(num_seeds):
   functions = toy.make_epoch_functions(
     train_step,
     pipeline=Pipeline(preprocessing.unit, toy.recording_augmentation([])),
-    sum_names=step.SUMS,
+    sum_names=step.SUM_NAMES,
     num_seeds=num_seeds,
   )
   key, state = jax.random.key(0), toy.init_state(optax.identity())

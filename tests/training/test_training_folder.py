@@ -25,7 +25,7 @@ def test_a_training_is_done_with_its_record(tmp_path):
   training_folder.make_or_replace(folder, IDENTITY)
   assert not training_folder.is_done(folder, IDENTITY, 0)
   (folder / 'checkpoints').mkdir()
-  (folder / training_folder.PARTIAL).mkdir()
+  (folder / training_folder.MID_EPOCH).mkdir()
   record = _finish(folder)
   assert training_folder.is_done(folder, IDENTITY, 0)
   assert not training_folder.is_done(folder, IDENTITY | {'data_digest': 'e'}, 0)

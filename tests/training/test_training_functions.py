@@ -1,4 +1,4 @@
-"""From a config to compiled functions: what shares them, what is traced."""
+"""Which trainings share compiled functions, and which numbers are traced."""
 
 import jax
 import numpy as np

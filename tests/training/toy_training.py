@@ -69,7 +69,7 @@ def make_epoch_functions(
   *,
   pipeline: batch.Pipeline = UNIT,
   batch_size: int = BATCH_SIZE,
-  sum_names: tuple[str, ...] = step.SUMS + OBJECTIVE.names,
+  sum_names: tuple[str, ...] = step.SUM_NAMES + OBJECTIVE.names,
   **options,
 ) -> epoch.EpochFunctions:
   """Returns the functions of an epoch.

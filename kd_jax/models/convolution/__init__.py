@@ -1,10 +1,11 @@
 """Convolutions computed in the form that suits the backend.
 
 On a CPU, XLA's own convolution is up to 100 times slower than necessary if the
-output is 2x2 or smaller. XLA is also slow in the gradient of the kernel and in
-1x1 convolutions. For each shape this package computes a convolution, the
-gradient of its images and the gradient of its kernel in the form that was
-measured fastest on a CPU (`cpu_forms`). Other backends use XLA's convolution.
+output is 2x2 or smaller. XLA is also slow in 1x1 convolutions and in the
+gradient with respect to the kernel. For each shape this package computes a
+convolution, and its gradients with respect to the images and to the kernel, in
+the forms that were measured fastest on a CPU (`cpu_forms`). Other backends use
+XLA's convolution.
 """
 
 from kd_jax.models.convolution.dispatch import (

@@ -20,14 +20,14 @@ FORMS = {
   'winograd': winograd.winograd,
   'karatsuba': winograd.karatsuba,
 }
-# (images, kernel, cotangent, geometry) -> gradient of the images.
+# (images, kernel, cotangent, geometry) -> gradient with respect to the images.
 IMAGES_GRADIENTS = {
   'native': form_functions.native_images_gradient,
   'shifts': form_functions.shifts_images_gradient,
   'winograd': winograd.winograd_images_gradient,
   'karatsuba': winograd.karatsuba_images_gradient,
 }
-# (images, kernel, cotangent, geometry) -> gradient of the kernel.
+# (images, kernel, cotangent, geometry) -> gradient with respect to the kernel.
 KERNEL_GRADIENTS = {
   'native': form_functions.native_kernel_gradient,
   'shifts': form_functions.shifts_kernel_gradient,
@@ -113,7 +113,7 @@ def cpu_forms(images, kernel, geometry: Geometry) -> Forms:
 
 def _forms_for_few_channels(kernel) -> Forms:
   """Returns the forms of a stem: products with a short side are slow."""
-  # In this case, patches take at most the memory of the output's gradient.
+  # In this case, patches take at most the memory of the cotangent.
   is_narrow = np.prod(kernel.shape[:3]) <= kernel.shape[3]
   return Forms('native', 'native', 'patches' if is_narrow else 'native')
 

@@ -4,9 +4,9 @@ In this module:
   images: [B, H, W, C].
   kernel: [h, w, C, D].
   output: [B, H', W', D]; the cotangent of the output has the same shape.
-The gradient of the images and the gradient of the kernel are the gradients of
-<cotangent, convolution(images, kernel)>. Functions named `*_images_gradient`
-and `*_kernel_gradient` take (images, kernel, cotangent, geometry).
+Functions named `*_images_gradient` and `*_kernel_gradient` take (images,
+kernel, cotangent, geometry). They return the gradients of <cotangent,
+convolution(images, kernel)> with respect to the images and to the kernel.
 """
 
 from collections.abc import Iterator
@@ -62,7 +62,10 @@ def native(images, kernel, geometry: Geometry) -> jax.Array:
 
 
 def native_images_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the images, as XLA transposes `native`."""
+  """Returns the gradient with respect to the images.
+
+  XLA transposes `native`.
+  """
   transpose = jax.linear_transpose(
     lambda images: native(images, kernel, geometry), images
   )
@@ -70,7 +73,10 @@ def native_images_gradient(images, kernel, cotangent, geometry: Geometry):
 
 
 def native_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel, as XLA transposes `native`."""
+  """Returns the gradient with respect to the kernel.
+
+  XLA transposes `native`.
+  """
   transpose = jax.linear_transpose(
     lambda kernel: native(images, kernel, geometry), kernel
   )
@@ -102,10 +108,11 @@ def shifts(images, kernel, geometry: Geometry) -> jax.Array:
 
 
 def shifts_images_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the images, the transpose of `shifts`.
+  """Returns the gradient with respect to the images.
 
-  Its products take operands of the cotangent's type. JAX's transpose of
-  `shifts` would convert the operands to float32, the type of the sum.
+  Transposes `shifts`. Its products take operands of the cotangent's type.
+  JAX's transpose of `shifts` would convert the operands to float32, the type of
+  the sum.
   """
   total = jnp.zeros(images.shape, jnp.float32)
   for i, j, rows, cols in _overlaps(images, kernel, geometry):
@@ -126,7 +133,10 @@ def shifts_images_gradient(images, kernel, cotangent, geometry: Geometry):
 
 
 def shifts_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel: one product for each element."""
+  """Returns the gradient with respect to the kernel.
+
+  Computes one product for each element of the kernel.
+  """
   gradients = {
     (i, j): _sum_outer_products(
       images[:, rows.inputs, cols.inputs],
@@ -197,17 +207,17 @@ def _overlap(
   )
 
 
-# --- bands and patches: forms of the kernel's gradient alone. ---
+# --- bands and patches: only for the gradient with respect to the kernel. ---
 
 
 def bands_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel as one product of (w C) x (h D).
+  """Returns the gradient with respect to the kernel.
 
-  For stride 1. One operand is the images beside copies of the images shifted
-  by 0 to w - 1 columns. The other operand is the cotangent beside copies of
-  the cotangent shifted by 0 to h - 1 rows. Their product holds every element
-  of the kernel's gradient once. A 3x3 kernel takes six copies, where patches
-  take nine, and the product has no short side.
+  Computes one product of (w C) x (h D), for stride 1. One operand is the images beside
+  copies of the images shifted by 0 to w - 1 columns. The other operand is the
+  cotangent beside copies of the cotangent shifted by 0 to h - 1 rows. Their
+  product holds every element of the gradient once. A 3x3 kernel takes six
+  copies, where patches take nine, and the product has no short side.
   """
   rows, cols, channels, features = kernel.shape
   height, width = images.shape[1], cotangent.shape[2]
@@ -227,9 +237,10 @@ def bands_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
 
 
 def patches_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel as one product of (h w C) x D.
+  """Returns the gradient with respect to the kernel.
 
-  The first operand holds the patches of the images. It suits few channels.
+  Computes one product of (h w C) x D. The first operand holds the patches of the images.
+  It suits few channels.
   """
   height, width = cotangent.shape[1:3]
   down, right = geometry.strides
@@ -254,8 +265,8 @@ def _sum_outer_products(images, cotangent):
 
   [..., C], [..., D] -> [C, D]. The product contracts the first axis of two
   matrices, which XLA reads without a copy. For a product over several axes, XLA
-  transposes an operand first, and computes that operand element by element
-  once more on the way.
+  transposes an operand first. It fuses the transpose with the code that
+  computes the operand, and so computes the elements of the operand twice.
   """
   return lax.dot_general(
     images.reshape(-1, images.shape[-1]),

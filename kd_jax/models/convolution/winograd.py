@@ -90,9 +90,9 @@ def winograd(images, kernel, geometry: Geometry) -> jax.Array:
 
 
 def winograd_images_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the images, the transpose of `winograd`.
+  """Returns the gradient with respect to the images.
 
-  Transforms the kernel as `winograd` does.
+  Transposes `winograd`, and so transforms the kernel as `winograd` does.
   """
   height, width = images.shape[1:3]
   (above, _), (left, _) = geometry.padding
@@ -110,9 +110,9 @@ def winograd_images_gradient(images, kernel, cotangent, geometry: Geometry):
 
 
 def winograd_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel, the transpose of `winograd`.
+  """Returns the gradient with respect to the kernel.
 
-  Transforms the images as `winograd` does.
+  Transposes `winograd`, and so transforms the images as `winograd` does.
   """
   counts = [num_tiles(size) for size in cotangent.shape[1:3]]
   products = jnp.einsum(
@@ -219,7 +219,10 @@ def karatsuba(images, kernel, geometry: Geometry) -> jax.Array:
 
 
 def karatsuba_images_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the images, the transpose of `karatsuba`."""
+  """Returns the gradient with respect to the images.
+
+  Transposes `karatsuba`.
+  """
   del images, geometry
   products = jnp.einsum(
     'kbd,kcd->kbc',
@@ -230,7 +233,10 @@ def karatsuba_images_gradient(images, kernel, cotangent, geometry: Geometry):
 
 
 def karatsuba_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
-  """Returns the gradient of the kernel, the transpose of `karatsuba`."""
+  """Returns the gradient with respect to the kernel.
+
+  Transposes `karatsuba`.
+  """
   del geometry
   products = jnp.einsum(
     'kbc,kbd->kcd',

@@ -1,4 +1,4 @@
-"""Signs that a teacher's logits belong to other examples or classes.
+"""Signs that a teacher's outputs belong to other examples or classes.
 
 Logits that were computed elsewhere can have the examples in another order, or
 their classes: "10" comes before "2" in one program and after it in another.
@@ -124,9 +124,9 @@ def _is_chance(
 def _find_renamed(
   labels: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> list[tuple[int, int]]:
-  """Returns pairs of a class and the class that it seems to be given instead.
+  """Returns pairs (class, class that is predicted for it under a renaming).
 
-  There are none unless other names would correct half of the errors.
+  Without a renaming that would correct half of the errors, there are none.
 
   Args:
     labels: int [N].

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kd_jax.evaluation import alignment
+from kd_jax.evaluation import mismatched_outputs
 
 NAMES = [str(k) for k in range(12)]
 LABELS = np.arange(360) % 12
@@ -19,7 +19,7 @@ def _logits(labels, accuracy=0.9):
 
 def _find(**splits):
   pairs = {split: (logits, LABELS) for split, logits in splits.items()}
-  return alignment.find_mismatches(pairs, NAMES, 'the teacher')
+  return mismatched_outputs.find_mismatches(pairs, NAMES, 'the teacher')
 
 
 @pytest.mark.parametrize('accuracy', [1.0, 0.9, 0.3])
@@ -50,7 +50,7 @@ def test_rows_in_another_order_are_no_better_than_chance():
 def test_one_decision_for_all_is_no_better_than_chance():
   labels = np.array([0] * 90 + [1] * 10)
   logits = np.tile([1.0, 0.0], (100, 1))
-  (sentence,) = alignment.find_mismatches(
+  (sentence,) = mismatched_outputs.find_mismatches(
     {'test': (logits, labels)}, ['cat', 'dog'], 'the teacher'
   )
   assert '90.0% accuracy on the test split, no more than by chance' in sentence
@@ -66,14 +66,17 @@ def test_splits_that_are_far_apart_are_named():
 def test_a_few_examples_say_nothing():
   logits = np.eye(2)[[1, 0, 1]]
   pairs = {'test': (logits, np.array([1, 1, 1]))}
-  assert alignment.find_mismatches(pairs, ['cat', 'dog'], 'the teacher') == []
+  assert (
+    mismatched_outputs.find_mismatches(pairs, ['cat', 'dog'], 'the teacher')
+    == []
+  )
 
 
 def test_no_order_of_very_many_classes_is_looked_for():
   labels = np.arange(3000)
   logits = np.eye(3000, dtype=np.float32)[np.roll(labels, 1)]
   names = [str(k) for k in labels]
-  (sentence,) = alignment.find_mismatches(
+  (sentence,) = mismatched_outputs.find_mismatches(
     {'train': (logits, labels)}, names, 'the teacher'
   )
   assert 'no more than by chance' in sentence

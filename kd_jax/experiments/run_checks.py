@@ -1,4 +1,4 @@
-"""What precedes the work of a run: its config and its data, checked."""
+"""Checks a run's config and data, and plans its trainings."""
 
 import functools
 import os

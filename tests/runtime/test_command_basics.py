@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from kd_jax import __main__ as kd_jax_main
-from kd_jax.runtime import command_line, errors
+from kd_jax.runtime import command_basics, errors
 from tests import helpers
 
 pytestmark = pytest.mark.faults
@@ -28,7 +28,7 @@ def _restored(monkeypatch):
 def _end(error, goes_on=''):
   """Returns the exit code of a command that ends with an error."""
   with pytest.raises(SystemExit) as raised:
-    with command_line.one_line_errors(goes_on):
+    with command_basics.one_line_errors(goes_on):
       raise error
   return raised.value.code
 
@@ -58,7 +58,7 @@ def test_sequences_of_a_terminal_are_escaped():
 def test_ctrl_c_says_how_to_go_on(monkeypatch):
   """Ctrl-C: one line says how to go on."""
   monkeypatch.setattr(sys, 'argv', ['launch.py', '--workdir=my runs'])
-  monkeypatch.setattr(command_line.shutil, 'which', lambda _: sys.executable)
+  monkeypatch.setattr(command_basics.shutil, 'which', lambda _: sys.executable)
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
   assert _end(KeyboardInterrupt(), 'resumes the run') == 130
   assert sys.stderr.getvalue() == (
@@ -69,18 +69,18 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch):
 
 def test_other_errors_and_debugged_ones_keep_their_traceback(monkeypatch):
   """An error of the program, or --debug: the traceback is shown."""
-  with pytest.raises(ZeroDivisionError), command_line.one_line_errors():
+  with pytest.raises(ZeroDivisionError), command_basics.one_line_errors():
     raise ZeroDivisionError
   monkeypatch.setattr(sys, 'argv', ['launch.py', '--list', '--debug'])
   for error in (errors.UserError, KeyboardInterrupt):
-    with pytest.raises(error), command_line.one_line_errors():
+    with pytest.raises(error), command_basics.one_line_errors():
       raise error
 
 
 def test_help_is_printed_and_is_no_error(monkeypatch, capsys):
   """--help: the flags of the command and the common flags; nothing is run."""
   monkeypatch.setattr(sys, 'argv', ['kd_jax', '--help'])
-  command_line.run_app(None, 'Does a thing.', 'kd_jax.cli.launch')
+  command_basics.run_app(None, 'Does a thing.', 'kd_jax.cli.launch')
   text = capsys.readouterr().out
   assert text.startswith('Does a thing.\n\nFlags:')
   assert '--max_wait_h=H' in text and 'Traceback' not in text
@@ -118,9 +118,11 @@ def test_commands_that_are_printed_start_this_python(
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, 'executable', str(tmp_path / executable))
   monkeypatch.setattr(
-    command_line.shutil, 'which', lambda _: on_path and str(tmp_path / on_path)
+    command_basics.shutil,
+    'which',
+    lambda _: on_path and str(tmp_path / on_path),
   )
-  assert command_line.task('export') == f'{expected} -m kd_jax.export'
+  assert command_basics.task('export') == f'{expected} -m kd_jax.export'
 
 
 @pytest.mark.parametrize(
@@ -137,8 +139,8 @@ def test_the_installed_command_names_itself(
   """The command kd-jax: what it prints starts the same installation."""
   monkeypatch.setattr(sys, 'argv', [program])
   monkeypatch.setattr(sys, 'executable', '/v/bin/python')
-  monkeypatch.setattr(command_line.shutil, 'which', lambda _: on_path)
-  assert command_line.task('export') == expected
+  monkeypatch.setattr(command_basics.shutil, 'which', lambda _: on_path)
+  assert command_basics.task('export') == expected
 
 
 def test_ctrl_c_repeats_a_module_as_it_was_started(monkeypatch):
@@ -146,7 +148,7 @@ def test_ctrl_c_repeats_a_module_as_it_was_started(monkeypatch):
   argv = ['/v/kd_jax/export/__main__.py', 'run', '--row=h300']
   monkeypatch.setattr(sys, 'argv', argv)
   monkeypatch.setattr(sys, 'stderr', io.StringIO())
-  monkeypatch.setattr(command_line.shutil, 'which', lambda _: sys.executable)
+  monkeypatch.setattr(command_basics.shutil, 'which', lambda _: sys.executable)
   assert _end(KeyboardInterrupt(), 'exports again') == 130
   assert sys.stderr.getvalue() == (
     '\nstopped: the same command exports again: python -m kd_jax.export run '
