@@ -134,7 +134,7 @@ def measure_against_row(
 def seconds_per_step(
   config: ConfigDict,
   dataset: data.Dataset,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   *,
   budget_s: float,
 ) -> float:
@@ -143,11 +143,11 @@ def seconds_per_step(
   Args:
     config: the closed config of the row.
     dataset: a data set on the device.
-    teacher: see `make_training_step`.
+    teacher_inputs: see `make_training_step`.
     budget_s: timed seconds; at least one call is timed.
   """
   step = make_training_step(
-    config, dataset, teacher, steps_per_call=_STEPS_PER_CALL
+    config, dataset, teacher_inputs, steps_per_call=_STEPS_PER_CALL
   )
   state, _ = jax.block_until_ready(step())
   first = int(state.step)
@@ -187,7 +187,7 @@ def random_teacher_outputs(
 def make_training_step(
   config: ConfigDict,
   dataset: data.Dataset,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   *,
   steps_per_call: int = 1,
 ) -> Callable[[], Any]:
@@ -196,8 +196,8 @@ def make_training_step(
   Args:
     config: the closed config of the row.
     dataset: a data set on the device.
-    teacher: outputs for the first training examples, or the variables of a
-      live teacher.
+    teacher_inputs: outputs for the first training examples, or the variables of
+      a live teacher.
     steps_per_call: training steps per call, at most one epoch. If Python loops
       over the steps (`loop` is 'host'), a call takes a single step.
   Returns:
@@ -210,7 +210,7 @@ def make_training_step(
     config_lib.student_sections(config),
     dataset.task,
     total_steps=1,
-    live_teacher=teacher.variables is not None,
+    live_teacher=teacher_inputs.variables is not None,
   )
   functions = training_functions.make_training_functions(spec)
   if spec.loop == 'host':
@@ -218,7 +218,7 @@ def make_training_step(
   steps_per_call = min(steps_per_call, count // config.train.batch_size or 1)
   key = jax.random.key(0)
   inputs = _epoch_inputs(
-    config, dataset, teacher, functions.epoch_functions, key
+    config, dataset, teacher_inputs, functions.epoch_functions, key
   )
   state = functions.init(key)
 
@@ -235,7 +235,7 @@ def make_training_step(
 def _epoch_inputs(
   config: ConfigDict,
   dataset: data.Dataset,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   functions: EpochFunctions,
   key: jax.Array,
 ) -> EpochInputs | DiskInputs:
@@ -246,8 +246,8 @@ def _epoch_inputs(
     Examples(
       jnp.asarray(dataset.train.images[:count]),
       dataset.train.labels[:count],
-      teacher.split_logits('train'),
-      jax.device_put(teacher.features),
+      teacher_inputs.split_logits('train'),
+      jax.device_put(teacher_inputs.features),
     ),
     np.ones(count, bool),
     make_views(functions.choose_views, key, count),
@@ -257,7 +257,7 @@ def _epoch_inputs(
       hyperparameters=training_functions.hyperparameters_of_epoch(
         config.optim, config.distill, 0
       ),
-      teacher_variables=teacher.variables,
+      teacher_variables=teacher_inputs.variables,
     ),
   )
 

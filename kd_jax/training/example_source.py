@@ -58,35 +58,40 @@ class ExampleSource(NamedTuple):
 
 
 def make_source(
-  plan: Plan, dataset: data.Dataset, teacher: TeacherInputs
+  plan: Plan, dataset: data.Dataset, teacher_inputs: TeacherInputs
 ) -> ExampleSource:
   """Returns where a training takes its examples from.
 
   Args:
     plan: the plan of the training.
     dataset: the data set, on the device or on disk.
-    teacher: the part of a teacher that the training uses.
+    teacher_inputs: the part of a teacher that the training uses.
   """
   logits = None
   # Logits of views, and of a live teacher, come with each epoch or step.
-  if teacher.lookup_view_logits is None and teacher.variables is None:
-    logits = teacher.split_logits('train')
+  if (
+    teacher_inputs.lookup_view_logits is None
+    and teacher_inputs.variables is None
+  ):
+    logits = teacher_inputs.split_logits('train')
   examples = Examples(dataset.train.images, plan.labels(dataset), logits)
-  variables = mesh.put_replicated(teacher.variables)
+  variables = mesh.put_replicated(teacher_inputs.variables)
   if data.is_on_disk(dataset.train):
     reader = ExampleReader(functools.partial(_read, plan, examples))
     return ExampleSource(reader, variables)
   indices = plan.example_indices
   if indices is not None:
     examples = jax.tree.map(lambda array: array[indices], examples)
-  if teacher.features is not None:
-    features = jax.device_put(teacher.features)
+  if teacher_inputs.features is not None:
+    features = jax.device_put(teacher_inputs.features)
     examples = examples._replace(teacher_features=features)
   epoch_view_logits = None
-  if teacher.lookup_view_logits is not None:
+  if teacher_inputs.lookup_view_logits is not None:
     if indices is None:
       indices = np.arange(len(dataset.train.labels))
-    epoch_view_logits = functools.partial(teacher.lookup_view_logits, indices)
+    epoch_view_logits = functools.partial(
+      teacher_inputs.lookup_view_logits, indices
+    )
   return ExampleSource(mesh.put_sharded(examples), variables, epoch_view_logits)
 
 

@@ -48,14 +48,14 @@ class TrainingInfo(NamedTuple):
   """The row, seeds, folder and identity of a training.
 
   Attributes:
-    label: the row's name, or 'teacher'; for logs and the progress bar.
+    row: the row's name, or 'teacher'; for logs and the progress bar.
     seeds: one seed, or several that train in one compiled function.
     folder: for checkpoints.
     identity: JSON values that determine the result. A folder of another
       identity is replaced.
   """
 
-  label: str
+  row: str
   seeds: tuple[int, ...]
   folder: pathlib.Path
   identity: dict[str, Any]
@@ -132,13 +132,13 @@ def make_training(
 
 
 def run_training(
-  training: Training, teacher: TeacherInputs, log: run_records.MetricsLog
+  training: Training, teacher_inputs: TeacherInputs, log: run_records.MetricsLog
 ) -> list[TrainingResult]:
   """Trains from the start, or resumes and finishes a training.
 
   Args:
     training: the training.
-    teacher: the part of a teacher that the training uses.
+    teacher_inputs: the part of a teacher that the training uses.
     log: the log that gets a line for each epoch and seed.
   Returns:
     The trained network of each seed.
@@ -148,31 +148,33 @@ def run_training(
   state = training.functions.init(init_key)
   checkpoints = checkpoint.Checkpoints(training.info.folder / 'checkpoints')
   state, done_epochs, mid_epoch = _resume(training, checkpoints, state, log)
-  log.drop_epochs(training.info.label, training.info.seeds, done_epochs)
+  log.drop_epochs(training.info.row, training.info.seeds, done_epochs)
   epochs = epoch_loop.train_epochs(
     training.functions.epoch_functions,
     state,
-    example_source.make_source(training.plan, training.dataset, teacher),
+    example_source.make_source(training.plan, training.dataset, teacher_inputs),
     training.plan,
     _loop_options(training, train_key, done_epochs, mid_epoch, log),
   )
   test_logits = None
-  # Closing the epochs takes the progress bar away before an error is shown.
+  # `closing` removes the progress bar before an error is shown.
   with contextlib.closing(epochs):
     for result in epochs:
       state = result.state
-      test_logits = _after_epoch(training, result, teacher, checkpoints, log)
+      test_logits = _after_epoch(
+        training, result, teacher_inputs, checkpoints, log
+      )
   checkpoints.close()
   if not log.holds_epochs(
-    training.info.label, training.info.seeds, training.plan.num_epochs
+    training.info.row, training.info.seeds, training.plan.num_epochs
   ):
     raise errors.UserError(
-      f'{log.path} has lost epochs of {training.info.label} while it trained: '
+      f'{log.path} has lost epochs of {training.info.row} while it trained: '
       'start the same command again, which trains it again'
     )
   if test_logits is None:  # Every epoch was done before a restart.
     test_logits = _predict(training, state, training.dataset.test.images)
-  return _finish_networks(training, state, test_logits, teacher, log)
+  return _make_results(training, state, test_logits, teacher_inputs, log)
 
 
 def _loop_options(
@@ -185,7 +187,7 @@ def _loop_options(
   """Returns the options of the loop over epochs, see `LoopOptions`."""
 
   def save_mid_epoch(position: epoch_loop.EpochPosition) -> None:
-    log.sync()  # A checkpoint must not outlast the lines before it.
+    log.sync()  # Epoch lines go to disk before the checkpoint: see `_resume`.
     training_folder.save_mid_epoch(training.info.folder, position)
 
   return epoch_loop.LoopOptions(
@@ -205,13 +207,13 @@ def _loop_options(
 def _after_epoch(
   training: Training,
   result: epoch_loop.EpochResult,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   checkpoints: checkpoint.Checkpoints,
   log: run_records.MetricsLog,
 ) -> jax.Array:
   """Tests, logs and, if it is time, saves; returns test logits [S, N, K]."""
   test_logits = _predict(training, result.state, training.dataset.test.images)
-  _log_epoch(training, result, test_logits, teacher, log)
+  _log_epoch(training, result, test_logits, teacher_inputs, log)
   done_epochs = result.epoch + 1
   if done_epochs == training.plan.num_epochs or checkpoints.is_due():
     log.sync()
@@ -221,25 +223,24 @@ def _after_epoch(
 
 def _keys(training: Training) -> tuple[jax.Array, jax.Array]:
   """Returns the keys of initialization and training; [S] keys of S seeds."""
-  keys = [
-    jax.random.split(jax.random.key(seed)) for seed in training.info.seeds
-  ]
-  init_keys, train_keys = jnp.stack(keys, axis=1)
+  split = lambda seed: jax.random.split(jax.random.key(seed))
+  keys = jnp.stack([split(seed) for seed in training.info.seeds], axis=1)
   if training.functions.num_seeds is None:
-    return init_keys[0], train_keys[0]
+    keys = keys[:, 0]
+  init_keys, train_keys = keys
   return init_keys, train_keys
 
 
 def _progress_label(info: TrainingInfo) -> str | None:
   if not processes.is_first():
     return None
-  return f'{info.label} seed {",".join(map(str, info.seeds))}'
+  return f'{info.row} seed {",".join(map(str, info.seeds))}'
 
 
 def _predict(training: Training, state: TrainState, images: Any) -> jax.Array:
   """Returns logits [S, N, K], S = 1 for one network."""
   logits = training.functions.predict(state.variables, images)
-  return logits[None] if training.functions.num_seeds is None else logits
+  return training.functions.with_seed_axis(logits)
 
 
 # --- Resuming. ---
@@ -256,7 +257,7 @@ def _resume(
   If the log lacks some of the finished epochs, the training starts again: then
   the mid-epoch checkpoint is removed, and later saves replace the others.
   """
-  label = training.info.label
+  row = training.info.row
   initial_state = state
   done_epochs, state = checkpoints.restore(state) or (0, state)
   state = mesh.put_replicated(state)
@@ -267,13 +268,13 @@ def _resume(
     done_epochs,
   )
   if mid_epoch:
-    # Newer than the last epoch's checkpoint, if saves take longer than epochs.
+    # It can be newer than the last saved epoch: not every epoch is saved.
     done_epochs = mid_epoch.epoch
-  if not log.holds_epochs(label, training.info.seeds, done_epochs):
+  if not log.holds_epochs(row, training.info.seeds, done_epochs):
     logging.warning(
       '%s: trained again from the start, because %s lacks some of the %d '
       'epochs that are done',
-      label,
+      row,
       log.path,
       done_epochs,
     )
@@ -282,70 +283,69 @@ def _resume(
   if mid_epoch:
     logging.info(
       '%s: resumed after step %d of epoch %d',
-      label,
+      row,
       mid_epoch.step_in_epoch,
       done_epochs,
     )
   elif done_epochs:
-    logging.info('%s: resumed after epoch %d', label, done_epochs)
+    logging.info('%s: resumed after epoch %d', row, done_epochs)
   return state, done_epochs, mid_epoch
 
 
-# --- What is written down. ---
+# --- Logs and records. ---
 
 
 def _log_epoch(
   training: Training,
   result: epoch_loop.EpochResult,
   test_logits: jax.Array,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   log: run_records.MetricsLog,
 ) -> None:
   """Adds a line for each seed."""
   info = training.info
-  share = len(info.seeds)  # Seeds of one function share its time equally.
+  test_labels = training.dataset.test.labels
+  teacher_logits = teacher_inputs.split_logits('test')
+  num_seeds = len(info.seeds)  # Seeds of one function share its time equally.
   for i, seed in enumerate(info.seeds):
-    test = evaluate.evaluate(
-      test_logits[i], training.dataset.test.labels, teacher.split_logits('test')
-    )
+    test = evaluate.evaluate(test_logits[i], test_labels, teacher_logits)
+    sums = training.functions.of_seed(result.sums, i)
     log.append(
       {
-        'row': info.label,
+        'row': info.row,
         'seed': seed,
         'epoch': result.epoch,
         'phase': result.phase,
-        **training_record.epoch_metrics(result.sums, i),
+        **training_record.epoch_metrics(sums),
         **{f'eval/{name}': value for name, value in test.items()},
-        'time/train_s': result.train_s / share,
-        'time/compile_s': result.compile_s / share,
-        'time/teacher_s': result.teacher_s / share,
+        'time/train_s': result.train_s / num_seeds,
+        'time/compile_s': result.compile_s / num_seeds,
+        'time/teacher_s': result.teacher_s / num_seeds,
       }
     )
 
 
-def _finish_networks(
+def _make_results(
   training: Training,
   state: TrainState,
   test_logits: jax.Array,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
   log: run_records.MetricsLog,
 ) -> list[TrainingResult]:
-  """Attacks each seed's network, chooses its bias, and writes its record."""
+  """Returns the network and the record of each seed."""
   held_out_logits = None
   if training.bias_classes:
     held_out = training.dataset.train.images[-training.plan.num_held_out :]
     held_out_logits = _predict(training, state, held_out)
-  surroundings = environment.describe()
+  environment_record = environment.describe()
   trained = []
   for i, seed in enumerate(training.info.seeds):
-    network = state
-    if training.functions.num_seeds is not None:
-      network = jax.tree.map(lambda leaf, i=i: leaf[i], state)
+    network = training.functions.of_seed(state, i)
     record = {
-      **_seed_record(training, seed, network, test_logits[i], teacher),
-      **training_record.history(log, training.info.label, seed),
+      **_seed_record(training, seed, network, test_logits[i], teacher_inputs),
+      **training_record.history(log, training.info.row, seed),
       'weights': checkpoint.tree_digest(network.variables),
-      'environment': surroundings,
+      'environment': environment_record,
     }
     if held_out_logits is not None:
       record['bias'] = training_record.biased_metrics(
@@ -353,7 +353,7 @@ def _finish_networks(
         held_out_logits[i],
         training_record.bias_targets(
           training.dataset,
-          teacher.split_logits('train'),
+          teacher_inputs.split_logits('train'),
           training.plan.num_held_out,
         ),
         test_logits[i],
@@ -371,15 +371,15 @@ def _seed_record(
   seed: int,
   network: TrainState,
   test_logits: jax.Array,
-  teacher: TeacherInputs,
+  teacher_inputs: TeacherInputs,
 ) -> dict[str, Any]:
   """Returns the metrics and the counts of one seed's network."""
   labels = training.dataset.test.labels
   return {
-    'row': training.info.label,
+    'row': training.info.row,
     'seed': seed,
     'test': evaluate.evaluate(
-      test_logits, labels, teacher.split_logits('test')
+      test_logits, labels, teacher_inputs.split_logits('test')
     ),
     'reliability': evaluate.reliability(test_logits, labels),
     'by_class': {

@@ -49,6 +49,18 @@ class TrainingFunctions(NamedTuple):
   attack: inference.AttackFn
   num_seeds: int | None
 
+  def with_seed_axis(self, arrays: PyTree) -> PyTree:
+    """Returns arrays with a leading axis [S]; S = 1 for one network."""
+    if self.num_seeds is not None:
+      return arrays
+    return jax.tree.map(lambda array: array[None], arrays)
+
+  def of_seed(self, arrays: PyTree, index: int) -> PyTree:
+    """Returns one seed's part of arrays that may have an axis [S]."""
+    if self.num_seeds is None:
+      return arrays
+    return jax.tree.map(lambda array: array[index], arrays)
+
 
 class TeacherSpec(NamedTuple):
   """The part of a teacher that is traced in a training.

@@ -30,16 +30,15 @@ class TrainingResult(NamedTuple):
   predicted_classes: np.ndarray | None = None
 
 
-def epoch_metrics(sums: dict[str, np.ndarray], index: int) -> dict[str, float]:
+def epoch_metrics(sums: dict[str, np.ndarray]) -> dict[str, float]:
   """Averages one seed's sums of an epoch over the epoch's examples.
 
   The accuracy is that of the examples with labels; without one it is 0.
 
   Args:
-    sums: totals by name; scalars, or [S] for several seeds.
-    index: which seed.
+    sums: totals by name; scalars.
   """
-  totals = {name: float(np.atleast_1d(v)[index]) for name, v in sums.items()}
+  totals = {name: float(v) for name, v in sums.items()}
   means = {
     f'train/{name}': total / totals['count']
     for name, total in totals.items()

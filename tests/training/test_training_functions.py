@@ -114,3 +114,13 @@ def test_a_peer_is_a_network_of_the_students_kind_in_training():
   assert first.shape == (5, 3)
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()  # Dropout is on.
+
+
+def test_arrays_of_seeds_have_a_leading_axis():
+  functions = training_functions.make_training_functions(_key())
+  array, arrays = np.arange(3), {'a': np.arange(6).reshape(2, 3)}
+  assert functions.of_seed(array, 0) is array
+  np.testing.assert_array_equal(functions.with_seed_axis(array), [[0, 1, 2]])
+  several = functions._replace(num_seeds=2)
+  assert several.with_seed_axis(arrays) is arrays
+  np.testing.assert_array_equal(several.of_seed(arrays, 1)['a'], [3, 4, 5])

@@ -213,10 +213,10 @@ def _overlap(
 def bands_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
   """Returns the gradient with respect to the kernel.
 
-  Computes one product of (w C) x (h D), for stride 1. One operand is the images beside
-  copies of the images shifted by 0 to w - 1 columns. The other operand is the
-  cotangent beside copies of the cotangent shifted by 0 to h - 1 rows. Their
-  product holds every element of the gradient once. A 3x3 kernel takes six
+  Computes one product of (w C) x (h D), for stride 1. One operand is the images
+  beside copies of the images shifted by 0 to w - 1 columns. The other operand
+  is the cotangent beside copies of the cotangent shifted by 0 to h - 1 rows.
+  Their product holds every element of the gradient once. A 3x3 kernel takes six
   copies, where patches take nine, and the product has no short side.
   """
   rows, cols, channels, features = kernel.shape
@@ -239,8 +239,8 @@ def bands_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
 def patches_kernel_gradient(images, kernel, cotangent, geometry: Geometry):
   """Returns the gradient with respect to the kernel.
 
-  Computes one product of (h w C) x D. The first operand holds the patches of the images.
-  It suits few channels.
+  Computes one product of (h w C) x D. The first operand holds the patches of
+  the images. It suits few channels.
   """
   height, width = cotangent.shape[1:3]
   down, right = geometry.strides
