@@ -22,7 +22,7 @@ from kd_jax.training import context, example_source, plan
 _BUDGET_S = 0.5
 
 
-class _Training(NamedTuple):
+class _PlannedTraining(NamedTuple):
   """A network that a run trains.
 
   Attributes:
@@ -59,8 +59,8 @@ def training_table(
     planned: the rows by name.
     teacher_plan: the plan of the teacher; None if the run does not train it.
     context_for: maps a transfer set's name to its context.
-    with_minutes: whether the teacher's steps and those of the first row are
-      timed, which compiles both.
+    with_minutes: whether to time a step of the teacher and of the first row,
+      which compiles both.
   """
   trainings = []
   if teacher_plan is not None:
@@ -69,33 +69,41 @@ def training_table(
     first = next((row.config for row in planned.values()), config)
     as_row = _as_row(first, sections)
     trainings.append(
-      _Training('teacher', sections, as_row, teacher_plan, dataset, 1, False)
+      _PlannedTraining(
+        name='teacher',
+        sections=sections,
+        config=as_row,
+        plan=teacher_plan,
+        dataset=dataset,
+        seeds=1,
+        live_teacher=False,
+      )
     )
   for name, row in planned.items():
     dataset = context_for(config_lib.transfer_set_name(row.config)).dataset
     sections = config_lib.student_sections(row.config)
     trainings.append(
-      _Training(
-        name,
-        sections,
-        row.config,
-        row.plan,
-        dataset,
-        row.config.seeds,
-        row.live_teacher,
+      _PlannedTraining(
+        name=name,
+        sections=sections,
+        config=row.config,
+        plan=row.plan,
+        dataset=dataset,
+        seeds=row.config.seeds,
+        live_teacher=row.live_teacher,
       )
     )
   lines = []
-  measured: dict[str, float] = {}
+  seconds_per_mac: dict[str, float] = {}
   for training in trainings:
     macs = _count_macs(training)
     step_s = None
     if with_minutes:
       kind = 'teacher' if training.name == 'teacher' else 'student'
-      work = macs * training.sections.train.batch_size
-      if kind not in measured:
-        measured[kind] = _measure_step(training) / max(work, 1)
-      step_s = measured[kind] * work
+      macs_per_step = macs * training.sections.train.batch_size
+      if kind not in seconds_per_mac:
+        seconds_per_mac[kind] = _measure_step(training) / max(macs_per_step, 1)
+      step_s = seconds_per_mac[kind] * macs_per_step
     lines.append(_table_line(training, macs, step_s))
   return markdown.table_of_lines(markdown.without_empty_columns(lines))
 
@@ -110,7 +118,7 @@ def _as_row(config: ConfigDict, sections: TrainingSections) -> ConfigDict:
   return config
 
 
-def _count_macs(training: _Training) -> int:
+def _count_macs(training: _PlannedTraining) -> int:
   """Returns the multiplications of a network for an image."""
   model = training.sections.model
   dataset = training.dataset
@@ -123,7 +131,7 @@ def _count_macs(training: _Training) -> int:
   return costs.count_macs(forward, variables, image)
 
 
-def _measure_step(training: _Training) -> float:
+def _measure_step(training: _PlannedTraining) -> float:
   """Returns the seconds of a step, taught by random outputs or networks."""
   logging.info('timing the training steps of %s', training.name)
   config = training.config
@@ -148,7 +156,7 @@ def _random_variables(config: ConfigDict, dataset: data.Dataset) -> Any:
 
 
 def _table_line(
-  training: _Training, macs: int, step_s: float | None
+  training: _PlannedTraining, macs: int, step_s: float | None
 ) -> dict[str, str]:
   """Returns the cells of a network's training, by column header.
 

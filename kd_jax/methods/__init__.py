@@ -12,6 +12,21 @@ in the file of your config:
 
 Then run the config with
 `--config.distill.method=confidence --config.distill.confidence.margin=2.0`.
+
+The methods:
+`response`            from logits
+`features`            from features, layer by layer
+`review`              from fused layers
+`relations`           from the relations between examples
+`adversarial`         by a discriminator, or on attacked images
+`quantization_mimic`  from rounded features
+
+What they share:
+`method`         the interface: a function and its registry entry
+`vectors`        vectors and feature maps, made comparable
+`adapters`       layers that are trained with the student
+`linear_layers`  linear layers of adapters and discriminators
+`attacks`        adversarial images
 """
 
 from kd_jax.methods import (

@@ -6,6 +6,10 @@ gradient with respect to the kernel. For each shape this package computes a
 convolution, and its gradients with respect to the images and to the kernel, in
 the forms that were measured fastest on a CPU (`cpu_forms`). Other backends use
 XLA's convolution.
+
+`dispatch`  chooses the forms; the convolution that Flax calls
+`forms`     the forms that compute matrix products
+`winograd`  the forms that compute fewer products
 """
 
 from kd_jax.models.convolution.dispatch import (
