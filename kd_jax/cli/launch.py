@@ -269,6 +269,7 @@ def _run(config: ConfigDict) -> str | None:
   # Workers and processes must be set up before JAX computes anything.
   from kd_jax.runtime import workers
 
+  # A part of a run is a worker, or the preparation for the workers.
   is_part = workers.limit_to_share()
   if not is_part:
     _run_workers(config)
