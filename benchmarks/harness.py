@@ -1,4 +1,4 @@
-"""What all benchmarks share: options, processes for systems, records.
+"""The options, processes and records that all benchmarks share.
 
 A benchmark's script also starts its workers: it calls `serve` if the command
 line has --worker, and `comparison.compare` otherwise.

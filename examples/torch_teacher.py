@@ -51,7 +51,7 @@ class TorchTeacher(NamedTuple):
 
 
 class Flags(NamedTuple):
-  """What a command says about the model; see `main`."""
+  """The flags of a command that describe the model; see `main`."""
 
   model: str
   weights: str = ''

@@ -27,7 +27,7 @@ class NetworkSections:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSections(NetworkSections):
-  """What a closed config says of the training of one network.
+  """The sections of a closed config for the training of one network.
 
   Attributes:
     field: the name of its `train` section, for messages.

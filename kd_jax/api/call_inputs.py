@@ -17,7 +17,7 @@ _EVAL_DATA = (
 
 
 class CallInputs(NamedTuple):
-  """What the arrays of a call hold.
+  """The arrays of a call, checked.
 
   Attributes:
     dataset: the images and the labels; its order is that of a file's. The test

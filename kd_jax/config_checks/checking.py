@@ -1,4 +1,4 @@
-"""The words of an error: field, value, what was expected."""
+"""Checks values; an error has the field, the value and what was expected."""
 
 import math
 from collections.abc import Collection

@@ -35,7 +35,7 @@ def error_text(error: Exception) -> str:
 
 
 class Origin(NamedTuple):
-  """Where the examples of a split lie in the files of the data set.
+  """The places of a split's examples in the files of the data set.
 
   Attributes:
     split: the split of the files: train or test.
@@ -137,7 +137,7 @@ class Dataset:
 
 
 class UserArrays(NamedTuple):
-  """What a reader of the user's files returns.
+  """The arrays that a reader of the user's files returns.
 
   Attributes:
     arrays: the arrays of both splits; each split is in `ordering.stratified`.

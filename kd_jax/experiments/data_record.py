@@ -1,4 +1,4 @@
-"""The data in a run's record, and the check of today's data against it."""
+"""Describes a run's data for its record, and checks today's data against it."""
 
 import pathlib
 from collections.abc import Mapping

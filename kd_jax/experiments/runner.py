@@ -84,7 +84,7 @@ def run_config(
 
 
 class RunOptions(NamedTuple):
-  """Where and how a run is recorded.
+  """The options of a run: folders, record, callbacks.
 
   Attributes:
     workdir: the run's folder.

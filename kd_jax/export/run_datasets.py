@@ -22,7 +22,7 @@ _NUM_RANDOM_IMAGES = 100
 
 
 class RunData(NamedTuple):
-  """What an export needs to know of a run's data.
+  """A run's data, as far as an export needs it.
 
   Attributes:
     name: the name of the data set.

@@ -103,7 +103,7 @@ class UserModule(nn.Module):
 
   @property
   def call(self) -> str:
-    """How the user's module is called, for messages."""
+    """The call of the user's module, for messages."""
     taken = ', train=...' if apply.takes_train(self.inner) else ''
     return f'module(images [B, H, W, C]{taken})'
 

@@ -1,4 +1,4 @@
-"""Which records were made by code that has changed since.
+"""Finds records that were made by code that has changed since.
 
 A record names the commit of its code. `PATHS` lists the code on which each kind
 of record depends; configs are left out, because a record holds its config. A

@@ -41,7 +41,7 @@ _RC: Any = {
 
 
 class Style(NamedTuple):
-  """How the series of a plot is drawn: its color, marker and line style."""
+  """The color, marker and line style of a series in a plot."""
 
   color: str
   marker: str

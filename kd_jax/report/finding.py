@@ -1,4 +1,4 @@
-"""What the teacher adds over labels in a run, in sentences."""
+"""Sentences on the gain of a teacher over labels in a run."""
 
 import math
 from collections.abc import Sequence

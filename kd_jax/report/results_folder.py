@@ -1,4 +1,4 @@
-"""Where the records of published runs lie: below results/, by experiment.
+"""The places of published records: below results/, by experiment.
 
 A record's name starts with its data set (or kind) and its experiment. Both are
 folders, so that mnist-table1-as_coded lies in results/mnist/table1/. The file's

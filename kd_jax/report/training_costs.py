@@ -1,4 +1,4 @@
-"""What a record cost to compute."""
+"""The time that it took to compute a record."""
 
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records

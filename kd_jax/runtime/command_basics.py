@@ -1,6 +1,6 @@
-"""How a command of this project ends: with its results, or with one line.
+"""The parts that all commands share: flags, help, and errors in one line.
 
-Every command has two flags in common: --debug and --max_wait_h.
+Every command has the flags --debug and --max_wait_h.
 """
 
 import argparse

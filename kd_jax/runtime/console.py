@@ -1,4 +1,4 @@
-"""What this project prints, on consoles of any encoding, or on full disks."""
+"""Prints that survive consoles of any encoding, and full disks."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Examples as they are stored, and batches as a train step takes them."""
+"""Stored examples, and the batches that a train step takes."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ class Targets(NamedTuple):
 
 
 class Mixture(NamedTuple):
-  """How mixup has mixed the images of a batch.
+  """The result of mixup for the images of a batch.
 
   Attributes:
     share: float32 scalar, the share of an example's own image.

@@ -1,4 +1,4 @@
-"""Where a training's examples and teacher outputs come from."""
+"""The source of a training's examples and teacher outputs."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ class TeacherInputs(NamedTuple):
 
 
 class ExampleSource(NamedTuple):
-  """Where a training's examples come from.
+  """The source of a training's examples.
 
   Attributes:
     examples: arrays on the device, or what reads examples from disk.

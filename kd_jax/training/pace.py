@@ -1,4 +1,4 @@
-"""How fast a training goes: its clock, its calls and its progress bar."""
+"""The pace of a training: its clock, its calls and its progress bar."""
 
 import contextlib
 import time

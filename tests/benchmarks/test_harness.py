@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""The options, processes and records that benchmarks share."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What `kd_jax.data` itself offers: names, folders, an import without cost."""
+"""Names and folders of `kd_jax.data`, and its import without cost."""
 
 import pathlib
 import subprocess

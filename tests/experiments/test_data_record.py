@@ -1,4 +1,4 @@
-"""What a run's record says about its data."""
+"""The data in a run's record."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the fuzzer does to files: as a bad disk, or as somebody else would."""
+"""Damages files as a bad disk would, or as somebody else would."""
 
 import io
 import json

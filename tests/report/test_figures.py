@@ -1,4 +1,4 @@
-"""What all plots share: colors, labels that do not overlap, equal bytes."""
+"""Colors of plots, labels that do not overlap, and equal bytes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a report and a terminal say about the gain of a teacher."""
+"""Sentences of reports and terminals on the gain of a teacher."""
 
 import pytest
 

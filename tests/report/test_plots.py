@@ -1,4 +1,4 @@
-"""Which plots a run has data for."""
+"""The plots that a run has data for."""
 
 from kd_jax.report import plots
 from tests.report import example_records

@@ -1,4 +1,4 @@
-"""Where records lie below results/."""
+"""The places of records below results/."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""What follows a run: TensorBoard, trackers, and their failures.
+"""Callbacks that follow a run: TensorBoard, trackers, and their failures.
 
 Also tests `kd_jax/runtime/tensorboard.py`.
 """

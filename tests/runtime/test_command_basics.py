@@ -1,4 +1,4 @@
-"""How a command ends: with results, or with one line.
+"""The end of a command: with results, or with one line.
 
 Also tests `kd_jax/runtime/errors.py`.
 """

@@ -1,4 +1,4 @@
-"""What the trainings of a run share: data and functions."""
+"""The data and the functions that the trainings of a run share."""
 
 import dataclasses
 import types

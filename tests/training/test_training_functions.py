@@ -1,4 +1,4 @@
-"""Which trainings share compiled functions, and which numbers are traced."""
+"""Trainings that share compiled functions, and the numbers that are traced."""
 
 import jax
 import numpy as np

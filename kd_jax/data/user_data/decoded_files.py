@@ -61,7 +61,7 @@ class Decoded(NamedTuple):
 
 
 class Place:
-  """Where the decoded images of a folder are kept."""
+  """The place of the decoded images of a folder."""
 
   def __init__(
     self,

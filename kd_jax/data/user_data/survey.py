@@ -23,7 +23,7 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)  # Orientations that swap height and width.
 
 
 class Survey(NamedTuple):
-  """What a look at the user's data tells.
+  """The result of a quick look at the user's data.
 
   Attributes:
     train_examples: the number of training images.

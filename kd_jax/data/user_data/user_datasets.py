@@ -24,7 +24,7 @@ _TFDS = 'tfds:'
 
 
 class Options(NamedTuple):
-  """How the user's files are read.
+  """Options for reading the user's files.
 
   Attributes:
     image_size: side in pixels: image files are cropped to a square around their
