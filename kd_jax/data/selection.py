@@ -21,7 +21,7 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
     dataset: as it is loaded.
     section: with `train_examples`, `test_examples`, `at_most` and
       `holdout_examples`, the number of held-out training images: the last
-      ones, which replace the test split.
+      ones of the split, which replace the test split.
   Raises:
     UserError: if the data set has fewer examples.
   """
