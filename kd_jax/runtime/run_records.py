@@ -89,7 +89,7 @@ class MetricsLog:
     """Returns whether the log holds the first epochs of trainings, each once.
 
     Args:
-      row: the trainings' label in the log.
+      row: the trainings' row in the log.
       seeds: the seed of each training.
       epochs: the number of epochs.
     """
@@ -142,7 +142,7 @@ class MetricsLog:
     """Removes records of epochs that will be trained again.
 
     Args:
-      row: the trainings' label in the log.
+      row: the trainings' row in the log.
       seeds: the seed of each training.
       first: the first epoch that will be trained again.
     """

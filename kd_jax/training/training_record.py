@@ -138,7 +138,7 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
 
   Args:
     log: the run's log.
-    row: the training's label in the log.
+    row: the training's row in the log.
     seed: the seed of the training.
   Returns:
     'time': the seconds of all epochs, of the folds, of the last phase, and of
