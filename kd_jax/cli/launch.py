@@ -292,6 +292,7 @@ def _run(config: ConfigDict) -> str | None:
         runner.RunOptions(
           workdir,
           _runs_dir() / 'teachers',
+          data_dir=_DATA_DIR.value,
           callbacks=tuple(_make_callbacks()),
           set_fields=tuple(_overrides()),
         ),

@@ -130,6 +130,40 @@ def load(
   )
 
 
+def add_unlabeled(
+  dataset: Dataset,
+  name: str,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  image_size: int = 0,
+  memory_gib: float = 4.0,
+) -> Dataset:
+  """Returns a data set with images without labels in its training split.
+
+  Args:
+    dataset: the data set.
+    name: a folder with PNG or JPEG files, or FILE.npz with an array 'images'.
+    data_dir: see `load`.
+    image_size: side in pixels to which image files are cropped and resized; 0
+      keeps their size.
+    memory_gib: limit in GiB above which the images of a folder stay on disk.
+  Returns:
+    The data set; see `unlabeled_images.add`.
+  Raises:
+    DataError: if the images cannot be read, or have another shape.
+  """
+  # Imported here, as it imports Pillow.
+  from kd_jax.data.user_data import unlabeled_images
+
+  return unlabeled_images.add(
+    dataset,
+    name,
+    image_size=image_size,
+    memory_gib=memory_gib,
+    cache_dir=_absolute(data_dir, 'data_dir') or default_data_dir(),
+  )
+
+
 def list_image_files(name: str) -> dict[str, list[pathlib.Path]]:
   """Returns the image files of a user's folder by split, in their order.
 

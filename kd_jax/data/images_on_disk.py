@@ -214,3 +214,40 @@ class DecodedImages(Images):
           'has cut it off; start again, which decodes the images again'
         )
     return images
+
+
+class JoinedImages(Images):
+  """Images of several parts, one after another; a part may be in memory."""
+
+  def __init__(self, parts: Sequence[np.ndarray | Images]):
+    """Keeps the parts.
+
+    Args:
+      parts: at least one; uint8 [N, H, W, C] each, of one shape (H, W, C).
+    """
+    self._parts = tuple(parts)
+    self._ends = np.cumsum([len(part) for part in self._parts])
+    super().__init__(self._parts[0].shape[1:], np.arange(self._ends[-1]))
+
+  def part(self, start: int, stop: int) -> 'JoinedImages':
+    """Returns the images from index `start` up to `stop`, still on disk."""
+    parts = []
+    for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+      begin = end - len(part)
+      first, last = max(start, begin) - begin, max(min(stop, end) - begin, 0)
+      parts.append(
+        part.part(first, last) if isinstance(part, Images) else part[first:last]
+      )
+    return JoinedImages(parts)
+
+  def read(self, indices: np.ndarray) -> np.ndarray:
+    """Reads images of all parts in one call."""
+    images = np.empty((len(indices), *self._image_shape), np.uint8)
+    part_of = np.searchsorted(self._ends, indices, side='right')
+    for number, part in enumerate(self._parts):
+      here = part_of == number
+      within = indices[here] - (self._ends[number] - len(part))
+      images[here] = (
+        part.read(within) if isinstance(part, Images) else part[within]
+      )
+    return images

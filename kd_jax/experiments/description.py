@@ -69,7 +69,7 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
   load = functools.cache(run_checks.make_loader(config, data_dir, source_dir))
   environment.log_device()
   with mesh.use(config.mesh.data):
-    run_context = context.make_context(config, load)
+    run_context = context.make_context(config, load, data_dir)
     context_for = functools.cache(
       functools.partial(context.on_transfer_set, run_context)
     )

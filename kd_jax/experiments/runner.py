@@ -78,6 +78,7 @@ def run_config(
     RunOptions(
       pathlib.Path(workdir),
       pathlib.Path(teachers_dir),
+      data_dir=data_dir,
       callbacks=tuple(callbacks),
     ),
   )
@@ -89,6 +90,7 @@ class RunOptions(NamedTuple):
   Attributes:
     workdir: the run's folder.
     teachers_dir: where teachers are kept.
+    data_dir: where prepared data sets are kept; a per-user cache if None.
     with_report: whether the run's folder gets a report.
     command: what starts the run, for its record; '' for the command line.
     callbacks: follow the run.
@@ -100,6 +102,7 @@ class RunOptions(NamedTuple):
 
   workdir: pathlib.Path
   teachers_dir: pathlib.Path
+  data_dir: str | os.PathLike | None = None
   with_report: bool = True
   command: str = ''
   callbacks: tuple[Callback, ...] = ()
@@ -136,9 +139,8 @@ def run_config_on_data(
     callbacks.on_start(record['config'], options.workdir)
     part_times.add_earlier(record)
     with part_times.measure(record, 'data'):
-      run_context = context.make_context(config, load)._replace(
-        on_epoch=callbacks.on_epoch
-      )
+      run_context = context.make_context(config, load, options.data_dir)
+      run_context = run_context._replace(on_epoch=callbacks.on_epoch)
     record = _run_in_locked_folder(
       config, row_configs, record, options, run_context
     )

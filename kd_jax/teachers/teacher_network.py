@@ -170,7 +170,7 @@ class TeacherNetwork:
         shape=(len(images), dataset.num_classes),
       )
 
-    if self._labeled is not None:
+    if self._labeled is not None and not on_disk:
       return self._add_unlabeled(self._labeled.logits(scaling), scaling)
 
     def compute():

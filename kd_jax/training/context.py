@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,8 +23,8 @@ class Context(NamedTuple):
     load: loads a data set by its name.
     functions_for: maps a spec to the functions of its trainings; trainings of
       equal specs share their functions.
-    image_size: side in pixels to which image files are resized; 0 keeps their
-      size.
+    add_unlabeled: returns a data set with images without labels, which a name
+      tells; see `data.add_unlabeled`.
     on_epoch: called with the record of each epoch; None for nobody.
   """
 
@@ -32,20 +33,35 @@ class Context(NamedTuple):
   functions_for: Callable[
     [training_functions.TrainingSpec], training_functions.TrainingFunctions
   ]
-  image_size: int = 0
+  add_unlabeled: Callable[[data.Dataset, str], data.Dataset] = (
+    data.add_unlabeled
+  )
   on_epoch: Callable[[dict[str, Any]], None] | None = None
 
 
 def make_context(
-  config: ConfigDict, load: Callable[[str], data.Dataset]
+  config: ConfigDict,
+  load: Callable[[str], data.Dataset],
+  data_dir: str | os.PathLike | None = None,
 ) -> Context:
-  """Returns the context of a run; `load` loads a data set by its name."""
+  """Returns the context of a run.
+
+  Args:
+    config: a config from configs/.
+    load: loads a data set by its name.
+    data_dir: where prepared data sets are kept; a per-user cache if None.
+  """
   dataset = selection.select(load(config.data.name), config.data)
   return Context(
     dataset,
     load,
     functools.cache(training_functions.make_training_functions),
-    config.data.image_size,
+    functools.partial(
+      data.add_unlabeled,
+      data_dir=data_dir,
+      image_size=config.data.image_size,
+      memory_gib=config.data.memory_gib,
+    ),
   )
 
 
@@ -62,32 +78,25 @@ def on_transfer_set(context: Context, name: str) -> Context:
   """
   if not name:
     return context
+  if name.startswith(UNLABELED_PREFIX):
+    dataset = context.add_unlabeled(
+      context.dataset, name.removeprefix(UNLABELED_PREFIX)
+    )
+    return _with_train(context, dataset, dataset.train)
   if data.is_on_disk(context.dataset.train):
     raise errors.UserError(
-      f'config.train.{_field(name)}: the training images of '
-      f'{context.dataset.name} stay on disk and cannot be replaced or joined; '
-      'raise config.data.memory_gib'
-    )
-  if name.startswith(UNLABELED_PREFIX):
-    # Imported here, as it imports Pillow.
-    from kd_jax.data.user_data import unlabeled_images
-
-    dataset = unlabeled_images.add(
-      context.dataset,
-      name.removeprefix(UNLABELED_PREFIX),
-      image_size=context.image_size,
-    )
-    return context._replace(
-      dataset=dataclasses.replace(dataset, train=selection.put(dataset.train))
+      f'config.train.transfer_set={name!r}: the training images of '
+      f'{context.dataset.name} stay on disk and cannot be replaced; raise '
+      'config.data.memory_gib'
     )
   train = data.transfer_set(name, context.dataset, context.load)
-  return context._replace(
-    dataset=dataclasses.replace(context.dataset, train=selection.put(train))
-  )
+  return _with_train(context, context.dataset, train)
 
 
-def _field(name: str) -> str:
-  """Returns the field that names a transfer set, with its value."""
-  if name.startswith(UNLABELED_PREFIX):
-    return f'unlabeled={name.removeprefix(UNLABELED_PREFIX)!r}'
-  return f'transfer_set={name!r}'
+def _with_train(
+  context: Context, dataset: data.Dataset, train: data.Split
+) -> Context:
+  """Returns the context of other training images, on the device if they fit."""
+  if not data.is_on_disk(train):
+    train = selection.put(train)
+  return context._replace(dataset=dataclasses.replace(dataset, train=train))

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs import tables, theory, user_data
 from kd_jax import config as config_lib
 from kd_jax import data
+from kd_jax.data.user_data import decoded_files
 from kd_jax.experiments import run_checks
 from kd_jax.runtime import errors, files, run_records
 from tests import helpers
@@ -116,6 +118,27 @@ def test_outputs_for_them_are_stored_once(folder, students, caplog):
     helpers.run(_config({'more': _rows(folder)['more']}), folder, 'again')
   assert f'read from {store}' in caplog.text
   assert 'outputs: computed' not in caplog.text
+
+
+def test_a_folder_that_stays_on_disk_teaches_as_from_memory(
+  folder, students, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(decoded_files, 'LEAST_BYTES', 0)
+  images = np.load(folder / 'more.npz')['images']
+  (tmp_path / 'images').mkdir()
+  for i, image in enumerate(images):
+    Image.fromarray(image[..., 0]).save(tmp_path / 'images' / f'{i:03}.png')
+  row = _rows(folder)['more'] | {'train.unlabeled': str(tmp_path / 'images')}
+  config = _config({'more': row}, **{'data.memory_gib': 0.0})
+  (student,) = helpers.run(config, tmp_path, data_dir=tmp_path / 'data')[
+    'students'
+  ]
+  assert list(tmp_path.glob('data/.kd_jax/*.u8'))
+  assert list(tmp_path.glob('teachers/*/outputs-unit-train-unlabeled-*'))
+  assert student['unlabeled'] == NUM_TRAIN
+  expected = students['more']['test']
+  assert student['test']['nll'] == pytest.approx(expected['nll'], rel=1e-3)
+  assert student['test']['accuracy'] == expected['accuracy']
 
 
 @pytest.mark.slow

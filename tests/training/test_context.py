@@ -109,11 +109,3 @@ def test_images_without_labels_join_the_training_split(tmp_path):
   assert isinstance(joined.train.images, type(dataset.train.images))
   assert joined.train.labels[count:].tolist() == [data.NO_LABEL] * 2
   assert joined.num_labeled == count
-  on_disk = types.SimpleNamespace(batches=None)
-  dataset = dataclasses.replace(
-    dataset, train=dataclasses.replace(dataset.train, images=on_disk)
-  )
-  with pytest.raises(
-    errors.UserError, match="config.train.unlabeled='/.*raise"
-  ):
-    context.on_transfer_set(run_context._replace(dataset=dataset), name)

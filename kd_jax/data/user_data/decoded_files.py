@@ -11,7 +11,7 @@ import hashlib
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import IO, NamedTuple
 
@@ -20,7 +20,7 @@ import PIL
 from absl import logging
 
 from kd_jax.data import images_on_disk, ordering, preparation_lock, progress
-from kd_jax.data.dataset import array_header
+from kd_jax.data.dataset import DataError, array_header
 from kd_jax.data.user_data import image_files, npz_files
 
 # Images that take fewer bytes are decoded at each start, in a few seconds.
@@ -50,14 +50,26 @@ class Decoded(NamedTuple):
   digests: dict[str, str]
 
   def images(
-    self, split: str, order: np.ndarray
-  ) -> images_on_disk.DecodedImages:
-    """Returns the images of a split on disk, in an order of positions [N]."""
+    self, split: str, order: np.ndarray, limit: float
+  ) -> np.ndarray | images_on_disk.DecodedImages:
+    """Returns the images of a split.
+
+    Args:
+      split: the name of the split.
+      order: int [N], the positions of the images in the order of the files.
+      limit: bytes above which the images stay on disk.
+    Raises:
+      UserError: if images that should be in memory do not fit.
+    """
     splits = [*self.counts]
     before = sum(self.counts[s] for s in splits[: splits.index(split)])
-    return images_on_disk.DecodedImages(
+    images = images_on_disk.DecodedImages(
       self.file, self.image_shape, order + before
     )
+    if images.nbytes > limit:
+      return images
+    _check_memory(len(images), self.image_shape)
+    return images[:]
 
 
 class Place:
@@ -69,6 +81,7 @@ class Place:
     paths: Paths,
     image_size: int,
     data_dir: pathlib.Path,
+    shape: Sequence[int] = (),
   ):
     """Finds the place; reads the size and the times of each image file.
 
@@ -77,10 +90,12 @@ class Place:
       paths: its image files.
       image_size: side in pixels of the results; see `image_files.as_array`.
       data_dir: the data folder.
+      shape: the shape (H, W, C) of the results, if other data determine it.
     """
-    self._paths, self._image_size, self._data_dir = paths, image_size, data_dir
+    self.folder, self.paths = folder, paths
+    self._image_size, self._data_dir = image_size, data_dir
     self._counts = {split: len(files) for split, files in paths.items()}
-    name = _digest([os.path.realpath(folder), image_size])
+    name = _digest([os.path.realpath(folder), image_size, *shape])
     self._name = f'images-{name[:16]}'
     self._record = data_dir / '.kd_jax' / f'{self._name}.npz'
     self._key = _digest(
@@ -114,25 +129,26 @@ class Place:
     )
     return None
 
-  def decode(self, shape: Sequence[int]) -> Decoded:
+  def decode(self, shape: Sequence[int], like: str) -> Decoded:
     """Decodes all images, or finds those that another process has decoded.
 
     Args:
       shape: (H, W, C) of each image.
+      like: what has this shape, for error messages.
     Raises:
       DataError: if an image cannot be used; names the image.
       OSError: if the data folder cannot be written, or has no space.
     """
     with preparation_lock.hold(self._data_dir, self._name):
-      return self.find() or self._decode(tuple(shape))
+      return self.find() or self._decode(tuple(shape), like)
 
-  def _decode(self, shape: tuple[int, ...]) -> Decoded:
+  def _decode(self, shape: tuple[int, ...], like: str) -> Decoded:
     """Decodes all images; another process waits."""
     kept = self._record.parent.glob(f'{self._name}-*{_DECODED}*')
     # Other image files, or a process that was killed, have left these.
     for old in kept:
       old.unlink()
-    paths = [path for split in self._paths.values() for path in split]
+    paths = [path for split in self.paths.values() for path in split]
     needed = len(paths) * int(np.prod(shape, dtype=np.int64))
     free = shutil.disk_usage(self._record.parent).free
     if needed > free:
@@ -143,7 +159,7 @@ class Place:
     partial = self._decoded.with_name(self._decoded.name + _PARTIAL)
     try:
       with open(partial, 'wb') as file:
-        _decode_into(file, paths, self._image_size, shape)
+        _decode_into(file, paths, self._image_size, shape, like)
         os.fsync(file.fileno())
       os.replace(partial, self._decoded)
       opened = images_on_disk.OpenFile(self._decoded)
@@ -166,6 +182,63 @@ class Place:
         digests=[*decoded.digests.values()],
       )
     os.replace(partial, self._record)
+
+
+def find_or_decode(
+  place: Place,
+  get_shape: Callable[[], Sequence[int]],
+  *,
+  limit: float,
+  like: str,
+) -> Decoded | None:
+  """Returns images that are kept in a file, or decodes them into it.
+
+  Args:
+    place: where the images are kept.
+    get_shape: returns the shape (H, W, C) of each image.
+    limit: bytes of a split above which its images must stay on disk.
+    like: what has this shape, for error messages.
+  Returns:
+    The images; None if they are few, or if they cannot be kept and fit in
+    memory.
+  Raises:
+    DataError: if the images do not fit in memory and cannot be kept, or if one
+      cannot be used.
+  """
+  decoded = place.find()
+  if decoded is not None:
+    return decoded
+  shape = get_shape()
+  image_bytes = int(np.prod(shape, dtype=np.int64))
+  splits = [len(paths) * image_bytes for paths in place.paths.values()]
+  if sum(splits) < LEAST_BYTES or image_bytes > MOST_IMAGE_BYTES:
+    return None
+  for paths in place.paths.values():  # Before minutes of decoding.
+    if len(paths) * image_bytes <= limit:
+      _check_memory(len(paths), shape)
+  try:
+    return place.decode(shape, like)
+  except OSError as error:
+    if max(splits) > limit:
+      raise DataError(
+        f'the decoded images of {place.folder} cannot be kept ({error}), and '
+        'are larger than config.data.memory_gib: give a data folder with more '
+        'space (--data_dir), or a smaller config.data.image_size'
+      ) from None
+    logging.warning(
+      'the decoded images of %s cannot be kept, and will be decoded again '
+      'next time: %s',
+      place.folder,
+      error,
+    )
+    return None
+
+
+def _check_memory(count: int, shape: Sequence[int]) -> None:
+  """Checks that images of a shape fit in memory, before they are read."""
+  image_files.check_memory(
+    count, shape, 'lower config.data.memory_gib, which leaves them on disk'
+  )
 
 
 def _states(folder: pathlib.Path, paths: Paths) -> Iterator[object]:
@@ -195,10 +268,10 @@ def _decode_into(
   paths: Sequence[pathlib.Path],
   image_size: int,
   shape: Sequence[int],
+  like: str,
 ) -> None:
   """Decodes images to their places in a file, with a thread for each core."""
   size = int(np.prod(shape, dtype=np.int64))
-  like = f'{paths[0]}' if image_size == 0 else 'an image of train'
 
   def decode(start: int) -> int:
     task = paths[start : start + _IMAGES_PER_TASK]

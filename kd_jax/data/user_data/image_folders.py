@@ -4,7 +4,7 @@ import os
 import pathlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -68,17 +68,20 @@ def read(
   listings = {'train': train, 'test': test}
   orders = {name: listing.order for name, listing in listings.items()}
   limit = memory_gib * 2**30
-  decoded = _decode_on_disk(folder, listings, image_size, limit, cache_dir)
+  files = {name: listing.in_file_order() for name, listing in listings.items()}
+  decoded = decoded_files.find_or_decode(
+    decoded_files.Place(folder, files, image_size, cache_dir),
+    lambda: _first_shape(files, image_size),
+    limit=limit,
+    like='an image of train' if image_size else str(files['train'][0]),
+  )
   if decoded is None:
     arrays = _decode_in_memory(listings, image_size)
     digest = files_digest(arrays, orders)
   else:
     splits = {}
     for name, listing in listings.items():
-      images: Any = decoded.images(name, listing.order)
-      if images.nbytes <= limit:
-        _check_memory(len(images), decoded.image_shape)
-        images = images[:]
+      images = decoded.images(name, listing.order, limit)
       splits[name] = Split(images, listing.labels)
     arrays = named_arrays(splits['train'], splits['test'])
     digest = dataset_digest(
@@ -92,72 +95,16 @@ def read(
   return UserArrays(arrays, orders, digest, class_names)
 
 
-def _decode_on_disk(
-  folder: pathlib.Path,
-  listings: Mapping[str, '_Listing'],
-  image_size: int,
-  limit: float,
-  cache_dir: pathlib.Path,
-) -> decoded_files.Decoded | None:
-  """Decodes the images into a file, or finds them there.
-
-  Args:
-    folder: the folder of the data set.
-    listings: the image files by split.
-    image_size: side in pixels of the images, or 0.
-    limit: bytes of a split above which its images must stay on disk.
-    cache_dir: the data folder.
-  Returns:
-    The images; None if they are few, or if they cannot be kept and fit in
-    memory.
-  Raises:
-    DataError: if the images do not fit in memory and cannot be kept, or if one
-      cannot be used.
-  """
-  files = {name: listing.in_file_order() for name, listing in listings.items()}
-  place = decoded_files.Place(folder, files, image_size, cache_dir)
-  decoded = place.find()
-  if decoded is not None:
-    return decoded
+def _first_shape(
+  files: Mapping[str, Sequence[pathlib.Path]], image_size: int
+) -> tuple[int, ...]:
+  """Returns the shape (H, W, C) that the images of a folder are to have."""
   is_gray = image_files.are_gray([*files['train'], *files['test']])
-  shape: tuple[int, ...] = (image_size, image_size, 1 if is_gray else 3)
-  if not image_size:
-    first = files['train'][0]
-    shape = image_files.decode(
-      str(first), first, image_size=0, is_gray=is_gray
-    ).shape
-  size = int(np.prod(shape, dtype=np.int64))
-  in_all = sum(map(len, files.values())) * size
-  if (
-    in_all < decoded_files.LEAST_BYTES or size > decoded_files.MOST_IMAGE_BYTES
-  ):
-    return None
-  for images in files.values():  # Before minutes of decoding.
-    if len(images) * size <= limit:
-      _check_memory(len(images), shape)
-  try:
-    return place.decode(shape)
-  except OSError as error:
-    if max(map(len, files.values())) * size > limit:
-      raise DataError(
-        f'the decoded images of {folder} cannot be kept ({error}), and are '
-        'larger than config.data.memory_gib: give a data folder with more '
-        'space (--data_dir), or a smaller config.data.image_size'
-      ) from None
-    logging.warning(
-      'the decoded images of %s cannot be kept, and will be decoded again '
-      'next time: %s',
-      folder,
-      error,
-    )
-    return None
-
-
-def _check_memory(count: int, shape: Sequence[int]) -> None:
-  """Checks that images of a shape fit in memory, before they are read."""
-  image_files.check_memory(
-    count, shape, 'lower config.data.memory_gib, which leaves them on disk'
-  )
+  if image_size:
+    return image_size, image_size, 1 if is_gray else 3
+  first = files['train'][0]
+  image = image_files.decode(str(first), first, image_size=0, is_gray=is_gray)
+  return image.shape
 
 
 def _decode_in_memory(

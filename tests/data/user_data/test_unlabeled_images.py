@@ -35,7 +35,7 @@ def test_a_folder_and_a_file_of_the_same_images_are_the_same(
   _write_folder(tmp_path / 'folder', images)
   np.savez(tmp_path / 'file.npz', images=images[..., 0])
   added = [
-    unlabeled_images.add(generated, str(tmp_path / name))
+    data.add_unlabeled(generated, str(tmp_path / name))
     for name in ('folder', 'file.npz')
   ]
   for dataset in added:
@@ -55,7 +55,7 @@ def test_other_images_have_another_name(generated, images, tmp_path):
   np.savez(tmp_path / 'a.npz', images=images)
   np.savez(tmp_path / 'b.npz', images=images[:-1])
   names = {
-    unlabeled_images.add(generated, str(tmp_path / f'{name}.npz')).unlabeled
+    data.add_unlabeled(generated, str(tmp_path / f'{name}.npz')).unlabeled
     for name in 'ab'
   }
   assert len(names) == 2
@@ -66,16 +66,16 @@ def test_image_files_are_resized_like_the_data(generated, tmp_path):
   shape = generated.task.image_shape
   users = dataclasses.replace(generated, files_digest='digest')
   for dataset, image_size in ((generated, 0), (users, shape[0])):
-    added = unlabeled_images.add(dataset, str(tmp_path), image_size=image_size)
+    added = data.add_unlabeled(dataset, str(tmp_path), image_size=image_size)
     assert added.train.images[-1].shape == shape
   with pytest.raises(
     errors.UserError, match=r'0.png is 40 x 50, .*config.data.image_size=N'
   ):
-    unlabeled_images.add(users, str(tmp_path))
+    data.add_unlabeled(users, str(tmp_path))
 
 
 def test_images_that_cannot_be_used_are_refused(generated, images, tmp_path):
-  add = lambda name: unlabeled_images.add(generated, str(tmp_path / name))
+  add = lambda name: data.add_unlabeled(generated, str(tmp_path / name))
   (tmp_path / 'empty').mkdir()
   np.savez(tmp_path / 'other.npz', train_images=images)
   np.savez(tmp_path / 'none.npz', images=images[:0])
@@ -108,7 +108,7 @@ def test_images_beyond_the_memory_are_refused_before_they_are_read(
     unlabeled_images.npz_files, 'as_images', lambda *_: pytest.fail('read')
   )
   with pytest.raises(errors.UserError, match='the arrays of .*file.npz'):
-    unlabeled_images.add(generated, str(tmp_path / 'file.npz'))
+    data.add_unlabeled(generated, str(tmp_path / 'file.npz'))
 
 
 def test_without_such_images_every_example_has_a_label(generated):
