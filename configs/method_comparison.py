@@ -5,7 +5,8 @@ from typing import Any
 
 from ml_collections import config_dict
 
-from kd_jax import config_fields, methods
+from kd_jax import methods
+from kd_jax.config_checks import checking
 
 # The argument `method` that keeps the method of the recipe's protocol.
 PROTOCOL_METHOD = 'response'
@@ -25,16 +26,11 @@ def use_method(config: config_dict.ConfigDict, method: str) -> None:
     method: names of methods joined by +, or 'response', which keeps the method
       of the recipe's protocol.
   Raises:
-    ConfigError: if a name is unknown.
+    UserError: if a name is unknown.
   """
   if method == PROTOCOL_METHOD:
     return
-  unknown = set(method.split('+')) - methods.METHODS.keys()
-  if unknown:
-    raise config_fields.ConfigError(
-      f'unknown method {", ".join(sorted(unknown))!r}; known: '
-      f'{PROTOCOL_METHOD}, {", ".join(methods.METHODS)}, or several joined by +'
-    )
+  checking.check_method_names('argument method', method)
   config.distill.method = method
   if _uses_rounded(method):
     config.teacher.feature_bits = _FEATURE_BITS

@@ -54,7 +54,8 @@ PROTOCOLS = ('as_coded', 'as_written')
 RECIPES = {
   'table1': 'all of Table 1 and its hard-label controls',
   **{
-    row: f'{hidden} hidden units, T {temperature:g}, {epochs} epochs, '
+    row: f"{hidden} hidden units, T {temperature:g} of the student's logits, "
+    f'{epochs} epochs, '
     f'batch {batch_size}'
     for row, (hidden, temperature, epochs, batch_size, *_) in TABLE1.items()
   },

@@ -23,7 +23,7 @@ Arguments:
   image_size=N: crops and resizes images to N x N pixels. By default, images
     of one size of at most 224 pixels stay as they are.
   seeds=3: students of each row.
-  smoke: a run that finishes in seconds.
+  smoke: a short run: a minute or two the first time, when it compiles.
 
 The recipe chooses batch size, epochs, learning rate, networks and augmentation
 by the images in `data`; `--describe` prints them, and run.json records them.
@@ -38,6 +38,7 @@ from ml_collections import config_dict
 
 from configs import arguments, method_comparison, tables
 from kd_jax import config_fields
+from kd_jax.config_checks import checking
 from kd_jax.data.user_data import survey as survey_lib
 from kd_jax.sections import NetworkSections
 
@@ -102,6 +103,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
       f"argument alpha={args.alpha:g}: expected the weight of the teacher's "
       'loss, above 0 and at most 1'
     )
+  checking.check_method_names('argument method', args.method)
   survey = survey_lib.survey(args.data)
   config = _base(args, survey)
   _set_teacher(config, args.teacher)
@@ -266,7 +268,7 @@ def _set_teacher(config: config_dict.ConfigDict, teacher: str) -> None:
 
 
 def _shrink(config: config_dict.ConfigDict) -> None:
-  """Shrinks a run so that it finishes in seconds."""
+  """Shrinks a run to little more than its compilation."""
   config.seeds = 1
   config.data.train_examples = _SMOKE_EXAMPLES
   config.data.test_examples = 512

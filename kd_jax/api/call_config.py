@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
-from kd_jax import config_fields, methods
+from kd_jax import config_fields
 from kd_jax.api import argument_names, array_data
 from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.stored_outputs import StoredOutputs
@@ -40,8 +40,7 @@ def loss_section(
   method: str, temperature: float, alpha: float | None, *, has_labels: bool
 ) -> ConfigDict:
   """Returns the section of the loss."""
-  for name in method.split('+'):
-    checking.check_one_of('distill.method', name, methods.METHODS)
+  checking.check_method_names('config.distill.method', method)
   if alpha is None:
     alpha = _ALPHA if has_labels else 1.0
   if not 0 <= alpha <= 1:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+from kd_jax import methods
 from kd_jax.runtime import errors
 from kd_jax.runtime.suggestions import nearest
 
@@ -19,6 +20,23 @@ def check_one_of(field: str, value: str, known: Collection[str]) -> None:
   if value not in known:
     expected = f'one of {", ".join(sorted(known))}{nearest(value, known)}'
     check(False, field, value, expected)
+
+
+def check_method_names(name: str, value: str) -> None:
+  """Checks that a value is the name of a method, or several joined by +.
+
+  Args:
+    name: the field or the argument, as error messages call it.
+    value: its value.
+  """
+  known = methods.METHODS
+  for method in value.split('+'):
+    if method not in known:
+      raise errors.UserError(
+        f'{name}={value!r}: there is no method {method!r}'
+        f'{nearest(method, known)}; expected one of '
+        f'{", ".join(sorted(known))}, or several joined by +'
+      )
 
 
 def check_positive(field: str, value: float) -> None:

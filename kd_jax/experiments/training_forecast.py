@@ -180,13 +180,14 @@ def _table_line(
     'MAC': f'{macs:,}',
     'examples': _count_examples(training_plan, dataset),
     'not trained on': f'{training_plan.num_held_out:,}',
-    'epochs': f'{len(training_plan.epochs):,}',
+    'epochs': _epochs(training_plan),
     'batch': f'{sections.train.batch_size:,}',
     'steps': f'{training_plan.num_steps:,}',
     'minutes': minutes,
     'optimizer': f'{sections.optim.name} {sections.optim.learning_rate:.3g}',
     'augmentation': sections.train.augmentation,
     'loss': _loss(sections.distill),
+    'T of its logits': _temperature(sections.model),
   }
 
 
@@ -196,6 +197,20 @@ def _count_examples(training_plan: plan.Plan, dataset: data.Dataset) -> str:
   unlabeled = int(np.sum(labels == data.NO_LABEL))
   suffix = f' ({unlabeled:,} without labels)' if unlabeled else ''
   return f'{len(labels):,}{suffix}'
+
+
+def _epochs(training_plan: plan.Plan) -> str:
+  """Returns the epochs of a training, or of each of its phases."""
+  epochs = {phase.epochs for phase in training_plan.phases}
+  if len(training_plan.phases) > 1 and len(epochs) == 1:
+    return f'{epochs.pop():,} x {len(training_plan.phases)} phases'
+  return f'{training_plan.num_epochs:,}'
+
+
+def _temperature(model: ConfigDict) -> str:
+  """Returns the divisor of a network's logits; `NONE` if there is none."""
+  temperature = model.get('temperature', 1.0)
+  return markdown.NONE if temperature == 1 else f'{temperature:g}'
 
 
 def _loss(distill: ConfigDict) -> str:

@@ -51,14 +51,34 @@ from kd_jax.methods.method import (
   stored_layer,
 )
 
-METHODS: dict[str, Method] = {
-  **response.METHODS,
-  **features.METHODS,
-  **review.METHODS,
-  **relations.METHODS,
-  **adversarial.METHODS,
-  **quantization_mimic.METHODS,
-}
+
+class _Registry(dict[str, Method]):
+  """The methods by name; an entry that no config can use is refused."""
+
+  def __setitem__(self, name: str, method: Method) -> None:
+    if not isinstance(method, Method):
+      raise TypeError(
+        f'METHODS[{name!r}] = {type(method).__name__}: expected a '
+        'methods.Method, such as methods.Method(function)'
+      )
+    # The name is that of a section of the config, and + joins names.
+    if not name.isidentifier():
+      raise ValueError(
+        f'METHODS[{name!r}]: expected a name of letters, digits and _'
+      )
+    super().__setitem__(name, method)
+
+
+METHODS: dict[str, Method] = _Registry(
+  {
+    **response.METHODS,
+    **features.METHODS,
+    **review.METHODS,
+    **relations.METHODS,
+    **adversarial.METHODS,
+    **quantization_mimic.METHODS,
+  }
+)
 
 __all__ = [
   'AT_LEAST_0',

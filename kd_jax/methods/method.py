@@ -8,6 +8,7 @@ float is traced, so that a sweep over the option compiles once. Other options,
 such as counts and names, are static.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -74,7 +75,8 @@ AT_LEAST_1 = Range('a number of at least 1', lambda x: x >= 1)
 BETWEEN_0_AND_1 = Range('a number between 0 and 1', lambda x: 0 < x < 1)
 
 
-class Method(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Method:
   """An entry of the registry of methods.
 
   Attributes:
@@ -108,6 +110,10 @@ class Method(NamedTuple):
       Shapes are those of the compared layers; () without features. What cannot
       teach at all is an error of `fn` instead, at trace time.
 
+  Raises:
+    TypeError: if `fn` or `discriminator_loss` has a parameter that is no input
+      and has no default, or takes the student's features but not the teacher's.
+
   Example:
     >>> def margin(student_logits, teacher_logits, *, scale=2.0):
     ...   return scale * abs(student_logits - teacher_logits).sum(-1)
@@ -123,8 +129,17 @@ class Method(NamedTuple):
   discriminator_loss: Callable[..., jax.Array] | None = None
   init_discriminator: Callable[..., PyTree] | None = None
   discriminator_rate: float = 1e-3
-  ranges: Mapping[str, Range] = {}  # Never changed.
+  ranges: Mapping[str, Range] = dataclasses.field(default_factory=dict)
   find_weakness: Callable[[int, Any, Any], str] | None = None
+
+  def __post_init__(self):
+    """Refuses a function that no config section fits, where it is written."""
+    if not callable(self.fn):
+      raise TypeError(
+        f'Method({self.fn!r}): expected a function that returns the loss of '
+        'each example'
+      )
+    _ = self.options
 
   def range_of(self, option: str) -> Range | None:
     """Returns the range of an option; None for any finite number."""
@@ -162,19 +177,13 @@ class Method(NamedTuple):
 
   @property
   def options(self) -> dict[str, Any]:
-    """The defaults of the method's config section, by option.
-
-    Raises:
-      TypeError: if `fn` or `discriminator_loss` has a parameter that is no
-        input and has no default, or takes the student's features but not the
-        teacher's.
-    """
+    """The defaults of the method's config section, by option."""
     options: dict[str, Any] = {'weight': float(self.weight)}
     if self.uses_features:
       options['layers'] = self.layers
     elif 'student_features' in self.inputs:
       raise TypeError(
-        f'{self.fn.__name__} takes student_features without teacher_features: '
+        f'{_name(self.fn)} takes student_features without teacher_features: '
         'add teacher_features, because layers are chosen in pairs'
       )
     if self.discriminator_loss is not None:
@@ -185,12 +194,16 @@ class Method(NamedTuple):
           continue
         if parameter.default is inspect.Parameter.empty or name in options:
           raise TypeError(
-            f'{fn.__name__}: {name!r} is not an input of methods '
+            f'{_name(fn)}: {name!r} is not an input of methods '
             f'({", ".join(INPUTS)}), so it needs a default, and a name that is '
             f'not one of {", ".join(options)}'
           )
         options[name] = parameter.default
     return options
+
+
+def _name(fn: Callable) -> str:
+  return getattr(fn, '__name__', type(fn).__name__)
 
 
 def _inputs(fn: Callable) -> frozenset[str]:

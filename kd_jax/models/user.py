@@ -29,6 +29,10 @@ Features = dict[str, jax.Array]
 _RANDOM_ARGUMENTS = {'rngs', 'key'}
 # Parameters of every Linen module that are Flax' own.
 _OF_FLAX = ('parent', 'name')
+_ANY_ARGUMENTS = {
+  inspect.Parameter.VAR_POSITIONAL,
+  inspect.Parameter.VAR_KEYWORD,
+}
 _EXPECTED = (
   'expected package.module:function, in a package that Python can import from '
   'the current folder'
@@ -150,7 +154,7 @@ def call_maker(
       weights.
   """
   make = _with_classes(function, num_classes)
-  random = inspect.signature(function).parameters.keys() & _RANDOM_ARGUMENTS
+  random = _signature(function).parameters.keys() & _RANDOM_ARGUMENTS
   if random:
     return pure_networks.from_maker(
       functools.partial(_make_with_key, make, 'rngs' in random), split
@@ -181,7 +185,7 @@ def _with_classes(
     FunctionError: if the function does not take the number of classes alone.
   """
   name = getattr(function, '__name__', type(function).__name__)
-  signature = inspect.signature(function)
+  signature = _signature(function)
   if inspect.isclass(function) and issubclass(function, nn.Module):
     own = [p for n, p in signature.parameters.items() if n not in _OF_FLAX]
     signature = signature.replace(parameters=own)
@@ -200,12 +204,28 @@ def _with_classes(
   if not inspect.isclass(function):
     raise FunctionError(f'{name} is a function, and {problem}')
   arguments = ', '.join(
-    f'{parameter}=...' for parameter in signature.parameters
+    f'{parameter.name}=...'
+    for parameter in signature.parameters.values()
+    if parameter.kind not in _ANY_ARGUMENTS
   )
   raise FunctionError(
     f'{name} is a class, and {problem}; expected an instance, such as '
     f'{name}({arguments})'
   )
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+  """Returns the signature of a function, or of the `__init__` of a class.
+
+  The metaclass of NNX modules takes any arguments, and Python shows its
+  signature instead of that of `__init__`.
+  """
+  bound = functools.partial(function)  # Joins the arguments of a partial.
+  kinds = {p.kind for p in inspect.signature(bound.func).parameters.values()}
+  if inspect.isclass(bound.func) and kinds == _ANY_ARGUMENTS:
+    init: Callable[..., None] = bound.func.__init__
+    bound = functools.partial(init, None, *bound.args, **bound.keywords)
+  return inspect.signature(bound)
 
 
 def _make_with_key(

@@ -172,8 +172,9 @@ def test_help_describes_every_flag_in_sentences():
       '(did you mean mnist?)',
     ),
     (
-      ('--config=configs/mnist.py:h300', '--config.distill.method=jensen'),
-      'jensen_shannon',
+      ('--config=configs/mnist.py:h300', '--config.distill.method=dkdd'),
+      "config.distill.method='dkdd': there is no method 'dkdd' (did you mean "
+      'dkd?); expected one of adversarial_features',
     ),
     (
       ('--config=configs/mnist.py:h300', '--config=configs/mnist.py:h50'),

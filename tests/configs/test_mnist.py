@@ -170,7 +170,11 @@ def test_an_override_of_a_table_holds_for_all_rows():
     ('h300,seeds=1.5', 'expected a value of type int'),
     ('h300,smoke=2', 'expected a value of type bool'),
     ('h300,protocol=as_said', "'as_said'.*as_coded, as_written"),
-    ('h300,method=kl+hints', "unknown method 'hints'; known: response, kl"),
+    (
+      'h300,method=kl+hints',
+      r"='kl\+hints': there is no method 'hints' \(did you mean hint\?\); expected"
+      ' one of adversarial_features',
+    ),
   ],
 )
 def test_mistakes_in_mnist_arguments_are_named(arg, message):

@@ -154,6 +154,8 @@ def test_the_name_tells_data_and_arguments(get_config):
       'data=nothing: there is no such folder; expected FILE.npz',
     ),
     ('distil', "unknown recipe 'distil'"),
+    # It names the method of a published protocol, which this recipe has not.
+    ('distill,data=x,method=response', "there is no method 'response'"),
   ],
 )
 def test_mistakes_in_arguments_are_named(arg, message):

@@ -84,11 +84,16 @@ def test_the_data_and_the_trainings_are_described(folder, tmp_path, seconds):
   assert trained[1] == 'conv_net' and trained[4:6] == ['19', '5']
   (student,) = (row for row in cells if row and row[0] == 'h50')
   # 36 pixels, 50 units, 3 classes; four phases of three epochs.
-  assert student[2:4] == ['2,003', '1,950'] and student[6] == '12'
+  assert student[2:4] == ['2,003', '1,950'] and student[6] == '3 x 4 phases'
   # A step takes a minute.
   assert seconds == ['conv_net', 'mlp']
   for row in (trained, student):
     assert float(row[9]) == int(row[8])
+  # All that tells h300 from h300_t1 and h300_t10.
+  assert (student[-2], student[-1]) == ('1 soft_cross_entropy (T 1)', '3.5')
+  assert next(row for row in cells if row[:1] == ['network'])[-1] == (
+    'T of its logits'
+  )
   assert 'Images of 6 x 6 pixels x 1 channels' in text
   description = tmp_path / 'run' / 'data' / 'description.md'
   assert description.read_text() in text
@@ -149,7 +154,7 @@ def test_other_rows_are_scaled_by_their_work(folder, tmp_path, seconds):
   rows = {
     row[0]: row
     for row in (line.split('|')[1:-1] for line in text.splitlines())
-    if len(row) == 13
+    if len(row) == 14
   }
   rows = {name.strip(): [c.strip() for c in row] for name, row in rows.items()}
   number = lambda row, i: float(rows[row][i].replace(',', ''))

@@ -78,6 +78,21 @@ def test_a_parameter_without_a_default_is_refused():
     del student_logits, teacher_logit
 
   with pytest.raises(TypeError, match="fn: 'teacher_logit' is not an input"):
-    _ = methods.Method(fn).options
+    methods.Method(fn)
   with pytest.raises(TypeError, match="'weight'"):
-    _ = methods.Method(lambda student_logits, weight=1.0: 0).options
+    methods.Method(lambda student_logits, weight=1.0: 0)
+  with pytest.raises(TypeError, match='expected a function that'):
+    methods.Method('kl')
+
+
+@pytest.mark.parametrize(
+  'name, method, message',
+  [
+    ('mine', lambda student_logits: 0, "METHODS.'mine'. = function: expected"),
+    ('a+b', methods.METHODS['kl'], 'expected a name of letters, digits and _'),
+  ],
+)
+def test_an_entry_that_no_config_can_use_is_refused(name, method, message):
+  with pytest.raises((TypeError, ValueError), match=message):
+    methods.METHODS[name] = method
+  assert name not in methods.METHODS

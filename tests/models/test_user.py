@@ -4,13 +4,16 @@ Also tests `kd_jax/models/equinox_modules.py` and
 `kd_jax/models/nnx_modules.py`.
 """
 
+import functools
 import importlib
 import shutil
 import sys
 
+import equinox
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from kd_jax import data
 from kd_jax.data import preprocessing
@@ -208,3 +211,50 @@ def test_a_users_network_cannot_be_quantized(tmp_path):
   }
   with pytest.raises(errors.UserError, match='quantization.*float with'):
     _run(tmp_path, **fields)
+
+
+class _NnxClass(nnx.Module):
+  """A class that takes the number of classes, as Flax' documents write it."""
+
+  def __init__(self, num_classes, *, rngs, units=4):
+    self.hidden = nnx.Linear(784, units, rngs=rngs)
+    self.linear = nnx.Linear(units, num_classes, rngs=rngs)
+
+  def __call__(self, images):
+    return self.linear(self.hidden(images.reshape(images.shape[0], -1)))
+
+
+class _EquinoxClass(equinox.Module):
+  """A class that takes the number of classes, as Equinox' documents do."""
+
+  linear: equinox.nn.Linear
+
+  def __init__(self, num_classes, *, key):
+    self.linear = equinox.nn.Linear(784, num_classes, key=key)
+
+  def __call__(self, image):
+    return self.linear(image.ravel())
+
+
+class _NnxUnits(nnx.Module):
+  def __init__(self, units, *, rngs):
+    self.linear = nnx.Linear(784, units, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+  'model',
+  [_NnxClass, functools.partial(_NnxClass, units=5), _EquinoxClass],
+  ids=['nnx', 'partial', 'equinox'],
+)
+def test_a_class_that_takes_the_number_of_classes_makes_networks(model):
+  made = user.call_maker(model, 7)
+  variables = apply.variables_like(made, (28, 28, 1))
+  assert 7 in {leaf.shape[0] for leaf in jax.tree.leaves(variables)} | {
+    leaf.shape[-1] for leaf in jax.tree.leaves(variables)
+  }
+
+
+def test_a_class_of_other_parameters_is_named_with_them():
+  expected = r'no parameter num_classes; .* _NnxUnits\(units=..., rngs=...\)$'
+  with pytest.raises(user.FunctionError, match=expected):
+    user.call_maker(_NnxUnits, 7)
