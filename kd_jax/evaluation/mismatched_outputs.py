@@ -19,6 +19,9 @@ _ROUNDING = 1e-9
 _LEAST_RENAMED = 5
 # Two splits are far apart if their accuracies differ by more than this.
 _FAR_APART = 0.2
+# A network has hardly learned if it mends less than this share of the errors
+# that the most frequent class makes.
+_LEARNED = 0.2
 # With more classes than this, no other order of classes is looked for.
 _MOST_CLASSES = 2000
 _MOST_NAMED = 5
@@ -57,13 +60,52 @@ def find_mismatches(
         f'{start}, no more than by chance: its logits seem to belong to other '
         'examples or classes, or it has learned nothing'
       )
-  if accuracy and max(accuracy.values()) - min(accuracy.values()) > _FAR_APART:
-    figures = ', '.join(f'{s} {value:.1%}' for s, value in accuracy.items())
+  far_apart = _far_apart(accuracy, name)
+  if far_apart:
     sentences.append(
-      f'{name} has accuracies that are far apart ({figures}): it overfits, or '
-      'the logits of a split belong to other examples'
+      f'{far_apart}: it overfits, or the logits of a split belong to other '
+      'examples'
     )
   return sentences
+
+
+def find_unlearned(
+  splits: Mapping[str, tuple[np.ndarray, np.ndarray]], name: str
+) -> list[str]:
+  """Returns a sentence for each sign that a network should train otherwise.
+
+  Args:
+    splits: logits [N, K] and labels [N] by split, of a network that has learned
+      these labels; its classes are in the order of the labels.
+    name: the network, for the sentences.
+  """
+  sentences = []
+  accuracy = {
+    split: float(np.mean(np.argmax(logits, axis=-1) == labels))
+    for split, (logits, labels) in splits.items()
+    if len(labels)
+  }
+  if 'train' in accuracy:
+    labels = splits['train'][1]
+    chance = np.bincount(labels).max() / len(labels)
+    if chance < 1 and accuracy['train'] < chance + _LEARNED * (1 - chance):
+      sentences.append(
+        f'{name} has hardly learned ({accuracy["train"]:.1%} accuracy on the '
+        f'train split; one class for all would have {chance:.1%}): train it '
+        'longer'
+      )
+  far_apart = _far_apart(accuracy, name)
+  return sentences + ([f'{far_apart}: it overfits'] if far_apart else [])
+
+
+def _far_apart(accuracy: Mapping[str, float], name: str) -> str:
+  """Returns a clause if the accuracies of the splits are far apart, or ''."""
+  if not accuracy:
+    return ''
+  if max(accuracy.values()) - min(accuracy.values()) <= _FAR_APART:
+    return ''
+  figures = ', '.join(f'{s} {value:.1%}' for s, value in accuracy.items())
+  return f'{name} has accuracies that are far apart ({figures})'
 
 
 def is_unrelated(features: np.ndarray, labels: np.ndarray) -> bool:

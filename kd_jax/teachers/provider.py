@@ -359,23 +359,21 @@ def _make_network_teacher(
 ) -> Teacher:
   """Returns a teacher of a network's outputs, stored in a locked folder."""
   section = config.teacher
+  attack = predictors.make_attack(
+    section.model, dataset.num_classes, section.scaling, config.eval.batch_size
+  )
   record = record | training_record.robust_accuracy(
-    predictors.make_attack(
-      section.model,
-      dataset.num_classes,
-      section.scaling,
-      config.eval.batch_size,
-    ),
-    variables,
-    dataset,
-    config.eval.attacked_examples,
+    attack, variables, dataset, config.eval.attacked_examples
   )
   network = TeacherNetwork(config, dataset, variables, folder)
   logits = network.logits(section.outputs_scaling)
   for scaling in section.also_outputs:
     network.logits(scaling)
+  doubts = teacher_lib.find_mismatches(logits, dataset, 'the teacher')
+  if is_trained_here(section):  # On these labels.
+    doubts = teacher_lib.find_unlearned(logits, dataset, config)
   return teacher_lib.network_teacher(
-    network, teacher_lib.make_record(record, logits, dataset)
+    network, teacher_lib.make_record(record, logits, dataset), doubts
   )
 
 

@@ -1,10 +1,12 @@
 """A teacher: logits that students learn from, and the network behind them."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from kd_jax import data
 from kd_jax.evaluation import evaluate, mismatched_outputs
@@ -92,11 +94,14 @@ def absent() -> Teacher:
   return Teacher({}, {'row': 'teacher', 'source': NONE, 'outputs': ''})
 
 
-def network_teacher(network: TeacherNetwork, record: dict[str, Any]) -> Teacher:
+def network_teacher(
+  network: TeacherNetwork,
+  record: dict[str, Any],
+  warnings: Sequence[str] = (),
+) -> Teacher:
   """Returns a teacher of a network's outputs in the scaling of the config."""
   logits = network.logits(network.config.teacher.outputs_scaling)
-  warnings = find_mismatches(logits, network.dataset, 'the teacher')
-  return Teacher(on_device(logits), record, network, warnings=warnings)
+  return Teacher(on_device(logits), record, network, warnings=[*warnings])
 
 
 def on_device(logits: Logits) -> Logits:
@@ -119,18 +124,42 @@ def find_mismatches(
     dataset: the data set that the students learn.
     name: the teacher, for messages.
   """
-  if isinstance(logits['train'], sharded_logits.ShardedLogits):
-    logits = logits | {'train': logits['train'][:_EVALUATED_ON_DISK]}
-  labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
   return mismatched_outputs.find_mismatches(
-    {
-      split: _with_labels(array, labels[split])
-      for split, array in logits.items()
-      if split in labels
-    },
+    _labeled_splits(logits, dataset),
     dataset.names_of(range(dataset.num_classes)),
     name,
   )
+
+
+def find_unlearned(
+  logits: Logits, dataset: data.Dataset, config: ConfigDict
+) -> list[str]:
+  """Returns what speaks against a teacher that has learned these labels.
+
+  Args:
+    logits: [N, K] by split.
+    dataset: the data set that the teacher has learned.
+    config: the run's config.
+  """
+  if config.data.at_most:  # A smoke run trains a teacher for one epoch.
+    return []
+  return mismatched_outputs.find_unlearned(
+    _labeled_splits(logits, dataset), 'the teacher'
+  )
+
+
+def _labeled_splits(
+  logits: Logits, dataset: data.Dataset
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Returns logits and labels by split, of the examples that have both."""
+  if isinstance(logits['train'], sharded_logits.ShardedLogits):
+    logits = logits | {'train': logits['train'][:_EVALUATED_ON_DISK]}
+  labels = {'train': dataset.train.labels, 'test': dataset.test.labels}
+  return {
+    split: _with_labels(array, labels[split])
+    for split, array in logits.items()
+    if split in labels
+  }
 
 
 def _with_labels(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -172,8 +172,8 @@ def test_an_override_of_a_table_holds_for_all_rows():
     ('h300,protocol=as_said', "'as_said'.*as_coded, as_written"),
     (
       'h300,method=kl+hints',
-      r"='kl\+hints': there is no method 'hints' \(did you mean hint\?\); expected"
-      ' one of adversarial_features',
+      r"there is no method 'hints' \(did you mean hint\?\); expected "
+      'one of adversarial_features',
     ),
   ],
 )

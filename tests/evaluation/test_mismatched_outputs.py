@@ -63,6 +63,31 @@ def test_splits_that_are_far_apart_are_named():
   assert _find(train=_logits(LABELS, 1.0), test=near) == []
 
 
+def test_a_network_that_was_trained_here_has_its_classes_in_order():
+  # Two classes are taken for each other, as in a training of one epoch.
+  labels = np.arange(90) % 3
+  logits = (
+    5.0
+    * np.eye(3)[
+      np.where(np.arange(90) < 9, labels, (labels > 0) * (3 - labels))
+    ]
+  )
+  find = mismatched_outputs.find_unlearned
+  (sentence,) = find(
+    {'train': (logits, labels), 'test': (logits, labels)}, 'it'
+  )
+  assert sentence == (
+    'it has hardly learned (40.0% accuracy on the train split; one class for '
+    'all would have 33.3%): train it longer'
+  )
+  good = 5.0 * np.eye(3)[labels]
+  assert find({'train': (good, labels), 'test': (good, labels)}, 'it') == []
+  assert find({'train': (good, labels), 'test': (logits, labels)}, 'it') == [
+    'it has accuracies that are far apart (train 100.0%, test 40.0%): it '
+    'overfits'
+  ]
+
+
 def test_a_few_examples_say_nothing():
   logits = np.eye(2)[[1, 0, 1]]
   pairs = {'test': (logits, np.array([1, 1, 1]))}

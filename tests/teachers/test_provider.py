@@ -155,6 +155,16 @@ def test_a_teacher_is_trained_in_a_folder_named_by_data_and_network(
   )
 
 
+def test_a_teacher_that_has_hardly_learned_should_train_longer(
+  trained, get, folder
+):
+  # Its classes are those of the data, whatever it takes for what.
+  (warning,) = trained.warnings
+  assert 'the teacher has hardly learned (' in warning
+  smoke = get(_config(**{'data.at_most': True}), folder)
+  assert smoke.warnings == []
+
+
 def test_a_trained_teacher_is_restored(trained, get, folder, monkeypatch):
   monkeypatch.setattr(train, 'run_training', _refuse)
   again = get(_config(), folder)
