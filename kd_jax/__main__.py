@@ -38,6 +38,10 @@ def main() -> None:
     task = 'run'
     rest = arguments
   with command_basics.one_line_errors():
+    if '.py' in task:
+      raise errors.UserError(
+        f'unknown task {task!r} (did you mean run --config={task}?)'
+      )
     if task not in _TASKS:
       raise errors.UserError(
         f'unknown task {task!r}{suggestions.nearest(task, _TASKS)}: expected '

@@ -9,5 +9,6 @@ Inside `distill`:
 `call_inputs`     checks the arrays of the call
 `array_data`      makes a data set of them
 `call_config`     makes a config of the arguments
+`scalars`         checks numbers, names and paths
 `argument_names`  names arguments, and no fields, in errors
 """

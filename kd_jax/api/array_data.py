@@ -134,10 +134,13 @@ def _check_classes(
   labels = content.arrays[f'{split}_labels']
   wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
   if len(wrong):
+    mend = ''
+    if npz_files.start_at_1(labels, num_classes):
+      mend = npz_files.FROM_1
     positions = content.orders[split][wrong]
     first = int(np.argmin(positions))
     raise DataError(
       f'{_MESSAGE_NAMES[f"{split}_labels"]}[{positions[first]}] is '
       f'{labels[wrong[first]]}; expected a class from 0 to {num_classes - 1}, '
-      f'since {reason}'
+      f'since {reason}{mend}'
     )

@@ -1,13 +1,18 @@
 """The arrays of a call of `distill`: images, labels and a teacher's logits."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kd_jax import data
-from kd_jax.api import array_data
+from kd_jax.api import array_data, scalars
 from kd_jax.api.stored_outputs import StoredOutputs
+from kd_jax.api.trained_student import Student
+from kd_jax.data.user_data import npz_files
+from kd_jax.export import artifact
+from kd_jax.models import user
 from kd_jax.runtime import errors
 
 _EVAL_DATA = (
@@ -75,13 +80,14 @@ def check_inputs(
   Raises:
     UserError: names the argument that is wrong.
   """
+  class_names = scalars.names('class_names', class_names)
   images = array_data.check_images(images)
   given = labels
   if given is not None:
     given = array_data.check_labels(given, len(images), 'labels')
   logits = _teacher_logits(teacher, images)
   labels = _labels_or_predictions(given, logits)
-  if isinstance(eval_data, int | float) and not isinstance(eval_data, bool):
+  if isinstance(eval_data, numbers.Real) and not isinstance(eval_data, bool):
     held_out = _count_held_out(eval_data, len(images))
     evaluated = _EvalData(
       images[:0], labels[:0], None, given is not None, held_out
@@ -116,7 +122,28 @@ def _teacher_logits(teacher: Any, images: np.ndarray) -> np.ndarray | None:
   if isinstance(teacher, StoredOutputs):
     teacher.check_same_images(images)
     return teacher.logits
+  _refuse_network(teacher)
   return array_data.check_logits(teacher, len(images), "the teacher's logits")
+
+
+def _refuse_network(teacher: Any) -> None:
+  """Refuses a network as teacher, and says how to get its outputs."""
+  is_pair = isinstance(teacher, tuple | list) and len(teacher) == 2
+  call = ''
+  if isinstance(teacher, artifact.Artifact):
+    call = 'np.log(np.maximum(loaded.predict(images), 1e-12))'
+  elif isinstance(teacher, Student):
+    call = 'kd_jax.store_outputs(student.network, images)'
+  elif callable(teacher) or (is_pair and callable(teacher[0])):
+    call = 'kd_jax.store_outputs((apply, variables), images)'
+    if user.is_module(teacher):
+      call = 'kd_jax.store_outputs(module, images)'
+  if call:
+    kind = type(teacher[0] if is_pair else teacher).__name__
+    raise errors.UserError(
+      f'teacher: it is a network ({kind}); expected its outputs for the '
+      f'images: {call}'
+    )
 
 
 def _labels_or_predictions(
@@ -132,11 +159,11 @@ def _labels_or_predictions(
   return np.argmax(logits, axis=-1).astype(np.int32)
 
 
-def _count_held_out(share: float, num_images: int) -> int:
+def _count_held_out(share: Any, num_images: int) -> int:
   """Returns how many images a share holds out."""
   if not 0 < share < 1:
     raise errors.UserError(f'eval_data={share}: expected {_EVAL_DATA}')
-  held_out = max(1, round(share * num_images))
+  held_out = max(1, round(float(share) * num_images))
   if held_out >= num_images:
     raise errors.UserError(
       f'eval_data={share}: it holds out all {num_images} images; expected a '
@@ -178,5 +205,11 @@ def _count_classes(
     return count, f'the teacher has {count} logits for each image'
   if len(class_names):
     return len(class_names), f'there are {len(class_names)} class_names'
-  count = max(2, int(labels.max()) + 1)
+  largest = int(labels.max())
+  if labels.min() == 1 < largest:
+    raise errors.UserError(
+      f'labels are from 1 to {largest}{npz_files.FROM_1}; or, if the images '
+      'of class 0 are left out, give class_names'
+    )
+  count = max(2, largest + 1)
   return count, f'the largest label is {count - 1}'

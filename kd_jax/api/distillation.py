@@ -13,11 +13,17 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import config_fields
-from kd_jax.api import argument_names, call_config, call_inputs, own_data
+from kd_jax.api import (
+  argument_names,
+  call_config,
+  call_inputs,
+  own_data,
+  scalars,
+)
 from kd_jax.api.call_inputs import CallInputs
 from kd_jax.api.trained_student import Student
 from kd_jax.experiments import runner
-from kd_jax.runtime import call_logs, local_paths, run_records
+from kd_jax.runtime import call_logs, run_records
 from kd_jax.runtime.callbacks import Callback
 from kd_jax.training import training_folder
 
@@ -100,6 +106,20 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
   Raises:
     UserError: names the argument or the field that is wrong.
   """
+  epochs = scalars.whole_number('epochs', epochs)
+  batch_size = scalars.whole_number('batch_size', batch_size)
+  seed = scalars.whole_number('seed', seed, least=0)
+  temperature = scalars.real_number('temperature', temperature)
+  learning_rate = scalars.real_number('learning_rate', learning_rate)
+  method = scalars.text('method', method)
+  augmentation = scalars.text('augmentation', augmentation)
+  scaling = scalars.text('scaling', scaling)
+  fields = scalars.fields(fields)
+  callbacks = scalars.callbacks(callbacks)
+  if alpha is not None:
+    alpha = scalars.real_number('alpha', alpha)
+  if workdir is not None:
+    workdir = scalars.path('workdir', workdir)
   inputs = call_inputs.check_inputs(
     images, labels, teacher, eval_data, class_names
   )
@@ -123,16 +143,15 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
     )
   config.first_seed = seed
   config.data.holdout_examples = inputs.held_out
-  call_config.set_fields(config, fields or {})
+  call_config.set_fields(config, fields)
   if workdir is not None:
-    folder = local_paths.expand(workdir, 'workdir').absolute()
-    options = _options(folder, callbacks, fields or {})
+    options = _options(workdir, callbacks, fields)
     return _run(config, teacher, inputs, options)
   # The temporary folder lives as long as the student.
   folder = pathlib.Path(tempfile.mkdtemp(prefix='kd_jax-'))
   remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
   try:
-    options = _options(folder, callbacks, fields or {})
+    options = _options(folder, callbacks, fields)
     options = options._replace(with_report=False)
     student = _run(config, teacher, inputs, options)
   except BaseException:

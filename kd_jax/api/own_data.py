@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kd_jax import data
-from kd_jax.api import argument_names
+from kd_jax.api import argument_names, scalars
+from kd_jax.runtime import errors
 
 # The share of the images that `distill` holds out by default.
 HELD_OUT = 0.1
@@ -55,6 +56,11 @@ def load_data(name: str | os.PathLike, *, image_size: int = 0) -> LoadedData:
   Raises:
     UserError: names the mistake, and the file.
   """
+  if not isinstance(name, str | os.PathLike):
+    raise errors.UserError(
+      f'name={name!r}: expected a folder, FILE.npz or the name of a data set'
+    )
+  image_size = scalars.whole_number('image_size', image_size, least=0)
   with argument_names.in_errors():
     dataset = data.load(
       os.fspath(name),

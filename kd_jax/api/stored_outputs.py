@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.api import argument_names, array_data
+from kd_jax.api import argument_names, array_data, scalars
 from kd_jax.config_checks import checking
 from kd_jax.data import dataset as dataset_lib
 from kd_jax.data import preprocessing
@@ -72,7 +72,11 @@ def store_outputs(
   Raises:
     UserError: if the images are no images, or the network returns no logits.
   """
-  checking.check_one_of('scaling', scaling, preprocessing.SCALINGS)
+  batch_size = scalars.whole_number('batch_size', batch_size)
+  with argument_names.in_errors():
+    checking.check_one_of(
+      'data.scaling', scalars.text('scaling', scaling), preprocessing.SCALINGS
+    )
   images = array_data.check_images(images)
   logits = _predict(network, images, scaling, batch_size)
   return StoredOutputs(

@@ -12,11 +12,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import data
-from kd_jax.api import argument_names, array_data
+from kd_jax.api import argument_names, array_data, scalars
 from kd_jax.data import selection
 from kd_jax.evaluation import inference, predictors
 from kd_jax.models import apply, costs, from_config
-from kd_jax.runtime import call_logs, local_paths
+from kd_jax.runtime import call_logs
 
 PyTree = Any
 
@@ -117,10 +117,11 @@ class Student:
     """
     from kd_jax.export import exporter
 
+    path = scalars.path('folder', folder)
     with call_logs.plain_lines(), argument_names.in_errors():
       _, manifest = exporter.export(
         self.workdir,
-        output=local_paths.expand(folder, 'folder'),
+        output=path,
         with_onnx=onnx,
         allow_code=True,  # It is the code of this program.
         load=self._evaluated_dataset,

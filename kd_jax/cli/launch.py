@@ -339,7 +339,10 @@ def start() -> None:
 def main(argv: list[str]) -> None:
   """Runs the config of the flags, or lists the recipes."""
   if len(argv) > 1:
-    sys.exit(f'error: {argv[1]!r} is not a flag; see --help')
+    hint = '; see --help'
+    if '.py' in argv[1]:
+      hint = f' (did you mean --config={argv[1]}?)'
+    sys.exit(f'error: {argv[1]!r} is not a flag{hint}')
   command_basics.apply_flags()
   if _LIST.value:
     print(recipes.describe_all())

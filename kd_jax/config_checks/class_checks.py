@@ -46,19 +46,21 @@ def find_lacking(
 
 def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
   """Yields a sentence for each split that lacks classes, with its fields."""
-  for split, fields in (
-    ('train', ('train_examples', 'holdout_examples')),
-    ('test', ('test_examples', 'holdout_examples')),
-  ):
+  present = _classes(dataset.train.labels) | _classes(dataset.test.labels)
+  for split in data.SPLITS:
+    fields = (f'{split}_examples', 'holdout_examples')
     labels = getattr(dataset, split).labels
     lacking = set(range(dataset.num_classes)) - _classes(labels)
     used = [f'config.data.{f}={section[f]}' for f in fields if section[f]]
-    if used:
-      start = f'{" with ".join(used)} leaves'
-    else:
-      start = f'the {split} split of {dataset.name} has'
-    if lacking:
-      yield f'{start} no {split} example of {_named(lacking, dataset)}'
+    by_fields = lacking if used else set()
+    if not section.train_examples and not section.test_examples:
+      by_fields = by_fields & present  # Holding out moves examples, and drops none.
+    for classes, start in (
+      (by_fields, f'{" with ".join(used)} leaves'),
+      (lacking - by_fields, f'the {split} split of {dataset.name} has'),
+    ):
+      if classes:
+        yield f'{start} no {split} example of {_named(classes, dataset)}'
 
 
 def _in_training(

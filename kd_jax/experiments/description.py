@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kd_jax import data
-from kd_jax.config_checks import class_checks, unused_fields
+from kd_jax.config_checks import class_checks, image_checks, unused_fields
 from kd_jax.experiments import rows, run_checks, training_forecast
 from kd_jax.report import data_plots, markdown
 from kd_jax.runtime import environment, files, mesh
@@ -78,6 +78,7 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
     warnings += class_checks.find_lacking(
       config, row_configs, plans, context_for
     )
+    warnings += image_checks.find_doubts(run_context.dataset)
     teacher = _ready_teacher(config, run_context, pathlib.Path(teachers_dir))
     whole, used = load(config.data.name), run_context.dataset
     planned = rows.plan_rows(row_configs, plans, context_for)

@@ -17,7 +17,12 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.config_checks import class_checks, traced_checks, unused_fields
+from kd_jax.config_checks import (
+  class_checks,
+  image_checks,
+  traced_checks,
+  unused_fields,
+)
 from kd_jax.experiments import (
   data_record,
   network_timing,
@@ -167,6 +172,7 @@ def _run_in_locked_folder(
   warn = functools.partial(_warn, record, options.rephrase)
   warn(options.warnings)
   warn(unused_fields.find(config, row_configs, options.set_fields))
+  warn(image_checks.find_doubts(run_context.dataset))
   warn(class_checks.find_lacking(config, row_configs, plans, context_for))
   warn(traced_checks.find_weaknesses(row_configs, run_context.dataset.task))
   planned = plan_rows(row_configs, plans, context_for)

@@ -20,6 +20,7 @@ classifies image files with it.
 
 import argparse
 import pathlib
+import shlex
 from typing import Any
 
 from kd_jax.export import exporter
@@ -105,6 +106,8 @@ def main() -> None:
     for name in manifest['bytes']:
       if name.endswith('.safetensors'):
         print(f'{folder / name}: {manifest["bytes"][name] / 1e6:.1f} MB')
+    predict = command_basics.task('predict')
+    print(f'classify images: {predict} {shlex.quote(str(folder))} IMAGE...')
 
 
 if __name__ == '__main__':

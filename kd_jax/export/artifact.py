@@ -22,10 +22,12 @@ import numpy as np
 
 NETWORK = 'network.jax_export'
 MANIFEST = 'manifest.json'
+# The record of a run, whose folder is no artifact.
+_RUN = 'run.json'
 
 
 class ArtifactError(ValueError):
-  """A folder holds no artifact, a damaged one, or one for other platforms."""
+  """A folder holds no sound artifact for this platform, or images are wrong."""
 
 
 class Artifact(NamedTuple):
@@ -35,7 +37,7 @@ class Artifact(NamedTuple):
     predict: maps images uint8 [B, H, W, C], or [B, H, W] for one channel, as
       image files store them, to probabilities float32 [B, K], for any batch
       size B. JAX compiles it at the first call with each B. Other images raise
-      a ValueError.
+      an ArtifactError.
     manifest: JSON values, among them 'image_shape' [H, W, C] and 'classes', the
       class names in the order of the probabilities. The other values say which
       training the network comes from and how accurate and fast it is.
@@ -66,37 +68,38 @@ def check_images(
   Returns:
     The images, [N, H, W, C].
   Raises:
-    ValueError: if they have another type or shape.
+    ArtifactError: if they have another type or shape.
   """
   # Most images are right, and a call of a small network takes microseconds.
-  if getattr(images, 'dtype', None) == np.uint8 and len(images):
+  is_array = isinstance(images, np.ndarray | jax.Array)
+  if is_array and images.dtype == np.uint8 and images.shape and len(images):
     if images.shape[1:] == image_shape:
       return images
-  if not (hasattr(images, 'dtype') and hasattr(images, 'shape')):
+  if not is_array:
     try:
       images = np.asarray(images)
     except (TypeError, ValueError, RuntimeError) as error:
-      raise ValueError(
+      raise ArtifactError(
         f'{name}: expected an array, or what NumPy makes one of ({error})'
       ) from None
   dtype, shape = images.dtype, images.shape
   if np.dtype(dtype).kind == 'f':
-    raise ValueError(
+    raise ArtifactError(
       f'{name} are {dtype}; expected uint8, with values from 0 to 255: for '
       'values from 0 to 1, np.round(255 * images).astype(np.uint8). The '
       'scaling that was chosen for the training says how networks get them'
     )
   if dtype != np.uint8 or len(shape) not in (3, 4):
-    raise ValueError(
+    raise ArtifactError(
       f'{name} are {dtype} {list(shape)}; expected uint8 '
       f'{_batch_of(image_shape)}, with values from 0 to 255'
     )
   if len(shape) == 3:
     images = images[..., None]
   if not len(images):
-    raise ValueError(f'{name}: there is none')
+    raise ArtifactError(f'{name}: there is none')
   if image_shape and images.shape[1:] != image_shape:
-    raise ValueError(
+    raise ArtifactError(
       f'{name} are {list(shape)}; expected {_batch_of(image_shape)}, as those '
       'that the network was trained on'
     )
@@ -122,10 +125,19 @@ def read(
   Raises:
     ArtifactError: if the manifest or the file is missing or damaged.
   """
+  if not isinstance(folder, str | os.PathLike):
+    raise ArtifactError(
+      f'{folder!r} is no path; expected a folder that an export wrote'
+    )
   folder = pathlib.Path(folder)
   if not folder.is_dir():
     raise ArtifactError(
       f'there is no folder {folder}: expected a folder that an export wrote'
+    )
+  if (folder / _RUN).is_file() and not (folder / MANIFEST).exists():
+    raise ArtifactError(
+      f'{folder} is the folder of a run: export a student of it first, with '
+      f'python -m kd_jax.export {folder}'
     )
   try:
     manifest = json.loads(_read_file(folder / MANIFEST).decode())
@@ -179,8 +191,8 @@ def load(folder: str | os.PathLike) -> Artifact:
   Raises:
     ArtifactError: if the artifact is missing, damaged, or for other platforms.
   """
-  folder = pathlib.Path(folder)
   manifest, network = read(folder)
+  folder = pathlib.Path(folder)
   try:
     exported = jax.export.deserialize(bytearray(network))
   except Exception as error:  # flatbuffers, MLIR and JAX raise various types.

@@ -340,9 +340,9 @@ def as_trained(returned: Any) -> UserTrainedNetwork:
   is_pair = isinstance(returned, tuple) and len(returned) == 2
   if not (is_pair and callable(returned[0])):
     raise FunctionError(
-      f'returned {type(returned).__name__}; expected (apply, variables), where '
-      'apply(variables, images) returns logits, or a trained module of Flax '
-      'NNX or Equinox'
+      f'{type(returned).__name__} is no trained network; expected (apply, '
+      'variables), where apply(variables, images) returns logits, or a trained '
+      'module of Flax NNX or Equinox'
     )
   network, params = returned
   if inspect.isclass(network):

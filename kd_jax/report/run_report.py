@@ -170,12 +170,24 @@ def _size(record: Record) -> str:
 
 
 def _part_minutes(record: Record) -> list[str]:
-  """Returns a line with the minutes of the run's parts."""
-  seconds = record.get('part_seconds')  # Older records have none.
-  if not seconds:
-    return []
-  parts = ', '.join(f'{part} {s / 60:.1f}' for part, s in seconds.items())
-  return [f'Minutes of each part: {parts}.']
+  """Returns a line with the minutes of the run's parts.
+
+  A command that was stopped has recorded none, and the environment may have
+  been set up long before the run.
+  """
+  seconds = dict(record.get('part_seconds', {}))  # Older records have none.
+  setup_s = seconds.pop('environment', None)
+  sentences = []
+  if seconds:
+    parts = ', '.join(f'{part} {s / 60:.1f}' for part, s in seconds.items())
+    sentences.append(
+      f'Minutes of each part, without commands that were stopped: {parts}.'
+    )
+  if setup_s is not None:
+    sentences.append(
+      f'The environment was set up once, in {setup_s / 60:.1f} minutes.'
+    )
+  return [' '.join(sentences)] if sentences else []
 
 
 def _random_weights(record: Record) -> list[str]:

@@ -1,15 +1,19 @@
 """Progress: a bar that moves on a terminal, and lines in a file."""
 
+import contextlib
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tqdm
 
 # Seconds between lines of progress where there is no terminal.
 LINE_EVERY_S = 30.0
+# Seconds of a wait after which a bar says what it waits for.
+SLOW_S = 3.0
 _LINE = '{desc}: {percentage:.0f} %, {elapsed} spent, {remaining} left{postfix}'
 # A sequence that moves a terminal's cursor, or changes its colors.
 _ESCAPE = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
@@ -32,6 +36,23 @@ def make(iterable: Iterable[Any] | None = None, **options: Any) -> tqdm.tqdm:
       'dynamic_ncols': False,
     }
   return Bar(iterable, leave=False, **options)
+
+
+@contextlib.contextmanager
+def say_if_slow(bar: tqdm.tqdm, what: str) -> Iterator[None]:
+  """Shows what a bar waits for, if a `with` block takes some seconds.
+
+  Args:
+    bar: a bar that stands still meanwhile.
+    what: a word, such as 'compiling'.
+  """
+  timer = threading.Timer(SLOW_S, bar.set_postfix_str, [what])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
 
 
 class Bar(tqdm.tqdm):

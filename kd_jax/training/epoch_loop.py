@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from kd_jax.runtime import bars
 from kd_jax.training import plan
 from kd_jax.training.divergence import check_loss, check_state
 from kd_jax.training.epoch import EpochFunctions, EpochTotals
@@ -147,7 +148,8 @@ def train_epochs(
       )
       compile_s = 0.0
       if not is_warm:
-        position, compile_s = _warm_up(functions, inputs, position, pace)
+        with bars.say_if_slow(bar, 'compiling'):
+          position, compile_s = _warm_up(functions, inputs, position, pace)
         is_warm = True
       end = _take_epoch(functions, inputs, position, epoch, options, pace)
       state = end.state

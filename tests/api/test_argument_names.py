@@ -18,7 +18,24 @@ _GIVEN = 'kd_jax.models.given:Six_0123456789ab'
     ('config.distill.hint.weight: -1', "fields['distill.hint.weight']: -1"),
     (f'config.student.kind={_GIVEN!r}: bad', 'model: bad'),
     (f'{_GIVEN} cannot be exported', 'the network Six cannot be exported'),
-    ('config.data.holdout_examples=9 leaves none', 'eval_data leaves none'),
+    (
+      'config.data.holdout_examples=9 leaves none',
+      'holding out 9 images leaves none',
+    ),
+    (
+      'the train split of arrays has no train example of 1 of 5 classes: 0',
+      'images have no example of 1 of 5 classes: 0',
+    ),
+    (
+      'the test split of arrays has no test example of 1 of 5 classes: 0',
+      'eval_data has no example of 1 of 5 classes: 0',
+    ),
+    ('30 % accuracy on the train split', '30 % accuracy on the images'),
+    ('arrays: 1 class; expected 2', 'labels: 1 class; expected 2'),
+    (
+      '2 of the 6 test images are also training images',
+      '2 of the 6 images of the evaluation are also training images',
+    ),
     (
       'Choose another folder with --workdir',
       'Choose another folder as workdir',

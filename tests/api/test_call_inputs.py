@@ -1,15 +1,19 @@
 """The arguments of a call: each mistake names its argument.
 
-Also tests `kd_jax/api/array_data.py`, `kd_jax/api/call_config.py` and
-`kd_jax/models/given.py`.
+Also tests `kd_jax/api/array_data.py`, `kd_jax/api/call_config.py`,
+`kd_jax/api/scalars.py` and `kd_jax/models/given.py`.
 """
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import kd_jax
+from kd_jax.api import call_inputs, scalars
+from kd_jax.export import artifact
 from kd_jax.runtime import errors
 from tests.api.toy_call import (
   IMAGES,
@@ -73,6 +77,32 @@ NAN[3, 1] = np.nan
       {'eval_data': (IMAGES, np.eye(3)[LABELS])},
       r'^eval_data: labels are float64 .* labels\.argmax\(1\)$',
     ),
+    (
+      {'labels': LABELS + 1, 'teacher': None},
+      '^labels are from 1 to 3: they start at 1: give labels - 1; or, if',
+    ),
+    (
+      {'labels': LABELS + 1},
+      r'^labels\[2\] is 3; .* each image: they start at 1: give labels - 1$',
+    ),
+    (
+      {'eval_data': (IMAGES, LABELS + 1)},
+      r'^eval_data: labels\[2\] is 3; .*: they start at 1: give labels - 1$',
+    ),
+    ({'teacher': Small()}, r'network \(Small\); .*store_outputs\(\(apply, var'),
+    (
+      {'teacher': (lambda v, x: x, {})},
+      r'^teacher: it is a network \(function\); expected its outputs for the '
+      r'images: kd_jax.store_outputs\(\(apply, variables\), images\)$',
+    ),
+    (
+      {'teacher': nnx.Linear(2, 3, rngs=nnx.Rngs(0))},
+      r'^teacher: it is a network .*: kd_jax.store_outputs\(module, images\)$',
+    ),
+    (
+      {'teacher': artifact.Artifact(np.asarray, {})},
+      r'^teacher: it is a network .*: np.log\(np.maximum\(loaded.predict',
+    ),
     ({'labels': None, 'teacher': None}, 'labels=None and teacher=None'),
     ({'eval_data': None}, r'eval_data=None: expected \(images, labels\)'),
     ({'eval_data': 0}, r'eval_data=0: expected \(images, labels\)'),
@@ -105,9 +135,25 @@ NAN[3, 1] = np.nan
     ({'alpha': 1.5}, 'alpha=1.5: expected the weight'),
     ({'eval_data': IMAGES}, r'eval_data=ndarray: expected \(images, labels\)'),
     ({'eval_data': (IMAGES[:, :4], LABELS)}, r'images are \(8, 8, 1\), but'),
-    ({'eval_data': (IMAGES, LABELS + 1)}, r'eval_data: labels\[2\] is 3'),
     ({'eval_data': (IMAGES, None)}, 'teacher from `store_outputs`'),
     ({'epochs': 0}, '^epochs=0: expected'),
+    ({'epochs': 2.5}, '^epochs=2.5: expected a whole number of at least 1'),
+    ({'epochs': True}, '^epochs=True: expected a whole number'),
+    ({'batch_size': 32.0}, '^batch_size=32.0: expected a whole number'),
+    ({'seed': 1.5}, '^seed=1.5: expected a whole number of at least 0'),
+    ({'seed': 2**32}, r'^seed=4294967296: expected a number from 0 to 2\*\*32'),
+    ({'temperature': '4'}, "^temperature='4': expected a number"),
+    ({'temperature': 0}, '^temperature=0.0: expected a number above 0'),
+    ({'learning_rate': None}, '^learning_rate=None: expected a number'),
+    ({'alpha': '0.5'}, "^alpha='0.5': expected a number"),
+    ({'method': ['kl']}, r"^method=\['kl'\]: expected a text"),
+    ({'scaling': 1}, '^scaling=1: expected a text'),
+    ({'augmentation': None}, '^augmentation=None: expected a text'),
+    ({'class_names': 3}, '^class_names=3: expected a name for each class'),
+    ({'workdir': 5}, '^workdir=5: expected a path'),
+    ({'callbacks': kd_jax.Callback()}, 'Callback is none; expected a list of'),
+    ({'callbacks': [print]}, '^callbacks: builtin_function_or_method is none'),
+    ({'fields': ['a']}, r"^fields=\['a'\]: expected {'SECTION.FIELD': value}"),
     ({'learning_rate': -1.0}, '^learning_rate=-1.0: expected'),
     ({'fields': {'optim.momentum': -1.0}}, r"^fields\['optim.momentum'\]=-1.0"),
     ({'augmentation': 'jitter'}, "^augmentation='jitter' takes outputs of"),
@@ -136,6 +182,44 @@ def test_a_mistake_names_its_argument(change, message):
   call = {'images': IMAGES, 'labels': LABELS, 'teacher': LOGITS, **QUICK}
   with pytest.raises(errors.UserError, match=message):
     kd_jax.distill(**call | change)
+
+
+@pytest.mark.parametrize(
+  'call, message',
+  [
+    (
+      lambda: kd_jax.store_outputs(lambda x: x, IMAGES),
+      r'^teacher: function is no trained network; expected \(apply, variables',
+    ),
+    (
+      lambda: kd_jax.store_outputs((np.dot, {}), IMAGES, batch_size=2.5),
+      '^batch_size=2.5: expected a whole number',
+    ),
+    (
+      lambda: kd_jax.store_outputs((np.dot, {}), IMAGES, scaling='unt'),
+      r"^scaling='unt': expected one of .* \(did you mean unit\?\)",
+    ),
+    (lambda: kd_jax.load_data(5), '^name=5: expected a folder, FILE.npz'),
+    (
+      lambda: kd_jax.load_data('mnist', image_size=2.5),
+      '^image_size=2.5: expected a whole number of at least 0',
+    ),
+  ],
+)
+def test_a_mistake_in_other_calls_names_its_argument(call, message):
+  with pytest.raises(errors.UserError, match=message):
+    call()
+
+
+def test_numbers_of_numpy_and_jax_are_numbers():
+  assert scalars.whole_number('epochs', np.int64(3)) == 3
+  assert scalars.whole_number('epochs', jnp.int32(3)) == 3
+  assert scalars.real_number('alpha', np.float32(0.5)) == 0.5
+  assert scalars.real_number('alpha', jnp.float32(0.5)) == 0.5
+  assert scalars.fields({'a.b': np.int64(3)}) == {'a.b': 3}
+  assert type(scalars.fields({'a.b': np.int64(3)})['a.b']) is int
+  inputs = call_inputs.check_inputs(IMAGES, LABELS, None, np.float32(0.25))
+  assert inputs.held_out == 24
 
 
 def test_outputs_of_other_images_are_refused():

@@ -199,10 +199,11 @@ def test_predictions_of_other_images_are_refused_alike(exported):
     (IMAGES / 255, 'images are float64; expected uint8'),
     (IMAGES[:, :4], r'images are \[96, 4, 8, 1\]; expected \[N, 8, 8, 1\]'),
     (IMAGES[0, 0], r'images are uint8 \[8, 1\]; expected uint8 \[N, 8, 8'),
+    (IMAGES[0, 0, 0, 0], r'images are uint8 \[\]; expected uint8 \[N, 8, 8'),
   ):
     with pytest.raises(kd_jax.UserError, match=message):
       student.predict(images)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(kd_jax.ArtifactError, match=message):
       loaded.predict(images)
 
 
@@ -226,6 +227,13 @@ def test_warnings_speak_of_the_teacher_and_not_of_a_file(caplog):
   for warning in record['warnings']:
     assert warning.startswith('the teacher has ')
     assert warning in caplog.messages
+
+
+def test_images_of_the_evaluation_that_are_trained_on_are_counted(caplog):
+  call = QUICK | {'epochs': 1, 'eval_data': (IMAGES[:30], LABELS[:30])}
+  (warning,) = kd_jax.distill(IMAGES, LABELS, LOGITS, **call).record['warnings']
+  assert warning.startswith('30 of the 30 images of the evaluation are also tr')
+  assert warning in caplog.messages
 
 
 def test_without_labels_no_accuracy_is_claimed(tmp_path):

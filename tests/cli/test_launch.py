@@ -183,6 +183,11 @@ def test_help_describes_every_flag_in_sentences():
     (('--config=configs/mnist.py:h300', '--wordir=x'), 'wordir'),
     (('--config=configs/mnist.py:h300', 'smoke'), "'smoke' is not a flag"),
     (
+      ('configs/mnist.py:h300',),
+      "'configs/mnist.py:h300' is not a flag (did you mean "
+      '--config=configs/mnist.py:h300?)',
+    ),
+    (
       ('--config=configs/mnist.py:h300', '--config.data.name=mnits'),
       'mnits',
     ),

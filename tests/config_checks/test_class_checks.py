@@ -103,6 +103,14 @@ def test_classes_that_the_files_lack_are_named_with_the_split():
   ]
 
 
+def test_a_class_that_no_split_has_was_not_held_out():
+  sentences = _find({'data.holdout_examples': 6}, np.arange(24) % 2)
+  assert sentences == [
+    f'the {split} split of own has no {split} example of 1 of 3 classes: cat'
+    for split in ('train', 'test')
+  ]
+
+
 @pytest.mark.parametrize(
   'fields', [{}, {'train.subset': 'only0_1'}, {'train.subset': 'without2'}]
 )

@@ -83,7 +83,7 @@ def test_the_report_compares_training_with_a_live_teacher(ideal):
   assert 'The teacher was timed with random weights' in text
   seconds = ideal['part_seconds']
   assert seconds.keys() >= {'data', 'teacher', 'students', 'timing'}
-  assert 'Minutes of each part: ' in text
+  assert 'Minutes of each part, without commands that were stopped: ' in text
 
 
 def _augmented(augmentation):

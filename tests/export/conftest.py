@@ -80,7 +80,9 @@ def _export(folder: pathlib.Path) -> None:
     contextlib.redirect_stdout(stdout),
   ):
     runpy.run_module('kd_jax.export', run_name='__main__')
-  written = [line.split(': ')[0] for line in stdout.getvalue().splitlines()]
-  assert written == [
+  *written, following = stdout.getvalue().splitlines()
+  assert [line.split(': ')[0] for line in written] == [
     str(folder / name) for name in (artifact.NETWORK, onnx.NETWORK)
   ]
+  assert following.startswith('classify images: ')
+  assert following.endswith(f'-m kd_jax.predict {folder} IMAGE...')

@@ -56,6 +56,15 @@ def test_a_missing_artifact_is_refused(tmp_path):
   assert raised.value.__cause__ is None
 
 
+def test_the_folder_of_a_run_says_how_to_export_it(tmp_path):
+  (tmp_path / 'run.json').write_text('{}')
+  expected = 'is the folder of a run: export a student .*kd_jax.export'
+  with pytest.raises(artifact.ArtifactError, match=expected):
+    artifact.load(tmp_path)
+  with pytest.raises(artifact.ArtifactError, match='^5 is no path'):
+    artifact.load(5)
+
+
 def test_a_file_that_differs_from_its_digest_is_refused(exported, tmp_path):
   copy = tmp_path / 'copy'
   shutil.copytree(exported, copy)

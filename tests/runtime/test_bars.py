@@ -26,6 +26,19 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
   assert all('toy seed 0: ' in line and 'loss 1.0' in line for line in lines)
 
 
+def test_a_long_wait_says_what_it_waits_for(monkeypatch, capsys):
+  monkeypatch.delitem(sys.modules, 'ipykernel', raising=False)
+  monkeypatch.setattr(bars, 'SLOW_S', 0.05)
+  with bars.make(total=3, desc='toy seed 0') as bar:
+    with bars.say_if_slow(bar, 'compiling'):
+      pass
+    assert not capsys.readouterr().err
+    with bars.say_if_slow(bar, 'compiling'):
+      time.sleep(0.3)
+    (line,) = capsys.readouterr().err.splitlines()
+  assert line == 'toy seed 0: 0 %, 00:00 spent, ? left, compiling'
+
+
 @pytest.mark.faults
 def test_a_clock_that_is_set_back_does_not_stop_the_lines(monkeypatch, capsys):
   """The clock is set back in a training: progress is shown as before."""

@@ -24,6 +24,8 @@ _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
 # Numbers of channels. An axis of such a length beside two longer axes holds
 # channels.
 _CHANNELS = (1, 3, 4)
+# The mend, for error messages, if the least label is 1.
+FROM_1 = ': they start at 1: give labels - 1'
 
 
 def read(path: pathlib.Path, *, needs_test: bool = True) -> UserArrays:
@@ -260,6 +262,11 @@ def as_labels(array: np.ndarray, count: int, name: str) -> np.ndarray:
       f'{name}[{first}] is {array[first]}; expected the number of a class'
     )
   return array.astype(np.int32)
+
+
+def start_at_1(labels: np.ndarray, num_classes: int) -> bool:
+  """Returns whether labels number K classes from 1 to K, and not from 0."""
+  return bool(len(labels) and labels.min() == 1 and labels.max() == num_classes)
 
 
 def _conversion(array: np.ndarray, count: int) -> str:

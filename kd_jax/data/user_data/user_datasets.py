@@ -128,21 +128,26 @@ def _check_labels(content: UserArrays, name: str, needs_test: bool) -> None:
       content, split, lambda labels: (labels < 0) | (labels >= num_classes)
     )
     if position is not None:
+      labels = arrays[f'{split}_labels']
+      from_1 = npz_files.start_at_1(labels, num_classes)
+      mend = npz_files.FROM_1 if from_1 else ''
       raise DataError(
         f'{name}: {split}_labels[{position}] is {label}; expected integers '
-        f'from 0 to {num_classes - 1}, the largest class to train on'
+        f'from 0 to {num_classes - 1}, the largest class to train on{mend}'
       )
   if content.class_names:
     return
   found = np.unique(arrays['train_labels'])
   if len(found) < num_classes:
     missing = int(np.argmax(found != np.arange(len(found))))
+    mend = npz_files.FROM_1 if found[0] == 1 else ''
     position, label = _first_example(
       content, 'train', lambda labels: labels > missing
     )
     raise DataError(
       f'{name}: train_labels[{position}] is {label}, but no label is '
-      f'{missing}; expected integers from 0 on, with an example of each class'
+      f'{missing}; expected integers from 0 on, with an example of each '
+      f'class{mend}'
     )
 
 
