@@ -20,6 +20,8 @@ Weights are read from .safetensors files, and never from pickles, which can run
 code.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import pathlib
@@ -27,12 +29,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from kd_jax import data
 from kd_jax.data.user_data import image_files, unlabeled_images
 from kd_jax.runtime import errors, host_memory
+
+try:
+  import torch
+except ModuleNotFoundError:  # --help needs none; `main` says what is missing.
+  torch = None
+
+
+# The packages that a teacher may need, and the line for a missing one.
+_LIBRARIES = ('safetensors', 'timm', 'torchvision', 'transformers')
+_NOT_INSTALLED = (
+  'error: {0} is not installed: pip install {0}; benchmarks/requirements.txt '
+  'has the versions that are tested'
+)
 
 
 class TorchTeacher(NamedTuple):
@@ -402,10 +416,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   add('--mean', default='', help='without WEIGHTS: mean of each channel')
   add('--std', default='', help='without WEIGHTS: deviation of each channel')
   args = parser.parse_args(argv)
+  if torch is None:
+    raise SystemExit(_NOT_INSTALLED.format('torch'))
   try:
     write_outputs(args)
   except errors.UserError as error:
     raise SystemExit(f'error: {error}') from None
+  except ModuleNotFoundError as error:
+    if error.name not in _LIBRARIES:
+      raise
+    raise SystemExit(_NOT_INSTALLED.format(error.name)) from None
 
 
 def write_outputs(args: argparse.Namespace) -> None:

@@ -54,7 +54,9 @@ def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
     used = [f'config.data.{f}={section[f]}' for f in fields if section[f]]
     by_fields = lacking if used else set()
     if not section.train_examples and not section.test_examples:
-      by_fields = by_fields & present  # Holding out moves examples, and drops none.
+      by_fields = (
+        by_fields & present
+      )  # Holding out moves examples, and drops none.
     for classes, start in (
       (by_fields, f'{" with ".join(used)} leaves'),
       (lacking - by_fields, f'the {split} split of {dataset.name} has'),

@@ -1,6 +1,8 @@
 """The networks in examples/ train, teach and are exported."""
 
 import importlib
+import sys
+import types
 
 import jax
 import numpy as np
@@ -138,4 +140,25 @@ def test_a_network_with_random_streams_is_written_as_onnx():
     onnx.make_onnx_predict(onnx.convert(forward_fn, shape))(images),
     forward_fn(images),
     atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize('missing', ['torch', 'torchvision'])
+def test_a_missing_library_of_a_torch_teacher_is_named(
+  monkeypatch, capsys, missing
+):
+  # torch need not be installed.
+  monkeypatch.setitem(sys.modules, 'torch', types.ModuleType('torch'))
+  monkeypatch.setitem(sys.modules, missing, None)
+  monkeypatch.delitem(sys.modules, 'examples.torch_teacher', raising=False)
+  teacher = importlib.import_module('examples.torch_teacher')
+  monkeypatch.delitem(sys.modules, 'examples.torch_teacher')
+  with pytest.raises(SystemExit) as raised:
+    teacher.main(['--help'])
+  assert raised.value.code == 0 and '--weights' in capsys.readouterr().out
+  args = ['--data=generated', '--output=t.npz', '--model=torchvision:resnet18']
+  with pytest.raises(SystemExit) as raised:
+    teacher.main(args)
+  assert raised.value.code.startswith(
+    f'error: {missing} is not installed: pip install {missing}; benchmarks/'
   )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import user_data
 from kd_jax.runtime import errors
-from tests import helpers
+from tests import documents, helpers
 
 torch = pytest.importorskip('torch', reason='make test-torch runs this file')
 torchvision = pytest.importorskip('torchvision')
@@ -256,3 +256,27 @@ def test_classes_are_matched_by_name():
   logits = np.zeros((1, 3))
   with pytest.raises(errors.UserError, match='has 3 classes, .* has 2'):
     torch_teacher.choose_columns(logits, None, 2)
+
+
+def test_the_lines_of_the_documents_convert_weights_and_store_logits(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  network = torchvision.models.resnet18(num_classes=3)
+  torch.save(network.state_dict(), 'resnet18.pth')
+  exec(documents.EXAMPLES['pth'], {})
+  read = torch_teacher.read_weights('resnet18.safetensors')
+  torch.testing.assert_close(dict(network.state_dict()), read)
+  images = np.random.default_rng(0).integers(0, 256, (9, 32, 32, 3), np.uint8)
+  labels = np.arange(9) % 3
+  names = {'module': network, 'mean': 0.5, 'std': 0.5}
+  names |= {'x': images, 'y': labels, 'x_test': images, 'y_test': labels}
+  exec(documents.EXAMPLES['nn-module'], names)
+  expected = network.eval()(
+    torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1
+  )
+  stored = np.load('t.npz')
+  np.testing.assert_allclose(
+    stored['test'], expected.detach().numpy(), atol=1e-4
+  )
+  assert np.load('data.npz')['train_images'].shape == images.shape

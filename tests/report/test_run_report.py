@@ -34,6 +34,15 @@ def test_a_report_begins_with_its_rows_seeds_and_minutes(record):
   assert 'Trainings, each counted once: 5.0 minutes.' in head
 
 
+def test_the_minutes_of_the_parts_say_what_they_leave_out(record):
+  record['part_seconds'] = {'students': 18.0, 'environment': 108.0}
+  text = run_report.render(record)
+  assert (
+    'Minutes of each part, without commands that were stopped: students 0.3. '
+    'The environment was set up once, in 1.8 minutes.'
+  ) in text
+
+
 def test_a_teacher_alone_is_reported_without_empty_tables(record):
   alone = record | {'students': []}
   del alone['benchmark']
