@@ -72,9 +72,9 @@ def distill(  # noqa: PLR0913 - the fields of a config that most users set
       schedule: the control of a distillation. `method`, `temperature` and
       `alpha` are then unused.
     model: the student: a module of Flax Linen, whose call gets `train` if it
-      takes it; a function of (num_classes) that returns one, a function of
-      (num_classes, *, rngs) for Flax NNX or of (num_classes, *, key) for
-      Equinox, an object with `init` and `apply`, or a model section of
+      takes it; a function of (num_classes) that returns one, a function or a
+      class of (num_classes, *, rngs) for Flax NNX or of (num_classes, *, key)
+      for Equinox, an object with `init` and `apply`, or a model section of
       kd_jax/config_fields.py. A module of NNX or Equinox is
       trained from the weights that it has.
     method: a name in METHODS of kd_jax/methods, or several joined by +.

@@ -46,11 +46,14 @@ def find_lacking(
 
 def _in_splits(section: ConfigDict, dataset: data.Dataset) -> Iterator[str]:
   """Yields a sentence for each split that lacks classes, with its fields."""
-  present = _classes(dataset.train.labels) | _classes(dataset.test.labels)
+  classes_of = {
+    split: _classes(np.asarray(getattr(dataset, split).labels))
+    for split in data.SPLITS
+  }
+  present = set().union(*classes_of.values())
   for split in data.SPLITS:
     fields = (f'{split}_examples', 'holdout_examples')
-    labels = getattr(dataset, split).labels
-    lacking = set(range(dataset.num_classes)) - _classes(labels)
+    lacking = set(range(dataset.num_classes)) - classes_of[split]
     used = [f'config.data.{f}={section[f]}' for f in fields if section[f]]
     by_fields = lacking if used else set()
     if not section.train_examples and not section.test_examples:

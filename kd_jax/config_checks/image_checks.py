@@ -64,8 +64,6 @@ def _trained_on(dataset: data.Dataset) -> list[str]:
 def _digests(images: np.ndarray) -> list[bytes]:
   """Returns the digest of each image."""
   return [
-    hashlib.blake2b(
-      np.ascontiguousarray(image), digest_size=_DIGEST_SIZE
-    ).digest()
+    hashlib.blake2b(image.tobytes(), digest_size=_DIGEST_SIZE).digest()
     for image in np.asarray(images)
   ]

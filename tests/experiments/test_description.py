@@ -185,6 +185,16 @@ def test_a_teacher_that_is_trained_already_is_described(
   assert text.index('- the teacher overfits.') > text.index('## Warnings')
 
 
+def test_images_that_are_trained_on_are_in_the_warnings(tmp_path):
+  images = np.random.default_rng(0).integers(0, 256, (12, 6, 6), np.uint8)
+  labels = np.arange(12) % 3
+  arrays = {'train_images': images, 'train_labels': labels}
+  arrays |= {'test_images': images[:6], 'test_labels': labels[:6]}
+  np.savez(tmp_path / 'data.npz', **arrays)
+  warnings = _describe(tmp_path / 'data.npz', tmp_path).partition('## Warn')[2]
+  assert '- 6 of the 6 test images are also training images' in warnings
+
+
 def test_an_experiment_without_data_has_no_description():
   result = helpers.launch_here(
     '--config=configs/theory.py:lemma1', '--describe'

@@ -102,6 +102,13 @@ def test_every_command_has_help_and_names_a_mistake(module):
   assert 'Traceback' not in ended.stderr
 
 
+def test_a_recipe_in_place_of_a_task_is_told_the_task(monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['kd-jax', 'configs/mnist.py:h300'])
+  expected = r'\(did you mean run --config=configs/mnist.py:h300\?\)'
+  with pytest.raises(SystemExit, match=expected):
+    kd_jax_main.main()
+
+
 @pytest.mark.parametrize(
   ('executable', 'on_path', 'expected'),
   [

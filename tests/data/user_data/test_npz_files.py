@@ -143,7 +143,8 @@ def test_a_missing_test_split_is_empty_on_request(arrays, tmp_path):
     (_negative_label, r'train_labels\[4\] is -1'),
     (
       _labels_from_one_on,
-      r'train_labels\[0\] is 1, but no label is 0; expected integers',
+      r'train_labels\[0\] is 1, but no label is 0; expected integers .*'
+      ': they start at 1: give labels - 1$',
     ),
     (
       _untrained_class,
