@@ -1,5 +1,7 @@
 """The loop over epochs: reproducible, resumed exactly, compiled once."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,15 @@ def test_a_step_on_the_host_is_compiled_before_the_clock_starts():
   assert first.compile_s >= 1 > first.train_s
   # A fold has 33 examples and 5 steps; the steps of the compilation are undone.
   assert first.state.step == 5
+
+
+def test_a_long_compilation_is_shown(monkeypatch):
+  shown = []
+  show = lambda bar, what: shown.append(what) or contextlib.nullcontext()
+  monkeypatch.setattr(epoch_loop.bars, 'say_if_slow', show)
+  functions = toy.make_epoch_functions(loop='host')
+  assert len([*toy.run_epochs(functions, toy.init_state())]) > 1
+  assert shown == ['compiling']
 
 
 def test_an_epoch_can_leave_out_its_remainder():
