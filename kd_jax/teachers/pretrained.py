@@ -8,8 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
+from kd_jax import data
+from kd_jax.data import selection
 from kd_jax.data.user_data import npz_files
 from kd_jax.runtime import errors, files, json_records, project_files
 from kd_jax.teachers import compact_arrays, logit_checks
@@ -172,6 +175,47 @@ def read_logits(
       raise errors.UserError(f'{folder / name} holds no logits [N, K]')
     logits[split] = logit_checks.as_logits(array, f'{folder / name}')
   return logits
+
+
+def select_examples(
+  logits: Logits,
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
+) -> Logits:
+  """Returns the logits of the examples that a config uses.
+
+  Args:
+    logits: [N, K] by split, in the order of the data set.
+    config: the run's config.
+    dataset: the part of the data set that the config uses.
+    folder: the folder of the logits, for error messages.
+  Raises:
+    UserError: if the logits are those of a smaller part of the data set.
+  """
+  train, test = logits['train'], logits['test']
+  for split, array in logits.items():
+    if array.shape[1] != dataset.num_classes:
+      raise errors.UserError(
+        f'config.teacher.pretrained: the {split} logits in {folder} have '
+        f'{array.shape[1]} classes; {dataset.name} has {dataset.num_classes}'
+      )
+  needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
+  # The examples at the end of the training split are those of the whole split.
+  origin = dataset.train.origin
+  held_out = selection.count_held_out(
+    config.data, len(train) if origin is None else origin.size
+  )
+  whole = not held_out or (origin is not None and len(train) == origin.size)
+  if held_out:
+    train, test = train[:-held_out], train[-held_out:]
+  if not whole or len(train) < needed['train'] or len(test) < needed['test']:
+    raise errors.UserError(
+      f'config.teacher.pretrained: {folder} holds outputs for a part of '
+      f'{dataset.name}: publish them without data.holdout_examples, '
+      'train_examples and test_examples, or set config.teacher.retrain=true'
+    )
+  return {'train': train[: needed['train']], 'test': test[: needed['test']]}
 
 
 def read_weights(

@@ -9,13 +9,11 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.data import selection
 from kd_jax.evaluation import predictors
 from kd_jax.models import from_config, user
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
-from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.teachers.teacher_network import TeacherNetwork
 from kd_jax.training import (
@@ -297,7 +295,7 @@ def _load_named(
         config, dataset, home, variables, manifest['training']
       )
   logging.info('teacher: the outputs in %s', folder)
-  logits = _select_examples(
+  logits = pretrained.select_examples(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
     config,
     dataset,
@@ -307,47 +305,6 @@ def _load_named(
     teacher_lib.on_device(logits),
     teacher_lib.make_record(manifest['training'], logits, dataset),
   )
-
-
-def _select_examples(
-  logits: Logits,
-  config: ConfigDict,
-  dataset: data.Dataset,
-  folder: pathlib.Path,
-) -> Logits:
-  """Returns the logits of the examples that a config uses.
-
-  Args:
-    logits: [N, K] by split, in the order of the data set.
-    config: the run's config.
-    dataset: the part of the data set that the config uses.
-    folder: the folder of the logits, for error messages.
-  Raises:
-    UserError: if the logits are those of a smaller part of the data set.
-  """
-  train, test = logits['train'], logits['test']
-  for split, array in logits.items():
-    if array.shape[1] != dataset.num_classes:
-      raise errors.UserError(
-        f'config.teacher.pretrained: the {split} logits in {folder} have '
-        f'{array.shape[1]} classes; {dataset.name} has {dataset.num_classes}'
-      )
-  needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
-  # The examples at the end of the training split are those of the whole split.
-  origin = dataset.train.origin
-  held_out = selection.count_held_out(
-    config.data, len(train) if origin is None else origin.size
-  )
-  whole = not held_out or (origin is not None and len(train) == origin.size)
-  if held_out:
-    train, test = train[:-held_out], train[-held_out:]
-  if not whole or len(train) < needed['train'] or len(test) < needed['test']:
-    raise errors.UserError(
-      f'config.teacher.pretrained: {folder} holds outputs for a part of '
-      f'{dataset.name}: publish them without data.holdout_examples, '
-      'train_examples and test_examples, or set config.teacher.retrain=true'
-    )
-  return {'train': train[: needed['train']], 'test': test[: needed['test']]}
 
 
 def _make_network_teacher(
@@ -369,9 +326,10 @@ def _make_network_teacher(
   logits = network.logits(section.outputs_scaling)
   for scaling in section.also_outputs:
     network.logits(scaling)
-  doubts = teacher_lib.find_mismatches(logits, dataset, 'the teacher')
   if is_trained_here(section):  # On these labels.
     doubts = teacher_lib.find_unlearned(logits, dataset, config)
+  else:
+    doubts = teacher_lib.find_mismatches(logits, dataset, 'the teacher')
   return teacher_lib.network_teacher(
     network, teacher_lib.make_record(record, logits, dataset), doubts
   )
