@@ -1,6 +1,9 @@
 """Runs the fault suite three times, and writes results/faults.json.
 
 make faults
+
+Each time takes more than half an hour. What is done of the three is kept in
+build/faults, and used if the command is started again for the same code.
 """
 
 import ast
@@ -77,13 +80,34 @@ def run_suite(path: pathlib.Path) -> dict[str, dict[str, float | str]]:
   return results
 
 
+def run_or_read(code: str, number: int) -> dict[str, dict[str, float | str]]:
+  """Returns the results of one time; reads them if they are kept.
+
+  Args:
+    code: the commit. Results of uncommitted changes are not kept, as they may
+      be of other changes the next time.
+    number: which of the times.
+  """
+  from kd_jax.runtime import files
+
+  path = ROOT / 'build' / 'faults' / f'{code}-{number}.json'
+  results = files.read_json(path)
+  if results is None:
+    with tempfile.TemporaryDirectory() as folder:
+      results = run_suite(pathlib.Path(folder) / 'suite.xml')
+    if not code.endswith('-dirty'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      files.write_json(path, results)
+  return results
+
+
 def main() -> None:
   """Runs the fault suite; exits with an error if a test has failed."""
   from kd_jax.runtime import environment, files
 
+  described = environment.describe()
   sentences = describe_faults()
-  with tempfile.TemporaryDirectory() as folder:
-    runs = [run_suite(pathlib.Path(folder) / f'{i}.xml') for i in range(TIMES)]
+  runs = [run_or_read(described['code'], i) for i in range(TIMES)]
   faults = {
     name: {'fault': sentences[name]}
     | {field: [run[name][field] for run in runs] for field in result}
@@ -94,7 +118,7 @@ def main() -> None:
     {
       'name': 'faults',
       'command': 'tests/run_faults.py',
-      'environment': environment.describe(),
+      'environment': described,
       'faults': faults,
     },
   )

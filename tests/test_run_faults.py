@@ -42,3 +42,14 @@ def test_every_fault_is_described_with_its_outcome():
   """The published table reads as 'FAULT: OUTCOME'."""
   for name, sentence in run_faults.describe_faults().items():
     assert ': ' in sentence, f'{name}: expected a docstring "FAULT: OUTCOME"'
+
+
+def test_a_second_command_for_the_same_code_goes_on(tmp_path, monkeypatch):
+  monkeypatch.setattr(run_faults, 'ROOT', tmp_path)
+  seconds = iter(range(9))
+  monkeypatch.setattr(
+    run_faults, 'run_suite', lambda _: {'a': {'seconds': next(seconds)}}
+  )
+  run = lambda code: run_faults.run_or_read(code, 0)['a']['seconds']
+  assert [run('1a'), run('1a'), run('2b'), run('1a')] == [0, 0, 1, 0]
+  assert [run('2b-dirty'), run('2b-dirty')] == [2, 3]
