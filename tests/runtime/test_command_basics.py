@@ -103,6 +103,7 @@ def test_every_command_has_help_and_names_a_mistake(module):
 
 
 def test_a_recipe_in_place_of_a_task_is_told_the_task(monkeypatch):
+  """A recipe in place of a task: one line names the command."""
   monkeypatch.setattr(sys, 'argv', ['kd-jax', 'configs/mnist.py:h300'])
   expected = r'\(did you mean run --config=configs/mnist.py:h300\?\)'
   with pytest.raises(SystemExit, match=expected):
