@@ -51,8 +51,9 @@ by commas. Shapes: B examples, K classes.
 
 ## The results below
 
-Results are test accuracies in percent with the default weight, mean ±
-standard deviation over the seeds. CIFAR-10 is 5,000 images with a ResNet-18
+Results are test accuracies in percent, mean ± standard deviation over the
+seeds, with the weight beside them: it was chosen on held-out training images,
+and often differs from the default. CIFAR-10 is 5,000 images with a ResNet-18
 teacher that has seen 45,000: the same student has {cifar_labels} on labels
 alone. On MNIST, the student has {mnist_labels} on labels alone. Three seeds
 do not rank the methods; [the comparison](../results/methods.md) has intervals
@@ -130,7 +131,8 @@ def _method_section(
   title, *paragraphs = about.strip().split('\n\n')
   options = ', '.join(f'`{k}={v!r}`' for k, v in method.options.items())
   measured = [
-    f'{_accuracy(record, name, results)} on {data}'
+    f'{_accuracy(record, name, results)} on {data} with '
+    f'`weight={results[record]["config"]["distill"][name]["weight"]}`'
     for record, data in ((_ON_CIFAR, 'CIFAR-10'), (_ON_MNIST, 'MNIST'))
     if name in _rows(results[record])
   ]

@@ -70,7 +70,13 @@ def test_the_notebook_of_your_images_exports_a_student(tmp_path, installed):
   text, shown = _run('own_data.ipynb', tmp_path / 'work')
   assert len(_pages(shown)) == 1
   assert any('image/png' in data for data in shown)
-  for line in ('student: accuracy', 'labels alone: accuracy', 'circle: '):
+  for line in (
+    'teacher: accuracy',
+    'few labels: accuracy',
+    'few labels and the teacher: accuracy',
+    'the teacher, all images: accuracy',
+    'circle: ',
+  ):
     assert line in text
   # Few lines, for people: no process ids, and no library's.
   assert 'I1' not in text and 'orbax' not in text

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import data, methods
 from kd_jax.models import user
-from kd_jax.teachers import provider
+from kd_jax.teachers import provider, user_logits
 
 # Returns why fields of a closed config change nothing, or '' if they do.
 _Reason = Callable[[ConfigDict], str]
@@ -118,7 +118,7 @@ def _teacher_learns_labels(closed: ConfigDict) -> str:
 
 def _one_teacher(closed: ConfigDict) -> str:
   section = closed.teacher
-  if len(section.rows) > 1 or len(section.logits.split(',')) > 1:
+  if len(section.rows) > 1 or len(user_logits.file_names(section.logits)) > 1:
     return ''
   return 'there is one teacher, and nothing to average'
 

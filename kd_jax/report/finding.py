@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from kd_jax.report import difference_tables, seed_statistics
+from kd_jax.report import difference_tables, fields, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.runtime import run_records
 
@@ -11,6 +11,11 @@ from kd_jax.runtime import run_records
 _MOST_GAINS = 6
 LEARNS_FROM = (
   'learns from: the labels alone, the outputs of the teacher alone, or both'
+)
+
+_NO_LABELS = (
+  '  rows that learn from the teacher alone see no labels: near 0, the teacher '
+  'replaces them'
 )
 
 
@@ -53,6 +58,8 @@ def gain_lines(record: Record) -> list[str]:
     f'  {row} - {control}: {gain_text(gain)}'
     for (row, control), gain in gains.items()
   ]
+  if any(fields.learns_from(record, row) == 'teacher' for row, _ in gains):
+    lines.append(_NO_LABELS)
   return ['gain over the same student on labels alone, points:', *lines]
 
 

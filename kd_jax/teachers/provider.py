@@ -99,7 +99,7 @@ def get_teacher(
 
 def _read_logits_files(section: ConfigDict, dataset: data.Dataset) -> Teacher:
   """Returns the teacher of a user's files of logits."""
-  paths = section.logits.split(',')
+  paths = user_logits.file_names(section.logits)
   loaded = [user_logits.load_outputs(path, dataset) for path in paths]
   logits = loaded[0]
   if len(loaded) > 1:

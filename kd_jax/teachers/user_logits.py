@@ -16,7 +16,17 @@ from kd_jax.teachers.logit_checks import Logits
 UNLABELED_SPLIT = 'unlabeled'
 
 
-def load_outputs(path: os.PathLike, dataset: Dataset) -> Logits:
+def file_names(logits: str) -> list[str]:
+  """Returns the files that `teacher.logits` names: one, or several by commas.
+
+  The name of one file, or of its folder, may have a comma, too.
+  """
+  if local_paths.expand(logits, 'config.teacher.logits').exists():
+    return [logits]
+  return logits.split(',')
+
+
+def load_outputs(path: str | os.PathLike, dataset: Dataset) -> Logits:
   """Returns logits that any other program has made.
 
   A file holds the logits of each example of a split, in the order of the data's

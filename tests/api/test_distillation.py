@@ -116,7 +116,7 @@ def test_a_network_teaches_its_features_and_the_student_is_exported(tmp_path):
 
 
 def test_the_same_call_goes_on_in_its_folder(tmp_path):
-  call = dict(QUICK, model=Small(), workdir=tmp_path / 'run')
+  call = dict(QUICK, model=Small(), workdir=tmp_path / 'run, again')
   first = kd_jax.distill(IMAGES, LABELS, LOGITS, **call)
   trained = mock.Mock(side_effect=AssertionError('it is trained again'))
   with mock.patch.object(train, 'run_training', trained):

@@ -41,8 +41,9 @@ def test_the_headline_is_the_gain_over_labels(record, hard, expected):
 def test_one_seed_has_no_interval(record):
   _with_control(record, seeds=1)
   assert finding.headline(record).endswith('(n = 1; one seed: no test)')
-  (_, line) = finding.gain_lines(record)
+  (_, line, note) = finding.gain_lines(record)
   assert line == '  h50 - h50_hard: +1.00 (one seed: no interval)'
+  assert 'the teacher alone see no labels' in note
 
 
 def test_the_summary_says_what_rows_learn_from_and_gain(record):

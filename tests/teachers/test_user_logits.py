@@ -3,6 +3,8 @@
 Also tests `kd_jax/teachers/logit_checks.py`.
 """
 
+import pathlib
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -135,6 +137,13 @@ def test_rows_of_a_part_of_built_in_data(tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
   with pytest.raises(errors.UserError, match='there is no file'):
     _load(tmp_path / 'none.npy')
+
+
+def test_the_name_of_one_file_may_have_a_comma(tmp_path):
+  one, other = (str(tmp_path / name) for name in ('a, b.npz', 'c.npz'))
+  assert user_logits.file_names(f'{other},{other}') == [other, other]
+  pathlib.Path(one).touch()
+  assert user_logits.file_names(one) == [one]
 
 
 def test_an_ensemble_is_the_mean_of_its_logits_or_of_its_probabilities():
