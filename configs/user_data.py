@@ -77,6 +77,9 @@ _BATCHES = 32
 _RATE = 1e-3
 # Pixels. Images up to this side get MLPs instead of ResNets.
 _MLP_SIDE = 16
+# Pixels. In images from this side on, a shift by four pixels changes little:
+# their crops differ in size, too.
+_LARGE_SIDE = 64
 # Images from this number on get a ResNet-18 as teacher, smaller data one of
 # half its width.
 _WIDE_FROM = 10_000
@@ -199,7 +202,9 @@ def _augmentation(side: int, is_gray: bool, teacher: str) -> str:
   """
   if side <= _MLP_SIDE or _is_logits(teacher):
     return 'none'
-  return 'jitter' if is_gray else 'crop_and_flip'
+  if is_gray:
+    return 'jitter'
+  return 'resized_crop_and_flip' if side >= _LARGE_SIDE else 'crop_and_flip'
 
 
 def _networks(

@@ -165,8 +165,8 @@ def training(epochs: int, batch_size: int, **fields) -> config_dict.ConfigDict:
     holdout_fraction=0.0,
     # Whether examples that do not fill the last batch of an epoch are skipped.
     drop_remainder=False,
-    # Random views of the images: none, crop_and_flip, crop_flip_cutout or
-    # jitter.
+    # Random views of the images: none, crop_and_flip, crop_flip_cutout,
+    # resized_crop_and_flip or jitter.
     augmentation='none',
     # Above 0: each image, with its targets, is mixed with another image of the
     # batch. The image's share has the distribution Beta(alpha, alpha).

@@ -1,4 +1,4 @@
-"""Augmentation on the device: random crops, flips, cutout and mixup.
+"""Augmentation on the device: crops, flips, cutout and mixup.
 
 An image has finitely many views, which are numbered. The seed, the epoch and
 the example alone determine which view is used. A teacher's outputs for the
@@ -125,10 +125,59 @@ def _is_hidden(size: int, place: jax.Array) -> jax.Array:
   return distance < _HIDDEN_SIDE * size / 2
 
 
+# Of `resized_crop_and_flip`: shares of the image's area, relations of width to
+# height, and places along each axis. These 750 views are few enough to store.
+_AREAS = (0.3, 0.475, 0.65, 0.825, 1.0)
+_ASPECTS = (3 / 4, 1.0, 4 / 3)
+_CROP_PLACES = 5
+
+
+def _resized_crops() -> Augmentation:
+  """Returns crops of many sizes and shapes, resized to the image's size.
+
+  The number of a view is (((area * A + aspect) * P + row) * P + column) * 2 +
+  flip, for the indices of the crop's area among all areas, its aspect among A,
+  and its place among P rows and P columns. Pixels are interpolated linearly.
+
+  Reference: Szegedy et al. 2015, arXiv:1409.4842, section 6, where areas are
+    uniform in 0.08 .. 1.
+  """
+  num_crops = len(_AREAS) * len(_ASPECTS) * _CROP_PLACES**2
+
+  @jax.vmap
+  def choose(key: jax.Array) -> jax.Array:
+    return jax.random.randint(key, (), 0, 2 * num_crops)
+
+  @jax.vmap
+  def apply(image: jax.Array, view: jax.Array) -> jax.Array:
+    crop, flip = view // 2, view % 2
+    shape, place = crop // _CROP_PLACES**2, crop % _CROP_PLACES**2
+    area = jnp.asarray(_AREAS)[shape // len(_ASPECTS)]
+    aspect = jnp.asarray(_ASPECTS)[shape % len(_ASPECTS)]
+    # The crop's height and width, and its first row and column, as shares.
+    sides = jnp.minimum(jnp.sqrt(jnp.stack([area / aspect, area * aspect])), 1)
+    where = jnp.stack([place // _CROP_PLACES, place % _CROP_PLACES])
+    starts = where / (_CROP_PLACES - 1) * (1 - sides)
+    scale = 1 / sides
+    resized = jax.image.scale_and_translate(
+      image.astype(jnp.float32),
+      image.shape,
+      (0, 1),
+      scale,
+      -starts * jnp.asarray(image.shape[:2]) * scale,
+      method='linear',
+    )
+    resized = jnp.round(resized).astype(image.dtype)
+    return jnp.where(flip == 1, resized[:, ::-1], resized)
+
+  return Augmentation(2 * num_crops, choose, apply)
+
+
 AUGMENTATIONS: dict[str, Augmentation | None] = {
   'none': None,
   'crop_and_flip': _random_crops(4, flips=True),
   'crop_flip_cutout': _with_cutout(_random_crops(4, flips=True)),
+  'resized_crop_and_flip': _resized_crops(),
   # Hinton et al. 2015, arXiv:1503.02531, section 3, shift MNIST images by up to
   # two pixels.
   'jitter': _random_crops(2, flips=False),

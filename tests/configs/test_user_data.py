@@ -98,6 +98,7 @@ def test_images_of_several_sizes_are_resized(get_config, sizes, image_size):
     ((8, 8), False, '', 'none'),
     ((28, 28), True, '', 'jitter'),
     ((32, 32), False, '', 'crop_and_flip'),
+    ((96, 96), False, '', 'resized_crop_and_flip'),
     ((32, 32), False, ',teacher=mine:teacher', 'crop_and_flip'),
     ((32, 32), False, ',teacher=logits.npz', 'none'),
   ],

@@ -1,8 +1,11 @@
 """Crops, flips, cutout and mixup: their values and their distributions."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from kd_jax.data import augmentation
 
@@ -31,6 +34,38 @@ def test_views_are_the_crops_and_their_flips():
   np.testing.assert_array_equal(views[80], image)
 
 
+def test_resized_crops_are_those_of_pillow():
+  chosen = augmentation.AUGMENTATIONS['resized_crop_and_flip']
+  image = np.random.default_rng(0).integers(256, size=(20, 24, 3), dtype='u1')
+  rows, columns, _ = image.shape
+  parts = itertools.product(
+    (0.3, 0.475, 0.65, 0.825, 1.0),
+    (3 / 4, 1, 4 / 3),
+    range(5),
+    range(5),
+    (0, 1),
+  )
+  expected = []
+  for area, aspect, row, column, flip in parts:
+    height = rows * min(1, (area / aspect) ** 0.5)
+    width = columns * min(1, (area * aspect) ** 0.5)
+    top, left = row / 4 * (rows - height), column / 4 * (columns - width)
+    view = Image.fromarray(image).resize(
+      (columns, rows),
+      Image.Resampling.BILINEAR,
+      (left, top, left + width, top + height),
+    )
+    expected.append(ImageOps.mirror(view) if flip else view)
+  assert chosen.num_views == len(expected) == 750 and chosen.has_stored_views
+  images = np.broadcast_to(image, (750, *image.shape))
+  views = _views(chosen, images, np.arange(750))
+  assert views.dtype == np.uint8
+  difference = np.abs(np.asarray(views, int) - np.stack(expected))
+  assert difference.max() <= 1  # Pillow interpolates in whole numbers.
+  # The middle crop of the whole image is the image.
+  np.testing.assert_array_equal(views[((4 * 3 + 1) * 25 + 12) * 2], image)
+
+
 def test_jitter_moves_an_image_by_up_to_two_pixels():
   image = np.random.default_rng(0).integers(1, 256, (6, 6, 1), np.uint8)
   padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
@@ -42,7 +77,8 @@ def test_jitter_moves_an_image_by_up_to_two_pixels():
 
 
 @pytest.mark.parametrize(
-  'name, limit', [('crop_and_flip', 230), ('jitter', 52)]
+  'name, limit',
+  [('crop_and_flip', 230), ('jitter', 52), ('resized_crop_and_flip', 900)],
 )
 def test_views_are_equally_likely(name, limit):
   chosen = augmentation.AUGMENTATIONS[name]
