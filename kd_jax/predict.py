@@ -7,10 +7,10 @@ probabilities. A folder stands for its PNG and JPEG files, at any depth. A file
 that cannot be used is named, and does not stop the others; the exit status is
 then 1. Images are read in batches, so that any number fits in memory. They are
 PNG or JPEG files of the size that the student was trained on. If the training
-images were cropped and resized, images may have any size, and are cropped and
-resized in the same way. Color images become gray for a student of gray images,
-and gray images become color for a student of color images. Transparent images
-are shown on white.
+images were cropped and resized, or with --resize, images may have any size, and
+are cropped to a square and resized. Color images become gray for a student of
+gray images, and gray images become color for a student of color images.
+Transparent images are shown on white.
 """
 
 import argparse
@@ -57,11 +57,16 @@ def read_image(
       f'the student takes images of {channels} channels, but image files have '
       '1 or 3: call artifact.load(FOLDER).predict with arrays'
     )
+  if resize and height != width:
+    raise errors.UserError(
+      f'the student takes images of {width}×{height} pixels: only squares are '
+      'cropped and resized'
+    )
   image = image_files.open_image(str(path), path)
   if not resize and image.size != (width, height):
     raise errors.UserError(
       f'{path} has {image.width}×{image.height} pixels, but the student takes '
-      f'{width}×{height}: resize the image first'
+      f'{width}×{height}: --resize crops and resizes images'
     )
   return image_files.as_array(image, height if resize else 0, channels == 1)
 
@@ -90,13 +95,15 @@ def predict(
 
 
 def predict_each(
-  folder: pathlib.Path, paths: Sequence[pathlib.Path]
+  folder: pathlib.Path, paths: Sequence[pathlib.Path], *, resize: bool = False
 ) -> Iterator[dict[str, float] | errors.UserError]:
   """Classifies image files in batches; an unusable file stops no others.
 
   Args:
     folder: folder of an exported student.
     paths: image files.
+    resize: whether images of any size are cropped and resized. They are in any
+      case if those of the training were.
   Yields:
     For each file its probabilities by class name, or why it cannot be used.
   Raises:
@@ -104,7 +111,7 @@ def predict_each(
   """
   student = artifact.load(folder)
   shape = student.manifest['image_shape']
-  resize = student.manifest.get('resized', False)
+  resize = resize or student.manifest.get('resized', False)
   classes = student.manifest['classes']
 
   def read(path: pathlib.Path) -> np.ndarray | errors.UserError:
@@ -175,6 +182,11 @@ def main() -> None:
     default=3,
     help='number of classes to print for each image; 3 by default',
   )
+  parser.add_argument(
+    '--resize',
+    action='store_true',
+    help='crop images of any size to a square, and resize them',
+  )
   with command_basics.one_line_errors():
     _print_answers(command_basics.parse_arguments(parser))
 
@@ -192,8 +204,9 @@ def _print_answers(args: argparse.Namespace) -> None:
     names += [name] if found == [path] else map(str, found)
   folder = local_paths.expand(args.artifact, 'artifact')
   failed = 0
+  answers = predict_each(folder, files, resize=args.resize)
   try:
-    for name, answer in zip(names, predict_each(folder, files), strict=True):
+    for name, answer in zip(names, answers, strict=True):
       if isinstance(answer, errors.UserError):
         print(f'error: {console.printable(str(answer))}', file=sys.stderr)
         failed += 1

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from kd_jax import data, predict
 from kd_jax.export import artifact
@@ -81,6 +81,24 @@ def test_files_that_are_not_such_images_are_refused_by_name(exported, tmp_path):
     predict.predict(exported, [bitmap])
   with pytest.raises(errors.UserError, match='images of 4 channels'):
     predict.read_image(deep, (28, 28, 4))
+
+
+def test_images_of_any_size_are_cropped_and_resized_on_request(
+  exported, tmp_path
+):
+  image = IMAGES[0, ..., 0]
+  wide = np.pad(np.kron(image, np.ones((2, 2), np.uint8)), ((0, 0), (9, 9)))
+  middle = np.asarray(ImageOps.fit(Image.fromarray(wide), (28, 28)))
+  paths = [
+    _write_png(tmp_path / 'small.png', middle),
+    _write_png(tmp_path / 'wide.png', wide),
+  ]
+  small, large = predict.predict_each(exported, paths, resize=True)
+  np.testing.assert_allclose([*large.values()], [*small.values()], atol=1e-6)
+  with pytest.raises(errors.UserError, match='wide.png .*: --resize crops'):
+    predict.predict(exported, paths)
+  with pytest.raises(errors.UserError, match='only squares are'):
+    predict.read_image(paths[0], (28, 14, 1), resize=True)
 
 
 def test_the_orientation_of_a_photo_is_applied(tmp_path):
