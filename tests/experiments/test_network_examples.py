@@ -52,7 +52,8 @@ def test_a_loop_of_the_user_learns(library):
 @pytest.mark.parametrize(
   'library',
   [
-    pytest.param(name, marks=pytest.mark.slow if name == 'nnx' else ())
+    # Other tests have features of Linen modules.
+    pytest.param(name, marks=() if name == 'equinox' else pytest.mark.slow)
     for name in LIBRARIES
   ],
 )
