@@ -78,9 +78,8 @@ def test_pure_functions_learn_from_a_module(tmp_path):
 
 
 # tests/models/test_user.py exports a student in Linen.
-@pytest.mark.parametrize(
-  'library', (pytest.param('nnx', marks=pytest.mark.slow), 'equinox')
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('library', ('nnx', 'equinox'))
 def test_a_student_of_the_user_is_exported_for_jax_and_onnx(
   tmp_path, capfd, library
 ):

@@ -1,5 +1,6 @@
 """Runs of theory: their JSON values, report, plots and folder."""
 
+import copy
 import json
 
 import pytest
@@ -31,7 +32,17 @@ def test_results_are_json_and_the_report_shows_all_tables(theory, request):
       assert len(line['x']) == len(line['y']) > 0
 
 
-def test_a_second_run_reads_the_results_of_the_first(tmp_path, monkeypatch):
+@pytest.fixture(name='computed')
+def _computed(monkeypatch, lemma1_results):
+  """Lets a run of lemma 1 take the results that all tests share."""
+  monkeypatch.setitem(
+    run_theory.COMPUTATIONS, 'lemma1', lambda _: copy.deepcopy(lemma1_results)
+  )
+
+
+def test_a_second_run_reads_the_results_of_the_first(
+  tmp_path, monkeypatch, computed
+):
   config = recipes.get_config('lemma1,smoke')
   record = run_theory.run_theory(config, workdir=tmp_path)
   path = tmp_path / 'run.json'
@@ -45,7 +56,9 @@ def test_a_second_run_reads_the_results_of_the_first(tmp_path, monkeypatch):
     run_theory.run_theory(config, workdir=tmp_path)
 
 
-def test_a_folder_with_the_old_name_of_the_field_is_read(tmp_path, monkeypatch):
+def test_a_folder_with_the_old_name_of_the_field_is_read(
+  tmp_path, monkeypatch, computed
+):
   config = recipes.get_config('lemma1,smoke')
   record = run_theory.run_theory(config, workdir=tmp_path)
   record['config']['experiment'] = record['config'].pop('theory')
