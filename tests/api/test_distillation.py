@@ -73,7 +73,7 @@ def test_a_student_has_the_results_of_an_equal_config_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
   'model',
   [
-    linen_network.student,
+    pytest.param(linen_network.student, marks=pytest.mark.slow),
     pytest.param(nnx_network.student, marks=pytest.mark.slow),
     equinox_network.student,
     PureStudent,

@@ -55,7 +55,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
   'fields',
   [
-    {},
+    pytest.param({}, marks=SLOW),
     pytest.param(
       {'train.drop_remainder': True, 'train.holdout_fraction': 0.1}, marks=SLOW
     ),

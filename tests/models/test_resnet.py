@@ -40,6 +40,8 @@ COSTS = {
   ),
 }  # fmt: skip
 
+_LIKE_OTHERS = ('2211', '11', 'stem 4', 'stage1 4')
+
 
 def _init_fn(module, image_shape):
   image = jnp.zeros((1, *image_shape))
@@ -61,7 +63,14 @@ def _apply(module, variables, images, **kwargs):
   return apply(variables, images)
 
 
-@pytest.mark.parametrize('name', COSTS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    # The others have the same parts.
+    pytest.param(name, marks=pytest.mark.slow if name in _LIKE_OTHERS else ())
+    for name in COSTS
+  ],
+)
 def test_parameters_and_multiply_accumulates(name):
   fields, parameters, mega_macs = COSTS[name]
   module = models.ResNet(num_classes=10, **fields)

@@ -105,6 +105,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 def test_debian_has_the_files_of_the_authors(tmp_path):
   source = downloads.DebianPackage('dataset-fashion-mnist')
   _fetch_or_skip(source, tmp_path / 'fetched')
