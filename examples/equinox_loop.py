@@ -1,4 +1,4 @@
-"""A training loop of your own in Equinox, with a method of kd_jax.methods.
+"""Your training loop in Equinox, with a method of kd_jax.methods.
 
 `METHODS[name].inputs` names what a method takes; `similarity`, for example,
 compares features of a batch's examples with each other.

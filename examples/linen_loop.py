@@ -1,4 +1,4 @@
-"""A training loop of your own in Flax Linen, around kd_jax's train step.
+"""Your training loop in Flax Linen, around kd_jax's train step.
 
 The step updates the student and whatever the methods learn beside it, such as
 adapters and discriminators. `kd_jax.MethodSetup` takes the shapes of features.

@@ -1,4 +1,4 @@
-"""A training loop of your own in Flax NNX, with a loss of kd_jax.losses.
+"""Your training loop in Flax NNX, with a loss of kd_jax.losses.
 
 The losses are pure functions from [B, K] to [B]; `kd_jax.methods.METHODS` has
 them by name, with the inputs that each needs.

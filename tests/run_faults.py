@@ -2,8 +2,8 @@
 
 make faults
 
-Each time takes more than half an hour. What is done of the three is kept in
-build/faults, and used if the command is started again for the same code.
+Each time takes more than half an hour. Finished times are kept in build/faults:
+the same command for the same code goes on with the next.
 """
 
 import ast
