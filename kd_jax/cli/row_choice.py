@@ -45,3 +45,5 @@ def keep(config: ConfigDict, patterns: Sequence[str]) -> None:
     for row in rows:
       if row not in kept:
         del config.rows[row]
+    if config.benchmark.steps_against not in kept:  # Nothing is timed.
+      config.benchmark.steps_against = ''

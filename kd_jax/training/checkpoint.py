@@ -26,6 +26,9 @@ PyTree = Any
 
 # The largest share of the time that may go into saves of epochs.
 _SHARE_OF_SAVES = 0.1
+# The seconds that the first save is expected to take, as one of a small network
+# does.
+_FIRST_SAVE_S = 0.1
 # Bytes that a checkpoint may take beside its arrays.
 _ROOM = 2**20
 
@@ -113,7 +116,7 @@ class Checkpoints:
       ),
     )
     self._saved_at = time.perf_counter()
-    self._save_s = 0.0
+    self._save_s = _FIRST_SAVE_S
 
   def is_due(self) -> bool:
     """Returns whether a save now keeps all saves below a tenth of the time.

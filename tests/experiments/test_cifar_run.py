@@ -130,6 +130,7 @@ def test_a_killed_run_resumes_exactly(folder, ideal, monkeypatch):
     if len(saved) == 1:
       raise KeyboardInterrupt
 
+  monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: True)
   monkeypatch.setattr(checkpoint.Checkpoints, 'save', die_after_an_epoch)
   with pytest.raises(KeyboardInterrupt):
     helpers.run(config, folder, 'killed')

@@ -185,10 +185,12 @@ def test_arrays_without_their_digest_are_passed_over(
 
 
 def test_saves_take_a_tenth_of_the_time_at_most(checkpoints, monkeypatch):
-  clock = [1e9]
+  clock = [checkpoints._saved_at]
   clocks = types.SimpleNamespace(perf_counter=lambda: clock[0])
   monkeypatch.setattr(checkpoint, 'time', clocks)
-  # The time of a save is not known yet.
+  # The time of a save is not known yet: a tenth of a second is expected.
+  assert not checkpoints.is_due()
+  clock[0] += 1.01
   assert checkpoints.is_due()
   save = checkpoints._manager.save
 

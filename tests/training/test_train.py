@@ -9,7 +9,13 @@ import pytest
 
 from kd_jax import config as config_lib
 from kd_jax.runtime import run_records
-from kd_jax.training import context, plan, train, training_folder
+from kd_jax.training import (
+  checkpoint,
+  context,
+  plan,
+  train,
+  training_folder,
+)
 from kd_jax.training.example_source import TeacherInputs
 from tests import helpers
 
@@ -145,8 +151,9 @@ class _StoppingLog(run_records.MetricsLog):
 
 
 def test_a_stopped_training_resumes_to_the_same_network(
-  run_context, teacher, tmp_path, caplog
+  run_context, teacher, tmp_path, caplog, monkeypatch
 ):
+  monkeypatch.setattr(checkpoint.Checkpoints, 'is_due', lambda self: True)
   weights = []
   for folder, log in (
     (tmp_path / 'whole', None),
