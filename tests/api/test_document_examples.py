@@ -6,6 +6,7 @@ from unittest import mock
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import kd_jax
 from kd_jax.api import own_data
@@ -66,6 +67,7 @@ def test_the_example_of_a_teacher_with_a_network_trains():
   assert names['student'].metrics['accuracy'] <= 1
 
 
+@pytest.mark.slow
 def test_a_real_teacher_is_trained_restored_and_distilled(
   tmp_path, monkeypatch, capsys
 ):

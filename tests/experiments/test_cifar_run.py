@@ -44,6 +44,7 @@ def _ideal(folder):
   return helpers.run(config, folder, 'ideal', with_plots=True)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_teacher_alone_publishes_its_outputs(folder):
   record = files.read_json(folder / 'teacher' / 'run.json')
   assert record['status'] == 'complete' and record['students'] == []

@@ -22,6 +22,7 @@ _QUICK = (
 )
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_example_run(tmp_path, monkeypatch):
   (tmp_path / 'mine.py').write_text(documents.EXAMPLES['mine.py'])
   monkeypatch.syspath_prepend(tmp_path)

@@ -127,6 +127,7 @@ class _Noisy(nnx.Module):
     return logits + noise
 
 
+@pytest.mark.slow
 def test_a_network_with_random_streams_is_written_as_onnx():
   module = user.call_maker(lambda k, *, rngs: _Noisy(k, rngs=rngs), 10)
   shape = (28, 28, 1)

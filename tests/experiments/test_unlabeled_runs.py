@@ -166,6 +166,7 @@ def test_features_views_and_other_rows_can_teach_by_them(folder, tmp_path):
   assert live['test']['nll'] == pytest.approx(stored['test']['nll'], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_an_identity_depends_on_the_images_and_not_on_their_place(
   folder, students, tmp_path
 ):

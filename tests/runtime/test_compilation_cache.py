@@ -55,6 +55,7 @@ def _run(cache, *args, **environment):
   return result.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_second_process_reuses_compiled_programs(tmp_path):
   value, is_cached = _run(tmp_path)
   assert is_cached == 'False'

@@ -8,6 +8,8 @@ import pytest
 
 from tests.theory import result_tables
 
+pytestmark = pytest.mark.slow  # The students take five seconds.
+
 
 def test_students_of_bayes_teacher_are_better_than_those_of_labels(
   bayes_teacher_results,
