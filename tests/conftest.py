@@ -1,10 +1,23 @@
 """Settings of all tests: the CPU backend, and JAX's strictest checks."""
 
 import atexit
+import contextlib
+import fcntl
+import functools
+import gc
 import os
+import pathlib
 import shutil
 import tempfile
 from importlib import metadata
+from unittest import mock
+
+import hypothesis
+import pytest
+
+# Python looks for garbage all the time, through all objects of JAX and of 3,000
+# tests: 14 of 250 core-seconds. It starts to when all tests are collected.
+gc.disable()
 
 # Source locations in compiled programs take about a fifth of the tracing time.
 os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'
@@ -25,59 +38,6 @@ os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 
 # Compiled programs of tests, kept for the next run.
 _MAX_COMPILED_BYTES = 2**30
-
-import contextlib  # noqa: E402
-import functools  # noqa: E402
-from unittest import mock  # noqa: E402
-
-import hypothesis  # noqa: E402
-import jax  # noqa: E402
-import pytest  # noqa: E402
-from ml_collections import ConfigDict, FrozenConfigDict  # noqa: E402
-
-from kd_jax import data  # noqa: E402
-from kd_jax.evaluation import predictors  # noqa: E402
-from kd_jax.models import from_config  # noqa: E402
-from kd_jax.runtime import compilation_cache, errors, files  # noqa: E402
-from kd_jax.training import training_functions  # noqa: E402
-
-jax.config.update('jax_platforms', 'cpu')
-jax.config.update('jax_numpy_rank_promotion', 'raise')
-
-
-def _share_compiled_programs():
-  """Lets tests, and the processes that they start, share compiled programs.
-
-  The next run of the tests finds them, too, and takes PLACEHOLDER.
-  Where there is no cache of the user, they are shared within one run.
-  """
-  # Workers of pytest-xdist use the folder of the process that started them.
-  if 'PYTEST_XDIST_WORKER' not in os.environ:
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_compiled_folder())
-  named = os.environ['JAX_COMPILATION_CACHE_DIR']
-  jax.config.update('jax_compilation_cache_dir', named)
-  compilation_cache.enable()
-
-
-def _compiled_folder():
-  """Returns the folder of compiled programs; empties it if it is large."""
-  try:
-    folder = files.cache_dir() / 'programs_of_tests'
-    folder /= compilation_cache.instruction_set()
-    folder.mkdir(parents=True, exist_ok=True)
-  except (OSError, errors.UserError):
-    folder = None
-  if folder is None or not os.access(folder, os.W_OK):
-    temporary = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
-    atexit.register(temporary.cleanup)
-    return temporary.name
-  used = sum(path.stat().st_size for path in folder.rglob('*-cache'))
-  if used > _MAX_COMPILED_BYTES:
-    shutil.rmtree(folder)
-  return folder
-
-
-_share_compiled_programs()
 
 # Tests that save many checkpoints wait for the disk for up to a third of their
 # time: a checkpoint is fifteen small files. Linux has a folder in memory.
@@ -101,6 +61,56 @@ _write_in_memory()
 hypothesis.settings.register_profile('same', derandomize=True)
 hypothesis.settings.register_profile('explore', derandomize=False)
 hypothesis.settings.load_profile('same')
+
+
+def pytest_configure(config):
+  """Prepares JAX, except in a process that hands out tests to others.
+
+  Such a process does without JAX, whose import takes two seconds.
+  """
+  if 'PYTEST_XDIST_WORKER' not in os.environ and config.getoption('tx', None):
+    return
+  import jax
+
+  jax.config.update('jax_platforms', 'cpu')
+  jax.config.update('jax_numpy_rank_promotion', 'raise')
+  _share_compiled_programs()
+
+
+def _share_compiled_programs():
+  """Lets tests, and the processes that they start, share compiled programs.
+
+  The next run of the tests finds them, too. Where there is no cache of the
+  user, they are shared within one process.
+  """
+  import jax
+
+  from kd_jax.runtime import compilation_cache
+
+  folder = str(_compiled_folder())
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
+  jax.config.update('jax_compilation_cache_dir', folder)
+  compilation_cache.enable()
+
+
+def _compiled_folder():
+  """Returns the folder of compiled programs; empties it if it is large."""
+  from kd_jax.runtime import compilation_cache, errors, files
+
+  try:
+    folder = files.cache_dir() / 'programs_of_tests'
+    folder /= compilation_cache.instruction_set()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / 'lock', 'w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      used = sum(path.stat().st_size for path in folder.rglob('*-cache'))
+      if used > _MAX_COMPILED_BYTES:
+        shutil.rmtree(folder)
+  except (OSError, errors.UserError):
+    temporary = tempfile.TemporaryDirectory(prefix='kd_jax-compiled-')
+    atexit.register(temporary.cleanup)
+    return pathlib.Path(temporary.name)
+  return folder
 
 
 # The files that take longest, longest first. They start first: a long file that
@@ -134,6 +144,13 @@ def pytest_collection_modifyitems(items):
   items.sort(key=lambda item: rank.get(item.path.stem, len(_LONG)))
 
 
+def pytest_collection_finish():
+  """Starts the search for garbage, among the objects that are made from now."""
+  gc.freeze()
+  gc.set_threshold(20_000, 20, 50)
+  gc.enable()
+
+
 @pytest.fixture(name='forget_compiled', scope='session', autouse=True)
 def _forget_compiled():
   """Lets the runs of a process share compiled functions.
@@ -144,6 +161,10 @@ def _forget_compiled():
   Yields:
     A function that forgets them, as a new process does.
   """
+  from kd_jax.evaluation import predictors
+  from kd_jax.models import from_config
+  from kd_jax.training import training_functions
+
   with contextlib.ExitStack() as stack:
     caches = []
     for module, name in (
@@ -159,11 +180,15 @@ def _forget_compiled():
 
 def _frozen(cache):
   """Returns a cached function that also takes sections, which have no hash."""
+  from ml_collections import ConfigDict, FrozenConfigDict
+
   freeze = lambda x: FrozenConfigDict(x) if isinstance(x, ConfigDict) else x
   return lambda *args: cache(*map(freeze, args))
 
 
 @pytest.fixture(scope='session')
-def generated() -> data.Dataset:
-  """Returns 2,000 generated training images and 500 test images."""
+def generated():
+  """Returns the data set of 2,000 generated training and 500 test images."""
+  from kd_jax import data
+
   return data.load('generated')

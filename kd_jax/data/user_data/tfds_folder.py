@@ -185,8 +185,14 @@ def _split_files(info: tfds.core.SplitInfo, folder: pathlib.Path) -> SplitFiles:
   """Returns the files of a split.
 
   Raises:
-    DataError: if the metadata names files outside of the folder.
+    DataError: if the metadata names files outside of the folder, or no
+      examples.
   """
+  if not info.num_examples:
+    raise DataError(
+      f'{folder}: dataset_info.json says that {info.name} has no examples: '
+      'copy or prepare the data set again'
+    )
   paths = [pathlib.Path(path) for path in info.filepaths]
   inside = pathlib.Path(os.path.abspath(folder))
   for path in paths:

@@ -142,14 +142,30 @@ def test_a_prepared_data_set_is_read_without_a_lock(tmp_path, monkeypatch):
 def test_files_without_all_examples_are_refused(tmp_path, memory_gib, count):
   """TFDS files that lack examples: they are refused."""
   _load(tmp_path)
-  path = tmp_path / 'toy_insects' / '1.0.0' / 'dataset_info.json'
-  info = json.loads(path.read_text())
-  (train,) = (split for split in info['splits'] if split['name'] == 'train')
-  train['shardLengths'] = [count]
-  path.write_text(json.dumps(info))
+  _set_shard_lengths(tmp_path, 'train', [count])
   message = f'says {count} examples of train, but its files hold 6'
   with pytest.raises(data.DataError, match=message):
     _load(tmp_path, memory_gib=memory_gib)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize('split', ['train', 'validation'])
+@pytest.mark.parametrize('lengths', [[], ['0']])
+def test_a_split_without_examples_is_refused(tmp_path, split, lengths):
+  """TFDS metadata without the examples of a split: it is refused."""
+  _load(tmp_path)
+  _set_shard_lengths(tmp_path, split, lengths)
+  with pytest.raises(data.DataError, match=f'says that {split} has no exam'):
+    _load(tmp_path)
+
+
+def _set_shard_lengths(data_dir, split, lengths):
+  """Writes other numbers of examples into the metadata of a split."""
+  path = data_dir / 'toy_insects' / '1.0.0' / 'dataset_info.json'
+  info = json.loads(path.read_text())
+  (found,) = (s for s in info['splits'] if s['name'] == split)
+  found['shardLengths'] = lengths
+  path.write_text(json.dumps(info))
 
 
 @pytest.mark.parametrize('memory_gib', [4.0, 0.0])
