@@ -38,6 +38,11 @@ _STUDENT = {
   'same_as?': str,
   'environment?': dict,
 }
+# A config, as a run's record holds it. Configs of theory have other fields.
+_SECTIONS = ('benchmark', 'data', 'distill', 'eval', 'mesh', 'optim')
+_SECTIONS += ('student', 'teacher', 'train')
+_CONFIG = {f'{section}?': dict for section in _SECTIONS}
+_CONFIG['rows?'] = {str: dict}
 # What run.json says about the data.
 _DATA = {
   'name': str,
@@ -69,7 +74,7 @@ RUN = {
   'name': str,
   'status': str,
   'command?': str,
-  'config': {'rows?': {str: dict}},
+  'config': _CONFIG,
   'environment?': dict,
   'students?': [_STUDENT],
   'teacher?': dict,

@@ -94,6 +94,16 @@ def test_files_of_older_versions_have_no_checksum(tmp_path):
   assert json_records.read(tmp_path / 'b.json', json_records.RESULT) is None
 
 
+@pytest.mark.parametrize('section', ['data', 'rows', 'benchmark', 'teacher'])
+@pytest.mark.parametrize('value', [None, [1], 'x'])
+def test_a_section_of_a_config_is_an_object(section, value):
+  """A record's config with another value as a section: it is not used."""
+  config = {'data': {}, 'rows': {'a': {}}} | {section: value}
+  record = {'name': 'a', 'status': 'complete', 'config': config}
+  problem = json_records.mismatch(record, json_records.RUN)
+  assert problem is not None and f'config.{section}' in problem
+
+
 SHAPES = [
   json_records.RESULT,
   json_records.RUN,
@@ -116,10 +126,7 @@ VALUES = st.recursive(
 @hypothesis.settings(max_examples=40, deadline=None)
 @hypothesis.given(VALUES, st.sampled_from(SHAPES))
 def test_any_json_value_is_described_or_has_the_fields(value, shape):
-  """Any JSON value as a record: its fields are there, or one line says why not.
-
-  Any JSON value as a record: it is read, or one line says why not.
-  """
+  """Any JSON value as a record: it is read, or one line says why not."""
   found, problem = json_records.check(value, shape)
   if problem is None:
     required = {field for field in shape if not field.endswith('?')}
