@@ -84,6 +84,8 @@ RECIPES = {
   'training images',
   'methods': 'every distillation method, on 500 images per class',
   'methods_grid': 'each method at several weights, on held-out training images',
+  'hints': 'the method hint with and without its ReLU, at two weights, beside '
+  'kl and labels',
   'quantized': 'students with quantized weights and activations',
   'mimic': 'quantization mimic: the student, the teacher, both or neither '
   'quantized',
@@ -341,6 +343,7 @@ _STUDENT_RECIPES = {
   'ideal_best_grid': _ideal_best_grid,
   'methods': _methods,
   'methods_grid': _methods_grid,
+  'hints': _compare_at_best_weights,
   'mimic': _compare_at_best_weights,
   'ideal_mimic': _ideal_mimic,
   'quantized': _quantized,

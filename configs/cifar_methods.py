@@ -52,6 +52,9 @@ MIMIC = {
   'teacher_4': ('quantized', 0, 4),
   **{f'both_{bits}': ('quantized', bits, bits) for bits in (2, 3, 4, 8)},
 }
+# Weights of the rows of the recipe `hints`: the best of the grid with the ReLU,
+# and without.
+HINT_WEIGHTS = {True: 30.0, False: 300.0}
 # Methods of the rows of the recipe `ideal_mimic`, and the bits of both
 # networks' features.
 IDEAL_MIMIC = {'kl': 'kl', 'mimic': 'quantized', 'mimic_kl': 'kl+quantized'}
@@ -83,3 +86,19 @@ def mimic_rows() -> dict[str, dict[str, Any]]:
     }
     for row, (method, student_bits, teacher_bits) in MIMIC.items()
   }
+
+
+def hint_rows() -> dict[str, dict[str, Any]]:
+  """Returns labels, `kl`, and `hint` with and without ReLU at each weight."""
+  rows: dict[str, dict[str, Any]] = {
+    'labels': {'distill.kd_weight': 0.0},
+    'kl': {'distill.method': 'kl'},
+  }
+  for weight in HINT_WEIGHTS.values():
+    for relu in (True, False):
+      rows[f'hint_{weight:.0f}' + ('' if relu else '_no_relu')] = {
+        'distill.method': 'hint',
+        'distill.hint.weight': weight,
+        'distill.hint.relu': relu,
+      }
+  return rows

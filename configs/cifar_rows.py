@@ -157,6 +157,7 @@ _ROWS = {
   'methods_grid': lambda _: _without_paper(
     cifar_methods.comparison_rows(on_grid=True)
   ),
+  'hints': lambda _: _without_paper(cifar_methods.hint_rows()),
   'mimic': lambda _: _without_paper(cifar_methods.mimic_rows()),
   'ideal_mimic': _ideal_mimic_rows,
   'quantized': lambda _: _without_paper(_quantized_rows()),

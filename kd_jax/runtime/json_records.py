@@ -39,10 +39,18 @@ _STUDENT = {
   'environment?': dict,
 }
 # A config, as a run's record holds it. Configs of theory have other fields.
-_SECTIONS = ('benchmark', 'data', 'distill', 'eval', 'mesh', 'optim')
-_SECTIONS += ('student', 'teacher', 'train')
-_CONFIG = {f'{section}?': dict for section in _SECTIONS}
-_CONFIG['rows?'] = {str: dict}
+_CONFIG = {
+  'benchmark?': dict,
+  'data?': dict,
+  'distill?': dict,
+  'eval?': dict,
+  'mesh?': dict,
+  'optim?': dict,
+  'rows?': {str: dict},
+  'student?': dict,
+  'teacher?': dict,
+  'train?': dict,
+}
 # What run.json says about the data.
 _DATA = {
   'name': str,

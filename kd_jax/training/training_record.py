@@ -1,5 +1,6 @@
 """The record of a training: metrics, counts, times."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -142,8 +143,10 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
     seed: the seed of the training.
   Returns:
     'time': the seconds of all epochs, of the folds, of the last phase, and of
-    compilation. 'epochs': the number of epochs. 'test_accuracy_by_epoch'.
-    'test_accuracy_after': the accuracy after each phase, by its name.
+    compilation. 'epochs': the number of epochs. 'last_losses': the mean of each
+    loss term in the last epoch, without its weight, by the term's name; and
+    their weighted sum, 'loss'. 'test_accuracy_by_epoch'. 'test_accuracy_after':
+    the accuracy after each phase, by its name.
   """
   epochs = [
     line for line in log.read() if (line['row'], line['seed']) == (row, seed)
@@ -163,6 +166,18 @@ def history(log: run_records.MetricsLog, row: str, seed: int) -> dict[str, Any]:
       'compile_s': sum(epoch['time/compile_s'] for epoch in epochs),
     },
     'epochs': len(epochs),
+    'last_losses': _losses(epochs[-1]) if epochs else {},
     'test_accuracy_by_epoch': [epoch['eval/accuracy'] for epoch in epochs],
     'test_accuracy_after': accuracy,
   }
+
+
+def _losses(epoch: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the loss terms of a line of the log, by name."""
+  losses = {
+    key.removeprefix('train/'): value
+    for key, value in epoch.items()
+    if key.startswith('train/')
+  }
+  losses.pop('accuracy', None)
+  return losses

@@ -57,6 +57,7 @@ def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
     'methods': len(methods.METHODS) + 8,
     'methods_grid': len(methods.METHODS) * len(method_comparison.GRID)
     + len(cifar_methods.LARGER_WEIGHTS),
+    'hints': 6,
     'quantized': 6,
     'mimic': 8,
     'ideal_mimic': 8,

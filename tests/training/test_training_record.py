@@ -95,6 +95,9 @@ def test_the_history_sums_up_the_epochs_of_one_seed(tmp_path):
           'seed': seed,
           'epoch': epoch,
           'phase': phase,
+          'train/hint': 5.0 - epoch,
+          'train/loss': 3.0,
+          'train/accuracy': 0.5,
           'eval/accuracy': 0.25 * epoch + seed,
           'time/train_s': 2.0 + epoch,
           'time/compile_s': 8.0 if epoch == 0 else 0.0,
@@ -108,6 +111,7 @@ def test_the_history_sums_up_the_epochs_of_one_seed(tmp_path):
       'compile_s': 8.0,
     },
     'epochs': 3,
+    'last_losses': {'hint': 3.0, 'loss': 3.0},
     'test_accuracy_by_epoch': [1.0, 1.25, 1.5],
     'test_accuracy_after': {'fold0': 1.25, 'fit': 1.5},
   }
