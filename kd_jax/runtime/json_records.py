@@ -41,7 +41,15 @@ _STUDENT = {
 # A config, as a run's record holds it. Configs of theory have other fields.
 _CONFIG = {
   'benchmark?': dict,
-  'data?': dict,
+  'data?': {
+    'name': str,
+    'train_examples': int,
+    'test_examples': int,
+    'holdout_examples?': int,
+    'image_size?': int,
+    'memory_gib?': float,
+    'at_most?': bool,
+  },
   'distill?': dict,
   'eval?': dict,
   'mesh?': dict,

@@ -4,6 +4,7 @@ A quick run tries a few damages of each kind of file. `make faults` tries others
 for ten minutes in all.
 """
 
+import gc
 import itertools
 import pathlib
 import shutil
@@ -79,6 +80,16 @@ class _Files:
 @pytest.fixture(name='files', scope='module')
 def _files(request, tmp_path_factory):
   return _Files(request.param, tmp_path_factory.mktemp('fuzz'))
+
+
+@pytest.fixture(autouse=True)
+def _collect_garbage():
+  """Ends the coroutines that Orbax leaves behind, in the test that made them.
+
+  Any later test could be blamed for them.
+  """
+  yield
+  gc.collect()
 
 
 # Plots take a second each.

@@ -40,7 +40,7 @@ def run_record():
     'status': 'complete',
     'command': 'launch.py --config=configs/mnist.py:table1',
     'config': {
-      'data': {'name': 'mnist'},
+      'data': {'name': 'mnist', 'train_examples': 0, 'test_examples': 0},
       'paper': {
         'h50': {'accuracy': 95.97, 'train_s': 30.998, 'inference_ratio': 315.3},
         'teacher': {'accuracy': 97.41},
@@ -77,7 +77,7 @@ def as_cifar_run(record):
   """Changes a run into a run on CIFAR-10 with the paper's teacher."""
   record['name'] = 'cifar-table2-as_coded'
   record['config'] |= {
-    'data': {'name': 'cifar10'},
+    'data': {'name': 'cifar10', 'train_examples': 0, 'test_examples': 0},
     'teacher': {'model': {'block': 'bottleneck'}},
     'student': {'kind': 'resnet', 'blocks': None, 'min_blocks': 1},
     'rows': {

@@ -98,10 +98,24 @@ def test_files_of_older_versions_have_no_checksum(tmp_path):
 @pytest.mark.parametrize('value', [None, [1], 'x'])
 def test_a_section_of_a_config_is_an_object(section, value):
   """A record's config with another value as a section: it is not used."""
-  config = {'data': {}, 'rows': {'a': {}}} | {section: value}
-  record = {'name': 'a', 'status': 'complete', 'config': config}
+  record = {'name': 'a', 'status': 'complete', 'config': {section: value}}
   problem = json_records.mismatch(record, json_records.RUN)
   assert problem is not None and f'config.{section}' in problem
+
+
+@pytest.mark.parametrize('field', ['name', 'train_examples', 'test_examples'])
+@pytest.mark.parametrize('value', [None, [1], 0.5])
+def test_a_config_says_which_data_it_is_of(field, value):
+  """A record's config that lacks a field of its data: it is not used."""
+  section = {'name': 'mnist', 'train_examples': 0, 'test_examples': 0}
+  record = {'name': 'a', 'status': 'complete', 'config': {'data': section}}
+  assert json_records.mismatch(record, json_records.RUN) is None
+  section[field] = value
+  problem = json_records.mismatch(record, json_records.RUN)
+  assert problem is not None and f'config.data.{field}' in problem
+  del section[field]
+  problem = json_records.mismatch(record, json_records.RUN)
+  assert problem is not None and field in problem
 
 
 SHAPES = [
