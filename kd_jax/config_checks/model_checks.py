@@ -66,15 +66,30 @@ def _check_kind(prefix: str, model: ConfigDict) -> None:
   if model.kind == from_config.USER_FEATURES:
     return
   check_one_of(f'{prefix}.kind', model.kind, from_config.MODELS)
-  module = from_config.MODELS[model.kind]
-  fields = {field.name for field in dataclasses.fields(module)}
-  foreign = sorted(set(model) - fields - {'kind'})
+  fields = {
+    field.name: field
+    for field in dataclasses.fields(from_config.MODELS[model.kind])
+  }
+  foreign = sorted(set(model) - fields.keys() - {'kind'})
   check(
     not foreign,
     f'{prefix}.kind',
     model.kind,
     f'one that has the fields of this recipe ({", ".join(foreign)}): choose '
     'a recipe of that kind of network',
+  )
+  missing = [
+    name
+    for name, field in fields.items()
+    if field.default is field.default_factory is dataclasses.MISSING
+    and name not in {'num_classes', *model}
+  ]
+  check(
+    not missing,
+    f'{prefix}.kind',
+    model.kind,
+    f'one that needs no fields that are missing here ({", ".join(missing)}): '
+    'choose a recipe of that kind of network',
   )
 
 

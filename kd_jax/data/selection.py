@@ -26,7 +26,7 @@ def select(dataset: Dataset, section: ConfigDict) -> Dataset:
     UserError: if the data set has fewer examples.
   """
   train, test = dataset.train, dataset.test
-  if section.holdout_examples:
+  if section.get('holdout_examples'):  # The oldest runs lack the field.
     size = len(train.labels)
     kept = size - count_held_out(section, size)
     if kept <= 0:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from kd_jax import config as config_lib
-from kd_jax.export import exporter, run_student
+from kd_jax.export import exporter, run_datasets, run_student
+from kd_jax.models import from_config
 from kd_jax.runtime import errors, json_records
 from kd_jax.training import training_folder
 from kd_jax.training.training_record import TrainingResult
@@ -135,3 +136,31 @@ def test_every_value_of_a_run_json_can_be_something_else(tmp_path):
         _find(tmp_path)
       except errors.UserError:
         continue
+
+
+@pytest.mark.parametrize('section', ['student', 'data'])
+def test_a_field_that_run_json_lacks_is_named_or_not_needed(tmp_path, section):
+  """A field that run.json lacks, to be exported: one line, if it is needed."""
+  _write(tmp_path)
+  record = json.loads((tmp_path / 'run.json').read_text())
+  del record[json_records.CHECKSUM]
+  refused = set()
+  for field in record['config'][section]:
+    fields = {k: v for k, v in record['config'][section].items() if k != field}
+    config = record['config'] | {section: fields}
+    (tmp_path / 'run.json').write_text(json.dumps(record | {'config': config}))
+    try:
+      found = _find(tmp_path)
+    except errors.UserError as error:
+      assert field in str(error)
+      refused.add(field)
+      continue
+    from_config.make_module(found.config.student, num_classes=10)
+    run_datasets.load(found.config, None)
+  assert (
+    refused
+    >= {
+      'student': {'kind', 'hidden', 'dtype'},
+      'data': {'name', 'train_examples', 'test_examples'},
+    }[section]
+  )
