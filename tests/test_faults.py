@@ -183,6 +183,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
   # distillation term is too large for any network.
   arguments = (
     GENERATED,
+    # Large enough for an epoch of some seconds, after which a save is due.
+    '--config.student.hidden=(3000,)',
     '--config.optim.name=sgd',
     '--config.distill.ce_weight=1',
     '--config.distill.kd_warmup_epochs=2',
