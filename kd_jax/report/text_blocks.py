@@ -30,7 +30,7 @@ ALIASES = {
   'TABLE2_TIMED': 'cifar-table2-as_coded',
   'METHODS': 'cifar-methods-as_coded',
   'METHODS_MNIST': 'mnist-methods-as_written',
-  'HINT': 'cifar-methods-as_coded-relu',
+  'HINT': 'cifar-hints-as_coded',
   'BEST60': 'cifar-ideal_best-as_coded-teacher_no_pool-epochs_60',
   'BEST_STEM50': 'cifar-ideal_best-as_coded-stride_at_stem-epochs_50',
   'MIMIC': 'cifar-mimic-as_coded',
