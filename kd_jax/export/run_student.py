@@ -14,8 +14,17 @@ from ml_collections import ConfigDict
 from kd_jax import config as config_lib
 from kd_jax import models
 from kd_jax.config_checks import model_checks
+from kd_jax.config_checks.checking import check_one_of
+from kd_jax.data import preprocessing
 from kd_jax.runtime import errors, files, json_records
 from kd_jax.training import training_folder
+
+# The shape of what an export needs of a config apart from the network.
+_NEEDED = {
+  'data': {'scaling': str},
+  'eval': {'batch_size': int},
+  'student': {'kind': str},
+}
 
 
 class RunStudent(NamedTuple):
@@ -78,6 +87,7 @@ def find(
     config = config_lib.close_row(
       config_lib.from_json(record['config']), entry['row']
     )
+    _check_sections(config)
     kind = str(config.student.kind)
   if not models.user.is_function_name(kind):
     with _explained(path):
@@ -97,13 +107,21 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
   """Names the file if a value in its config is of another type or range."""
   try:
     yield
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+  except errors.BAD_VALUES as error:
     raise errors.UserError(
       f'{path}: its config is none that this version of kd_jax reads '
       f'({type(error).__name__}: {error})'
     ) from error
   except errors.UserError as error:
     raise errors.UserError(f'{path}: {error}') from error
+
+
+def _check_sections(config: ConfigDict) -> None:
+  """Checks what an export needs of a config apart from the network."""
+  problem = json_records.mismatch(config.to_dict(), _NEEDED, 'config')
+  if problem is not None:
+    raise errors.UserError(problem)
+  check_one_of('data.scaling', config.data.scaling, preprocessing.SCALINGS)
 
 
 def _find_entry(

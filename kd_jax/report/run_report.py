@@ -77,7 +77,7 @@ def explain_missing_fields(path: pathlib.Path) -> Iterator[None]:
   """
   try:
     yield
-  except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+  except errors.BAD_VALUES as error:
     raise errors.UserError(
       f'{path} lacks what a report shows ({type(error).__name__}: {error}): it '
       'was written by another version, or by hand; the launch.py command of '

@@ -13,6 +13,18 @@ class UserError(Exception):
   """
 
 
+# What code raises that takes values from a file which another version wrote, or
+# somebody by hand.
+BAD_VALUES = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+
+
 def in_a_line(error: BaseException) -> str:
   """Returns the type and the message of an error, in one line."""
   return f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -236,7 +236,7 @@ def read_weights(
     name = _name(path)
     try:
       array = npz_files.array_of(arrays, name).astype(np.float32)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except errors.BAD_VALUES as error:
       raise _other_network(folder, name, str(error)) from error
     if array.shape != np.shape(leaf):
       raise _other_network(folder, name, f'its shape is {array.shape}')

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 
 from kd_jax.report import publish, run_report
-from kd_jax.runtime import errors, json_records
+from kd_jax.runtime import errors, files, json_records
 from tests import helpers
 
 
@@ -70,6 +70,16 @@ def test_a_damaged_number_is_not_reported(record, tmp_path):
     run_report.write(tmp_path)
 
 
+@pytest.mark.faults
+def test_a_call_that_took_no_time_is_one_line(record, tmp_path):
+  """A record of a call that took no time: one line instead of a report."""
+  batches = record['benchmark']['networks']['h50']['batches']
+  batches['1']['call_s']['median'] = 0
+  files.write_json(tmp_path / 'run.json', record)
+  with pytest.raises(errors.UserError, match='run.json.*ZeroDivisionError'):
+    run_report.write(tmp_path)
+
+
 def _paths(value, path=()):
   """Yields the path of every value within a JSON value."""
   items = value.items() if isinstance(value, dict) else ()
@@ -95,7 +105,7 @@ def test_any_change_within_a_record_is_a_report_or_a_line(
   place = changed
   for key in way:
     place = place[key]
-  values = st.sampled_from([None, 5, -1.5, 'x', [], {}, [[]], {'a': 1}])
+  values = st.sampled_from([None, 0, 5, -1.5, 1e308, 'x', [], {}, [[]]])
   place[last] = data.draw(values)
   path = tmp_path / 'run.json'
   path.write_text(json.dumps(changed))
