@@ -138,8 +138,16 @@ def test_every_value_of_a_run_json_can_be_something_else(tmp_path):
         continue
 
 
-@pytest.mark.parametrize('section', ['student', 'data'])
-def test_a_field_that_run_json_lacks_is_named_or_not_needed(tmp_path, section):
+@pytest.mark.parametrize(
+  'section, needed',
+  [
+    ('student', {'kind', 'hidden', 'dtype'}),
+    ('data', {'name', 'scaling', 'train_examples', 'test_examples'}),
+  ],
+)
+def test_a_field_that_run_json_lacks_is_named_or_not_needed(
+  tmp_path, section, needed
+):
   """A field that run.json lacks, to be exported: one line, if it is needed."""
   _write(tmp_path)
   record = json.loads((tmp_path / 'run.json').read_text())
@@ -157,10 +165,21 @@ def test_a_field_that_run_json_lacks_is_named_or_not_needed(tmp_path, section):
       continue
     from_config.make_module(found.config.student, num_classes=10)
     run_datasets.load(found.config, None)
-  assert (
-    refused
-    >= {
-      'student': {'kind', 'hidden', 'dtype'},
-      'data': {'name', 'train_examples', 'test_examples'},
-    }[section]
-  )
+  assert refused >= needed
+
+
+def test_a_section_that_run_json_lacks_is_named_or_not_needed(tmp_path):
+  """A section that run.json lacks, to be exported: one line, if needed."""
+  _write(tmp_path)
+  record = json.loads((tmp_path / 'run.json').read_text())
+  del record[json_records.CHECKSUM]
+  refused = set()
+  for section in record['config']:
+    config = {k: v for k, v in record['config'].items() if k != section}
+    (tmp_path / 'run.json').write_text(json.dumps(record | {'config': config}))
+    try:
+      _find(tmp_path)
+    except errors.UserError as error:
+      assert section.removesuffix('s') in str(error)  # 'no row'
+      refused.add(section)
+  assert refused >= {'data', 'eval', 'rows', 'student'}
