@@ -31,6 +31,16 @@ ARGS = (
 )
 
 
+def checkpoints(folder):
+  """Returns the complete checkpoints of the first student, oldest first.
+
+  Their numbers depend on the machine: an epoch may be too short for a save.
+  """
+  paths = folder.glob('mnist-h50-*/students/h50/seed-0/checkpoints/*')
+  complete = (path for path in paths if path.name.isdigit())
+  return sorted(complete, key=lambda path: int(path.name))
+
+
 def log_file(folder):
   """Returns the log file, beside the folder, which may not be writable."""
   return folder.with_name(f'{folder.name}.log')

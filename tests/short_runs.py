@@ -23,7 +23,6 @@ ARGS = (
 )
 # Its student trains for seconds.
 LONG = helpers.as_flags({'train.epochs': 40, 'train.batch_size': 2})
-STUDENT = 'mnist-h50-*/students/h50/seed-0'
 
 
 class Run:
@@ -58,21 +57,29 @@ class Run:
     """Returns what the command has printed so far."""
     return self.log.read_text(encoding='utf-8', errors='replace')
 
-  def wait_for(self, pattern):
-    """Waits until a path exists in the folder; returns the path."""
+  def wait_for(self, find, what):
+    """Waits until a function returns paths; returns the first of them.
+
+    Args:
+      find: the function, without arguments.
+      what: what it looks for, in words.
+    """
 
     def is_there():
-      assert self.process.poll() is None, f'{pattern} was missed: {self.text()}'
-      return any(self.folder.glob(pattern))
+      assert self.process.poll() is None, f'{what} was missed: {self.text()}'
+      return find()
 
     helpers.wait_until(is_there, poll_s=0.005)
-    return next(self.folder.glob(pattern))
+    return find()[0]
 
   def wait_in_training(self):
-    """Waits until the student has a checkpoint, and is in training."""
-    path = self.wait_for(f'{STUDENT}/checkpoints/[0-9]')
-    assert not any(self.folder.glob(f'{STUDENT}/result.json'))
-    return path.parents[1]
+    """Waits until the student is in training; returns its folder."""
+    checkpoint = self.wait_for(
+      lambda: fault_runs.checkpoints(self.folder), 'the first checkpoint'
+    )
+    training = checkpoint.parents[1]
+    assert not (training / 'result.json').exists()
+    return training
 
   def end(self, timeout_s=300):
     """Waits for the end; returns the exit status and the output."""

@@ -31,18 +31,13 @@ def whole(tmp_path_factory):
 def test_a_truncated_checkpoint_is_passed_over(tmp_path, whole):
   """A truncated checkpoint: the checkpoint before it is used."""
   process = fault_runs.start(tmp_path, GENERATED)
-  pattern = 'mnist-h50-*/students/h50/seed-0/checkpoints/[0-9]'
-  while process.poll() is None and len(list(tmp_path.glob(pattern))) < 2:
+  while process.poll() is None and len(fault_runs.checkpoints(tmp_path)) < 2:
     time.sleep(0.01)
   process.kill()
   process.wait()
-  checkpoints = next(tmp_path.glob(pattern)).parent
   # The process was in the training, not after it.
   assert process.returncode == -signal.SIGKILL
-  newest = max(
-    (path for path in checkpoints.iterdir() if path.name.isdigit()),
-    key=lambda path: int(path.name),
-  )
+  newest = fault_runs.checkpoints(tmp_path)[-1]
   for path in newest.rglob('*'):
     if path.is_file() and path.stat().st_size > 100:
       os.truncate(path, path.stat().st_size // 2)
@@ -195,9 +190,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path, whole):
   assert 'kd_weight=5e+29' in log
   (student,) = tmp_path.glob('mnist-*/students/h50/seed-0')
   assert not (student / 'result.json').exists()
-  assert [path.name for path in (student / 'checkpoints').glob('[0-9]')] == [
-    '1'
-  ]
+  assert [path.name for path in fault_runs.checkpoints(tmp_path)] == ['1']
   code, log = fault_runs.launch(tmp_path, *arguments)
   fault_runs.assert_clear(code, log, 'not finite')
   assert 'resumed after epoch 1' in log

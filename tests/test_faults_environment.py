@@ -153,7 +153,9 @@ def test_a_stopped_machine_that_goes_on_hands_over_its_lock(
   """Suspended for 30 s while another run waits: both end as always."""
   folder = tmp_path / 'runs'
   first = short_runs.Run(folder, *short_runs.LONG)
-  first.wait_for('teachers/*/identity.json')
+  first.wait_for(
+    lambda: list(folder.glob('teachers/*/identity.json')), 'the teacher'
+  )
   first.process.send_signal(signal.SIGSTOP)
   assert not any(folder.glob('teachers/*/result.json'))
   second = short_runs.Run(
