@@ -1,5 +1,8 @@
 """The sentences that describe the tests of faults."""
 
+import subprocess
+import sys
+
 from tests import run_faults
 
 
@@ -42,6 +45,36 @@ def test_every_fault_is_described_with_its_outcome():
   """The published table reads as 'FAULT: OUTCOME'."""
   for name, sentence in run_faults.describe_faults().items():
     assert ': ' in sentence, f'{name}: expected a docstring "FAULT: OUTCOME"'
+
+
+def test_results_are_read_as_pytest_writes_them(tmp_path):
+  (tmp_path / 'test_faults.py').write_text(
+    'import pytest\n'
+    '@pytest.mark.parametrize("n", range(3))\n'
+    'def test_a_disk(n): assert n\n'
+    'def test_a_file(): pass\n'
+  )
+  (tmp_path / 'test_torch.py').write_text(
+    'import pytest\npytest.importorskip("no_such_module")\n'
+  )
+  pytest_of_files = ('-m', 'pytest', '-q', '-p', 'no:cacheprovider')
+  command = [sys.executable, *pytest_of_files, '--junitxml=suite.xml']
+  subprocess.run(command, cwd=tmp_path, capture_output=True)
+  results = run_faults.read_results(tmp_path / 'suite.xml')
+  counts = {k: (v['passed'], v['cases']) for k, v in results.items()}
+  assert counts == {
+    'test_faults.test_a_disk': (2, 3),
+    'test_faults.test_a_file': (1, 1),
+  }
+
+
+def test_a_file_that_cannot_be_read_counts_as_failed(tmp_path):
+  (tmp_path / 'suite.xml').write_text(
+    '<testsuites><testsuite><testcase classname="" name="tests.test_x"'
+    ' time="0.0"><error/></testcase></testsuite></testsuites>'
+  )
+  (result,) = run_faults.read_results(tmp_path / 'suite.xml').values()
+  assert (result['passed'], result['cases']) == (0, 1)
 
 
 def test_a_second_command_for_the_same_code_goes_on(tmp_path, monkeypatch):
