@@ -90,6 +90,33 @@ class _OtherNetworkError(Exception):
     self.is_certain = is_certain
 
 
+def _remove_damaged_metadata(directory: pathlib.Path) -> None:
+  """Removes files in which Orbax keeps the times of its saves, if damaged.
+
+  Orbax reads those of all checkpoints when it opens their folder, and a single
+  wrong value would end that. Without the file it takes the time of the folder.
+  The arrays have a digest of their own.
+
+  Args:
+    directory: the folder of the checkpoints, which may not exist.
+  """
+  for step in ocp.path.step.standard_name_format().find_all(directory):
+    path = pathlib.Path(step.path) / '_CHECKPOINT_METADATA'
+    kind = local_paths.irregular_kind(path)
+    try:
+      if kind is not None:
+        raise ValueError(f'it is {kind}; expected a file')
+      _ = step.commit_timestamp  # Reads and checks the file.
+    except Exception as error:  # Orbax raises many kinds.
+      logging.warning(
+        '%s is damaged (%s: %s): removed; the checkpoint does without it',
+        path,
+        type(error).__name__,
+        str(error)[:160],
+      )
+      files.remove(path)
+
+
 class Checkpoints:
   """The newest checkpoints of one training, each with a number.
 
@@ -107,6 +134,7 @@ class Checkpoints:
       keep: how many checkpoints are kept.
     """
     self._directory = pathlib.Path(directory).absolute()
+    processes.from_first(lambda: _remove_damaged_metadata(self._directory))
     # Saves are synchronous: a small network takes 40 ms, and the next epoch
     # takes the buffers.
     self._manager = ocp.CheckpointManager(

@@ -78,7 +78,7 @@ def damages(folder: pathlib.Path, pattern: str = '**/*'):
 
 
 def _damages_of(name: str, content: bytes):
-  """Returns a strategy of damages to a file, by what its name says it is."""
+  """Returns a strategy of damages to a file, by its name or its content."""
   contents = _bytes(content).map(lambda new: Damage(name, new, False))
   gone = st.just(Damage(name, None, False))
   suffix = pathlib.Path(name).suffix
@@ -90,6 +90,8 @@ def _damages_of(name: str, content: bytes):
     '.png': _image,
     '.jpg': _image,
   }.get(suffix)
+  if not suffix and _is_json_object(content):  # As Orbax writes them.
+    sealed = _json
   if sealed is None:
     return contents | gone
   return (
@@ -98,6 +100,14 @@ def _damages_of(name: str, content: bytes):
     | sealed(content).map(lambda new: Damage(name, new, True))
     | sealed(content).map(lambda new: Damage(name, new, True))
   )
+
+
+def _is_json_object(content: bytes) -> bool:
+  """Returns whether a file holds a JSON object."""
+  try:
+    return isinstance(json.loads(content), dict)
+  except ValueError:
+    return False
 
 
 @st.composite

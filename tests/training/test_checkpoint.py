@@ -1,6 +1,8 @@
 """Checkpoints: the round trip, damage and the digest."""
 
+import contextlib
 import json
+import os
 import types
 
 import jax
@@ -128,6 +130,67 @@ def test_a_description_that_is_no_object_is_passed_over(
     _description_file(tmp_path, 1).write_text(content)
     assert checkpoints.restore(_state(0)) is None
   assert 'is damaged' in caplog.text
+
+
+def _metadata_file(tmp_path, number):
+  """Returns the path of the file in which Orbax keeps the time of a save."""
+  return tmp_path / 'checkpoints' / str(number) / '_CHECKPOINT_METADATA'
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('commit_timestamp_nsecs', 10**26),
+    ('commit_timestamp_nsecs', 10**400),
+    ('commit_timestamp_nsecs', 'text'),
+    ('init_timestamp_nsecs', 1.5),
+    ('metrics', 5),
+    ('item_handlers', []),
+  ],
+)
+def test_damaged_metadata_of_a_checkpoint_is_removed(
+  tmp_path, caplog, field, value
+):
+  """A wrong time of a checkpoint: named, and the checkpoint is used."""
+  with contextlib.closing(
+    checkpoint.Checkpoints(tmp_path / 'checkpoints')
+  ) as checkpoints:
+    checkpoints.save(1, _state(1))
+    checkpoints.save(2, _state(2))
+  path = _metadata_file(tmp_path, 2)
+  content = json.loads(path.read_text())
+  assert field in content
+  path.write_text(json.dumps(content | {field: value}))
+  _check_the_second_is_restored(tmp_path)
+  assert f'{path} is damaged' in caplog.text and not path.exists()
+
+
+@pytest.mark.faults
+def test_metadata_of_a_checkpoint_that_are_a_pipe_are_removed(tmp_path, caplog):
+  """A pipe in the place of a checkpoint's file: named, and no hang."""
+  with contextlib.closing(
+    checkpoint.Checkpoints(tmp_path / 'checkpoints')
+  ) as checkpoints:
+    checkpoints.save(2, _state(2))
+  path = _metadata_file(tmp_path, 2)
+  path.unlink()
+  os.mkfifo(path)
+  with helpers.time_limit(30):
+    _check_the_second_is_restored(tmp_path)
+  assert f'{path} is damaged (ValueError: it is a pipe' in caplog.text
+
+
+def _check_the_second_is_restored(tmp_path):
+  """Checks that the second checkpoint is restored, and that a third can be."""
+  with contextlib.closing(
+    checkpoint.Checkpoints(tmp_path / 'checkpoints')
+  ) as checkpoints:
+    number, state = checkpoints.restore(_state(0))
+    assert number == 2
+    jax.tree.map(np.testing.assert_array_equal, state, _state(2))
+    checkpoints.save(3, _state(3))
+    assert checkpoints.restore(_state(0))[0] == 3
 
 
 def test_older_descriptions_are_believed_if_no_checkpoint_is_sound(
