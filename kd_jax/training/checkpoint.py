@@ -95,7 +95,7 @@ def _remove_damaged_metadata(directory: pathlib.Path) -> None:
 
   Orbax reads those of all checkpoints when it opens their folder, and a single
   wrong value would end that. Without the file it takes the time of the folder.
-  The arrays have a digest of their own.
+  A digest shows whether the arrays are sound.
 
   Args:
     directory: the folder of the checkpoints, which may not exist.
