@@ -70,6 +70,11 @@ _STRONG: dict[str, dict[str, Any]] = {
     'train.epochs': 20,
   },
   'half_18_cutout': _CUTOUT,
+  'resnet9_cutout': _CUTOUT
+  | {
+    f'model.{field}': value
+    for field, value in cifar_teachers.BEST_TEACHERS['resnet9'].model.items()
+  },
 }
 # Students of Table 2 whose networks or losses are compiled separately.
 _COMPILED_STUDENTS = ('baseline', 'blocks_2200', 'ideal', 'ideal_no_kd')

@@ -16,18 +16,19 @@
 Arguments:
   seeds=N: students of each row. The recipe `sizes` trains one student of each
     row with more than 500 images per class.
-  epochs=N: epochs of the students, or of the teacher in the recipes `teacher`
-    and `resnet18`.
+  epochs=N: epochs of the students, or of the teacher in the recipes `teacher`,
+    `resnet18` and `resnet9`.
   protocol: as_coded (the authors' code) or as_written (the paper's text).
   stride_at: block_default, stage1 or stem, the readings of the paper's "stride
     of the base block".
   reduced: first500, block5000 or as_published, the readings of the paper's
     reduced training set.
-  teacher: pool or no_pool, the ResNet-18 that teaches `ideal_best` and that
-    `resnet18` trains. pool has a max pool after its first convolution; no_pool
-    has none, and half the channels.
+  teacher: the teacher of `ideal_best`: pool, no_pool or resnet9. The first two
+    are ResNet-18 and can be trained by `resnet18`. pool has a max pool after
+    its first convolution; no_pool has none, and half the channels.
   training: published, one_cycle or cutout, the recipes of configs/
-    cifar_teachers.py for the teacher that `teacher` and `resnet18` train.
+    cifar_teachers.py for the teacher that `teacher`, `resnet18` or `resnet9`
+    trains.
   method=NAME: a method of kd_jax/methods, or several joined by +. The default,
     response, keeps the method of the protocol.
   smoke=true: a run that finishes in a minute.
@@ -96,6 +97,7 @@ RECIPES = {
   'teacher': 'the ResNet-50 teacher and its outputs, without students',
   'resnet18': 'the ResNet-18 that teaches ideal_best, methods and mimic; '
   'publishes its weights',
+  'resnet9': 'the ResNet-9 that can teach ideal_best; publishes its weights',
 }
 
 
@@ -126,7 +128,7 @@ def get_config(arg: str | None = None) -> config_dict.ConfigDict:
   config.seeds = args.seeds
   method_comparison.use_method(config, args.method)
   if method_comparison.uses_features(args.method):
-    cifar_teachers.use_resnet18(config.teacher)
+    cifar_teachers.use_best_teacher(config.teacher)
   if recipe in _TEACHER_RECIPES:
     config.teacher.retrain = True
     _TEACHER_RECIPES[recipe](config, args)
@@ -160,13 +162,15 @@ def _check_arguments(recipe: str, args: config_dict.ConfigDict) -> None:
   ):
     if args[argument]:
       arguments.check_choice(args, argument, known)
-  if args.teacher and recipe not in ('ideal_best', 'resnet18'):
+  if args.teacher and args.teacher not in _TEACHERS.get(recipe, ()):
+    teachers = [f'{r} has {", ".join(t)}' for r, t in _TEACHERS.items()]
     raise config_fields.ConfigError(
-      f'{recipe} has no teacher={args.teacher}: ideal_best and resnet18 have'
+      f'{recipe} has no teacher={args.teacher}: {"; ".join(teachers)}'
     )
   if args.training and recipe not in _TEACHER_RECIPES:
     raise config_fields.ConfigError(
-      f'{recipe} has no training={args.training}: teacher and resnet18 have'
+      f'{recipe} has no training={args.training}: '
+      f'{", ".join(_TEACHER_RECIPES)} have'
     )
 
 
@@ -244,7 +248,15 @@ def _train_resnet50(config, args) -> None:
 
 
 def _train_resnet18(config, args) -> None:
-  _learn_from_resnet18(config, EPOCHS, args.teacher)
+  _train_best_teacher(config, args, args.teacher)
+
+
+def _train_resnet9(config, args) -> None:
+  _train_best_teacher(config, args, 'resnet9')
+
+
+def _train_best_teacher(config, args, teacher: str) -> None:
+  _learn_from_best_teacher(config, EPOCHS, teacher)
   if args.epochs:
     config.teacher.train.epochs = args.epochs
   config.teacher.publish_weights = True
@@ -259,14 +271,14 @@ def _use_one_cycle(config, epochs: int) -> None:
   config.distill.kd_warmup_epochs = 0
 
 
-def _learn_from_resnet18(config, epochs: int, teacher: str = '') -> None:
-  """Trains students with one cycle, on the outputs of a ResNet-18.
+def _learn_from_best_teacher(config, epochs: int, teacher: str = '') -> None:
+  """Trains students with one cycle, on the outputs of a ResNet with weights.
 
-  A teacher whose weights are available can compute outputs for any image.
+  Such a teacher can compute outputs for any image.
   """
   config.data.scaling = 'cifar10'
   _use_one_cycle(config, epochs)
-  cifar_teachers.use_resnet18(config.teacher, teacher or 'pool')
+  cifar_teachers.use_best_teacher(config.teacher, teacher or 'pool')
 
 
 def _augment(config) -> None:
@@ -276,13 +288,13 @@ def _augment(config) -> None:
 
 
 def _ideal_best(config, args) -> None:
-  _learn_from_resnet18(config, args.epochs or BEST_EPOCHS, args.teacher)
+  _learn_from_best_teacher(config, args.epochs or BEST_EPOCHS, args.teacher)
   _augment(config)
   config.optim.learning_rate = BEST_RATE
 
 
 def _ideal_best_grid(config, args) -> None:
-  _learn_from_resnet18(config, args.epochs or BEST_GRID_EPOCHS)
+  _learn_from_best_teacher(config, args.epochs or BEST_GRID_EPOCHS)
   _augment(config)
   _test_on_held_out(config)
 
@@ -294,7 +306,7 @@ def _test_on_held_out(config) -> None:
 
 def _compare_methods(config, epochs: int) -> None:
   """Gives all methods one student, one teacher and one schedule."""
-  _learn_from_resnet18(config, epochs)
+  _learn_from_best_teacher(config, epochs)
   config.train.subset = 'first500'
   config.student.stem_stride = 2
   config.benchmark.live_teacher = False
@@ -308,7 +320,7 @@ def _compare_at_best_weights(config, args) -> None:
 
 def _ideal_mimic(config, args) -> None:
   """Rounds the features of both networks; they are those of a ResNet-18."""
-  cifar_teachers.use_resnet18(config.teacher)
+  cifar_teachers.use_best_teacher(config.teacher)
   config.teacher.feature_bits = cifar_methods.IDEAL_MIMIC_BITS
   config.distill.quantized.student_bits = cifar_methods.IDEAL_MIMIC_BITS
 
@@ -336,8 +348,17 @@ def _unlabeled(config, args) -> None:
   config.benchmark.enabled = False
 
 
+# The recipes with an argument `teacher`, and its values.
+_TEACHERS: dict[str, tuple[str, ...]] = {
+  'ideal_best': tuple(cifar_teachers.BEST_TEACHERS),
+  'resnet18': ('pool', 'no_pool'),
+}
 # What a recipe changes in the config; recipes of Table 2 change nothing.
-_TEACHER_RECIPES = {'teacher': _train_resnet50, 'resnet18': _train_resnet18}
+_TEACHER_RECIPES = {
+  'teacher': _train_resnet50,
+  'resnet18': _train_resnet18,
+  'resnet9': _train_resnet9,
+}
 _STUDENT_RECIPES = {
   'ideal_best': _ideal_best,
   'ideal_best_grid': _ideal_best_grid,

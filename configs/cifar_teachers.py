@@ -1,6 +1,6 @@
-"""Teachers of the CIFAR-10 recipes: a ResNet-50 and two ResNet-18."""
+"""Teachers of the CIFAR-10 recipes: a ResNet-50, two ResNet-18, a ResNet-9."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import config_dict
 
@@ -8,20 +8,57 @@ from kd_jax import config_fields
 from kd_jax.sections import NetworkSections
 
 TEACHER = 'teachers/cifar10-resnet50'
-RESNET18_EPOCHS = 30
-# The ResNet-18 teachers: the folder, and fields of the network that differ.
-BEST_TEACHERS = {
-  'pool': ('teachers/cifar10-resnet18', {}),
-  'no_pool': (
-    'teachers/cifar10-resnet18-no_pool',
-    {'stem_pool': False, 'widths': (32, 64, 128, 256)},
-  ),
-}
 # Images at the end of the training split, on which hyperparameters are chosen.
 # The ResNet-18 teachers have not been trained on these images either.
 HOLDOUT = 5000
 # Images of the training split of CIFAR-10.
 _TRAIN_EXAMPLES = 50000
+_EPOCHS = 30  # of the teachers in BEST_TEACHERS
+
+
+class BestTeacher(NamedTuple):
+  """A teacher that the machine that trains the students can also train.
+
+  Attributes:
+    folder: the folder of its weights.
+    model: fields of its network, a ResNet.
+    train: fields of its training.
+  """
+
+  folder: str
+  model: dict[str, Any]
+  train: dict[str, Any]
+
+
+_RESNET18 = {'blocks': (2, 2, 2, 2), 'zero_init': True}
+_WITHOUT_HOLDOUT = {
+  'augmentation': 'crop_and_flip',
+  'holdout_fraction': HOLDOUT / _TRAIN_EXAMPLES,
+}
+# The ResNet-9 is that of DAWNBench (David Page 2018) with 384 instead of 512
+# channels at its end, so that its weights take less than 10 MB. Its labels are
+# not smoothed: smoothing makes teachers more accurate, and their students less
+# (Mueller et al. 2019, arXiv:1906.02629).
+BEST_TEACHERS = {
+  'pool': BestTeacher('teachers/cifar10-resnet18', _RESNET18, _WITHOUT_HOLDOUT),
+  'no_pool': BestTeacher(
+    'teachers/cifar10-resnet18-no_pool',
+    _RESNET18 | {'stem_pool': False, 'widths': (32, 64, 128, 256)},
+    _WITHOUT_HOLDOUT,
+  ),
+  'resnet9': BestTeacher(
+    'teachers/cifar10-resnet9',
+    {
+      'block': 'pooled',
+      'blocks': (0, 2, 1, 2),
+      'widths': (64, 128, 256, 384),
+      'stem_pool': False,
+      'zero_init': True,
+      'dtype': 'auto',
+    },
+    {'augmentation': 'crop_flip_cutout'},
+  ),
+}
 
 
 def resnet50() -> NetworkSections:
@@ -84,28 +121,22 @@ def use_training(teacher: config_dict.ConfigDict, name: str) -> None:
   teacher.update_from_flattened_dict(TRAININGS[name])
 
 
-def use_resnet18(
-  teacher: config_dict.ConfigDict, variant: str = 'pool'
+def use_best_teacher(
+  teacher: config_dict.ConfigDict, name: str = 'pool'
 ) -> None:
-  """Turns the teacher section into a ResNet-18 of BEST_TEACHERS.
-
-  These teachers are pretrained, and the machine that trains the students can
-  also train them.
+  """Turns the teacher section into one of BEST_TEACHERS.
 
   Args:
     teacher: the teacher's section; changed in place.
-    variant: a name in BEST_TEACHERS.
+    name: a name in BEST_TEACHERS.
   """
-  teacher.pretrained, fields = BEST_TEACHERS[variant]
+  best = BEST_TEACHERS[name]
+  teacher.pretrained = best.folder
   teacher.outputs_scaling = 'cifar10'
-  teacher.model = config_fields.resnet((2, 2, 2, 2), zero_init=True, **fields)
+  teacher.model = config_fields.resnet(**best.model)
   teacher.train = config_fields.training(
-    epochs=RESNET18_EPOCHS,
-    batch_size=128,
-    augmentation='crop_and_flip',
-    drop_remainder=True,
+    epochs=_EPOCHS, batch_size=128, drop_remainder=True, **best.train
   )
-  teacher.train.holdout_fraction = HOLDOUT / _TRAIN_EXAMPLES
   teacher.optim = one_cycle()
 
 

@@ -87,7 +87,7 @@ def resnet(
 
   Args:
     blocks: residual blocks of each stage.
-    block: the kind of block: basic or bottleneck.
+    block: the kind of block: basic, bottleneck or pooled.
     **fields: overrides of the defaults below.
   """
   section = model(

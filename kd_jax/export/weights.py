@@ -6,8 +6,9 @@ joined by dots: `params.stage1_block0.conv0.kernel`,
 `batch_stats.stem_norm.mean`. Kernels of convolutions are [H, W, in, out], and
 those of dense layers [in, out].
 
-For a ResNet of four stages, `weights-torchvision.safetensors` holds the same
-weights with the names and the layouts of torchvision's ResNets:
+For a ResNet of four stages of residual blocks,
+`weights-torchvision.safetensors` holds the same weights with the names and the
+layouts of torchvision's ResNets:
 
   ours                      torchvision
   stem, stem_norm           conv1, bn1
@@ -78,6 +79,8 @@ def unflatten(tensors: Mapping[str, np.ndarray]) -> PyTree:
 def has_torchvision_names(model: ConfigDict) -> bool:
   """Returns whether a network has the layers of a torchvision ResNet."""
   if model.kind != 'resnet' or len(model.blocks) != _STAGES:
+    return False
+  if model.block == 'pooled':
     return False
   return all(max(count, model.min_blocks) > 0 for count in model.blocks)
 

@@ -98,6 +98,46 @@ def _normalize_bwd(epsilon, residuals, cotangents):
 _normalize.defvjp(_normalize_fwd, _normalize_bwd)
 
 
+def tiled_max_pool(x: jax.Array, size: int) -> jax.Array:
+  """Computes a max pool over square windows that do not overlap.
+
+  If a maximum occurs more than once in a window, its places share the gradient.
+
+  Args:
+    x: [B, H, W, C] float.
+    size: height, width and stride of the windows.
+  Returns:
+    [B, H / size, W / size, C], with both sizes rounded up.
+  """
+  padded = _pad_to_tiles(x, size)
+  batch, height, width, channels = padded.shape
+  windows = padded.reshape(
+    batch, height // size, size, width // size, size, channels
+  )
+  return jnp.max(windows, axis=(2, 4))
+
+
+def plain_tiled_max_pool(x: jax.Array, size: int) -> jax.Array:
+  """Computes `tiled_max_pool` by XLA's pooling, which converters to ONNX know.
+
+  The first maximum of a window receives its gradient.
+  """
+  window = (size, size)
+  padded = _pad_to_tiles(x, size)
+  return nn.max_pool(
+    padded, window_shape=window, strides=window, padding='VALID'
+  )
+
+
+def _pad_to_tiles(x, size):
+  """Pads x [B, H, W, C] by rows and columns of -inf to whole windows."""
+  below, right = -x.shape[1] % size, -x.shape[2] % size
+  if below == right == 0:
+    return x
+  border = ((0, 0), (0, below), (0, right), (0, 0))
+  return jnp.pad(x, border, constant_values=-jnp.inf)
+
+
 @jax.custom_vjp
 def max_pool(x: jax.Array) -> jax.Array:
   """Computes a 3x3 max pool of stride 2, padded by 1.

@@ -1,8 +1,8 @@
 """ResNets for small images: all networks of the CIFAR-10 experiments."""
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,12 @@ class _Conv(NamedTuple):
 
 
 def _conv_norm(
-  x: jax.Array, conv: _Conv, *, net: 'ResNet | _Block', name: str, train: bool
+  x: jax.Array,
+  conv: _Conv,
+  *,
+  net: 'ResNet | _Block | _PooledBlock',
+  name: str,
+  train: bool,
 ) -> jax.Array:
   """Applies a convolution that keeps height / stride, and its batch norm.
 
@@ -108,11 +113,38 @@ class _Block(nn.Module):
     return nn.relu(x + shortcut)
 
 
+class _PooledBlock(nn.Module):
+  """A convolution and a max pool, without a shortcut.
+
+  Attributes:
+    width: number of output channels.
+    stride: height and width of the pool's windows, which do not overlap.
+    dtype, quantization, folded: as in `_Block`.
+  """
+
+  width: int
+  stride: int
+  dtype: jnp.dtype
+  quantization: str
+  folded: bool
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    conv = _Conv(self.width, 3)
+    x = nn.relu(_conv_norm(x, conv, net=self, name='conv0', train=train))
+    if self.stride == 1:
+      return x
+    plain = quantization.SCHEMES[self.quantization].uses_flax_layers
+    pool = layers.plain_tiled_max_pool if plain else layers.tiled_max_pool
+    return pool(x, self.stride)
+
+
 # From the number of filters to the convolutions of a block, each as (kernel
-# size, channels).
+# size, channels). The first block of a stage of 'pooled' is a `_PooledBlock`.
 BLOCKS = {
   'basic': lambda width: ((3, width), (3, width)),
   'bottleneck': lambda width: ((1, width), (3, width), (1, 4 * width)),
+  'pooled': lambda width: ((3, width), (3, width)),
 }
 
 
@@ -122,6 +154,11 @@ class ResNet(nn.Module):
   The defaults are the ResNet-18 of the paper's code for 32x32 images: a 3x3
   stem of stride 1, followed by a 3x3 max pool of stride 2. The paper's
   ResNet-50 has `block='bottleneck', blocks=(3, 4, 6, 3)`.
+
+  With `block='pooled'`, each stage begins with one convolution and a max pool
+  in place of a residual block with a stride. The ResNet-9 of DAWNBench (David
+  Page 2018) is `block='pooled', blocks=(0, 2, 1, 2), stem_pool=False`, apart
+  from its last pool, which takes the maximum.
 
   Attributes:
     num_classes: number of classes, K.
@@ -183,6 +220,31 @@ class ResNet(nn.Module):
     )
     return ('stem', *stages, 'pooled')
 
+  def _block(
+    self, width: int, stride: int, *, is_first: bool
+  ) -> Callable[..., nn.Module]:
+    """Returns the constructor of a block, which takes the block's name.
+
+    Args:
+      width: number of filters of the stage.
+      stride: stride of the stage.
+      is_first: whether the block is the first of its stage.
+    """
+    computation: dict[str, Any] = {
+      'dtype': self.dtype,
+      'quantization': self.quantization,
+      'folded': self.folded,
+    }
+    if self.block == 'pooled' and is_first:
+      return functools.partial(_PooledBlock, width, stride, **computation)
+    return functools.partial(
+      _Block,
+      BLOCKS[self.block](width),
+      stride if is_first else 1,
+      self.zero_init,
+      **computation,
+    )
+
   @nn.compact
   def __call__(
     self, images: jax.Array, *, train: bool
@@ -207,15 +269,8 @@ class ResNet(nn.Module):
     stages = zip(self.blocks, self.widths, self.strides, strict=True)
     for i, (count, width, stride) in enumerate(stages):
       for j in range(max(count, self.min_blocks)):
-        x = _Block(
-          BLOCKS[self.block](width),
-          stride if j == 0 else 1,
-          self.zero_init,
-          self.dtype,
-          self.quantization,
-          self.folded,
-          name=f'stage{i + 1}_block{j}',
-        )(x, train=train)
+        block = self._block(width, stride, is_first=j == 0)
+        x = block(name=f'stage{i + 1}_block{j}')(x, train=train)
         features[f'stage{i + 1}'] = x
     x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
     features['pooled'] = x

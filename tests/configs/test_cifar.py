@@ -64,6 +64,7 @@ def test_every_cifar_recipe_and_argument_is_valid(recipe, argument):
     'unlabeled': 6,
     'teacher': 0,
     'resnet18': 0,
+    'resnet9': 0,
   }.get(recipe, 1)
   for row in rows.values() or (config,):
     field_checks.check_fields(row)
@@ -199,14 +200,22 @@ def test_methods_of_features_learn_from_a_teacher_with_weights():
     traced_checks.trace_methods(row, data.ImageTask(10, (32, 32, 3)))
 
 
-def test_ideal_best_learns_from_the_teacher_that_resnet18_exports():
-  for teacher, (folder, fields) in cifar_teachers.BEST_TEACHERS.items():
-    config = cifar.get_config(f'ideal_best,teacher={teacher}')
-    trained = cifar.get_config(f'resnet18,teacher={teacher}')
-    assert config.teacher.pretrained == trained.teacher.pretrained == folder
+def test_ideal_best_learns_from_a_teacher_that_a_recipe_trains():
+  recipes = {
+    'pool': 'resnet18,teacher=pool',
+    'no_pool': 'resnet18,teacher=no_pool',
+    'resnet9': 'resnet9',
+  }
+  assert recipes.keys() == cifar_teachers.BEST_TEACHERS.keys()
+  for name, teacher in cifar_teachers.BEST_TEACHERS.items():
+    config = cifar.get_config(f'ideal_best,teacher={name}')
+    trained = cifar.get_config(recipes[name])
+    assert config.teacher.pretrained == teacher.folder
+    assert trained.teacher.pretrained == teacher.folder
     assert config.teacher.model == trained.teacher.model
-    assert fields.items() <= config.teacher.model.to_dict().items()
-    assert config.name.endswith(f'-teacher_{teacher}')
+    assert teacher.model.items() <= config.teacher.model.to_dict().items()
+    assert teacher.train.items() <= config.teacher.train.to_dict().items()
+    assert config.name.endswith(f'-teacher_{name}')
 
 
 def test_quantization_mimic_of_the_ideal_student_rounds_both_networks():
@@ -252,7 +261,9 @@ def test_the_resnet50_has_the_recipe_of_the_public_checkpoint():
     ('ideal,reduced=half', "'half'; known: first500, block5000, as_published"),
     ('ideal,protocol=as_said', "'as_said'; known: as_coded, as_written"),
     ('ideal_best,teacher=good', "'good'; known: pool, no_pool"),
-    ('ideal,teacher=no_pool', 'ideal has no teacher=no_pool: ideal_best and'),
+    ('ideal,teacher=no_pool', 'ideal has no teacher=no_pool: ideal_best has'),
+    ('resnet18,teacher=resnet9', 'resnet18 has no teacher=resnet9: .*no_pool$'),
+    ('ideal,training=cutout', 'training=cutout: teacher, resnet18, resnet9'),
   ],
 )
 def test_mistakes_in_cifar_arguments_are_named(arg, message):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import onnx as onnx_lib
+import pytest
 from ml_collections import ConfigDict
 
 from kd_jax import data
@@ -19,8 +20,9 @@ RESNET = dict(
 IMAGE_SHAPE = (8, 8, 3)
 
 
-def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
-  model = ConfigDict(RESNET)
+@pytest.mark.parametrize('block', ['basic', 'pooled'])
+def test_an_exported_resnet_keeps_its_statistics_and_its_temperature(block):
+  model = ConfigDict(RESNET | {'block': block})
   module = from_config.make_module(model, 10)
   variables = apply.init_variables(module, IMAGE_SHAPE, jax.random.key(0))
   variables['batch_stats'] = jax.tree.map(
@@ -48,7 +50,7 @@ def test_an_exported_resnet_keeps_its_statistics_and_its_temperature():
   images = rng.integers(0, 256, (230, *IMAGE_SHAPE), np.uint8)
   expected = np.concatenate([as_trained(part) for part in np.split(images, 10)])
   # The outputs differ between images.
-  assert expected.std(axis=0).min() > 1e-3
+  assert expected.std(axis=0).min() > 1e-4
   predict_fns = (
     jax.jit(exported.call),
     jax.jit(forward_fn),

@@ -13,6 +13,7 @@ from kd_jax.models import apply
 NETWORKS = {
   'basic': {},
   'bottleneck': {'block': 'bottleneck'},
+  'pooled': {'block': 'pooled'},
   'block that starts as its shortcut': {'zero_init': True},
 }
 

@@ -120,3 +120,23 @@ def test_max_pool_and_its_gradient_equal_xlas(size, ties):
   (y, ours), (expected_y, xla) = both(x)
   np.testing.assert_array_equal(y, expected_y)
   np.testing.assert_allclose(ours, xla, atol=1e-5)
+
+
+@pytest.mark.parametrize('side, size', [(8, 2), (7, 2), (7, 4), (1, 2)])
+def test_tiled_max_pool_and_its_gradient_equal_xlas(side, size):
+  """Without ties, both send the gradient to the same place."""
+  x = _images(shape=(2, side, side + 1, 3))
+  outputs = []
+  for pool in (layers.tiled_max_pool, layers.plain_tiled_max_pool):
+    y, backward = jax.vjp(lambda x, pool=pool: pool(x, size), x)
+    outputs.append((y, backward(_images(1, y.shape))[0]))
+  (y, ours), (expected_y, xla) = outputs
+  assert y.shape == (2, -(-side // size), -(-(side + 1) // size), 3)
+  np.testing.assert_array_equal(y, expected_y)
+  np.testing.assert_array_equal(ours, xla)
+  assert np.count_nonzero(ours) == y.size
+
+
+def test_tied_maxima_share_the_gradient_of_a_tiled_max_pool():
+  gradient = jax.grad(lambda x: layers.tiled_max_pool(x, 2).sum())
+  np.testing.assert_array_equal(gradient(jnp.ones((1, 2, 2, 1))), 0.25)

@@ -14,6 +14,7 @@ from kd_jax import models
 from kd_jax.models import costs
 
 RESNET50 = dict(block='bottleneck', blocks=(3, 4, 6, 3))
+RESNET9 = dict(block='pooled', blocks=(0, 2, 1, 2), stem_pool=False)
 SMALL = dict(num_classes=10, blocks=(1, 1), widths=(8, 16), strides=(1, 2))
 
 
@@ -25,6 +26,7 @@ def _dropped(*blocks):
 # millions of multiply-accumulates for a 32x32 image.
 COSTS = {
   'resnet50': (RESNET50, 23_520_842, 325.8),
+  'resnet9': (RESNET9, 6_573_130, 379.3),
   '2222': (dict(blocks=(2, 2, 2, 2)), 11_173_962, 140.2),
   '1111': (dict(blocks=(1, 1, 1, 1)), 4_903_242, 64.7),
   '2211': (dict(blocks=(2, 2, 0, 0), min_blocks=1), 5_272_650, 102.4),
@@ -118,6 +120,22 @@ def test_a_stem_without_pool_and_images_of_another_size():
   )
   assert features['stem'].shape == (2, 28, 20, 8)
   assert features['stage2'].shape == (2, 14, 10, 16)
+
+
+def test_pooled_stages_begin_with_a_convolution_and_a_max_pool():
+  module = models.ResNet(
+    num_classes=2, block='pooled', blocks=(1, 2), widths=(4, 8), strides=(1, 2),
+    stem_pool=False,
+  )  # fmt: skip
+  variables = _init(module)
+  params = variables['params']
+  assert set(params['stage2_block0']) == {'conv0', 'norm0'}
+  assert set(params['stage2_block1']) == {'conv0', 'norm0', 'conv1', 'norm1'}
+  # The last window of an odd side holds fewer pixels.
+  images = jax.random.normal(jax.random.key(1), (2, 7, 8, 3))
+  _, features = _apply(module, variables, images, train=False)
+  assert features['stage1'].shape == (2, 7, 8, 4)
+  assert features['stage2'].shape == (2, 4, 4, 8)
 
 
 def test_initialization_equals_pytorchs():

@@ -27,8 +27,7 @@ each = functools.partial(
 def test_the_recipes_teachers_are_in_the_repository():
   assert ROOT / cifar_teachers.TEACHER in OF_OUTPUTS
   assert ROOT / theory.TEACHER in OF_WEIGHTS
-  folder, _ = cifar_teachers.BEST_TEACHERS['pool']
-  assert ROOT / folder in OF_WEIGHTS
+  assert ROOT / cifar_teachers.BEST_TEACHERS['pool'].folder in OF_WEIGHTS
 
 
 @each(argvalues=OF_OUTPUTS)
