@@ -15,7 +15,10 @@ import os
 import runpy
 import sys
 
-from kd_jax.runtime import command_basics, errors, host_memory, suggestions
+try:
+  from kd_jax.runtime import command_basics, errors, host_memory, suggestions
+except KeyboardInterrupt:  # Ctrl-C before anything began.
+  raise SystemExit(130) from None
 
 # Tasks that are also `python -m kd_jax.TASK`.
 _MODULES = ('export', 'predict', 'report', 'benchmark')

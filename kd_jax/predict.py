@@ -214,6 +214,7 @@ def _print_answers(args: argparse.Namespace) -> None:
         print(_format_line(name, answer, args.top))
   except artifact.ArtifactError as error:
     raise errors.UserError(str(error)) from error
+  console.check_printed()
   if failed:
     sys.exit(f'error: {failed} of {len(files)} images were not classified')
 

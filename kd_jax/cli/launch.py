@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kd_jax.cli import parsing, recipes
-from kd_jax.runtime import command_basics, errors, local_paths
+from kd_jax.runtime import command_basics, console, errors, local_paths
 
 _ABOUT = """Trains a teacher and its students by a recipe, and writes a report.
 
@@ -346,11 +346,17 @@ def main(argv: list[str]) -> None:
   command_basics.apply_flags()
   if _LIST.value:
     print(recipes.describe_all())
+    console.check_printed()
     return
   if _CONFIG.value is None:
     sys.exit(
       'error: there is no --config: expected --config=configs/FILE.py:RECIPE; '
       '--list lists the recipes'
+    )
+  if not isinstance(_CONFIG.value, ConfigDict):
+    sys.exit(
+      f'error: --config: get_config returned {type(_CONFIG.value).__name__}; '
+      'expected a ConfigDict, see kd_jax/config_fields.py'
     )
   summary = _run(_CONFIG.value)
   if summary is not None:

@@ -2,6 +2,8 @@
 
 import re
 import sys
+import traceback
+from typing import NoReturn
 
 from absl import flags
 from ml_collections.config_flags import config_path
@@ -40,13 +42,26 @@ def parse_flags(
   except ImportError as error:
     # A recipe written for an older version.
     if error.name not in ('configs', 'configs.base') or 'base' not in error.msg:
-      raise
+      _end_with_place(error)
     sys.exit(f'error: {_NO_BASE}')
-  except (AttributeError, KeyError):
+  except (AttributeError, KeyError) as error:
     problem = _unknown_field(argv)
     if problem is None:
-      raise
+      _end_with_place(error)
     sys.exit(f'error: {problem}')
+  except Exception as error:  # The code of a config file can raise any.
+    _end_with_place(error)
+
+
+def _end_with_place(error: Exception) -> NoReturn:
+  """Ends the program with one line about an error of a config file's code."""
+  if command_basics.is_debugged() or command_basics.is_interrupt(error):
+    raise error
+  place = traceback.extract_tb(error.__traceback__)[-1]
+  sys.exit(
+    f'error: {place.filename}, line {place.lineno}: {type(error).__name__}: '
+    f'{error} (--debug shows the traceback)'
+  )
 
 
 def _config_places(argv: list[str]) -> list[int]:

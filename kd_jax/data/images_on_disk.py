@@ -6,6 +6,7 @@ records each time that it reads them; `DecodedImages` only reads.
 """
 
 import abc
+import errno
 import os
 import pathlib
 import weakref
@@ -16,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from kd_jax.data.dataset import DataError
+from kd_jax.runtime import local_paths
 
 # For a slice of images, each call of a thread reads this many, or fewer if
 # images are large.
@@ -171,6 +173,9 @@ class OpenFile:
   def __init__(self, path: pathlib.Path):
     """Opens the file."""
     self.path = path
+    kind = local_paths.irregular_kind(path)
+    if kind is not None:  # To open a pipe would be to wait without end.
+      raise OSError(errno.EINVAL, f'it is {kind}; expected a file', str(path))
     self._number = os.open(path, os.O_RDONLY)
     weakref.finalize(self, os.close, self._number)
 

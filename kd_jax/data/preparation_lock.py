@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-from kd_jax.runtime import locks
+from kd_jax.runtime import local_paths, locks
 
 
 @contextlib.contextmanager
@@ -20,6 +20,8 @@ def hold(data_dir: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   lock_dir = data_dir / '.kd_jax'
   lock_dir.mkdir(parents=True, exist_ok=True)
   # The kernel releases an flock when its process ends, however it ends.
-  with open(lock_dir / f'{name.replace("/", "-")}.lock', 'a+b') as lock:
+  path = lock_dir / f'{name.replace("/", "-")}.lock'
+  local_paths.check_regular(path, 'a lock')
+  with open(path, 'a+b') as lock:
     locks.acquire(lock.fileno(), lock_dir, wait=True)
     yield lock_dir

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from kd_jax.runtime import workers
+from kd_jax.runtime import local_paths, workers
 
 # The file in a virtual environment that `make` writes: the seconds of its
 # set-up.
@@ -59,6 +59,7 @@ def _add(record: dict[str, Any], part: str, seconds: float) -> None:
 def _read_setup_seconds(path: pathlib.Path) -> float | None:
   """Returns the number in a file; None if there is none."""
   try:
-    return float(path.read_text())
+    with local_paths.open_regular(path) as file:
+      return float(file.read())
   except (OSError, ValueError):
     return None

@@ -44,7 +44,7 @@ def write(rows: RunRows, students: list[dict[str, Any]]) -> None:
   if best is None or logits is None:
     return
   folder = rows.folder(rows.by_name[best['row']]) / f'seed-{best["seed"]}'
-  student_classes = training_folder.read_predicted_classes(folder, len(labels))
+  student_classes = training_folder.read_predicted_classes(folder)
   if student_classes is None:
     return
   teacher_classes = np.argmax(np.asarray(logits), axis=-1)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kd_jax.report import figures
+from kd_jax.runtime import errors, local_paths
 
 FILE = 'test_errors.npz'
 Arrays = Mapping[str, np.ndarray]
@@ -28,10 +29,24 @@ def write(folder: pathlib.Path) -> dict[str, str]:
   Returns:
     The caption of each plot, by the file's name without '.png'; {} if the run
     has no FILE.
+  Raises:
+    UserError: if FILE holds other arrays.
   """
   arrays = _read(folder / FILE)
   if arrays is None:
     return {}
+  try:
+    return _draw(folder, arrays)
+  except errors.BAD_VALUES as error:
+    raise errors.UserError(
+      f'{folder / FILE} holds no mistakes of a network '
+      f'({type(error).__name__}: {error}): remove it, and the launch.py '
+      'command of the run writes it anew'
+    ) from error
+
+
+def _draw(folder: pathlib.Path, arrays: Arrays) -> dict[str, str]:
+  """Draws the plots; returns their captions, see `write`."""
   _draw_confusion(folder / 'confusion.png', arrays)
   name = arrays['name']
   counts = {k: int(arrays[f'{k}_count']) for k in _KINDS}
@@ -60,7 +75,10 @@ _KINDS = {
 def _read(path: pathlib.Path) -> Arrays | None:
   """Returns what a run wrote; None if it is missing or damaged."""
   try:
-    with open(path, 'rb') as file, np.load(file) as content:
+    with (
+      local_paths.open_regular(path) as file,
+      np.load(file, allow_pickle=False) as content,
+    ):
       return {name: content[name] for name in content.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile):
     return None

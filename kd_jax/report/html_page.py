@@ -2,8 +2,8 @@
 
 import base64
 import html
-import pathlib
 import re
+from collections.abc import Mapping
 
 # Colors are those of the reader's system, light or dark. Plots are on white.
 _PAGE = """<!DOCTYPE html>
@@ -29,26 +29,29 @@ code {{ overflow-wrap: anywhere; }}
 </body>
 </html>
 """
-_IMAGE = re.compile(r'<img src="([^"]+)"')
+_IMAGE = re.compile(r'<img src="([^"]*)"([^>]*>)')
 
 
-def render(text: str, folder: pathlib.Path) -> str:
+def render(text: str, pictures: Mapping[str, bytes]) -> str:
   """Returns a page with the content of a report and the pictures it shows.
 
   Args:
     text: the report in Markdown; HTML in it is shown as text.
-    folder: the folder of the pictures.
+    pictures: the content of each PNG file by its name. Other pictures, which
+      names in the report could ask for, are left out.
   """
   import markdown_it
 
   parser = markdown_it.MarkdownIt('commonmark', {'html': False})
   body = parser.enable('table').render(text)
-  body = _IMAGE.sub(lambda match: _inline(folder / match[1]), body)
+  body = _IMAGE.sub(lambda match: _inline(match, pictures), body)
   title = text.lstrip('# ').partition('\n')[0]
   return _PAGE.format(title=html.escape(title), body=body)
 
 
-def _inline(path: pathlib.Path) -> str:
-  """Returns the start of an image element that holds a PNG file."""
-  content = base64.b64encode(path.read_bytes()).decode()
-  return f'<img src="data:image/png;base64,{content}"'
+def _inline(image: re.Match[str], pictures: Mapping[str, bytes]) -> str:
+  """Returns an image element that holds its PNG file; '' for other images."""
+  if image[1] not in pictures:
+    return ''
+  content = base64.b64encode(pictures[image[1]]).decode()
+  return f'<img src="data:image/png;base64,{content}"{image[2]}'

@@ -48,7 +48,10 @@ def write(folder: os.PathLike, record: Record | None = None) -> str:
   for name, caption in captions.items():
     text += f'\n![{name}]({name}.png)\n\n{markdown.as_text(caption)}\n'
   files.write_text(folder / 'report.md', text)
-  files.write_text(folder / 'report.html', html_page.render(text, folder))
+  pictures = {
+    f'{name}.png': (folder / f'{name}.png').read_bytes() for name in captions
+  }
+  files.write_text(folder / 'report.html', html_page.render(text, pictures))
   return text
 
 
@@ -205,7 +208,8 @@ def warnings_section(record: Record) -> list[str]:
   warnings = record.get('warnings')  # Older records have none.
   if not warnings:
     return []
-  return ['## Warnings', '\n'.join(f'- {warning}.' for warning in warnings)]
+  lines = (markdown.as_text(' '.join(text.split())) for text in warnings)
+  return ['## Warnings', '\n'.join(f'- {line}.' for line in lines)]
 
 
 def _accuracy_section(record: Record) -> list[str]:

@@ -14,7 +14,9 @@ import shutil
 import signal
 import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 
@@ -163,10 +165,14 @@ def one_line_errors(goes_on: str = '') -> Iterator[None]:
     SystemExit: with the line; status 130 after Ctrl-C, 1 after an error.
   """
   console.make_robust()
+  _interrupts.clear()
+  # A command in the background of a script ignores Ctrl-C.
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _note_interrupt)
   try:
     yield
-  except KeyboardInterrupt:
-    if is_debugged():
+  except (KeyboardInterrupt, ImportError) as error:
+    if is_debugged() or not is_interrupt(error):
       raise
     # A second Ctrl-C ends the program at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -179,6 +185,27 @@ def one_line_errors(goes_on: str = '') -> Iterator[None]:
     if is_debugged():
       raise
     sys.exit(f'error: {console.printable_lines(_describe(error))}')
+
+
+# Whether Ctrl-C was pressed while `one_line_errors` was active.
+_interrupts: list[int] = []
+
+
+def _note_interrupt(number: int, frame: types.FrameType | None) -> NoReturn:
+  """Handles SIGINT as Python does, and notes it."""
+  del frame
+  _interrupts.append(number)
+  raise KeyboardInterrupt
+
+
+def is_interrupt(error: BaseException) -> bool:
+  """Returns whether Ctrl-C caused an error.
+
+  A library that is being imported may turn it into an ImportError.
+  """
+  return isinstance(error, KeyboardInterrupt) or (
+    isinstance(error, ImportError) and bool(_interrupts)
+  )
 
 
 def is_debugged() -> bool:

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Any
 
+from kd_jax.runtime import errors
+
 
 def make_robust() -> None:
   """Makes prints survive a console that cannot show them.
@@ -15,12 +17,15 @@ def make_robust() -> None:
   program that started without a console, as `>&-` and some schedulers do, has
   no streams at all.
   """
+  was_closed = sys.stdout is None
   _open_closed_streams()
   for name in ('stdout', 'stderr'):
     stream = getattr(sys, name)
     if type(stream) is io.TextIOWrapper:
       stream.reconfigure(errors='backslashreplace')
       setattr(sys, name, _RobustStream(stream, name))
+  if was_closed and isinstance(sys.stdout, _RobustStream):
+    sys.stdout.problem = 'it is closed'
 
 
 def _open_closed_streams() -> None:
@@ -42,7 +47,11 @@ def _open_closed_streams() -> None:
 
 
 class _RobustStream:
-  """A stream that is silent from its first error on."""
+  """A stream that is silent from its first error on.
+
+  Attributes:
+    problem: why output was lost; '' if none was, or if its reader has ended.
+  """
 
   def __init__(self, stream: io.TextIOWrapper, name: str):
     """Wraps a stream.
@@ -53,6 +62,7 @@ class _RobustStream:
     """
     self._stream = stream
     self._name = name
+    self.problem = ''
 
   def write(self, text: str) -> int:
     """Writes a text; returns its length even if the stream takes nothing."""
@@ -78,14 +88,31 @@ class _RobustStream:
     os.dup2(nowhere, self._stream.fileno())
     os.close(nowhere)
     if self._name == 'stdout' and not isinstance(error, BrokenPipeError):
+      self.problem = str(error)
       print(
         f'stdout takes no more output ({error}): the program goes on without '
-        'it. The results are in the files that it writes',
+        'it, and writes its files',
         file=sys.stderr,
       )
 
   def __getattr__(self, name: str) -> Any:
     return getattr(self._stream, name)
+
+
+def check_printed() -> None:
+  """Checks that stdout took everything, for a command that writes no files.
+
+  Raises:
+    UserError: if output was lost. It is none if the program that reads the
+      output, such as `head`, has ended.
+  """
+  sys.stdout.flush()
+  problem = getattr(sys.stdout, 'problem', '')
+  if problem:
+    raise errors.UserError(
+      f'the output is lost, because stdout did not take it ({problem}): send '
+      'it to a file on a disk with free space'
+    )
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kd_jax.runtime import errors, locks, processes
+from kd_jax.runtime import errors, local_paths, locks, processes
 
 
 def cache_dir() -> pathlib.Path:
@@ -254,8 +254,10 @@ def locked_by_process(
       f'{folder} cannot be the folder of a run or of data: name a folder in it'
     )
   folder.parent.mkdir(parents=True, exist_ok=True)
+  path = folder.with_name(f'.{folder.name}.lock')
+  local_paths.check_regular(path, 'a lock')
   # A file opened with 'w' would no longer name the process that has the lock.
-  with open(folder.with_name(f'.{folder.name}.lock'), 'a+b') as file:
+  with open(path, 'a+b') as file:
     locks.acquire(
       file.fileno(), folder, wait=wait, shared=shared, limit_s=limit_s
     )

@@ -28,6 +28,10 @@ from kd_jax.runtime import files, local_paths, processes
 
 # The field of the checksum. Files of older versions do not have it.
 CHECKSUM = 'checksum'
+# What is wrong with a file that lacks it, where it must not.
+WITHOUT_CHECKSUM = (
+  'it has no checksum, so that it was edited, or written by an older version'
+)
 
 _STUDENT = {
   'row': str,
@@ -239,7 +243,9 @@ def write(path: os.PathLike, value: Mapping[str, Any]) -> None:
   files.write_json(path, with_checksum(value))
 
 
-def read(path: os.PathLike, shape: Any) -> Any | None:
+def read(
+  path: os.PathLike, shape: Any, *, needs_checksum: bool = False
+) -> Any | None:
   """Returns what a JSON file holds; None if it is missing or damaged.
 
   One line names a file that is there and is not used.
@@ -247,20 +253,25 @@ def read(path: os.PathLike, shape: Any) -> Any | None:
   Args:
     path: the file.
     shape: the shape of its content.
+    needs_checksum: as for `find`.
   """
-  value, problem = find(path, shape)
+  value, problem = find(path, shape, needs_checksum=needs_checksum)
   if problem is not None:
     _warn_once(str(path), problem)
     return None
   return value
 
 
-def find(path: os.PathLike, shape: Any) -> tuple[Any | None, str | None]:
+def find(
+  path: os.PathLike, shape: Any, *, needs_checksum: bool = False
+) -> tuple[Any | None, str | None]:
   """Returns what a JSON file holds, and what is wrong with it, or None.
 
   Args:
     path: the file.
     shape: the shape of its content.
+    needs_checksum: whether an object without a checksum is a problem. It is for
+      what can be computed anew.
   Returns:
     (None, None) if there is no file. If there is a problem, the value is what
     could be read, and not to be relied on.
@@ -278,6 +289,8 @@ def find(path: os.PathLike, shape: Any) -> tuple[Any | None, str | None]:
       value = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
       return None, f'it is no JSON ({error})'
+    if needs_checksum and isinstance(value, dict) and CHECKSUM not in value:
+      return value, WITHOUT_CHECKSUM
     return check(value, shape)
 
   value, problem = processes.from_first(read_file)

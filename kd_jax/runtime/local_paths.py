@@ -1,10 +1,12 @@
 """Paths that a user gives: on this machine, and no addresses of a store."""
 
+import errno
 import os
 import pathlib
 import re
 import stat
 import sys
+from typing import BinaryIO
 
 from kd_jax.runtime import errors
 
@@ -25,6 +27,20 @@ def check_regular(path: pathlib.Path, name: str) -> None:
   kind = irregular_kind(path)
   if kind is not None:
     raise errors.UserError(f'{name}: {path} is {kind}; expected a file')
+
+
+def open_regular(path: pathlib.Path) -> BinaryIO:
+  """Opens a file to read its bytes.
+
+  To open a pipe would be to wait without end.
+
+  Raises:
+    OSError: if the path is missing, or is no file; names the path.
+  """
+  kind = irregular_kind(path)
+  if kind is not None:
+    raise OSError(errno.EINVAL, f'it is {kind}; expected a file', str(path))
+  return open(path, 'rb')
 
 
 def irregular_kind(path: pathlib.Path) -> str | None:
@@ -70,7 +86,9 @@ def expand(path: str | os.PathLike, name: str) -> pathlib.Path:
   try:
     expanded = pathlib.Path(text).expanduser()
   except RuntimeError as error:
-    raise errors.UserError(f'{name}={text}: {error}') from None
+    raise errors.UserError(
+      f'{name}={text}: {error}: write the whole path'
+    ) from None
   encoding = sys.getfilesystemencoding()
   if encoding != 'utf-8' and not str(expanded.absolute()).isascii():
     raise errors.UserError(

@@ -22,6 +22,10 @@ from kd_jax.runtime import (
 QUANTIZED = 'packed'  # The name since the first version.
 
 
+# Lines of a log that cannot be used and are named one by one.
+_MOST_PROBLEMS = 3
+
+
 def by_row(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
   """Returns the students of a run by row.
 
@@ -72,13 +76,18 @@ class MetricsLog:
       return []
     local_paths.check_regular(self.path, 'the log of a run')
     *lines, last = self.path.read_bytes().split(b'\n')
-    records = []
+    records, problems = [], []
     for number, line in enumerate(lines, start=1):
       record, problem = _parse(line)
       if problem is None:
         records.append(record)
       else:
-        logging.warning('%s:%d is left out: %s', self.path, number, problem)
+        problems.append(f'{self.path}:{number} is left out: {problem}')
+    for problem in problems[:_MOST_PROBLEMS]:
+      logging.warning('%s', problem)
+    if len(problems) > _MOST_PROBLEMS:
+      others = len(problems) - _MOST_PROBLEMS
+      logging.warning('%s: %d other lines are left out', self.path, others)
     if last:  # Without a line break: a kill cut it short.
       record, problem = _parse(last)
       if problem is None:
@@ -184,10 +193,12 @@ def _parse(line: bytes) -> tuple[Any, str | None]:
   """Returns the record of a line, and what is wrong with it, or None."""
   try:
     text, mark, end = line.decode().rpartition(_MARK)
-    if mark and end != f'{_checksum(text)}"}}':
+    if not mark:
+      json.loads(line)
+      return None, json_records.WITHOUT_CHECKSUM
+    if end != f'{_checksum(text)}"}}':
       return None, 'it does not match its checksum'
-    # Lines of older versions have no checksum.
-    record = json.loads(f'{text}}}' if mark else line)
+    record = json.loads(f'{text}}}')
   except (ValueError, RecursionError) as error:
     return None, f'it is no JSON ({error})'
   return record, json_records.mismatch(record, json_records.METRICS)

@@ -67,7 +67,7 @@ def _find(
 ) -> tuple[list[str] | None, str]:
   """Returns the names of stored outputs, or None and why they are not used."""
   manifest, problem = json_records.find(
-    folder / 'manifest.json', json_records.OUTPUTS
+    folder / 'manifest.json', json_records.OUTPUTS, needs_checksum=True
   )
   if problem is not None:
     return None, f'{folder}/manifest.json is damaged: {problem}'

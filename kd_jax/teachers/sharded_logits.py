@@ -56,7 +56,9 @@ class ShardedLogits:
     self.shape = shape
     identity = {**identity, 'shape': list(shape), 'shard': shard}
     self.digest = files.json_digest(identity)
-    manifest = json_records.read(folder / 'manifest.json', json_records.OUTPUTS)
+    manifest = json_records.read(
+      folder / 'manifest.json', json_records.OUTPUTS, needs_checksum=True
+    )
     if manifest is None or manifest[json_records.OUTPUTS_IDENTITY] != identity:
       files.remove(folder)
       manifest = {json_records.OUTPUTS_IDENTITY: identity, 'sha256': {}}

@@ -9,7 +9,7 @@ decisions.npy   the class that the network predicts for each test image
 result.json     the record, written last: with it the training is done
 """
 
-import io
+import hashlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -40,6 +40,8 @@ PyTree = Any
 
 MID_EPOCH = 'within_epoch'
 _PREDICTED_CLASSES = 'decisions.npy'
+# The field of result.json with the digest of that file.
+_PREDICTED_DIGEST = 'predicted_classes'
 
 
 def make_or_replace(folder: pathlib.Path, identity: dict[str, Any]) -> None:
@@ -69,12 +71,19 @@ def is_done(folder: pathlib.Path, identity: dict[str, Any], seed: int) -> bool:
   if not is_of(folder, identity):
     return False
   result = read_result(folder)
-  return result is not None and result['seed'] == seed
+  if result is None or result['seed'] != seed:
+    return False
+  if not processes.from_first((folder / 'weights').is_dir):
+    logging.warning('%s has no weights: it is trained again', folder)
+    return False
+  return True
 
 
 def read_result(folder: pathlib.Path) -> dict[str, Any] | None:
   """Returns the record of a finished training, or None."""
-  return json_records.read(folder / 'result.json', json_records.RESULT)
+  return json_records.read(
+    folder / 'result.json', json_records.RESULT, needs_checksum=True
+  )
 
 
 def _read_identity(folder: pathlib.Path) -> dict[str, Any] | None:
@@ -98,38 +107,37 @@ def finish(
       'bytes': size
     }
   if trained.predicted_classes is not None:
-    files.write_bytes(
-      folder / _PREDICTED_CLASSES, _npy(trained.predicted_classes)
-    )
+    content = files.npy_content(trained.predicted_classes.astype(np.uint32))
+    files.write_bytes(folder / _PREDICTED_CLASSES, content)
+    record[_PREDICTED_DIGEST] = hashlib.sha256(content).hexdigest()[:16]
   json_records.write(folder / 'result.json', record)
   files.remove(folder / 'checkpoints')
   files.remove(folder / MID_EPOCH)
   return record
 
 
-def _npy(array: np.ndarray) -> bytes:
-  content = io.BytesIO()
-  np.save(content, array.astype(np.uint32))
-  return content.getvalue()
-
-
-def read_predicted_classes(
-  folder: pathlib.Path, count: int
-) -> np.ndarray | None:
+def read_predicted_classes(folder: pathlib.Path) -> np.ndarray | None:
   """Returns the class that a finished network predicts for each test image.
+
+  A line names a file that is there and is not used.
 
   Args:
     folder: the training's folder.
-    count: the number of test images.
   Returns:
-    int [N]; None for a training of an older version, or a damaged file.
+    int [N]; None if the file is damaged or not that of the training's record.
   """
-  try:
-    with open(folder / _PREDICTED_CLASSES, 'rb') as file:
-      classes = np.load(file, allow_pickle=False)
-  except (OSError, ValueError, EOFError):
+  result = read_result(folder)
+  if result is None or _PREDICTED_DIGEST not in result:
+    return None  # A network of the user's arrays, or of an older version.
+  path = folder / _PREDICTED_CLASSES
+  if files.file_digest(path)[:16] != result[_PREDICTED_DIGEST]:
+    logging.warning(
+      '%s is damaged or missing, and its mistakes are not shown: remove %s, '
+      'and the same command trains this network again',
+      *(path, folder),
+    )
     return None
-  return classes.astype(int) if classes.shape == (count,) else None
+  return np.load(path, allow_pickle=False).astype(int)
 
 
 def _save(folder: pathlib.Path, variables: PyTree) -> int:

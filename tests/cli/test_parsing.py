@@ -75,10 +75,26 @@ def test_a_recipe_of_an_older_version_learns_the_new_name(tmp_path, line):
   assert 'Traceback' not in result.stderr
 
 
-def test_another_missing_import_of_a_recipe_is_shown_as_python_shows_it(
-  tmp_path,
+@pytest.mark.parametrize(
+  ('code', 'message'),
+  [
+    ('import missing_package', 'line 1: ModuleNotFoundError: No module named'),
+    ('\ndef get_config(arg=None): 1 / 0', 'line 2: ZeroDivisionError: div'),
+    ('def get_config(arg=None): return 3', 'get_config returned int; expected'),
+  ],
+)
+def test_a_mistake_in_the_code_of_a_config_file_is_one_line(
+  code, message, tmp_path
 ):
+  path = tmp_path / 'own.py'
+  path.write_text(code)
+  result = helpers.launch_here(f'--config={path}')
+  assert result.returncode == 1
+  assert message in result.stderr and 'Traceback' not in result.stderr
+
+
+def test_debug_shows_a_mistake_of_a_config_file_as_python_shows_it(tmp_path):
   recipe = tmp_path / 'mine.py'
   recipe.write_text('from configs import tabels\n')
   with pytest.raises(ImportError, match='tabels'):
-    helpers.launch_here(f'--config={recipe}')
+    helpers.launch_here(f'--config={recipe}', '--debug')

@@ -8,7 +8,7 @@ import shutil
 import jax
 import pytest
 
-from kd_jax.runtime import errors, files, run_records
+from kd_jax.runtime import errors, files, json_records, run_records
 from kd_jax.training import training_folder
 from tests import helpers
 
@@ -135,14 +135,42 @@ def test_a_damaged_result_is_made_again(folder, caplog):
   assert after['students'][0]['weights'] == before['students'][0]['weights']
 
 
-def test_damaged_weights_are_named_with_the_fix(folder):
+@pytest.mark.faults
+def test_a_result_without_a_checksum_is_made_again(folder, caplog):
+  """A student's record has no checksum: the student is trained again."""
+  before = files.read_json(folder / 'run' / 'run.json')
+  path = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'result.json'
+  result = files.read_json(path)
+  del result[json_records.CHECKSUM]
+  result['test']['accuracy'] = 0.99
+  files.write_json(path, result)
+  after = _run(folder)
+  assert after['students'][0]['test'] == before['students'][0]['test']
+  assert 'result.json is not used: it has no checksum' in caplog.text
+
+
+@pytest.mark.faults
+def test_a_student_without_weights_is_trained_again(folder, caplog):
+  """The weights of a student are gone: it is trained again, to equal ones."""
+  before = files.read_json(folder / 'run' / 'run.json')
   seed = folder / 'run' / 'students' / 'h50' / 'seed-0'
-  (seed / 'weights').rename(folder / 'moved')
+  shutil.rmtree(seed / 'weights')
+  after = _run(folder)
+  assert after['students'][0]['weights'] == before['students'][0]['weights']
+  assert (seed / 'weights').is_dir()
+  assert 'seed-0 has no weights: it is trained again' in caplog.text
+
+
+def test_damaged_weights_are_named_with_the_fix(folder):
+  weights = folder / 'run' / 'students' / 'h50' / 'seed-0' / 'weights'
+  shutil.copytree(weights, folder / 'sound')
+  for path in weights.rglob('d/*'):
+    helpers.flip_middle_byte(path)
   config = _config({'benchmark.enabled': True})
   with pytest.raises(errors.UserError, match='seed-0.*is damaged: remove'):
     helpers.run(config, folder)
-  shutil.rmtree(seed / 'weights', ignore_errors=True)
-  (folder / 'moved').rename(seed / 'weights')
+  shutil.rmtree(weights)
+  (folder / 'sound').rename(weights)
 
 
 def test_students_of_other_teacher_outputs_are_trained_again(folder, caplog):

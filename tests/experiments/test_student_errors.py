@@ -1,6 +1,10 @@
 """The mistakes that a run writes for its report."""
 
+import os
+import pathlib
+
 import numpy as np
+import pytest
 
 from kd_jax.report import error_plots
 from tests import helpers
@@ -33,10 +37,33 @@ def test_a_run_writes_the_mistakes_of_its_best_student(tmp_path, generated):
     assert arrays['student_said'][0] != labels[row]
 
 
-def test_students_of_older_versions_leave_the_mistakes_out(tmp_path):
+def _flip(path):
+  """Gives one test image another class; the file is a sound array."""
+  classes = np.load(path)
+  classes[0] += 1
+  np.save(path, classes)
+
+
+def _replace_by_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+  'damage',
+  [_flip, helpers.flip_middle_byte, pathlib.Path.unlink, _replace_by_pipe],
+)
+def test_other_predictions_than_the_students_are_not_shown(
+  damage, tmp_path, caplog
+):
+  """Predictions of a student were changed: they are named and not shown."""
   config = helpers.tiny_mnist('h50', FIELDS | {'train.folds': 0})
-  helpers.run(config, tmp_path)
+  before = helpers.run(config, tmp_path)
   (decisions,) = tmp_path.glob('run/students/h50/seed-0/decisions.npy')
-  decisions.unlink()
-  helpers.run(config, tmp_path)
+  damage(decisions)
+  with helpers.time_limit(30):
+    after = helpers.run(config, tmp_path)
+  assert after['students'] == before['students']
   assert not (tmp_path / 'run' / error_plots.FILE).exists()
+  assert 'decisions.npy is damaged or missing' in caplog.text

@@ -3,7 +3,9 @@
 Also tests `kd_jax/predict.py`.
 """
 
+import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -234,3 +236,19 @@ def test_a_folder_stands_for_its_images(exported, tmp_path, capsys):
 def test_a_folder_without_images_is_refused(exported, tmp_path, capsys):
   code, _, _ = _main(capsys, exported, tmp_path)
   assert 'holds no images: expected files *.png' in code
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
+def test_answers_that_cannot_be_printed_are_an_error(
+  exported, tmp_path, monkeypatch
+):
+  """A full disk behind the answers of predict: an error, as they are lost."""
+  _write_png(tmp_path / 'a.png', IMAGES[0, ..., 0])
+  argv = ['predict', str(exported), str(tmp_path / 'a.png')]
+  monkeypatch.setattr(sys, 'argv', argv)
+  with io.TextIOWrapper(open('/dev/full', 'wb')) as full:
+    monkeypatch.setattr(sys, 'stdout', full)
+    monkeypatch.setattr(sys, 'stderr', io.StringIO())
+    with pytest.raises(SystemExit, match='error: the output is lost'):
+      predict.main()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pathlib
 import zipfile
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd_jax.runtime import json_records
+from kd_jax.runtime import json_records, run_records
 
 # Names that appear in the files, so that values land where they are read.
 _NAMES = st.sampled_from(
@@ -48,6 +49,7 @@ class Damage(NamedTuple):
   Attributes:
     path: the file, inside the folder.
     content: its new content; None if it is gone.
+    instead: what has taken its place, 'a pipe' or 'a folder'; '' for a file.
     is_sealed: whether checksums were made anew, so that nothing but sense can
       show the change.
   """
@@ -55,14 +57,19 @@ class Damage(NamedTuple):
   path: str
   content: bytes | None
   is_sealed: bool
+  instead: str = ''
 
   def apply(self, folder: pathlib.Path) -> None:
     """Changes the file in a copy of the folder."""
     path = folder / self.path
-    if self.content is None:
-      path.unlink()
-    else:
+    if self.content is not None:
       path.write_bytes(self.content)
+      return
+    path.unlink()
+    if self.instead == 'a pipe':
+      os.mkfifo(path)
+    elif self.instead == 'a folder':
+      path.mkdir()
 
 
 def damages(folder: pathlib.Path, pattern: str = '**/*'):
@@ -80,7 +87,9 @@ def damages(folder: pathlib.Path, pattern: str = '**/*'):
 def _damages_of(name: str, content: bytes):
   """Returns a strategy of damages to a file, by its name or its content."""
   contents = _bytes(content).map(lambda new: Damage(name, new, False))
-  gone = st.just(Damage(name, None, False))
+  gone = st.sampled_from(['', 'a pipe', 'a folder']).map(
+    lambda instead: Damage(name, None, False, instead)
+  )
   suffix = pathlib.Path(name).suffix
   sealed = {
     '.json': _json,
@@ -173,14 +182,14 @@ def _json(draw, content: bytes) -> bytes:
 
 @st.composite
 def _json_lines(draw, content: bytes) -> bytes:
-  """Draws a log with another value in one line, which has no checksum."""
+  """Draws a log with another value in one line, and a right checksum."""
   lines = content.splitlines()
   index = draw(st.integers(0, len(lines) - 1))
   value = json.loads(lines[index])
   value.pop(json_records.CHECKSUM)
   path = draw(st.sampled_from(list(_places(value))))
   value = _changed(value, path, draw(JSON), draw(st.booleans()))
-  lines[index] = json.dumps(value).encode()
+  lines[index] = run_records._line(value).encode().rstrip()
   return b'\n'.join(lines) + b'\n'
 
 

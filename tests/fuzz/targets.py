@@ -21,11 +21,11 @@ from kd_jax import config as config_lib
 from kd_jax import data, predict
 from kd_jax.data import dataset
 from kd_jax.data.builtin import array_cache
-from kd_jax.data.user_data import tfds_folder
+from kd_jax.data.user_data import survey, tfds_folder
 from kd_jax.experiments import data_record, runner
 from kd_jax.export import artifact, forward, run_datasets, run_student
 from kd_jax.models import from_config
-from kd_jax.report import plots, run_report
+from kd_jax.report import error_plots, plots, run_report
 from kd_jax.runtime import checked_cache, errors, json_records, run_records
 from kd_jax.training import checkpoint, training_folder
 from kd_jax.training.training_record import TrainingResult
@@ -81,6 +81,7 @@ def _write_report(folder: pathlib.Path) -> None:
           'eval/accuracy': 0.9,
         }
       )
+  np.savez(folder / error_plots.FILE, **example_records.mistakes())
 
 
 def _report(folder: pathlib.Path, with_plots: bool = False) -> str:
@@ -106,6 +107,9 @@ def _config():
   return helpers.tiny_mnist(fields=fields)
 
 
+_PREDICTED = [3, 1, 4, 1]
+
+
 def _write_run(folder: pathlib.Path) -> None:
   config = _config()
   generated = data.load('generated')
@@ -119,7 +123,7 @@ def _write_run(folder: pathlib.Path) -> None:
     'test': {'accuracy': 0.5},
   }
   training_folder.finish(
-    TrainingResult(variables, entry),
+    TrainingResult(variables, entry, predicted_classes=np.asarray(_PREDICTED)),
     folder / 'students/h50/seed-0',
     {'data_digest': generated.digest},
   )
@@ -147,6 +151,14 @@ def _find_student(folder: pathlib.Path) -> tuple:
   )
   from_config.deploy(config.student, found.task, variables)
   return entry['row'], found.classes, checkpoint.tree_digest(variables)
+
+
+def _read_predicted(folder: pathlib.Path) -> bool:
+  """Returns True: the classes are those that were kept, or None."""
+  student = folder / 'students/h50/seed-0'
+  found = training_folder.read_predicted_classes(student)
+  assert found is None or found.tolist() == _PREDICTED
+  return True
 
 
 def _resume(folder: pathlib.Path) -> str:
@@ -305,6 +317,10 @@ TARGETS = {
   ),
   'run, exported': Target(_write_run, _find_student, finds_damage=True),
   'run, resumed': Target(_write_run, _resume, pattern='*.json'),
+  'predicted classes': Target(
+    _write_run, _read_predicted, pattern='students/**/*', is_own=True
+  ),
+  'survey': Target(_write_images, lambda folder: survey.survey(str(folder))),
   'npz data': Target(
     _write_npz,
     functools.partial(_load_data, name='own.npz'),

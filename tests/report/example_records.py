@@ -1,5 +1,7 @@
 """Small records of runs, and a reader of Markdown tables, for these tests."""
 
+import numpy as np
+
 from kd_jax.runtime import environment
 
 
@@ -181,3 +183,23 @@ def growth_record():
     'usual': {'h300': {'batch': 32}},
     'growth': {'h300': {'batch': {'8': cost(6.0), '32': cost(2.0)}}},
   }
+
+
+def mistakes(num_classes=3, student=4, teacher=0, channels=1):
+  """Returns the arrays of `error_plots.FILE`."""
+  confusion = 10 * np.eye(num_classes, dtype=int)
+  confusion[1, 2] = 3
+  arrays = {
+    'name': 'h50 seed 0',
+    'classes': ['c_$at', *map(str, range(1, num_classes))],
+    'confusion': confusion,
+    'both': 5,
+  }
+  for kind, count in (('student', student), ('teacher', teacher)):
+    arrays |= {
+      f'{kind}_count': count,
+      f'{kind}_images': np.zeros((count, 4, 4, channels), np.uint8),
+      f'{kind}_labels': np.zeros(count, int),
+      f'{kind}_said': np.ones(count, int),
+    }
+  return arrays

@@ -1,36 +1,22 @@
 """The confusion matrix and the misclassified images of a run's report."""
 
+import os
+
 import numpy as np
 import pytest
 
 from kd_jax.report import error_plots
-
-
-def _arrays(num_classes=3, student=4, teacher=0, channels=1):
-  confusion = 10 * np.eye(num_classes, dtype=int)
-  confusion[1, 2] = 3
-  arrays = {
-    'name': 'h50 seed 0',
-    'classes': ['c_$at', *map(str, range(1, num_classes))],
-    'confusion': confusion,
-    'both': 5,
-  }
-  for kind, count in (('student', student), ('teacher', teacher)):
-    arrays |= {
-      f'{kind}_count': count,
-      f'{kind}_images': np.zeros((count, 4, 4, channels), np.uint8),
-      f'{kind}_labels': np.zeros(count, int),
-      f'{kind}_said': np.ones(count, int),
-    }
-  return arrays
+from kd_jax.runtime import errors
+from tests import helpers
+from tests.report import example_records
 
 
 @pytest.mark.parametrize(
   'arrays, plots',
   [
-    (_arrays(), ['confusion', 'misclassified']),
-    (_arrays(num_classes=30, teacher=9, channels=3), None),
-    (_arrays(student=0), ['confusion']),
+    (example_records.mistakes(), ['confusion', 'misclassified']),
+    (example_records.mistakes(num_classes=30, teacher=9, channels=3), None),
+    (example_records.mistakes(student=0), ['confusion']),
   ],
   ids=['gray', 'many_classes', 'no_mistake'],
 )
@@ -42,7 +28,7 @@ def test_a_run_gets_the_plots_that_it_has_mistakes_for(arrays, plots, tmp_path):
 
 
 def test_the_caption_counts_the_mistakes(tmp_path):
-  np.savez(tmp_path / error_plots.FILE, **_arrays(teacher=2))
+  np.savez(tmp_path / error_plots.FILE, **example_records.mistakes(teacher=2))
   assert error_plots.write(tmp_path)['misclassified'].startswith(
     'h50 seed 0 alone is wrong on 4 test images, the teacher alone on 2, and '
     'both are wrong on 5.'
@@ -60,6 +46,20 @@ def test_the_title_names_the_most_frequent_mistake():
 def test_without_a_sound_file_there_are_no_plots(tmp_path):
   assert error_plots.write(tmp_path) == {}
   path = tmp_path / error_plots.FILE
-  np.savez(path, **_arrays())
+  np.savez(path, **example_records.mistakes())
   path.write_bytes(path.read_bytes()[:100])
   assert error_plots.write(tmp_path) == {}
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / error_plots.FILE)
+  with helpers.time_limit(5):
+    assert error_plots.write(tmp_path) == {}
+
+
+def test_other_arrays_are_one_error_that_names_the_file(tmp_path):
+  arrays = example_records.mistakes()
+  del arrays['both']
+  np.savez(tmp_path / error_plots.FILE, **arrays)
+  with pytest.raises(errors.UserError, match='test_errors.npz holds no mistak'):
+    error_plots.write(tmp_path)

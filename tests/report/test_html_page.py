@@ -54,16 +54,34 @@ def _png(value):
   return signature + b''.join(chunk(*part) for part in parts)
 
 
-def test_a_page_holds_its_tables_and_pictures_and_needs_no_other_file(tmp_path):
-  (tmp_path / 'a.png').write_bytes(_png(7))
+def test_a_page_holds_its_tables_and_pictures_and_needs_no_other_file():
   text = '# A run\n\n| row | % |\n|---|---:|\n| h<b>50 | 97 |\n\n![a](a.png)\n'
-  page = _Page(html_page.render(text, tmp_path))
+  page = _Page(html_page.render(text, {'a.png': _png(7)}))
   assert page.open == []
   assert page.tags.count('table') == 1 and page.tags.count('td') == 2
   assert 'b' not in page.tags and 'h<b>50' in ''.join(page.shown)
   assert page.links == [
     f'data:image/png;base64,{base64.b64encode(_png(7)).decode()}'
   ]
+
+
+def test_a_name_in_a_record_adds_no_picture_and_no_link(record, tmp_path):
+  (tmp_path / 'secret.png').write_bytes(_png(7))
+  record['warnings'] = [
+    'a ![x](secret.png) b\n![y](http://a.example/y.png)',
+    '<script>',
+    '[z](http://a.example)',
+  ]
+  markdown, text = _write_report(record, tmp_path)
+  page = _Page(text)
+  assert all(link.startswith('data:image/png;base64,') for link in page.links)
+  assert base64.b64encode(_png(7)).decode() not in text
+  assert page.tags.count('img') == markdown.count('\n![')
+  assert 'a ![x](secret.png) b ![y](http://a.example/y.png)' in ''.join(
+    page.shown
+  )
+  picture = html_page.render('![a](../b.png) ![c](c.png)', {'c.png': _png(1)})
+  assert _Page(picture).tags.count('img') == 1
 
 
 def _write_report(record, folder):

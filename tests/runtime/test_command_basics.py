@@ -3,6 +3,7 @@
 Also tests `kd_jax/runtime/errors.py`.
 """
 
+import contextlib
 import io
 import signal
 import sys
@@ -162,3 +163,17 @@ def test_ctrl_c_repeats_a_module_as_it_was_started(monkeypatch):
     '\nstopped: the same command exports again: python -m kd_jax.export run '
     '--row=h300\n'
   )
+
+
+def test_ctrl_c_that_a_library_turned_into_an_import_error(monkeypatch):
+  """Ctrl-C while a library is imported: one line, as at other times."""
+  monkeypatch.setattr(sys, 'stderr', io.StringIO())
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+  with pytest.raises(SystemExit) as raised, command_basics.one_line_errors():
+    with contextlib.suppress(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+    raise ImportError('the extension was not initialized')
+  assert raised.value.code == 130
+  assert sys.stderr.getvalue() == '\nstopped\n'
+  with pytest.raises(ImportError), command_basics.one_line_errors():
+    raise ImportError('a package is missing')

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kd_jax.runtime import console
+from kd_jax.runtime import console, errors
 from tests import helpers
 
 
@@ -46,6 +46,8 @@ def test_a_full_disk_does_not_end_the_program(monkeypatch):
   sys.stdout.flush()
   line = sys.stderr.getvalue()
   assert line.count('stdout takes no more output ([Errno 28]') == 1
+  with pytest.raises(errors.UserError, match='the output is lost.*Errno 28'):
+    console.check_printed()
   full.close()  # As at the end of the program; an error would be raised.
 
 
@@ -61,6 +63,7 @@ def test_a_reader_that_has_ended_does_not_end_the_program(monkeypatch):
   print('a result', flush=True)
   print('another one', flush=True)
   assert not sys.stderr.getvalue()
+  console.check_printed()
   stream.close()
 
 
@@ -70,7 +73,7 @@ def test_lines_keep_their_breaks():
 
 _WITHOUT_STREAMS = """
 import os, sys
-from kd_jax.runtime import console
+from kd_jax.runtime import console, errors
 console.make_robust()
 with open(sys.argv[1], 'w') as file:
   print('to nobody')

@@ -64,7 +64,12 @@ def test_a_line_after_one_that_was_cut_is_kept(tmp_path):
   assert log.holds_epochs('a', (0,), 2) and log.holds_epochs('a', (1,), 1)
 
 
-def test_lines_of_older_versions_have_no_checksum(tmp_path):
+@pytest.mark.faults
+def test_lines_without_a_checksum_are_left_out_by_name(tmp_path, caplog):
+  """Lines of a log without a checksum: they are named and left out."""
   log = run_records.MetricsLog(tmp_path / 'metrics.jsonl')
-  log.path.write_text('{"row": "a", "seed": 0, "epoch": 0}\n[1]\n')
-  assert log.read() == [{'row': 'a', 'seed': 0, 'epoch': 0}]
+  log.path.write_text(5 * '{"row": "a", "seed": 0, "epoch": 0}\n' + '[1]\n')
+  log.append({'row': 'b', 'seed': 0, 'epoch': 0})
+  assert [record['row'] for record in log.read()] == ['b']
+  assert caplog.text.count('has no checksum') == 3
+  assert 'metrics.jsonl: 3 other lines are left out' in caplog.text

@@ -22,6 +22,7 @@ from absl import logging
 from kd_jax.data import images_on_disk, ordering, preparation_lock, progress
 from kd_jax.data.dataset import DataError, array_header
 from kd_jax.data.user_data import image_files, npz_files
+from kd_jax.runtime import local_paths
 
 # Images that take fewer bytes are decoded at each start, in a few seconds.
 LEAST_BYTES = 2**26
@@ -110,7 +111,7 @@ class Place:
     try:
       # The zip archive has checksums, so that NumPy detects damaged arrays.
       with (
-        open(self._record, 'rb') as file,
+        local_paths.open_regular(self._record) as file,
         np.load(file, allow_pickle=False) as stored,
       ):
         if str(stored['key']) != self._key:

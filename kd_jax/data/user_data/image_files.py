@@ -201,13 +201,23 @@ def check_memory(
   )
 
 
+def open_header(path: pathlib.Path) -> Image.Image:
+  """Opens an image file without decoding it; the caller closes it.
+
+  Raises:
+    DataError: if the path is no file.
+    OSError: if the file is no image.
+  """
+  local_paths.check_regular(path, 'an image')
+  return Image.open(path, formats=_FORMATS)
+
+
 def are_gray(paths: Sequence[pathlib.Path]) -> bool:
   """Returns whether the headers of all images say that they have no color."""
 
   def is_gray(path: pathlib.Path) -> bool:
     try:
-      local_paths.check_regular(path, 'an image')
-      with Image.open(path, formats=_FORMATS) as image:
+      with open_header(path) as image:
         return image.mode in _GRAY_MODES
     except Exception:  # Decoding the image will report the error.
       return True

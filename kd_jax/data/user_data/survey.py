@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from concurrent import futures
 from typing import NamedTuple
 
-from PIL import Image
-
 from kd_jax.data.dataset import DataError
 from kd_jax.data.user_data import image_files, image_folders, npz_files
 from kd_jax.runtime import local_paths, suggestions
@@ -120,7 +118,7 @@ def _survey_folder(path: pathlib.Path) -> Survey:
 def _image_size(path: pathlib.Path) -> tuple[int, int] | None:
   """Returns the (height, width) of an image as it is shown; None if damaged."""
   try:
-    with Image.open(path) as image:
+    with image_files.open_header(path) as image:
       if image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE:
         return image.width, image.height
       return image.height, image.width

@@ -26,6 +26,7 @@ from kd_jax.data.dataset import (
   no_test_split,
 )
 from kd_jax.data.user_data import npz_files
+from kd_jax.runtime import local_paths
 
 
 class SplitFiles(NamedTuple):
@@ -336,7 +337,7 @@ def _load_labels(path: pathlib.Path) -> tuple[np.ndarray, str] | None:
   try:
     # The zip archive has checksums, so that NumPy detects damaged arrays.
     with (
-      open(path, 'rb') as file,
+      local_paths.open_regular(path) as file,
       np.load(file, allow_pickle=False) as stored,
     ):
       return npz_files.array_of(stored, 'labels'), str(stored['digest'])

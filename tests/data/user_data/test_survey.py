@@ -1,11 +1,14 @@
 """The quick look at the user's data."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from kd_jax.data.dataset import DataError
 from kd_jax.data.user_data import survey
+from tests import helpers
 
 
 def _save_images(folder, split, sizes, mode='L', **save):
@@ -93,3 +96,12 @@ def test_a_file_that_is_no_data_is_refused(tmp_path):
   (tmp_path / 'notes.txt').write_text('')
   with pytest.raises(DataError, match='notes.txt: expected FILE.npz'):
     survey.survey(str(tmp_path / 'notes.txt'))
+
+
+@pytest.mark.faults
+def test_a_pipe_among_the_images_is_left_to_the_reader(tmp_path):
+  """A pipe among the images of a folder: the quick look does not wait."""
+  _save_images(tmp_path, 'train', [(6, 8)] * 4)
+  os.mkfifo(tmp_path / 'train' / 'a' / 'z.png')
+  with helpers.time_limit(10):
+    assert survey.survey(str(tmp_path)).sizes == [(6, 8)] * 4
