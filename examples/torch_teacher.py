@@ -23,8 +23,10 @@ code.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -33,7 +35,7 @@ from PIL import Image
 
 from kd_jax import data
 from kd_jax.data.user_data import image_files, unlabeled_images
-from kd_jax.runtime import errors, host_memory
+from kd_jax.runtime import errors, host_memory, local_paths
 
 try:
   import torch
@@ -101,11 +103,33 @@ def load_teacher(flags: Flags, num_classes: int) -> TorchTeacher:
     )
   class_names: tuple[str, ...] = ()
   if flags.classes:
-    lines = pathlib.Path(flags.classes).read_text(encoding='utf-8').splitlines()
-    class_names = tuple(line.strip() for line in lines if line.strip())
+    class_names = _read_names(flags.classes)
   teacher = loaders[library](name, class_names, num_classes, flags)
   teacher.module.eval()
   return teacher
+
+
+def _read_names(name: str) -> tuple[str, ...]:
+  """Returns the names of classes in the lines of a file."""
+  path = local_paths.expand(name, '--classes')
+  try:
+    with local_paths.open_regular(path) as file:
+      lines = file.read().decode().splitlines()
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'--classes={name}: {error}') from None
+  return tuple(line.strip() for line in lines if line.strip())
+
+
+@contextlib.contextmanager
+def _named_model(flags: Flags) -> Iterator[None]:
+  """Turns what a library says of an unknown model into one line."""
+  try:
+    yield
+  except (KeyError, ValueError, OSError, RuntimeError) as error:
+    raise errors.UserError(
+      f'--model={flags.model}: {type(error).__name__}: '
+      f'{" ".join(str(error).split())[:300]}'
+    ) from None
 
 
 def _load_torchvision(
@@ -115,13 +139,14 @@ def _load_torchvision(
 
   name, _, version = name.partition(':')
   transform = _transform(flags)
-  if version:
-    preset = torchvision.models.get_model_weights(name)[version]
-    transform = preset.transforms()
-    class_names = class_names or tuple(preset.meta['categories'])
-  module = torchvision.models.get_model(
-    name, num_classes=len(class_names) or num_classes
-  )
+  with _named_model(flags):
+    if version:
+      preset = torchvision.models.get_model_weights(name)[version]
+      transform = preset.transforms()
+      class_names = class_names or tuple(preset.meta['categories'])
+    module = torchvision.models.get_model(
+      name, num_classes=len(class_names) or num_classes
+    )
   _set_weights(module, flags.weights)
   return TorchTeacher(module, transform, class_names)
 
@@ -131,9 +156,10 @@ def _load_timm(
 ) -> TorchTeacher:
   import timm
 
-  module = timm.create_model(
-    name, pretrained=False, num_classes=len(class_names) or num_classes
-  )
+  with _named_model(flags):
+    module = timm.create_model(
+      name, pretrained=False, num_classes=len(class_names) or num_classes
+    )
   _set_weights(module, flags.weights)
   config = timm.data.resolve_model_data_config(module)
   transform = timm.data.create_transform(**config, is_training=False)
@@ -151,12 +177,13 @@ def _load_transformers(
       f'--weights={flags.weights}: a transformers folder holds its weights; '
       "expected ''"
     )
-  module = transformers.AutoModelForImageClassification.from_pretrained(
-    name, use_safetensors=True, local_files_only=True
-  )
-  processor = transformers.AutoImageProcessor.from_pretrained(
-    name, local_files_only=True
-  )
+  with _named_model(flags):
+    module = transformers.AutoModelForImageClassification.from_pretrained(
+      name, use_safetensors=True, local_files_only=True
+    )
+    processor = transformers.AutoImageProcessor.from_pretrained(
+      name, local_files_only=True
+    )
 
   def transform(image: Image.Image) -> torch.Tensor:
     return processor(image, return_tensors='pt')['pixel_values'][0]
@@ -198,10 +225,8 @@ def _set_weights(module: torch.nn.Module, path: str) -> None:
 
 def _transform(flags: Flags) -> Callable[[Image.Image], torch.Tensor]:
   """Returns a transform to [0, 1], resized and normalized if flags say so."""
-  mean, std = (
-    torch.tensor([float(x) for x in text.split(',')] if text else [default])
-    for text, default in ((flags.mean, 0.0), (flags.std, 1.0))
-  )
+  mean = torch.tensor(_channels('mean', flags.mean, 0.0))
+  std = torch.tensor(_channels('std', flags.std, 1.0))
 
   def transform(image: Image.Image) -> torch.Tensor:
     if flags.size:
@@ -210,6 +235,23 @@ def _transform(flags: Flags) -> Callable[[Image.Image], torch.Tensor]:
     return (pixels - mean[:, None, None]) / std[:, None, None]
 
   return transform
+
+
+def _channels(flag: str, text: str, default: float) -> list[float]:
+  """Returns the numbers of a flag: one, or one for each of three channels."""
+  if not text:
+    return [default]
+  try:
+    values = [float(part) for part in text.split(',')]
+  except ValueError:
+    values = []
+  is_usable = np.isfinite(values).all() and (flag == 'mean' or 0 not in values)
+  if len(values) not in (1, 3) or not is_usable:
+    raise errors.UserError(
+      f'--{flag}={text}: expected one number or three, such as '
+      '0.485,0.456,0.406'
+    )
+  return values
 
 
 # --- The classes and the images, in our order. ---
@@ -226,10 +268,19 @@ def column_order(
   Returns:
     The columns; None if they cannot be matched, because names are unknown.
   Raises:
-    UserError: if a class of ours has no column of its name.
+    UserError: if a class of ours has no column of its name, or more than one.
   """
   if not ours or not theirs:
     return None
+  wanted = collections.Counter(map(_plain, ours))
+  found = collections.Counter(map(_plain, theirs))
+  doubled = [n for n in wanted if wanted[n] > 1 or found[n] > 1]
+  if doubled:
+    raise errors.UserError(
+      f'more than one class is called {doubled[0]!r}, apart from case and _: '
+      'rename the classes of the data, or give --classes=FILE, with another '
+      'name for each column of the teacher'
+    )
   columns = {_plain(name): column for column, name in enumerate(theirs)}
   missing = [name for name in ours if _plain(name) not in columns]
   if missing:
@@ -243,7 +294,9 @@ def column_order(
 
 
 def _plain(name: str) -> str:
-  return name.casefold().replace('_', ' ').strip()
+  """Returns a name as names are compared."""
+  composed = unicodedata.normalize('NFC', name)
+  return composed.casefold().replace('_', ' ').strip()
 
 
 def choose_columns(
@@ -428,8 +481,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     raise SystemExit(_NOT_INSTALLED.format(error.name)) from None
 
 
+def _output_path(name: str) -> pathlib.Path:
+  """Returns the path for the logits, in a folder that exists from now on."""
+  path = local_paths.expand(name, '--output')
+  if path.suffix != '.npz':  # NumPy would add it.
+    raise errors.UserError(f'--output={name}: expected FILE.npz')
+  local_paths.check_regular(path, '--output')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise errors.UserError(f'--output={name}: {error}') from None
+  return path
+
+
 def write_outputs(args: argparse.Namespace) -> None:
   """Computes and writes the outputs that a command asks for."""
+  output = _output_path(args.output)
   dataset = data.load(
     args.data,
     image_size=args.image_size,
@@ -446,7 +513,6 @@ def write_outputs(args: argparse.Namespace) -> None:
     print('the order of the classes cannot be checked: names are unknown')
   layers = [layer for layer in args.features.split(',') if layer]
   logits = {}
-  output = pathlib.Path(args.output)
   for split in data.SPLITS:
     part = getattr(dataset, split)
     if not len(part.labels):

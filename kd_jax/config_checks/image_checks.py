@@ -22,7 +22,11 @@ def find_doubts(dataset: data.Dataset) -> list[str]:
   """
   if not dataset.is_users:
     return []
-  return [*_too_dark(dataset.train), *_trained_on(dataset)]
+  return [
+    *_too_dark(dataset.train),
+    *_empty(dataset.train),
+    *_trained_on(dataset),
+  ]
 
 
 def _too_dark(train: data.Split) -> list[str]:
@@ -37,6 +41,22 @@ def _too_dark(train: data.Split) -> list[str]:
     f'the largest value of the training images is {largest}, and images have '
     'values from 0 to 255: multiply values from 0 to 1 by 255 before they '
     'become uint8'
+  ]
+
+
+def _empty(train: data.Split) -> list[str]:
+  """Returns a sentence if half of the images or more show nothing."""
+  images = np.asarray(train.images[:_EXAMPLES_READ])
+  if not len(images):
+    return []
+  pixels = images.reshape(len(images), -1, images.shape[-1])
+  count = int(np.sum((pixels == pixels[:, :1]).all(axis=(1, 2))))
+  if 2 * count < len(images):
+    return []
+  return [
+    f'{count:,} of the first {len(images):,} training images have one color: '
+    'white drawings on a transparent background become white images; give '
+    'them a background of another color'
   ]
 
 

@@ -14,7 +14,7 @@ from kd_jax import data
 from kd_jax.config_checks import class_checks, image_checks, unused_fields
 from kd_jax.experiments import rows, run_checks, training_forecast
 from kd_jax.report import data_plots, markdown
-from kd_jax.runtime import environment, files, mesh
+from kd_jax.runtime import console, environment, files, mesh
 from kd_jax.teachers import provider
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.training import context
@@ -98,7 +98,8 @@ def describe_run(  # noqa: PLR0913 - the flags of the command line
     ]
   warnings += teacher.warnings if teacher else []
   if warnings:
-    parts += ['## Warnings', '\n'.join(f'- {line}.' for line in warnings)]
+    lines = map(console.printable, warnings)
+    parts += ['## Warnings', '\n'.join(f'- {line}.' for line in lines)]
   text = '\n\n'.join(parts) + '\n'
   folder = pathlib.Path(workdir) / 'data'
   files.write_text(folder / 'description.md', text)
@@ -120,7 +121,9 @@ def _write_data(
     whole: the data set as it is loaded.
     used: the part that the config uses.
   """
-  data_plots.write_examples(folder / 'examples.png', _examples_by_class(used))
+  data_plots.write_examples(
+    folder / 'examples.png', _examples_by_class(used), used.num_classes
+  )
   for split, content in _order_files(name, whole, used).items():
     files.write_text(folder / f'{split}-order.csv', content)
 
@@ -160,7 +163,11 @@ def _class_table(
   columns['unused'] = columns['unused'] - columns['train'] - columns['test']
   names = whole.names_of(range(whole.num_classes))
   rows = [
-    [name, str(label), *(f'{counts[label]:,}' for counts in columns.values())]
+    [
+      _printable(name),
+      str(label),
+      *(f'{counts[label]:,}' for counts in columns.values()),
+    ]
     for label, name in enumerate(names)
   ]
   rows.append(['all', '', *(f'{c.sum():,}' for c in columns.values())])
@@ -170,6 +177,11 @@ def _class_table(
     for row, share in zip(rows, _agreement(used, teacher), strict=True):
       row.append('–' if np.isnan(share) else f'{100 * share:.1f}')
   return markdown.table(headers, rows)
+
+
+def _printable(name: str) -> str:
+  """Returns the name of a class as a cell of a table, whatever is in it."""
+  return console.printable(name).replace('|', r'\|')
 
 
 def _agreement(used: data.Dataset, teacher: Teacher) -> list[float]:

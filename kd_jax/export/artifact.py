@@ -129,7 +129,12 @@ def read(
     raise ArtifactError(
       f'{folder!r} is no path; expected a folder that an export wrote'
     )
-  folder = pathlib.Path(folder)
+  if '://' in os.fspath(folder):  # `pathlib` would take it for a local folder.
+    raise ArtifactError(
+      f'{os.fspath(folder)} is an address; expected a local folder: mount the '
+      'store, or copy the files'
+    )
+  folder = pathlib.Path(folder).expanduser()
   if not folder.is_dir():
     raise ArtifactError(
       f'there is no folder {folder}: expected a folder that an export wrote'

@@ -42,7 +42,7 @@ PyTree = Any
 WEIGHTS = 'weights.safetensors'
 TORCHVISION = 'weights-torchvision.safetensors'
 _SEPARATOR = '.'
-_STAGES = 4  # The stages of torchvision's ResNets.
+_STAGES, _STRIDES = 4, (1, 2, 2, 2)  # Those of torchvision's ResNets.
 # Names of layers, as patterns, and torchvision's names of them.
 _LAYERS = (
   (r'stem', 'conv1'),
@@ -77,10 +77,14 @@ def unflatten(tensors: Mapping[str, np.ndarray]) -> PyTree:
 
 
 def has_torchvision_names(model: ConfigDict) -> bool:
-  """Returns whether a network has the layers of a torchvision ResNet."""
+  """Returns whether a network has the stages of a torchvision ResNet.
+
+  torchvision's network could load the weights of other stages, and would
+  compute something else.
+  """
   if model.kind != 'resnet' or len(model.blocks) != _STAGES:
     return False
-  if model.block == 'pooled':
+  if model.block == 'pooled' or tuple(model.strides) != _STRIDES:
     return False
   return all(max(count, model.min_blocks) > 0 for count in model.blocks)
 

@@ -1,6 +1,10 @@
 """Flax NNX modules as pure functions of their variables."""
 
-from typing import Any
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax
@@ -35,7 +39,7 @@ class _Forward:
   The function sets the module to training or evaluation (`Module.train`,
   `Module.eval`), gives each of its random streams a key, and passes `train` and
   `rngs` if the module's `__call__` takes them. The features are what the module
-  returns beside the logits, and what it sows as `nnx.Intermediate`.
+  returns beside the logits, then what it sows as `nnx.Intermediate`, in order.
   """
 
   def __init__(self, module: nnx.Module):
@@ -92,10 +96,12 @@ class _Forward:
     if 'rngs' in self._arguments:
       stream_key = jax.random.fold_in(key, len(self._leaves))
       arguments['rngs'] = nnx.Rngs(stream_key)
-    output, sown = nnx.capture(module, nnx.Intermediate)(images, **arguments)
+    with _note_sows() as noted:
+      output, sown = nnx.capture(module, nnx.Intermediate)(images, **arguments)
     logits, features = with_features(output)
     batch_stats = self.collect(module)['batch_stats']
-    return logits, features | _sown_features(sown), batch_stats
+    order = _paths_in_order(noted, module)
+    return logits, features | _sown_features(sown, order), batch_stats
 
   def _start_streams(self, key: jax.Array) -> dict[Path, jax.Array]:
     """Returns new random streams by name."""
@@ -152,14 +158,68 @@ def _start_stream(leaf: nnx.RngState, key: jax.Array) -> jax.Array:
   return jax.random.split(key, shape) if shape else key
 
 
-def _sown_features(sown: nnx.State) -> dict[str, jax.Array]:
+class _Sow(NamedTuple):
+  """A call of `sow`: the `id` of its module, and the name of its value."""
+
+  module: int
+  name: str
+
+
+# One call at a time notes what is sown.
+_notes_sows = threading.RLock()
+
+
+@contextlib.contextmanager
+def _note_sows() -> Iterator[list[_Sow]]:
+  """Yields a list to which each call of `nnx.Module.sow` adds itself.
+
+  `nnx.capture` gives the values by name, not in the order of the calls.
+  """
+  noted: list[_Sow] = []
+  sow = nnx.Module.sow
+
+  @functools.wraps(sow)
+  def note(self: nnx.Module, variable_type: Any, name: str, *args, **kwargs):
+    noted.append(_Sow(id(self), name))
+    return sow(self, variable_type, name, *args, **kwargs)
+
+  with _notes_sows:
+    nnx.Module.sow = note  # type: ignore[method-assign]
+    try:
+      yield noted
+    finally:
+      nnx.Module.sow = sow  # type: ignore[method-assign]
+
+
+def _paths_in_order(noted: list[_Sow], module: nnx.Module) -> list[Path]:
+  """Returns the paths of sown values in the order of their first `sow`.
+
+  Values of modules that a transform of NNX has copied are left out.
+  """
+  paths = {id(inner): _names(path) for path, inner in nnx.iter_modules(module)}
+  found = [
+    (*paths[sow.module], sow.name) for sow in noted if sow.module in paths
+  ]
+  return list(dict.fromkeys(found))
+
+
+def _sown_features(sown: nnx.State, order: list[Path]) -> dict[str, jax.Array]:
   """Returns sown values by name, such as `block.hidden`.
 
   The values of a layer that is called several times are `hidden.0`, `hidden.1`
   and so on.
+
+  Args:
+    sown: what `nnx.capture` returns.
+    order: the paths of the values in order; others come last, by name.
   """
   features: dict[str, jax.Array] = {}
-  for path, leaf in nnx.to_flat_state(sown):
+  places = {path: place for place, path in enumerate(order)}
+  leaves = sorted(
+    nnx.to_flat_state(sown),
+    key=lambda item: places.get(_names(item[0]), len(places)),
+  )
+  for path, leaf in leaves:
     name = '.'.join(_names(path))
     values = leaf.get_value()
     if not isinstance(values, tuple):

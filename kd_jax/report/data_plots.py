@@ -12,13 +12,16 @@ MOST_CLASSES = 25
 
 
 def write_examples(
-  path: pathlib.Path, images: Mapping[str, Sequence[np.ndarray]]
+  path: pathlib.Path,
+  images: Mapping[str, Sequence[np.ndarray]],
+  num_classes: int,
 ) -> None:
   """Writes a PNG file with a row of images for each of the first classes.
 
   Args:
     path: the file.
     images: uint8 [H, W, C] by class name; images of one shape.
+    num_classes: the number of classes of the data set.
   """
   shown = dict(list(images.items())[:MOST_CLASSES])
   height, width, channels = next(i for row in shown.values() for i in row).shape
@@ -33,7 +36,7 @@ def write_examples(
     axes.grid(visible=False)
     figures.title(
       axes.figure,
-      f'The first {columns} images of {len(shown)} of {len(images)} classes',
+      f'The first {columns} images of {len(shown)} of {num_classes} classes',
     )
     axes.imshow(grid.squeeze(), cmap='gray', vmin=0, vmax=255)
     centers = [(i + 0.5) * height - 0.5 for i in range(len(shown))]

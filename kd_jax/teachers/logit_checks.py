@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from kd_jax.runtime import errors
 
@@ -11,6 +12,8 @@ from kd_jax.runtime import errors
 Logits = dict[str, Any]
 # The largest distance from 1 of a sum of probabilities, in any float type.
 _SUM_TOLERANCE = 5e-3
+# The same for probabilities that were rounded to one or two decimals, relative.
+_ROUNDED_TOLERANCE = 0.3
 
 
 def as_logits(array: np.ndarray, name: str) -> np.ndarray:
@@ -25,7 +28,7 @@ def as_logits(array: np.ndarray, name: str) -> np.ndarray:
     UserError: if the values are no floats, not finite in float32, or
       probabilities.
   """
-  if array.dtype.kind == 'V':  # NumPy reads types that it does not know so.
+  if array.dtype.type is np.void:  # NumPy reads types that it does not know so.
     raise errors.UserError(
       f'{name} are {array.dtype}, perhaps bfloat16 or float8, which .npy files '
       'cannot hold: store them as float32'
@@ -48,7 +51,28 @@ def as_logits(array: np.ndarray, name: str) -> np.ndarray:
       f'{name} are probabilities: give their logarithms, such as '
       'np.log(np.maximum(p, 1e-12))'
     )
+  if _look_like_probabilities(logits):
+    logging.warning(
+      '%s look like probabilities, shares or percentages, as none is below 0: '
+      'a student should get logits, such as np.log(np.maximum(p, 1e-12))',
+      name,
+    )
   return logits
+
+
+def _look_like_probabilities(array: np.ndarray) -> bool:
+  """Returns whether [N, K] may be rounded or independent probabilities.
+
+  Rounded ones have sums near 1, percentages near 100, and the outputs of
+  sigmoids are at most 1.
+  """
+  if not len(array) or array.min() < 0 or not array.any():
+    return False
+  sums = array.sum(axis=-1, dtype=np.float64)
+  has_sum = (
+    np.abs(sums / total - 1).max() < _ROUNDED_TOLERANCE for total in (1, 100)
+  )
+  return bool(array.max() <= 1 or any(has_sum))
 
 
 def are_probabilities(array: np.ndarray) -> bool:

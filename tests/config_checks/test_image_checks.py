@@ -39,8 +39,20 @@ def test_test_images_that_are_trained_on_are_counted():
 @pytest.mark.parametrize('largest', [0, 1])
 def test_images_that_were_scaled_to_one_are_named(largest):
   train = np.minimum(IMAGES[:8], largest)
-  (sentence,) = image_checks.find_doubts(_dataset(train, IMAGES[8:]))
+  train[:, 0, 0] = 0
+  sentence, *others = image_checks.find_doubts(_dataset(train, IMAGES[8:]))
   assert f'largest value of the training images is {largest}, and' in sentence
+  assert bool(others) == (largest == 0)  # They are all black.
+
+
+def test_images_of_one_color_are_named():
+  train = IMAGES[:8].copy()
+  train[:4] = 255
+  (sentence,) = image_checks.find_doubts(_dataset(train, IMAGES[8:]))
+  assert sentence.startswith('4 of the first 8 training images have one color')
+  train = train.copy()
+  train[0, 0, 0] = 0
+  assert image_checks.find_doubts(_dataset(train, IMAGES[8:])) == []
 
 
 def test_built_in_images_are_not_judged():

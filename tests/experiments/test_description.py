@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kd_jax.benchmark import training_steps
+from kd_jax.experiments import description
 from kd_jax.teachers import provider, teacher
 from tests import helpers
 
@@ -201,3 +202,8 @@ def test_an_experiment_without_data_has_no_description():
   )
   assert result.returncode == 1
   assert 'error: --describe: theory-lemma1 has no data' in result.stderr
+
+
+def test_a_name_of_a_class_is_one_cell_whatever_is_in_it():
+  name = description._printable('a\n\x1b[31m|b')
+  assert name == r'a\n\x1b[31m\|b'

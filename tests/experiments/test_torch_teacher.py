@@ -235,6 +235,14 @@ def test_a_transformers_folder_brings_names_and_preprocessing(folder, tmp_path):
     (['--model=keras:resnet'], 'expected LIBRARY:NAME'),
     (['--features=layer9'], "no module 'layer9'; expected .*layer1"),
     (['--classes={}/two.txt'], 'no class bear, cat; its classes are apple, x'),
+    (['--classes={}/missing.txt'], 'missing.txt: .*No such file'),
+    (['--model=torchvision:nosuch'], 'torchvision:nosuch: ValueError'),
+    (['--model=torchvision:resnet18:NOSUCH'], 'NOSUCH: KeyError'),
+    (['--mean=0.5,0.5'], '--mean=0.5,0.5: expected one number or three'),
+    (['--std=0'], '--std=0: expected one number or three'),
+    (['--output=gs://b/t.npz'], '--output=gs://b/t.npz: expected a local path'),
+    (['--output={}/net.pth/t.npz'], '--output=.*net.pth'),
+    (['--output={}/noext'], 'noext: expected FILE.npz'),
   ],
 )
 def test_mistakes_are_one_line(folder, tmp_path, arguments, message):
@@ -280,3 +288,29 @@ def test_the_lines_of_the_documents_convert_weights_and_store_logits(
     stored['test'], expected.detach().numpy(), atol=1e-4
   )
   assert np.load('data.npz')['train_images'].shape == images.shape
+
+
+@pytest.mark.parametrize(
+  ('ours', 'theirs', 'expected'),
+  [
+    (('b', 'a'), ('a', 'b', 'c'), [1, 0]),
+    (('Hot_dog',), ('x', 'hot dog'), [1]),
+    (('caf\u00e9',), ('x', 'cafe\u0301'), [1]),  # NFC and NFD.
+    (('a',), ('a', 'crane', 'crane'), [0]),
+    ((), ('a',), None),
+  ],
+)
+def test_columns_are_found_by_name(ours, theirs, expected):
+  assert torch_teacher.column_order(ours, theirs) == expected
+
+
+@pytest.mark.parametrize(
+  ('ours', 'theirs'),
+  [
+    (('crane', 'x'), ('crane', 'x', 'crane')),
+    (('hot dog', 'hot_dog'), ('hot dog', 'x')),
+  ],
+)
+def test_one_name_of_two_classes_is_refused(ours, theirs):
+  with pytest.raises(errors.UserError, match='more than one class is called'):
+    torch_teacher.column_order(ours, theirs)

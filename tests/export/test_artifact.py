@@ -166,3 +166,8 @@ def test_classes_that_are_no_names_are_refused(exported, tmp_path, classes):
   (copy / artifact.MANIFEST).write_text(json.dumps(manifest))
   with pytest.raises(artifact.ArtifactError, match='describes another network'):
     artifact.load(copy)
+
+
+def test_an_address_is_no_folder():
+  with pytest.raises(artifact.ArtifactError, match='gs://b/x is an address'):
+    artifact.load('gs://b/x')

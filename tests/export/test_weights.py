@@ -15,6 +15,7 @@ from kd_jax import config_fields, data
 from kd_jax.export import artifact, exporter, weights
 from kd_jax.models import from_config
 from kd_jax.runtime import errors
+from tests import documents
 
 PROBLEM = data.ImageTask(3, (16, 16, 3))
 
@@ -65,6 +66,7 @@ def test_torchvision_names_are_one_to_one():
     (config_fields.resnet((1, 1, 0, 0)), False),
     (config_fields.resnet((1, 1), widths=(8, 8), strides=(1, 2)), False),
     (config_fields.resnet((2, 1, 1, 2), block='pooled'), False),
+    (config_fields.resnet((1, 1, 1, 1), strides=(1, 2, 2, 1)), False),
     (config_fields.mlp((5,)), False),
   ],
 )
@@ -116,29 +118,24 @@ def test_an_export_lists_the_files_and_removes_older_ones(run, tmp_path):
     {},
     {'block': 'bottleneck', 'temperature': 4.0},
     {'stem_pool': False, 'stem_stride': 2, 'blocks': (2, 1, 1, 2)},
+    {'widths': (16, 24, 32, 64), 'blocks': (1, 1, 0, 0), 'min_blocks': 1},
   ],
 )
-def test_torchvision_computes_the_same_logits(fields):
+def test_torchvision_computes_the_same_logits(fields, tmp_path):
+  """The network is built by the function of docs/how-to/export.md."""
   torch = pytest.importorskip('torch', reason='make test-torch runs this test')
-  models = pytest.importorskip('torchvision.models')
-  safetensors_torch = pytest.importorskip('safetensors.torch')
+  pytest.importorskip('torchvision')
   model = _resnet()
   model.update(fields)
   variables = _variables(model)
   contents = weights.file_contents(model, variables, {})
-  block = models.resnet.BasicBlock
-  if model.block == 'bottleneck':
-    block = models.resnet.Bottleneck
-  network = models.ResNet(block, list(model.blocks), num_classes=3)
-  network.conv1 = torch.nn.Conv2d(
-    3, 64, 3, stride=model.stem_stride, padding=1, bias=False
-  )
-  if not model.stem_pool:
-    network.maxpool = torch.nn.Identity()
-  network.load_state_dict(safetensors_torch.load(contents[weights.TORCHVISION]))
+  (tmp_path / weights.TORCHVISION).write_bytes(contents[weights.TORCHVISION])
+  given = {}
+  exec(documents.EXAMPLES['torchvision'], given)
+  network = given['load_resnet'](tmp_path / weights.TORCHVISION)
   images = np.random.default_rng(1).random((2, 16, 16, 3), np.float32)
   with torch.inference_mode():
-    theirs = network.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    theirs = network(torch.from_numpy(images).permute(0, 3, 1, 2))
   module = from_config.make_module(model, 3)
   ours, _ = module.apply(variables, jnp.asarray(images), train=False)
   np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-4)

@@ -123,6 +123,31 @@ def test_nnx_features_are_returned_and_sown():
   assert list(shapes) == expected
 
 
+class _SowsInOrder(nnx.Module):
+  def __init__(self, *, rngs):
+    self.z_first = _Layer(rngs=rngs)
+    self.a_second = _Layer(rngs=rngs)
+
+  def __call__(self, images):
+    x = self.z_first(images.reshape(images.shape[0], -1))
+    for i in range(12):
+      self.sow(nnx.Intermediate, f'map{i}', x)
+    return self.a_second(x)
+
+
+def sows_in_order(num_classes, *, rngs):
+  return _SowsInOrder(rngs=rngs)
+
+
+def test_sown_nnx_features_have_the_order_of_the_network():
+  module = user.make_module(f'{__name__}:sows_in_order', 64)
+  maps = [f'map{i}' for i in range(12)]
+  expected = ['z_first.out', *maps, 'a_second.out']
+  assert list(apply.feature_shapes(module, IMAGE)) == expected
+  assert nnx.Module.sow.__qualname__ == 'Module.sow'
+  assert not hasattr(nnx.Module.sow, '__wrapped__')
+
+
 def test_nnx_modules_get_train_and_rngs_if_they_take_them():
   module = user.make_module(f'{__name__}:sows', 64)
   variables = apply.init_variables(module, IMAGE, jax.random.key(0))
