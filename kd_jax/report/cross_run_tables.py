@@ -121,7 +121,7 @@ def cifar_table(results: dict[str, Record]) -> str:
     'row',
     'seeds',
     'accuracy %',
-    'last 5 epochs %',
+    'mean of last 5 epochs %',
     'paper %',
     'difference',
     'training s',
@@ -137,9 +137,9 @@ def _cifar_cells(run: str, record: Record, row: str) -> list[str]:
   students = run_records.by_row(record)[row]
   accuracies = fields.accuracies(students)
   last_epochs = [
-    accuracy
+    statistics.fmean(student['test_accuracy_by_epoch'][-5:])
     for student in students
-    for accuracy in student.get('test_accuracy_by_epoch', [])[-5:]
+    if student.get('test_accuracy_by_epoch')
   ]
   paper = fields.paper_value(record, row, 'accuracy')
   difference = markdown.NONE
