@@ -37,7 +37,10 @@ def init_norm(channels: int):
 def normalize(x: jax.Array, norm, mask: jax.Array) -> jax.Array:
   """Applies batch norm with the statistics of the unmasked examples.
 
-  Adapters are used only in training, so there are no running averages.
+  Adapters are used only in training, so there are no running averages. As in
+  PyTorch, 1e-5 is added to the variance: features that deviate by less than
+  0.01 from their mean are scaled to less than 1, so that losses behind this
+  layer, those of `hint` and `review`, depend on the scale of such features.
 
   Args:
     x: [B, ..., C] float.

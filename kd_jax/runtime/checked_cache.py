@@ -10,11 +10,14 @@ then the import of this module fails.
 """
 
 import hashlib
+import pathlib
 
 import jax
 from absl import logging
 from jax._src import compilation_cache
 from jax._src.lru_cache import LRUCache
+
+from kd_jax.runtime import files, local_paths
 
 _make_cache = compilation_cache.get_file_cache
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -30,15 +33,18 @@ class CheckedCache(LRUCache):
 
   def get(self, key: str) -> bytes | None:
     """Returns an entry; removes it and returns None if it is damaged."""
-    entry = super().get(key)
-    if entry is None:
-      return None
-    content = entry[_DIGEST_SIZE:]
-    if _with_digest(content) == entry:
-      return content
-    path = self.path / f'{key}-cache'
+    # JAX's class of paths does not tell what a path is.
+    path = pathlib.Path(self.path) / f'{key}-cache'
+    # JAX would wait for a pipe without end.
+    if local_paths.irregular_kind(path) is None:
+      entry = super().get(key)
+      if entry is None:
+        return None
+      content = entry[_DIGEST_SIZE:]
+      if _with_digest(content) == entry:
+        return content
     logging.warning('%s is damaged: the function is compiled again', path)
-    path.unlink(missing_ok=True)  # JAX never replaces an entry.
+    files.remove(path)  # JAX never replaces an entry.
     return None
 
   def put(self, key: str, value: bytes) -> None:

@@ -152,7 +152,7 @@ class ViewOutputs:
         names.append(path.name)
       else:
         logging.warning('teacher outputs: %s is damaged and was removed', path)
-        path.unlink()
+        files.remove(path)
     return names
 
   def __call__(self, examples: np.ndarray, views: np.ndarray) -> np.ndarray:

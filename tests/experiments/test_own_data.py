@@ -10,7 +10,7 @@ import pytest
 
 from kd_jax import config as config_lib
 from kd_jax import data
-from kd_jax.report import run_report
+from kd_jax.report import markdown, run_report
 from kd_jax.runtime import errors
 from kd_jax.teachers import pretrained, provider
 from kd_jax.training import context, plan, training_record
@@ -93,7 +93,8 @@ def test_warnings_are_in_the_terminal_in_run_json_and_in_the_report(
   for warning in record['warnings']:
     assert warning in caplog.text and without_spaces(warning) in summary
     assert warning in stored['warnings']
-    assert report.index(warning) < report.index('## Accuracy')
+    shown = markdown.as_text(warning)
+    assert report.index(shown) < report.index('## Accuracy')
 
 
 @pytest.mark.parametrize('save', [insects.save_npz, insects.save_folder])

@@ -241,7 +241,7 @@ def test_a_transformers_folder_brings_names_and_preprocessing(folder, tmp_path):
     (['--mean=0.5,0.5'], '--mean=0.5,0.5: expected one number or three'),
     (['--std=0'], '--std=0: expected one number or three'),
     (['--output=gs://b/t.npz'], '--output=gs://b/t.npz: expected a local path'),
-    (['--output={}/net.pth/t.npz'], '--output=.*net.pth'),
+    (['--output={}/net.safetensors/t.npz'], 'net.safetensors'),
     (['--output={}/noext'], 'noext: expected FILE.npz'),
   ],
 )

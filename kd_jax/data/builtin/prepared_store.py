@@ -105,7 +105,10 @@ def _restore(
   if (home / _MARK).exists():
     for path, reason in damaged.items():
       logging.warning('%s: %s; decoding it again', path, reason)
-      path.unlink(missing_ok=True)
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink(missing_ok=True)
     try:
       return _decode(spec, home)
     except DataError as error:
