@@ -51,7 +51,7 @@ def check(folder: pathlib.Path) -> None:
   path = folder / 'features.json'
   for other in folder.glob('*'):  # TFDS would wait for a pipe without end.
     kind = local_paths.irregular_kind(other)
-    if kind not in (None, 'a folder'):
+    if kind not in (None, 'a folder') or (kind and other == path):
       raise DataError(f'{other} is {kind}; expected a file')
   try:
     names = list(_class_names(json.loads(path.read_bytes().decode())))

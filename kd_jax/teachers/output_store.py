@@ -53,6 +53,7 @@ def load_or_compute(
   digests = {}
   for name, array in outputs.items():
     content = files.npy_content(array)
+    files.remove(folder / f'{name}.npy')  # A folder may have taken its place.
     files.write_bytes(folder / f'{name}.npy', content)
     digests[name] = hashlib.sha256(content).hexdigest()
   json_records.write(

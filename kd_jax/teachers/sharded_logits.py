@@ -16,7 +16,14 @@ import numpy as np
 import tensorstore
 from absl import logging
 
-from kd_jax.runtime import bars, errors, files, json_records, processes
+from kd_jax.runtime import (
+  bars,
+  errors,
+  files,
+  json_records,
+  local_paths,
+  processes,
+)
 
 # Examples in a shard, which is one file, and in a chunk, which is read at once.
 SHARD = 65_536
@@ -59,6 +66,10 @@ class ShardedLogits:
     manifest = json_records.read(
       folder / 'manifest.json', json_records.OUTPUTS, needs_checksum=True
     )
+    pipes = processes.from_first(lambda: _find_pipes(folder))
+    if pipes:  # tensorstore would wait for one without end.
+      logging.warning('%s is no file: the outputs are computed anew', pipes[0])
+      manifest = None
     if manifest is None or manifest[json_records.OUTPUTS_IDENTITY] != identity:
       files.remove(folder)
       manifest = {json_records.OUTPUTS_IDENTITY: identity, 'sha256': {}}
@@ -163,6 +174,15 @@ class ShardedLogits:
   def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
     """Reads float32 logits [M, K]."""
     return self._read(index)
+
+
+def _find_pipes(folder: pathlib.Path) -> list[str]:
+  """Returns what lies below a folder and is neither a file nor a folder."""
+  return [
+    str(path)
+    for path in folder.rglob('*')
+    if local_paths.irregular_kind(path) not in (None, 'a folder')
+  ]
 
 
 @contextlib.contextmanager
