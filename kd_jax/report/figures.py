@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,9 @@ def canvas(path: pathlib.Path, inches: tuple[float, float]) -> Iterator[Any]:
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  with matplotlib.rc_context(_RC):
+  with matplotlib.rc_context(_RC), warnings.catch_warnings():
+    # Names in scripts that the font lacks are drawn as boxes.
+    warnings.filterwarnings('ignore', message='Glyph .* missing from')
     fig = Figure(figsize=inches, layout='constrained')
     FigureCanvasAgg(fig)
     yield fig

@@ -61,3 +61,10 @@ def test_numbers_of_logarithmic_axes_are_plain():
   assert [figures._plain(x, 0) for x in numbers] == [
     '1e-05', '0.0001', '0.3', '5', '1,000', '30k', '2M',
   ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings('error')
+def test_names_in_scripts_without_a_font_are_drawn_without_a_word(tmp_path):
+  with figures.figure(tmp_path / 'a.png') as axes:
+    axes.set_yticks([0, 1], ['猫', 'कुत्ता'])
+  assert (tmp_path / 'a.png').stat().st_size > 1000

@@ -21,9 +21,9 @@ from kd_jax.runtime import errors, host_memory, local_paths
 
 _FIELD = 'config.data.name'
 _NAMES = ('train_images', 'train_labels', 'test_images', 'test_labels')
-# Numbers of channels. An axis of such a length beside two longer axes holds
-# channels.
-_CHANNELS = (1, 3, 4)
+# Usual numbers of channels, and the largest one that may come before the rows
+# and columns. A short axis beside two longer axes holds channels.
+_CHANNELS, _FEW = (1, 3, 4), 5
 # The mend, for error messages, if the least label is 1.
 FROM_1 = ': they start at 1: give labels - 1'
 
@@ -230,8 +230,11 @@ def _order_of_axes(
     return None
   if shape[-1] == count != shape[0]:
     return '[H, W, C, N]', (3, 0, 1, 2)
-  if shape[1] in _CHANNELS and min(shape[2:]) > max(_CHANNELS):
+  _, first, second, last = shape
+  if first <= _FEW and min(second, last) > max(_CHANNELS[-1], first):
     return '[N, C, H, W]', (0, 2, 3, 1)
+  if second in _CHANNELS and min(first, last) > _CHANNELS[-1]:
+    return '[N, H, C, W]', (0, 1, 3, 2)
   return None
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from kd_jax import data
 from kd_jax.data.dataset import DataError
+from kd_jax.data.user_data import npz_files
 from kd_jax.runtime import errors, host_memory
 from kd_jax.teachers import user_logits
 from tests.data import toys
@@ -233,3 +234,22 @@ def test_a_single_number_is_no_split(tmp_path):
   np.savez(tmp_path / 'own.npz', **arrays)
   with pytest.raises(DataError, match='train_images is a single number'):
     data.load(str(tmp_path / 'own.npz'))
+
+
+@pytest.mark.parametrize(
+  ('shape', 'axes'),
+  [
+    ((9, 3, 32, 32), (0, 2, 3, 1)),
+    ((9, 2, 16, 16), (0, 2, 3, 1)),
+    ((9, 5, 24, 28), (0, 2, 3, 1)),
+    ((9, 32, 3, 32), (0, 1, 3, 2)),
+    ((32, 30, 3, 9), (3, 0, 1, 2)),
+    ((9, 32, 32, 3), None),
+    ((9, 32, 32, 13), None),  # Satellites have many channels.
+    ((9, 3, 4, 4), None),  # Such images may be RGBA.
+    ((9, 28, 28), None),
+  ],
+)
+def test_another_order_of_axes_is_recognized_by_the_lengths(shape, axes):
+  found = npz_files._order_of_axes(shape, 9)
+  assert (found and found[1]) == axes
