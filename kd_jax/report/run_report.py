@@ -339,7 +339,8 @@ def _machine(record: Record, environment: Record) -> str:
   machine = environment['processor']
   if environment.get('instructions'):  # Older records do not have them.
     machine += f' with {environment["instructions"]}'
-  machine += f', {environment["cores"]} cores'
+  cores = environment['cores']
+  machine += f', {cores} core{"" if cores == 1 else "s"}'
   workers = [
     student.get('environment', {}).get('workers', 1)
     for student in record.get('students', [])
