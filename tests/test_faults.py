@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 
+from kd_jax.runtime import json_records
 from tests import fault_runs
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -138,8 +139,7 @@ def test_outputs_of_another_teacher_are_not_used(tmp_path, whole):
   for field in ('weights', 'data_digest', 'scaling'):
     other = json.loads(json.dumps(manifest))
     other['fingerprint'][field] = 'of something else'
-    del other['checksum']
-    stored.write_text(json.dumps(other))
+    json_records.write(stored, other)
     code, log = fault_runs.launch(folder, GENERATED)
     assert code == 0, log
     assert f'have another {field}' in log
