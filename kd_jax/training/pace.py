@@ -109,8 +109,13 @@ def progress_bar(
 
 
 def describe(sums: dict[str, np.ndarray]) -> str:
-  """Returns the mean loss and the training accuracy so far, for the bar."""
+  """Returns the mean loss and the training accuracy so far, for the bar.
+
+  The accuracy is that of the examples with labels; without one it is left out.
+  """
   count = np.sum(sums['count'])
-  loss = np.sum(sums['loss']) / count
-  accuracy = np.sum(sums['correct']) / count
-  return f'loss {loss:.4f}, training accuracy {accuracy:.2%}'
+  text = f'loss {np.sum(sums["loss"]) / count:.4f}'
+  labeled = np.sum(sums.get('labeled', count))
+  if not labeled:
+    return text
+  return f'{text}, training accuracy {np.sum(sums["correct"]) / labeled:.2%}'

@@ -89,3 +89,15 @@ def test_the_progress_bar_shows_means_over_all_seeds():
     'count': np.array([4.0, 4.0]),
   }
   assert pace.describe(totals) == 'loss 1.0000, training accuracy 50.00%'
+
+
+def test_the_accuracy_in_the_bar_is_that_of_examples_with_labels():
+  totals = {
+    'loss': np.array([6.0, 2.0]),
+    'correct': np.array([3.0, 1.0]),
+    'count': np.array([40.0, 40.0]),
+    'labeled': np.array([4.0, 4.0]),
+  }
+  assert pace.describe(totals) == 'loss 0.1000, training accuracy 50.00%'
+  totals['labeled'] = totals['correct'] = np.zeros(2)
+  assert pace.describe(totals) == 'loss 0.1000'
