@@ -35,6 +35,7 @@ ALIASES = {
   'BEST_STEM50': 'cifar-ideal_best-as_coded-stride_at_stem-epochs_50',
   'MIMIC': 'cifar-mimic-as_coded',
   'STRIDES': 'cifar-strides-as_coded',
+  'UNLABELED': 'cifar-unlabeled-as_coded',
   'RANDOM': 'theory-random_data',
 }
 
