@@ -3,6 +3,7 @@
   python launch.py --config=configs/cifar.py:ideal
   python launch.py --config=configs/cifar.py:table2,seeds=3
   python launch.py --config=configs/cifar.py:ideal,stride_at=stem
+  python launch.py --config=configs/cifar.py:baseline_no_kd,seeds=3
   python launch.py --config=configs/cifar.py:strides
   python launch.py --config=configs/cifar.py:reduced_sets,seeds=5
   python launch.py --config=configs/cifar.py:sizes,seeds=3
@@ -72,6 +73,7 @@ RECIPES = {
     + (', reduced training set' if reduced else '')
     for row, (blocks, stride, kd, reduced, *_) in cifar_table2.TABLE2.items()
   },
+  'baseline_no_kd': 'the baseline of Table 2, a ResNet-18, without a KD loss',
   'strides': 'strides 2 and 4 at stage 1 and at the stem, with and without '
   'a KD loss',
   'dropped': 'the rows with stages of 0 blocks, without these stages',

@@ -146,6 +146,7 @@ def _without_paper(
 # Recipes that are no row of Table 2; `sizes` and `unlabeled` depend on more.
 _ROWS = {
   'table2': table2.all_rows,
+  'baseline_no_kd': table2.baseline_no_kd_rows,
   'strides': table2.stride_rows,
   'dropped': table2.dropped_rows,
   'reduced_sets': table2.reduced_set_rows,

@@ -140,6 +140,11 @@ def test_each_reading_differs_from_as_coded_in_one_field():
     coded['ideal_no_kd'].paper.ideal_no_kd
   )
   assert 'stem_stride_4_no_kd' not in rows['stem_stride_4'].paper
+  baseline = recipe_rows.close(cifar, 'baseline_no_kd')['baseline_no_kd']
+  assert baseline.student == coded['baseline'].student
+  assert baseline.distill.kd_weight == 0
+  assert baseline.distill.ce_weight == coded['baseline'].distill.ce_weight
+  assert baseline.paper.baseline_no_kd == coded['baseline'].paper.baseline
   assert rows['blocks_1100_dropped'].student.min_blocks == 0
   assert rows['blocks_1100_dropped'].student.blocks == (1, 1, 0, 0)
   assert rows['as_published_no_kd'].train.subset == 'as_published'
