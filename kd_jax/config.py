@@ -39,6 +39,8 @@ _OLD_NAMES = {new: old for old, new in RENAMED.items()}
 # Fields that are younger than many records and identities, with their defaults.
 # Identities leave out a default, so that older results remain valid.
 _ADDED: dict[str, dict[str, Any]] = {
+  'model': {'stem_init': 'kaiming'},
+  'student': {'stem_init': 'kaiming'},
   'train': {'unlabeled': '', 'unlabeled_ratio': 0.0},
   'teacher': {'features': ''},
 }

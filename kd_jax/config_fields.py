@@ -105,6 +105,9 @@ def resnet(
     stem_stride=1,
     # Whether a max pool follows the first convolution.
     stem_pool=True,
+    # Initial kernel of the first convolution: kaiming (random), or dct
+    # (cosines, which whiten photographs).
+    stem_init='kaiming',
     # Whether each block starts as its shortcut: the scale of its last batch
     # norm starts at 0.
     zero_init=False,

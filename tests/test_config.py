@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from configs import mnist
+from configs import cifar, mnist
 from kd_jax import config as config_lib
 from kd_jax.data.dataset import Dataset, ImageTask, Split
 from kd_jax.models import from_config
@@ -155,6 +155,10 @@ def test_commands_may_differ_in_fields_that_change_no_student():
   # Runs of versions without this field are continued.
   del record['data']['at_most']
   assert config_lib.fixed_fields(record) == fixed
+  resnet = config_lib.recorded(cifar.get_config('ideal'))
+  fixed_resnet = config_lib.fixed_fields(resnet)
+  del resnet['student']['stem_init'], resnet['teacher']['model']['stem_init']
+  assert config_lib.fixed_fields(resnet) == fixed_resnet
   config.train.epochs += 1
   assert config_lib.fixed_fields(config_lib.recorded(config)) != fixed
 

@@ -10,7 +10,7 @@ from kd_jax.config_checks.checking import (
   check_fraction,
   check_one_of,
 )
-from kd_jax.models import from_config, quantization, resnet, user
+from kd_jax.models import from_config, initializers, quantization, resnet, user
 from kd_jax.runtime import errors
 
 # The least value of each number in a list that shapes a network.
@@ -129,5 +129,8 @@ def _check_resnet(prefix: str, model: ConfigDict) -> None:
       model[field],
       f'one for each of {prefix}.blocks={model.blocks}',
     )
+  # A record of an older version lacks the field.
+  if 'stem_init' in model:
+    check_one_of(f'{prefix}.stem_init', model.stem_init, initializers.STEMS)
   check_at_least(f'{prefix}.stem_stride', model.stem_stride, 1)
   check_at_least(f'{prefix}.min_blocks', model.min_blocks, 0)

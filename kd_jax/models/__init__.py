@@ -1,10 +1,11 @@
 """Networks. Each returns `(logits, features by name)`.
 
 The networks of the recipes, and their parts:
-`mlp`          MLPs, and the CNN that teaches them
-`resnet`       ResNets for small images
-`layers`       batch norm and max pool with fast gradients
-`convolution`  a folder: the forms of convolutions
+`mlp`           MLPs, and the CNN that teaches them
+`resnet`        ResNets for small images
+`initializers`  initial kernels and biases of ResNets
+`layers`        batch norm and max pool with fast gradients
+`convolution`   a folder: the forms of convolutions
 
 A network as functions:
 `from_config`   the network of a model section

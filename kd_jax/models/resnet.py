@@ -8,20 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kd_jax.models import folding, layers, quantization
+from kd_jax.models import folding, initializers, layers, quantization
 from kd_jax.models.mlp import Features
-
-# PyTorch's initialization. Convolutions: Kaiming normal over fan_out. Dense
-# layers: weights and biases uniform in +-1/sqrt(fan_in).
-_CONV_INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-_DENSE_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
-
-
-def _bias_init(fan_in: int):
-  limit = fan_in**-0.5
-  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
-    key, shape, dtype, -limit, limit
-  )
 
 
 class _Conv(NamedTuple):
@@ -32,12 +20,14 @@ class _Conv(NamedTuple):
     size: height and width of the kernel.
     stride: stride of both axes.
     scale_init: initial scale of the batch norm.
+    kernel_init: initial kernel.
   """
 
   features: int
   size: int
   stride: int = 1
   scale_init: float = 1.0
+  kernel_init: nn.initializers.Initializer = initializers.kaiming
 
 
 def _conv_norm(
@@ -61,7 +51,7 @@ def _conv_norm(
     padding=conv.size // 2,
     use_bias=net.folded,
     dtype=net.dtype,
-    kernel_init=_CONV_INIT,
+    kernel_init=conv.kernel_init,
     conv_general_dilated=scheme.conv_general_dilated,
     name=name,
   )(x)
@@ -171,6 +161,8 @@ class ResNet(nn.Module):
     strides: stride of the first block of each stage.
     stem_stride: stride of the first convolution.
     stem_pool: whether a max pool follows the first convolution.
+    stem_init: initial kernel of the first convolution, a name in
+      `initializers.STEMS`.
     zero_init: whether each block starts as its shortcut, because its last
       scale is 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     temperature: as in `MLP`.
@@ -191,6 +183,7 @@ class ResNet(nn.Module):
   strides: Sequence[int] = (1, 2, 2, 2)
   stem_stride: int = 1
   stem_pool: bool = True
+  stem_init: str = 'kaiming'
   zero_init: bool = False
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
@@ -260,7 +253,12 @@ class ResNet(nn.Module):
     """
     features: Features = {}
     x = images.astype(self.dtype)
-    stem = _Conv(self.widths[0], 3, self.stem_stride)
+    stem = _Conv(
+      self.widths[0],
+      3,
+      self.stem_stride,
+      kernel_init=initializers.STEMS[self.stem_init],
+    )
     x = nn.relu(_conv_norm(x, stem, net=self, name='stem', train=train))
     if self.stem_pool:
       plain = self._uses_flax_layers
@@ -276,8 +274,8 @@ class ResNet(nn.Module):
     features['pooled'] = x
     logits = nn.Dense(
       self.num_classes,
-      kernel_init=_DENSE_INIT,
-      bias_init=_bias_init(x.shape[-1]),
+      kernel_init=initializers.dense_kernel,
+      bias_init=initializers.dense_bias(x.shape[-1]),
       dot_general=quantization.SCHEMES[self.quantization].dot_general,
       name='logits',
     )(x)

@@ -22,7 +22,7 @@ PyTree = Any
 # The file of the weights, in a teacher's folder.
 WEIGHTS = 'weights.npz'
 # Fields of a model section that say how a network was trained.
-_TRAINING_FIELDS = ('zero_init', 'dtype')
+_TRAINING_FIELDS = ('stem_init', 'zero_init', 'dtype')
 
 
 def teacher_folder(name: str) -> pathlib.Path:

@@ -74,6 +74,7 @@ def test_a_value_out_of_range_is_named_with_its_field(field, value):
     ('student.strides', (1, 2)),
     ('student.widths', (64,)),
     ('student.stem_stride', 0),
+    ('student.stem_init', 'pca'),
     ('student.min_blocks', -1),
     ('train.augmentation', 'mixup'),
     ('train.subset', 'half'),

@@ -1,0 +1,62 @@
+"""Initial values of the kernels and biases of ResNets."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+# PyTorch's initialization. Convolutions: Kaiming normal over fan_out. Dense
+# layers: weights and biases uniform in +-1/sqrt(fan_in).
+kaiming = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+dense_kernel = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+def dense_bias(fan_in: int) -> nn.initializers.Initializer:
+  """Returns PyTorch's initialization of the bias of a dense layer."""
+  limit = fan_in**-0.5
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+    key, shape, dtype, -limit, limit
+  )
+
+
+def dct(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+  """Returns a kernel of discrete cosines, [H, W, C, features].
+
+  The filters are the orthonormal DCT over rows, columns and channels, from low
+  frequencies to high ones, each followed by its negative. They are close to the
+  principal components of patches of photographs, so that with the batch norm
+  after them, the features of the first layer are nearly uncorrelated and have
+  the same variance, as if the patches had been whitened. No data are needed. A
+  kernel of fewer than 2 * H * W * C filters has the lowest frequencies; the
+  filters of a kernel of more are random beyond that number, as in `kaiming`.
+
+  Whitening in the first layer is David Page's (DAWNBench, 2018) and Keller
+  Jordan's (2024, arXiv:2404.00498), from the principal components of the
+  training images. Components of photographs are close to cosines: Ahmed,
+  Natarajan and Rao 1974, "Discrete cosine transform".
+  """
+  height, width, channels, features = shape
+  cosines = np.einsum(
+    'ai,bj,ck->abcijk', *(_cosines(size) for size in (height, width, channels))
+  )
+  frequency = np.indices((height, width, channels)).sum(axis=0).ravel()
+  filters = cosines.reshape(-1, height, width, channels)
+  filters = filters[np.argsort(frequency, kind='stable')]
+  pairs = np.stack([filters, -filters], axis=1)
+  pairs = pairs.reshape(-1, height, width, channels)[:features]
+  kernel = jnp.asarray(np.moveaxis(pairs, 0, -1), dtype)
+  rest = kaiming(key, shape, dtype)[..., len(pairs) :]
+  return jnp.concatenate([kernel, rest], axis=-1)
+
+
+def _cosines(size: int) -> np.ndarray:
+  """Returns the orthonormal DCT-II of a length, [frequency, position]."""
+  frequency, position = np.mgrid[:size, :size]
+  waves = np.cos(np.pi * frequency * (position + 0.5) / size)
+  return waves / np.linalg.norm(waves, axis=1, keepdims=True)
+
+
+# Initial kernels of the first convolution, by the name in a config.
+STEMS = {'kaiming': kaiming, 'dct': dct}
