@@ -329,7 +329,7 @@ def _teacher(teacher: NetworkSections, scaling: str) -> config_dict.ConfigDict:
     # The folder of a pretrained teacher, such as teachers/mnist-mlp1200.
     pretrained='',
     # Whether a recipe that trains the teacher alone publishes the weights
-    # instead of the outputs.
+    # beside the outputs.
     publish_weights=False,
     # Whether the teacher is trained even if teachers/ has pretrained outputs of
     # the very same training, which otherwise replace it.

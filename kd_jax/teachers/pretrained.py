@@ -55,7 +55,7 @@ def find_outputs(identity: Mapping[str, Any], scaling: str) -> str | None:
       manifest is not None
       and problem is None
       and manifest.get('identity') == identity
-      and f'{scaling}-train.npy' in manifest['sha256']
+      and has_outputs(manifest, scaling)
     ):
       return f'teachers/{path.parent.name}'
   return None
@@ -66,6 +66,11 @@ def has_weights(name: str) -> bool:
   return (teacher_folder(name) / WEIGHTS).is_file()
 
 
+def has_outputs(manifest: Mapping[str, Any], scaling: str) -> bool:
+  """Returns whether a pretrained teacher has outputs for an input scaling."""
+  return f'{scaling}-train.npy' in manifest['sha256']
+
+
 def write(
   folder: pathlib.Path,
   manifest: Mapping[str, Any],
@@ -73,26 +78,25 @@ def write(
   outputs: Mapping[str, Logits] | None = None,
   weights: PyTree = None,
 ) -> None:
-  """Writes a teacher's outputs or weights as float16, small enough to publish.
+  """Writes a teacher's outputs and weights as float16, small enough to publish.
 
   Args:
     folder: made if it does not exist.
     manifest: JSON values that say what the files hold and how they were made.
-    outputs: logits [N, K] by split, by input scaling.
-    weights: the network's variables, written instead of the outputs.
+    outputs: logits [N, K] by split, by input scaling; None for none.
+    weights: the network's variables; None for none.
   Raises:
     UserError: if a number is beyond the range of float16.
   """
-  if weights is None:
-    contents = {
-      f'{scaling}-{split}.npy': files.npy_content(
-        compact_arrays.half_floats(array)
-      )
-      for scaling, logits in (outputs or {}).items()
-      for split, array in logits.items()
-    }
-  else:
-    contents = {WEIGHTS: _npz_content(weights)}
+  contents = {
+    f'{scaling}-{split}.npy': files.npy_content(
+      compact_arrays.half_floats(array)
+    )
+    for scaling, logits in (outputs or {}).items()
+    for split, array in logits.items()
+  }
+  if weights is not None:
+    contents[WEIGHTS] = _npz_content(weights)
   digests = {}
   for name, content in contents.items():
     files.write_bytes(folder / name, content)
@@ -162,7 +166,7 @@ def read_logits(
   Raises:
     UserError: if the folder has no logits for the scaling, or damaged ones.
   """
-  if f'{scaling}-train.npy' not in manifest['sha256']:
+  if not has_outputs(manifest, scaling):
     raise errors.UserError(
       f'config.teacher.outputs_scaling={scaling!r}: {folder} holds '
       f'{", ".join(sorted(manifest["sha256"]))}'
@@ -193,13 +197,35 @@ def select_examples(
   Raises:
     UserError: if the logits are those of a smaller part of the data set.
   """
-  train, test = logits['train'], logits['test']
   for split, array in logits.items():
     if array.shape[1] != dataset.num_classes:
       raise errors.UserError(
         f'config.teacher.pretrained: the {split} logits in {folder} have '
         f'{array.shape[1]} classes; {dataset.name} has {dataset.num_classes}'
       )
+  found = find_examples(logits, config, dataset)
+  if found is None:
+    raise errors.UserError(
+      f'config.teacher.pretrained: {folder} holds outputs for a part of '
+      f'{dataset.name}: publish them without data.holdout_examples, '
+      'train_examples and test_examples, or set config.teacher.retrain=true'
+    )
+  return found
+
+
+def find_examples(
+  logits: Logits, config: ConfigDict, dataset: data.Dataset
+) -> Logits | None:
+  """Returns the logits of the examples that a config uses.
+
+  Args:
+    logits: [N, K] by split, in the order of the data set.
+    config: the run's config.
+    dataset: the part of the data set that the config uses.
+  Returns:
+    Logits by split; None if those given are of a smaller part of the data set.
+  """
+  train, test = logits['train'], logits['test']
   needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
   # The examples at the end of the training split are those of the whole split.
   origin = dataset.train.origin
@@ -210,11 +236,7 @@ def select_examples(
   if held_out:
     train, test = train[:-held_out], train[-held_out:]
   if not whole or len(train) < needed['train'] or len(test) < needed['test']:
-    raise errors.UserError(
-      f'config.teacher.pretrained: {folder} holds outputs for a part of '
-      f'{dataset.name}: publish them without data.holdout_examples, '
-      'train_examples and test_examples, or set config.teacher.retrain=true'
-    )
+    return None
   return {'train': train[: needed['train']], 'test': test[: needed['test']]}
 
 

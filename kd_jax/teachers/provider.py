@@ -14,6 +14,7 @@ from kd_jax.models import from_config, user
 from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
+from kd_jax.teachers.logit_checks import Logits
 from kd_jax.teachers.teacher import Teacher
 from kd_jax.teachers.teacher_network import TeacherNetwork
 from kd_jax.training import (
@@ -292,7 +293,12 @@ def _load_named(
     home = _folder(teachers_dir, section.model.kind, config, dataset, variables)
     with files.locked(home, wait=True):
       return _make_network_teacher(
-        config, dataset, home, variables, manifest['training']
+        config,
+        dataset,
+        home,
+        variables,
+        manifest['training'],
+        _read_published_outputs(config, dataset, folder, manifest),
       )
   logging.info('teacher: the outputs in %s', folder)
   logits = pretrained.select_examples(
@@ -307,14 +313,46 @@ def _load_named(
   )
 
 
+def _read_published_outputs(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  folder: pathlib.Path,
+  manifest: Mapping[str, Any],
+) -> dict[str, Logits]:
+  """Returns the outputs beside published weights, by input scaling.
+
+  Outputs that are missing, or that were published for a smaller part of the
+  data set, are left out: the network computes them.
+  """
+  wanted = (config.teacher.outputs_scaling, *config.teacher.also_outputs)
+  found = {}
+  for scaling in wanted:
+    if pretrained.has_outputs(manifest, scaling):
+      logits = pretrained.read_logits(folder, manifest, scaling)
+      used = pretrained.find_examples(logits, config, dataset)
+      if used is not None:
+        found[scaling] = used
+  return found
+
+
 def _make_network_teacher(
   config: ConfigDict,
   dataset: data.Dataset,
   folder: pathlib.Path,
   variables: PyTree,
   record: dict[str, Any],
+  published: Mapping[str, Logits] | None = None,
 ) -> Teacher:
-  """Returns a teacher of a network's outputs, stored in a locked folder."""
+  """Returns a teacher of a network's outputs, stored in a locked folder.
+
+  Args:
+    config: the run's config.
+    dataset: the images that the network is shown.
+    folder: where its outputs are stored.
+    variables: the network's variables.
+    record: what is recorded of its training.
+    published: outputs that need not be computed, by input scaling.
+  """
   section = config.teacher
   attack = predictors.make_attack(
     section.model, dataset.num_classes, section.scaling, config.eval.batch_size
@@ -323,6 +361,7 @@ def _make_network_teacher(
     attack, variables, dataset, config.eval.attacked_examples
   )
   network = TeacherNetwork(config, dataset, variables, folder)
+  network.use_logits(published or {})
   logits = network.logits(section.outputs_scaling)
   for scaling in section.also_outputs:
     network.logits(scaling)

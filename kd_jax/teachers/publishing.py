@@ -25,7 +25,7 @@ def publish(
     config: the config of a recipe that trains a teacher alone.
     dataset: the data set that the teacher has learned.
     teacher: trained here.
-    workdir: the run's folder; its subfolder `outputs` gets the outputs or, if
+    workdir: the run's folder; its subfolder `outputs` gets the outputs and, if
       teacher.publish_weights is true, the weights.
   """
   section = config.teacher
@@ -57,8 +57,6 @@ def publish(
     },
   }
   folder = workdir / 'outputs'
-  if section.publish_weights:
-    pretrained.write(folder, manifest, weights=teacher.variables)
-  else:
-    pretrained.write(folder, manifest, outputs=outputs)
+  weights = teacher.variables if section.publish_weights else None
+  pretrained.write(folder, manifest, outputs=outputs, weights=weights)
   logging.info('teacher: published in %s', folder)

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -78,6 +78,10 @@ class TeacherNetwork:
     if self._transfer_set:
       identity['transfer_set'] = self._transfer_set
     return identity
+
+  def use_logits(self, by_scaling: Mapping[str, Logits]) -> None:
+    """Takes logits by split, by input scaling; they are not computed then."""
+    self._logits.update(by_scaling)
 
   def logits(self, scaling: str) -> Logits:
     """Returns logits [N, K] by split, of images in a scaling."""

@@ -169,8 +169,12 @@ def test_a_pretrained_network_computes_outputs_of_other_images(
   config.teacher.pretrained = str(folder / 'teacher' / 'outputs')
   assert not config_lib.close_row(config, 'kd').teacher.retrain
   with_pretrained = helpers.run(config, tmp_path)
+  # Published outputs are rounded to half floats, like the weights.
   for split in ('train', 'test'):
-    assert with_pretrained['teacher'][split] == record['teacher'][split]
+    for metric, value in record['teacher'][split].items():
+      assert with_pretrained['teacher'][split][metric] == pytest.approx(
+        value, rel=1e-3, abs=1e-4
+      )
   before = run_records.by_row(files.read_json(folder / 'run' / 'run.json'))
   for row, (student,) in run_records.by_row(with_pretrained).items():
     # Published weights are rounded to half floats.
@@ -178,10 +182,9 @@ def test_a_pretrained_network_computes_outputs_of_other_images(
       before[row][0]['test']['accuracy'], abs=0.05
     )
   (teacher,) = filter(os.path.isdir, (tmp_path / 'teachers').iterdir())
-  assert {path.name for path in teacher.glob('outputs-*')} == {
-    'outputs-unit',
-    'outputs-unit-noise',
-  }
+  # The outputs for the data set come from the published folder.
+  stored = {path.name for path in teacher.glob('outputs-*')}
+  assert stored == {'outputs-unit-noise'}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,21 @@ def test_published_weights_are_half_floats_that_come_back(tmp_path):
     pretrained.read_weights(tmp_path, manifest, weights)
 
 
+def test_weights_and_outputs_lie_side_by_side(tmp_path):
+  weights = {'params': {'hidden0': {'bias': np.ones(2)}}}
+  pretrained.write(
+    tmp_path, MANIFEST, outputs={'unit': LOGITS}, weights=weights
+  )
+  manifest = pretrained.read_manifest(tmp_path, 'd')
+  assert pretrained.has_weights(tmp_path)
+  assert pretrained.has_outputs(manifest, 'unit')
+  assert not pretrained.has_outputs(manifest, 'symmetric')
+  found = pretrained.read_logits(tmp_path, manifest, 'unit')
+  np.testing.assert_array_equal(found['train'], LOGITS['train'])
+  found = pretrained.read_weights(tmp_path, manifest, weights)
+  assert found['params']['hidden0']['bias'].tolist() == [1, 1]
+
+
 def test_logits_beyond_half_floats_are_refused(tmp_path):
   for value in (1e5, np.nan):
     outputs = {'unit': {'train': np.full((2, 2), value, np.float32)}}
