@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
 from kd_jax import data, methods
-from kd_jax.models import user
+from kd_jax.models import from_config, user
 from kd_jax.teachers import provider, user_logits
 
 # Returns why fields of a closed config change nothing, or '' if they do.
@@ -281,6 +281,11 @@ _RULES: dict[str, _Reason] = {
     for field in ('method', 'temperature', 'kd_warmup_epochs', *methods.METHODS)
   },
   'teacher.model': _users_teacher,
+  **{
+    f'teacher.model.{field}': _given_teacher
+    for field in from_config.field_names()
+    if field != 'dtype'
+  },
   'teacher.train': _given_teacher,
   'teacher.train.carry_optimizer': _teachers_one_phase,
   'teacher.optim': _given_teacher,

@@ -16,7 +16,7 @@ from kd_jax.config_checks import (
   traced_checks,
 )
 from kd_jax.runtime import errors
-from kd_jax.teachers import provider, user_features
+from kd_jax.teachers import pretrained, provider, user_features
 from kd_jax.training import context, plan
 
 
@@ -28,11 +28,12 @@ def close_and_check(
   Args:
     config: a config from configs/.
   Returns:
-    The config with the user's teacher, and the closed config of each row.
+    The config with the teacher's network, and the closed config of each row.
   Raises:
     UserError: names the field of a mistake.
   """
   config = provider.with_user_teacher(config)
+  config = pretrained.with_network(config)
   config = user_features.with_features(config)
   row_configs = {row: config_lib.close_row(config, row) for row in config.rows}
   # The config of a teacher trained alone has no rows, and no open fields.

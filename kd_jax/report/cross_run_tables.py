@@ -10,6 +10,7 @@ from kd_jax.report import (
   inference_tables,
   markdown,
   methods_overview,
+  pretrained_teachers,
   seed_statistics,
   tables,
 )
@@ -169,6 +170,7 @@ TABLES: dict[str, Callable[[dict[str, Record]], str]] = {
   'cifar': cifar_table,
   'at_a_glance': at_a_glance.table,
   'methods_overview': methods_overview.table,
+  'pretrained_teachers': pretrained_teachers.table,
   **{
     f'table1_reproduction_{protocol}': functools.partial(
       table1_reproduction, protocol=protocol

@@ -21,6 +21,8 @@ from kd_jax.teachers.logit_checks import Logits
 PyTree = Any
 # The file of the weights, in a teacher's folder.
 WEIGHTS = 'weights.npz'
+# Fields that manifests of older versions lack, with the values that they mean.
+_YOUNGER_FIELDS = {'quantization': 'float'}
 # Fields of a model section that say how a network was trained.
 _TRAINING_FIELDS = ('stem_init', 'zero_init', 'dtype')
 
@@ -40,6 +42,42 @@ def teacher_folder(name: str) -> pathlib.Path:
       'teacher with config.teacher.retrain=true'
     )
   return folder
+
+
+def with_network(config: ConfigDict) -> ConfigDict:
+  """Returns a config whose `teacher.model` is that of its pretrained teacher.
+
+  A recipe's teacher may be another network than the teacher that
+  `teacher.pretrained` names.
+
+  Args:
+    config: a config. It is returned as it is if its teacher is not pretrained,
+      or if there is no sound manifest, which `read_manifest` reports later.
+  """
+  section = config.teacher
+  if section.logits or section.module or section.retrain:
+    return config
+  manifest = _find_manifest(section.pretrained)
+  if manifest is None:
+    return config
+  model = config_lib.rename_fields(manifest['teacher'])['model']
+  if is_same_network(model, config_lib.to_json(section.model)):
+    return config
+  config = config.copy_and_resolve_references()
+  config.teacher.unlock()
+  config.teacher.model = config_lib.from_json(_YOUNGER_FIELDS | model)
+  config.teacher.lock()
+  return config
+
+
+def _find_manifest(name: str) -> dict[str, Any] | None:
+  """Returns the manifest of a pretrained teacher; None if it is not sound."""
+  if not name:
+    return None
+  manifest, problem = json_records.find(
+    teacher_folder(name) / 'manifest.json', json_records.PRETRAINED
+  )
+  return None if problem else manifest
 
 
 def find_outputs(identity: Mapping[str, Any], scaling: str) -> str | None:
@@ -147,7 +185,7 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
 def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
   """Returns whether two recorded model sections make the same network."""
   a, b = (
-    {'quantization': 'float'}
+    _YOUNGER_FIELDS
     | {
       key: value
       for key, value in config_lib.rename_fields(model).items()

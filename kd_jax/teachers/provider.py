@@ -11,7 +11,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.evaluation import predictors
 from kd_jax.models import from_config, user
-from kd_jax.runtime import errors, files, run_records
+from kd_jax.runtime import files, run_records
 from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.logit_checks import Logits
@@ -275,14 +275,6 @@ def _load_named(
   section = config.teacher
   folder = pretrained.teacher_folder(section.pretrained)
   manifest = pretrained.read_manifest(folder, dataset.digest)
-  recorded = config_lib.rename_fields(manifest['teacher'])['model']
-  if not pretrained.is_same_network(
-    recorded, config_lib.to_json(section.model)
-  ):
-    raise errors.UserError(
-      f'config.teacher.model is not that of the outputs in {folder}: '
-      'config.teacher.retrain=true trains it'
-    )
   if pretrained.has_weights(section.pretrained):
     logging.info('teacher: the network in %s', folder)
     variables = pretrained.read_weights(

@@ -38,6 +38,7 @@ CASES = [
   (PRETRAINED, 'teacher.optim.momentum', 'is trained already'),
   (PRETRAINED, 'teacher.distill.ce_weight', 'is trained already'),
   (PRETRAINED, 'teacher.scaling', 'is trained already'),
+  (PRETRAINED, 'teacher.model.temperature', 'is trained already'),
   ({'teacher.logits': 'a.npy'}, 'teacher.seed', 'teacher.logits gives'),
   ({'teacher.logits': 'a.npy'}, 'teacher.model.hidden', 'teacher.logits gives'),
   ({'teacher.logits': 'a.npy'}, 'teacher.pretrained', 'teacher.logits gives'),

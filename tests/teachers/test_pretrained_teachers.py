@@ -11,6 +11,7 @@ from configs import cifar, cifar_teachers, theory
 from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.evaluation import evaluate, predictors
+from kd_jax.experiments import run_checks
 from kd_jax.models import from_config
 from kd_jax.runtime import files
 from kd_jax.teachers import pretrained
@@ -117,3 +118,22 @@ def test_every_recipe_that_trains_no_teacher_takes_a_published_one(recipe):
     pretrained.has_weights(config.teacher.pretrained)
     or f'{config.teacher.outputs_scaling}-train.npy' in manifest['sha256']
   )
+
+
+def test_any_recipe_takes_any_published_teacher():
+  """The network of a teacher comes from its folder, not from the recipe."""
+  config = cifar.get_config('ideal')
+  assert pretrained.with_network(config) is config
+  config.teacher.pretrained = cifar_teachers.BEST_TEACHERS['no_pool'].folder
+  found, rows = run_checks.close_and_check(config)
+  for section in (found.teacher, rows['ideal'].teacher):
+    assert section.model.blocks == (2, 2, 2, 2)
+    assert section.model.widths == (32, 64, 128, 256)
+    assert not section.model.stem_pool
+  assert config.teacher.model.block == 'bottleneck'
+  for field, value in (('retrain', True), ('logits', 'none')):
+    config.teacher[field] = value
+    assert pretrained.with_network(config) is config
+    config.teacher[field] = type(value)()
+  config.teacher.pretrained = 'teachers/of-another-name'
+  assert pretrained.with_network(config) is config
