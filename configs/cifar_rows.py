@@ -104,7 +104,10 @@ def _ideal_best_rows(readings) -> dict[str, table2.RowFields]:
 
 
 def _ideal_best_grid_rows(readings) -> dict[str, table2.RowFields]:
-  """Returns each change of BEST_GRID; without KD, if it does not concern KD."""
+  """Returns a row for each change of BEST_GRID, and controls without KD.
+
+  A change of the KD loss has no control.
+  """
   fields = _best_fields(readings)
   rows = {row: fields | change for row, change in BEST_GRID.items()}
   for row, change in BEST_GRID.items():

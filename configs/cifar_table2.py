@@ -102,9 +102,10 @@ def all_rows(readings: Readings) -> dict[str, RowFields]:
 
 
 def baseline_no_kd_rows(readings: Readings) -> dict[str, RowFields]:
-  """Returns the baseline without KD, which Table 2 has not.
+  """Returns the baseline without KD, to compare with the paper's baseline.
 
-  The paper calls its baseline a student that was trained with a KD loss.
+  The paper calls its baseline a student that was trained with a KD loss; Table
+  2 has no such network without one.
   """
   fields = row_fields('baseline', readings) | {'distill.kd_weight': 0.0}
   return {'baseline_no_kd': RowFields(fields, 'baseline')}

@@ -17,10 +17,10 @@ _EPOCHS = 30  # of the ResNet-18 teachers
 
 
 class BestTeacher(NamedTuple):
-  """A teacher that the machine that trains the students can also train.
+  """A teacher small enough to be trained where the students are trained.
 
   Attributes:
-    folder: the folder of its weights.
+    folder: its folder.
     model: fields of its network, a ResNet.
     train: fields of its training.
     learning_rate: the peak of its learning rate.
@@ -38,13 +38,13 @@ _WITHOUT_HOLDOUT = {
   'augmentation': 'crop_and_flip',
   'holdout_fraction': HOLDOUT / _TRAIN_EXAMPLES,
 }
-# The ResNet-9 has the eight convolutions of DAWNBench's (David Page 2018) at
-# other places: fewer at 32x32 and 16x16 pixels, which are the most expensive,
-# and two more at 8x8. It needs 133 million multiply-accumulates instead of 379.
-# Its rate is twice that of the ResNet-18, which `ideal_best_grid` found better
-# for short trainings. Its labels are not smoothed: smoothing makes teachers
-# more accurate, and their students less (Mueller et al. 2019,
-# arXiv:1906.02629).
+# The ResNet-9 has eight convolutions, like that of DAWNBench (David Page 2018),
+# and needs 133 million multiply-accumulates instead of 379: it has fewer
+# filters at 32x32 pixels, one convolution instead of three at 16x16, and three
+# instead of one at 8x8. Its learning rate is that of `ideal_best`, which was
+# chosen on held-out images for students (one seed, a difference within the
+# noise). Its labels are not smoothed: smoothing makes teachers more accurate,
+# and their students less (Mueller et al. 2019, arXiv:1906.02629).
 BEST_TEACHERS = {
   'pool': BestTeacher('teachers/cifar10-resnet18', _RESNET18, _WITHOUT_HOLDOUT),
   'no_pool': BestTeacher(

@@ -51,7 +51,7 @@ RECIPES = {
   'lemma1': 'variances of the empirical and the Bayes-distilled risk',
   'lemma2': "a teacher's distilled risk, and the bound on its squared error",
   'bayes_teacher': 'students of labels, of p*, and of graded teachers',
-  'teacher': "trains Hinton's MNIST teacher and publishes its weights",
+  'teacher': "trains Hinton's MNIST teacher and publishes it",
   'hinton': "Hinton's MNIST students of 800-800, 300 and 30 units",
   'missing_digit': 'students trained without a 3, or on 7s and 8s alone',
   'random_data': 'students of noise, shuffled pixels, clothes, a wrong teacher',

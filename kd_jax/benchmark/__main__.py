@@ -29,6 +29,7 @@ from kd_jax.runtime import (
   files,
   local_paths,
 )
+from kd_jax.teachers import pretrained
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'FILE.py:RECIPE whose networks are timed.'
@@ -94,6 +95,7 @@ def _measure(config: ConfigDict, out: pathlib.Path | None) -> None:
   if 'rows' not in config or not config.rows:
     raise errors.UserError(f'{config.name} has no students to time')
   compilation_cache.enable()
+  config = pretrained.with_network(config)
   rows = {name: config_lib.close_row(config, name) for name in config.rows}
   for row in rows.values():
     field_checks.check_fields(row)

@@ -101,7 +101,7 @@ def _only_logits(closed: ConfigDict) -> str:
 
 
 def _teachers_scaling(closed: ConfigDict) -> str:
-  if closed.eval.attacked_examples:
+  if closed.eval.attacked_examples and closed.teacher.module:
     return _teachers_logits(closed)
   return _given_teacher(closed)
 

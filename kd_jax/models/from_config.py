@@ -33,7 +33,7 @@ DTYPES = ('float32', 'bfloat16', 'auto')
 
 
 def field_names() -> frozenset[str]:
-  """Returns the names of the fields that a model section may have."""
+  """Returns the names of all fields that the networks of MODELS have."""
   return frozenset(
     field.name
     for module in MODELS.values()

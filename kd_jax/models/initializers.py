@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-# PyTorch's initialization. Convolutions: Kaiming normal over fan_out. Dense
-# layers: weights and biases uniform in +-1/sqrt(fan_in).
+# Convolutions: Kaiming normal over fan_out, as in torchvision's ResNets. Dense
+# layers: weights and biases uniform in +-1/sqrt(fan_in), PyTorch's default.
 kaiming = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 dense_kernel = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
@@ -25,17 +25,21 @@ def dct(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
   """Returns a kernel of discrete cosines, [H, W, C, features].
 
   The filters are the orthonormal DCT over rows, columns and channels, from low
-  frequencies to high ones, each followed by its negative. They are close to the
-  principal components of patches of photographs, so that with the batch norm
-  after them, the features of the first layer are nearly uncorrelated and have
-  the same variance, as if the patches had been whitened. No data are needed. A
-  kernel of fewer than 2 * H * W * C filters has the lowest frequencies; the
-  filters of a kernel of more are random beyond that number, as in `kaiming`.
+  frequencies to high ones, each followed by its negative, so that a ReLU keeps
+  both signs. Cosines are close to the principal components of patches of
+  photographs (Ahmed, Natarajan and Rao 1974, "Discrete cosine transform").
+  After the batch norm that follows, the features of different cosines are
+  therefore nearly uncorrelated and have the same variance, as if the patches
+  had been whitened. Keller Jordan (2024, arXiv:2404.00498) whitens with the
+  principal components of the training images; this needs no data.
 
-  Whitening in the first layer is David Page's (DAWNBench, 2018) and Keller
-  Jordan's (2024, arXiv:2404.00498), from the principal components of the
-  training images. Components of photographs are close to cosines: Ahmed,
-  Natarajan and Rao 1974, "Discrete cosine transform".
+  With fewer than 2 * H * W * C filters, the kernel has the lowest frequencies.
+  With more, the remaining filters are random, as in `kaiming`.
+
+  Args:
+    key: the key of the random filters.
+    shape: (H, W, C, features).
+    dtype: the type of the kernel.
   """
   height, width, channels, features = shape
   cosines = np.einsum(

@@ -30,7 +30,10 @@ def table(results: Mapping[str, Record]) -> str:
 
 
 def _metrics(manifest: Record) -> Record:
-  return manifest['accuracy'][manifest['teacher']['scaling']]['test']
+  """Returns the test metrics in the scaling of the training, if it has them."""
+  accuracy = manifest['accuracy']
+  scaling = manifest['teacher']['scaling']
+  return accuracy.get(scaling, next(iter(accuracy.values())))['test']
 
 
 def _cells(manifest: Record) -> dict[str, str]:
@@ -50,13 +53,13 @@ def _cells(manifest: Record) -> dict[str, str]:
 
 
 def _network(model: Record) -> str:
-  """Returns 'resnet, bottleneck (3, 4, 6, 3)', or 'mlp (1200, 1200)'."""
+  """Returns 'mlp (1200, 1200)', or the like with all lists of a network."""
   kind = model['kind']
   if 'block' in model:
     kind += f', {model["block"]}'
   layers = (
     f'({", ".join(map(str, model[field]))})'
-    for field in ('filters', 'hidden', 'blocks')
+    for field in ('filters', 'hidden', 'blocks', 'widths')
     if field in model
   )
   return ' '.join([kind, *layers])
@@ -64,9 +67,9 @@ def _network(model: Record) -> str:
 
 def _contents(manifest: Record) -> str:
   scalings = sorted(
-    name.removesuffix('-test.npy')
+    name.removesuffix('-train.npy')
     for name in manifest['sha256']
-    if name.endswith('-test.npy')
+    if name.endswith('-train.npy')
   )
   parts = ['weights'] if 'weights.npz' in manifest['sha256'] else []
   return ', '.join(parts + [f'`{scaling}` outputs' for scaling in scalings])

@@ -4,17 +4,41 @@ import os
 import pathlib
 import statistics
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from kd_jax.report import fields, figures, row_plots, seed_statistics
 from kd_jax.report.fields import Record
 from kd_jax.report.figures import Axes
 from kd_jax.runtime import run_records
 
-# The rows of one training set: those with a KD loss, which are one training,
-# and the one on labels alone.
-_ROWS = {
-  'the full set': (('ideal', 'blocks_1111'), 'ideal_no_kd'),
-  'the reduced set': (('ideal_reduced',), 'ideal_reduced_no_kd'),
+
+class _Examples(NamedTuple):
+  """The rows of one training set.
+
+  Attributes:
+    subset: the value of `train.subset`.
+    kd: the rows with a KD loss, which are one training.
+    labels: the rows on labels alone, which are one training.
+  """
+
+  subset: str
+  kd: tuple[str, ...]
+  labels: tuple[str, ...]
+
+
+# By the name in the plot. The two reduced sets are readings of the paper.
+_EXAMPLES = {
+  'the full set': _Examples('all', ('ideal', 'blocks_1111'), ('ideal_no_kd',)),
+  'the reduced set': _Examples(
+    'block5000',
+    ('ideal_reduced', 'block5000'),
+    ('ideal_reduced_no_kd', 'block5000_no_kd'),
+  ),
+  'the first 500 of each class': _Examples(
+    'first500',
+    ('ideal_reduced', 'first500'),
+    ('ideal_reduced_no_kd', 'first500_no_kd'),
+  ),
 }
 # The fields of Table 2's trainings, as coded.
 _AS_CODED = {
@@ -35,14 +59,18 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
       nothing is written.
   """
   runs = [record for record in results.values() if _is_as_coded(record)]
-  if not any(map(students_by_teacher, [runs] * len(_ROWS), _ROWS)):
+  if not any(students_by_teacher(runs, examples) for examples in _EXAMPLES):
     return
   with figures.figure(pathlib.Path(folder) / 'teacher_quality.png') as axes:
-    for color, examples in zip(figures.COLORS, _ROWS, strict=False):
+    for color, examples in zip(figures.COLORS, _EXAMPLES, strict=False):
       by_teacher = students_by_teacher(runs, examples)
       if not by_teacher:
         continue
-      _draw(axes, by_teacher, color=color)
+      _draw(
+        axes,
+        {teacher: found.kd for teacher, found in by_teacher.items()},
+        color=color,
+      )
       labels = _labels(runs, examples)
       if len(labels) > 1:
         _draw_control(axes, labels, examples, color=color)
@@ -55,56 +83,93 @@ def write(folder: os.PathLike, results: dict[str, Record]) -> None:
 def title(runs: Iterable[Record]) -> str:
   """Returns a sentence about the gain of KD over labels on each training set.
 
+  Teachers with one student are left out.
+
   Args:
     runs: records of Table 2's trainings.
   """
   gains = []
-  for examples in _ROWS:
-    by_teacher = students_by_teacher(runs, examples)
-    labels = _labels(runs, examples)
-    if by_teacher and labels:
-      found = [
-        statistics.fmean(sample) - statistics.fmean(labels)
-        for sample in by_teacher.values()
+  for examples in _EXAMPLES:
+    found = [
+      students
+      for students in students_by_teacher(runs, examples).values()
+      if min(len(students.kd), len(students.labels)) > 1
+    ]
+    if found:
+      means = [
+        statistics.fmean(kd) - statistics.fmean(labels) for kd, labels in found
       ]
-      n = row_plots.seeds_text([*by_teacher.values(), labels])
-      gains.append(
-        f'{min(found):+.1f} to {max(found):+.1f} points on {examples} ({n})'
+      n = row_plots.seeds_text(
+        [sample for students in found for sample in students]
       )
+      span = ' to '.join(
+        dict.fromkeys([f'{f(means):+.1f}' for f in (min, max)])
+      )
+      gains.append(f'{span} points on {examples} ({n})')
   if not gains:
     return "The student's accuracy by its teacher's accuracy"
-  return f'KD against labels alone, by teacher: {", and ".join(gains)}'
+  return f'KD against labels alone, by teacher: {"; ".join(gains)}'
+
+
+class _Students(NamedTuple):
+  """The accuracies (%) of the students of a teacher, and of labels alone."""
+
+  kd: list[float]
+  labels: list[float]
 
 
 def students_by_teacher(
   runs: Iterable[Record], examples: str
-) -> dict[float, list[float]]:
+) -> dict[float, _Students]:
   """Returns the students' accuracies (%) by their teacher's accuracy (%).
 
   Runs of one teacher share their seeds, so that their students are no
-  independent draws: the run with the most students counts.
+  independent draws: the run with the most students counts. Its students on
+  labels alone are those of the same run or, if it has none, of the run that has
+  the most of them.
 
   Args:
     runs: records of Table 2's trainings.
-    examples: the training set, a key of _ROWS.
+    examples: the training set, a key of _EXAMPLES.
   """
-  rows, _ = _ROWS[examples]
-  found: dict[float, list[float]] = {}
+  kind = _EXAMPLES[examples]
+  most_labels = _labels(runs, examples)
+  found: dict[float, _Students] = {}
   for record in runs:
     accuracy = round(100 * record['teacher']['test']['accuracy'], 2)
-    sample = _accuracies(record, rows)
-    if len(sample) > len(found.get(accuracy, ())):
-      found[accuracy] = sample
-  return dict(sorted(found.items()))
+    sample = _accuracies(record, kind.kd, kind.subset)
+    if accuracy not in found or len(sample) > len(found[accuracy].kd):
+      labels = _accuracies(record, kind.labels, kind.subset) or most_labels
+      found[accuracy] = _Students(sample, labels)
+  return {
+    teacher: students
+    for teacher, students in sorted(found.items())
+    if students.kd
+  }
 
 
-def _accuracies(record: Record, rows: Iterable[str]) -> list[float]:
-  """Returns the accuracies (%) of the first of some rows that a run has."""
+def _accuracies(
+  record: Record, rows: Iterable[str], subset: str
+) -> list[float]:
+  """Returns the accuracies (%) of the first of some rows that a run has.
+
+  Args:
+    record: a run.
+    rows: names of rows.
+    subset: the training set of the row; a row of another one is left out.
+  """
   students = run_records.by_row(record)
   for row in rows:
-    if row in students:
+    if row in students and _subset(record, row) == subset:
       return fields.accuracies_percent(students[row])
   return []
+
+
+def _subset(record: Record, row: str) -> str:
+  """Returns the `train.subset` of a row."""
+  config = record['config']
+  changed = (config.get('rows') or {}).get(row) or {}
+  return (changed.get('train') or {}).get('subset') or config['train']['subset']
 
 
 def _is_as_coded(record: Record) -> bool:
@@ -173,5 +238,9 @@ def _draw_control(
 
 def _labels(runs: Iterable[Record], examples: str) -> list[float]:
   """Returns the accuracies (%) of the most students on labels alone."""
-  _, labels_row = _ROWS[examples]
-  return max((_accuracies(record, [labels_row]) for record in runs), key=len)
+  kind = _EXAMPLES[examples]
+  return max(
+    (_accuracies(record, kind.labels, kind.subset) for record in runs),
+    key=len,
+    default=[],
+  )

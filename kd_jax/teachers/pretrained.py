@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from kd_jax import config as config_lib
@@ -45,14 +46,19 @@ def teacher_folder(name: str) -> pathlib.Path:
 
 
 def with_network(config: ConfigDict) -> ConfigDict:
-  """Returns a config whose `teacher.model` is that of its pretrained teacher.
+  """Returns a config that describes the pretrained teacher that it names.
 
-  A recipe's teacher may be another network than the teacher that
-  `teacher.pretrained` names.
+  A recipe's own teacher may be another network, or may have been trained with
+  inputs of another scaling. The type of the computation stays the config's.
 
   Args:
-    config: a config. It is returned as it is if its teacher is not pretrained,
-      or if there is no sound manifest, which `read_manifest` reports later.
+    config: a config from configs/.
+  Returns:
+    The same config if its teacher is not pretrained, if it describes that
+    teacher already, or if there is no sound manifest (`read_manifest` then
+    raises an error).
+  Raises:
+    UserError: if the installed package leaves the teacher out.
   """
   section = config.teacher
   if section.logits or section.module or section.retrain:
@@ -60,13 +66,22 @@ def with_network(config: ConfigDict) -> ConfigDict:
   manifest = _find_manifest(section.pretrained)
   if manifest is None:
     return config
-  model = config_lib.rename_fields(manifest['teacher'])['model']
-  if is_same_network(model, config_lib.to_json(section.model)):
+  recorded = config_lib.rename_fields(manifest['teacher'])
+  scaling = recorded.get('scaling', section.scaling)
+  is_same = is_same_network(
+    recorded['model'], config_lib.to_json(section.model)
+  )
+  if is_same and scaling == section.scaling:
     return config
   config = config.copy_and_resolve_references()
-  config.teacher.unlock()
-  config.teacher.model = config_lib.from_json(_YOUNGER_FIELDS | model)
-  config.teacher.lock()
+  config.teacher.scaling = scaling
+  if not is_same:
+    logging.info('teacher: its network is that of %s', section.pretrained)
+    config.teacher.unlock()
+    config.teacher.model = config_lib.from_json(
+      _YOUNGER_FIELDS | recorded['model'] | {'dtype': section.model.dtype}
+    )
+    config.teacher.lock()
   return config
 
 
@@ -163,7 +178,7 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
     folder: the teacher's folder.
     data_digest: the digest of the data that the students learn.
   Raises:
-    UserError: if the folder holds no outputs, or outputs of other data.
+    UserError: if the folder has no sound manifest, or one of other data.
   """
   path = folder / 'manifest.json'
   manifest, problem = json_records.find(path, json_records.PRETRAINED)
@@ -221,6 +236,7 @@ def read_logits(
 
 def select_examples(
   logits: Logits,
+  manifest: Mapping[str, Any],
   config: ConfigDict,
   dataset: data.Dataset,
   folder: pathlib.Path,
@@ -229,11 +245,12 @@ def select_examples(
 
   Args:
     logits: [N, K] by split, in the order of the data set.
+    manifest: the manifest beside them.
     config: the run's config.
     dataset: the part of the data set that the config uses.
     folder: the folder of the logits, for error messages.
   Raises:
-    UserError: if the logits are those of a smaller part of the data set.
+    UserError: if the logits are of another part of the data set.
   """
   for split, array in logits.items():
     if array.shape[1] != dataset.num_classes:
@@ -241,7 +258,7 @@ def select_examples(
         f'config.teacher.pretrained: the {split} logits in {folder} have '
         f'{array.shape[1]} classes; {dataset.name} has {dataset.num_classes}'
       )
-  found = find_examples(logits, config, dataset)
+  found = find_examples(logits, manifest, config, dataset)
   if found is None:
     raise errors.UserError(
       f'config.teacher.pretrained: {folder} holds outputs for a part of '
@@ -252,17 +269,24 @@ def select_examples(
 
 
 def find_examples(
-  logits: Logits, config: ConfigDict, dataset: data.Dataset
+  logits: Logits,
+  manifest: Mapping[str, Any],
+  config: ConfigDict,
+  dataset: data.Dataset,
 ) -> Logits | None:
   """Returns the logits of the examples that a config uses.
 
   Args:
     logits: [N, K] by split, in the order of the data set.
+    manifest: the manifest beside them.
     config: the run's config.
     dataset: the part of the data set that the config uses.
   Returns:
-    Logits by split; None if those given are of a smaller part of the data set.
+    Logits by split; None if those given are of another part of the data set.
   """
+  published = manifest.get('identity', {}).get('data', {})
+  if published.get('holdout_examples'):
+    return None  # The last training images stood in for the test split.
   train, test = logits['train'], logits['test']
   needed = {split: len(getattr(dataset, split).labels) for split in data.SPLITS}
   # The examples at the end of the training split are those of the whole split.

@@ -11,7 +11,7 @@ from kd_jax import config as config_lib
 from kd_jax import data
 from kd_jax.evaluation import predictors
 from kd_jax.models import from_config, user
-from kd_jax.runtime import files, run_records
+from kd_jax.runtime import errors, files, run_records
 from kd_jax.teachers import pretrained, user_features, user_logits
 from kd_jax.teachers import teacher as teacher_lib
 from kd_jax.teachers.logit_checks import Logits
@@ -275,6 +275,14 @@ def _load_named(
   section = config.teacher
   folder = pretrained.teacher_folder(section.pretrained)
   manifest = pretrained.read_manifest(folder, dataset.digest)
+  recorded = config_lib.rename_fields(manifest['teacher'])['model']
+  if not pretrained.is_same_network(
+    recorded, config_lib.to_json(section.model)
+  ):
+    raise errors.UserError(
+      f'config.teacher.model is not that of the outputs in {folder}: '
+      'config.teacher.retrain=true trains it'
+    )
   if pretrained.has_weights(section.pretrained):
     logging.info('teacher: the network in %s', folder)
     variables = pretrained.read_weights(
@@ -295,6 +303,7 @@ def _load_named(
   logging.info('teacher: the outputs in %s', folder)
   logits = pretrained.select_examples(
     pretrained.read_logits(folder, manifest, section.outputs_scaling),
+    manifest,
     config,
     dataset,
     folder,
@@ -313,15 +322,18 @@ def _read_published_outputs(
 ) -> dict[str, Logits]:
   """Returns the outputs beside published weights, by input scaling.
 
-  Outputs that are missing, or that were published for a smaller part of the
-  data set, are left out: the network computes them.
+  Outputs in scalings that were not published, or of another part of the data
+  set, are left out: the network computes them.
+
+  Raises:
+    UserError: if a published file is damaged or missing.
   """
   wanted = (config.teacher.outputs_scaling, *config.teacher.also_outputs)
   found = {}
   for scaling in wanted:
     if pretrained.has_outputs(manifest, scaling):
       logits = pretrained.read_logits(folder, manifest, scaling)
-      used = pretrained.find_examples(logits, config, dataset)
+      used = pretrained.find_examples(logits, manifest, config, dataset)
       if used is not None:
         found[scaling] = used
   return found

@@ -22,7 +22,9 @@ def _manifest(data, accuracy, model, files, device='cpu'):
 
 
 def test_each_teacher_has_a_line_the_best_of_its_data_first():
-  resnet = {'kind': 'resnet', 'block': 'basic', 'blocks': [2, 1]}
+  resnet = {
+    'kind': 'resnet', 'block': 'basic', 'blocks': [2, 1], 'widths': [8, 16],
+  }  # fmt: skip
   mlp = {'kind': 'mlp', 'hidden': [300]}
   outputs = [
     f'{scaling}-{split}.npy'
@@ -46,8 +48,8 @@ def test_each_teacher_has_a_line_the_best_of_its_data_first():
   ]
   better, worse, digits = (row[1:] for row in rows)
   assert better == [
-    'cifar10', 'resnet, basic (2, 1)', '2.3 M', '95.00', '0.250', '0.020',
-    '`other` outputs, `unit` outputs', '2 min, a GPU',
+    'cifar10', 'resnet, basic (2, 1) (8, 16)', '2.3 M', '95.00', '0.250',
+    '0.020', '`other` outputs, `unit` outputs', '2 min, a GPU',
   ]  # fmt: skip
   assert worse[-2:] == ['weights', '2 min, 2 CPU cores']
   assert digits[1] == 'mlp (300)'

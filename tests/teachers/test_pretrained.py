@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from configs import mnist
+from kd_jax import data
 from kd_jax.runtime import errors, files, json_records
 from kd_jax.teachers import pretrained
 from tests import helpers
@@ -74,6 +76,23 @@ def test_weights_and_outputs_lie_side_by_side(tmp_path):
   np.testing.assert_array_equal(found['train'], LOGITS['train'])
   found = pretrained.read_weights(tmp_path, manifest, weights)
   assert found['params']['hidden0']['bias'].tolist() == [1, 1]
+
+
+def test_outputs_for_held_out_images_are_those_of_no_test_split():
+  """The last training images, held out, stand in for the test split."""
+  part = lambda count: data.Split(
+    np.zeros((count, 2, 2, 1), np.uint8), np.zeros(count, int)
+  )
+  dataset = data.Dataset('mnist', part(3), part(1), 2, 'd')
+  config = mnist.get_config('h50')
+  find = lambda manifest: pretrained.find_examples(
+    LOGITS, manifest, config, dataset
+  )
+  assert find(MANIFEST)['test'].shape == (1, 2)
+  for held_out in (0, 1):
+    identity = {'data': {'holdout_examples': held_out}}
+    found = find(MANIFEST | {'identity': identity})
+    assert (found is None) == (held_out > 0)
 
 
 def test_logits_beyond_half_floats_are_refused(tmp_path):

@@ -18,7 +18,11 @@ from kd_jax.teachers import pretrained
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = sorted(path.parent for path in ROOT.glob('teachers/*/manifest.json'))
-OF_OUTPUTS = [f for f in FOLDERS if any(f.glob('*-train.npy'))]
+OF_OUTPUTS = [
+  folder
+  for folder in FOLDERS
+  if 'train.npy' in (folder / 'manifest.json').read_text()
+]
 OF_WEIGHTS = [f for f in FOLDERS if pretrained.has_weights(f)]
 each = functools.partial(
   pytest.mark.parametrize, 'folder', ids=lambda path: path.name
@@ -40,9 +44,9 @@ def test_published_outputs_have_the_right_shape_digest_and_accuracy(folder):
     'mnist': ({'unit'}, 60_000),
   }[manifest['data']]
   # One scaling is enough where there are weights, for those of the others.
-  assert manifest['accuracy'].keys() <= scalings
-  if not pretrained.has_weights(folder):
-    assert manifest['accuracy'].keys() == scalings
+  if pretrained.has_weights(folder):
+    scalings = {manifest['teacher']['scaling']}
+  assert manifest['accuracy'].keys() == scalings
   for scaling, accuracy in manifest['accuracy'].items():
     logits = pretrained.read_logits(folder, manifest, scaling)
     for split, array in logits.items():
@@ -120,16 +124,22 @@ def test_every_recipe_that_trains_no_teacher_takes_a_published_one(recipe):
   )
 
 
-def test_any_recipe_takes_any_published_teacher():
-  """The network of a teacher comes from its folder, not from the recipe."""
+def test_the_network_of_a_teacher_comes_from_its_folder():
+  """A recipe takes a published teacher of another network, and its scaling."""
   config = cifar.get_config('ideal')
   assert pretrained.with_network(config) is config
   config.teacher.pretrained = cifar_teachers.BEST_TEACHERS['no_pool'].folder
+  config.teacher.scaling = 'unit'
+  config.teacher.model.dtype = 'bfloat16'
   found, rows = run_checks.close_and_check(config)
   for section in (found.teacher, rows['ideal'].teacher):
     assert section.model.blocks == (2, 2, 2, 2)
     assert section.model.widths == (32, 64, 128, 256)
     assert not section.model.stem_pool
+    assert section.model.quantization == 'float'  # The manifest lacks it.
+    assert section.scaling == 'cifar10'
+    # How the config computes is not a property of the teacher.
+    assert section.model.dtype == 'bfloat16'
   assert config.teacher.model.block == 'bottleneck'
   for field, value in (('retrain', True), ('logits', 'none')):
     config.teacher[field] = value
