@@ -18,7 +18,7 @@ The outputs of each protocol's teacher, with seed 0, are pretrained
 (teachers/mnist-conv_net-PROTOCOL, made by the recipe `teacher`). A run uses
 them if it asks for the very training that made them, and if its students need
 no more than logits; any other teacher is trained. --config.teacher.retrain=true
-trains the teacher in every case. On two CPU cores, that takes two to three
+trains the teacher in every case. On two idle CPU cores, that takes about five
 minutes, once. The twelve students of the table take one to two minutes a seed.
 results/table1.md has the expected accuracies.
 """

@@ -25,6 +25,7 @@ All published runs, in results/:
 `at_a_glance`           the comparison at the top of README.md
 `at_a_glance_plot`      the plot beside it
 `methods_overview`      the table that helps to choose a method
+`pretrained_teachers`   the table of the teachers that come with the project
 `code_changes`          which records were made by other code
 `training_costs`        what a record cost to compute
 

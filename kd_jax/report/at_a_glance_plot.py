@@ -27,16 +27,17 @@ def write(folder: os.PathLike, results: Mapping[str, Record]) -> None:
 
 
 def title(students: Sequence[Row]) -> str:
-  """Returns the finding: by how much the teacher helps.
+  """Returns the finding: by how much plain KD and the best method help.
 
   Args:
     students: the rows, from the one that learns from labels alone.
   """
-  labels, *taught = (statistics.fmean(row.accuracies) for row in students)
-  gains = [mean - labels for mean in taught]
+  labels, plain, best, *_ = (
+    statistics.fmean(row.accuracies) for row in students
+  )
   return (
-    'On 5,000 images of CIFAR-10, a teacher adds '
-    f'{min(gains):.0f} to {max(gains):.0f} points'
+    f'On 5,000 images of CIFAR-10, plain KD adds {plain - labels:.0f} points, '
+    f'and the method with the best mean {best - labels:.0f}'
   )
 
 

@@ -80,7 +80,9 @@ def test_a_missing_record_is_named():
 
 def test_the_title_of_the_plot_says_by_how_much_the_teacher_helps():
   students = at_a_glance.rows(_results())[1:]
-  assert at_a_glance_plot.title(students).endswith(' adds 5 to 10 points')
+  assert at_a_glance_plot.title(students).endswith(
+    ' plain KD adds 5 points, and the method with the best mean 10'
+  )
 
 
 def test_the_plot_is_written_if_all_its_records_are_there(tmp_path):
