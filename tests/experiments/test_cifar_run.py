@@ -228,7 +228,6 @@ def test_held_out_examples_take_the_place_of_the_test_split():
     ),
     ({'data.name': 'generated'}, 'are of other data'),
     ({'teacher.outputs_scaling': 'unit'}, "outputs_scaling='unit'"),
-    ({'teacher.model.blocks': (2,)}, 'config.teacher.model is not'),
     ({'teacher.live': True}, 'teacher.retrain=true with it'),
     ({'train.augmentation': 'crop_and_flip'}, 'teacher that is trained here'),
     (
