@@ -19,7 +19,7 @@ Arguments:
     row with more than 500 images per class.
   epochs=N: epochs of the students, or of the teacher in the recipes `teacher`,
     `resnet18` and `resnet9`. In `unlabeled`, rows of 1,000 images take ten
-    times as many.
+    times N.
   protocol: as_coded (the authors' code) or as_written (the paper's text).
   stride_at: block_default, stage1 or stem, the readings of the paper's "stride
     of the base block"; block_default, as in the authors' code, has no effect.
