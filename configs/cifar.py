@@ -27,7 +27,8 @@ Arguments:
     reduced training set.
   teacher: the teacher of `ideal_best`: pool, no_pool or resnet9. The first two
     are ResNet-18 and can be trained by `resnet18`. pool has a max pool after
-    its first convolution; no_pool has none, and half the channels.
+    its first convolution; no_pool has none, and half the channels. resnet9 is
+    not in teachers/: train it with `resnet9` first.
   training: published, one_cycle or cutout, the recipes of configs/
     cifar_teachers.py for the teacher that `teacher`, `resnet18` or `resnet9`
     trains.
