@@ -36,11 +36,17 @@ RENAMED = {
   'experiment': 'theory',
 }
 _OLD_NAMES = {new: old for old, new in RENAMED.items()}
+_ADDED_TO_RESNET = {
+  'stem_init': 'kaiming',
+  'conv_init': 'kaiming',
+  'head_pool': 'mean',
+}
 # Fields that are younger than many records and identities, with their defaults.
 # Identities leave out a default, so that older results remain valid.
 _ADDED: dict[str, dict[str, Any]] = {
-  'model': {'stem_init': 'kaiming'},
-  'student': {'stem_init': 'kaiming'},
+  'model': _ADDED_TO_RESNET,
+  'student': _ADDED_TO_RESNET,
+  'optim': {'bias_factor': 1.0},
   'train': {'unlabeled': '', 'unlabeled_ratio': 0.0},
   'teacher': {'features': ''},
 }

@@ -105,12 +105,16 @@ def resnet(
     stem_stride=1,
     # Whether a max pool follows the first convolution.
     stem_pool=True,
-    # Initial kernel of the first convolution: kaiming (random), or dct
-    # (cosines, which whiten photographs).
+    # Initial kernel of the first convolution: kaiming (random), dct (cosines,
+    # which whiten photographs), or dirac (copies the input's channels).
     stem_init='kaiming',
+    # Initial kernels of the convolutions of blocks, with the same choices.
+    conv_init='kaiming',
     # Whether each block starts as its shortcut: the scale of its last batch
     # norm starts at 0.
     zero_init=False,
+    # The pool over all pixels before the last layer: mean or max.
+    head_pool='mean',
     temperature=1.0,  # divisor of the logits, in training and in inference
     # Type of the computation: float32, bfloat16, or auto: bfloat16 on
     # accelerators, and float32 on CPUs, where it is faster.
@@ -141,6 +145,9 @@ def optimizer(
     nesterov=False,  # sgd only
     # This factor times a parameter is added to the parameter's gradient.
     weight_decay=0.0,
+    # Factor on the learning rate of the biases of batch norms (and of every
+    # other layer that has a scale and a bias), but not on their weight decay.
+    bias_factor=1.0,
   )
   optim.update(fields)
   return optim

@@ -143,6 +143,7 @@ def _check_optimizer(prefix: str, section: ConfigDict) -> None:
   check_fraction(f'{prefix}.momentum', section.momentum)
   check_fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
   check_at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
+  check_positive(f'{prefix}.bias_factor', section.bias_factor)
 
 
 def _check_benchmark(section: ConfigDict) -> None:

@@ -129,8 +129,13 @@ def _check_resnet(prefix: str, model: ConfigDict) -> None:
       model[field],
       f'one for each of {prefix}.blocks={model.blocks}',
     )
-  # A record of an older version lacks the field.
-  if 'stem_init' in model:
-    check_one_of(f'{prefix}.stem_init', model.stem_init, initializers.STEMS)
+  # A record of an older version lacks some of the fields.
+  for field, choices in (
+    ('stem_init', initializers.KERNELS),
+    ('conv_init', initializers.KERNELS),
+    ('head_pool', resnet.HEAD_POOLS),
+  ):
+    if field in model:
+      check_one_of(f'{prefix}.{field}', model[field], choices)
   check_at_least(f'{prefix}.stem_stride', model.stem_stride, 1)
   check_at_least(f'{prefix}.min_blocks', model.min_blocks, 0)

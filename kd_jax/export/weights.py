@@ -86,6 +86,8 @@ def has_torchvision_names(model: ConfigDict) -> bool:
     return False
   if model.block == 'pooled' or tuple(model.strides) != _STRIDES:
     return False
+  if model.get('head_pool', 'mean') != 'mean':
+    return False
   return all(max(count, model.min_blocks) > 0 for count in model.blocks)
 
 

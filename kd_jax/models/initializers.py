@@ -21,6 +21,31 @@ def dense_bias(fan_in: int) -> nn.initializers.Initializer:
   )
 
 
+def dirac(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+  """Returns a kernel that copies its input's channels, [H, W, C, features].
+
+  The first output channels are the input's channels: their filters are 1 at
+  the middle of one channel, and 0 elsewhere. Further filters are random, as in
+  `kaiming`. A deep network so begins by passing its input on. A kernel of 1x1
+  is random: it has to mix channels.
+
+  Args:
+    key: the key of the random filters.
+    shape: (H, W, C, features).
+    dtype: the type of the kernel.
+
+  Reference: Zagoruyko and Komodakis 2017, arXiv:1706.00388; as an initial
+    kernel alone, Keller Jordan 2024, arXiv:2404.00498, section 3.2.
+  """
+  height, width, channels, features = shape
+  kernel = kaiming(key, shape, dtype)
+  if height == width == 1:
+    return kernel
+  copied = jnp.arange(min(channels, features))
+  kernel = kernel.at[..., copied].set(0)
+  return kernel.at[height // 2, width // 2, copied, copied].set(1)
+
+
 def dct(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
   """Returns a kernel of discrete cosines, [H, W, C, features].
 
@@ -62,5 +87,5 @@ def _cosines(size: int) -> np.ndarray:
   return waves / np.linalg.norm(waves, axis=1, keepdims=True)
 
 
-# Initial kernels of the first convolution, by the name in a config.
-STEMS = {'kaiming': kaiming, 'dct': dct}
+# Initial kernels of convolutions, by the name in a config.
+KERNELS = {'kaiming': kaiming, 'dct': dct, 'dirac': dirac}

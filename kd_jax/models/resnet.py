@@ -72,14 +72,13 @@ class _Block(nn.Module):
     stride: stride of the block.
     zero_init: whether the scale of the last batch norm starts at 0. The block
       then starts as its shortcut.
-    dtype: type of the computation.
-    quantization: a name in `quantization.SCHEMES`.
-    folded: as in `ResNet`.
+    conv_init, dtype, quantization, folded: as in `ResNet`.
   """
 
   layers: Sequence[tuple[int, int]]
   stride: int
   zero_init: bool
+  conv_init: str
   dtype: jnp.dtype
   quantization: str
   folded: bool
@@ -91,6 +90,7 @@ class _Block(nn.Module):
     shortcut = x
     if self.stride != 1 or x.shape[-1] != channels:
       shortcut = conv_norm(x, _Conv(channels, 1, self.stride), name='shortcut')
+    kernel_init = initializers.KERNELS[self.conv_init]
     remaining_stride = self.stride
     for i, (size, width) in enumerate(self.layers):
       if i > 0:
@@ -99,7 +99,8 @@ class _Block(nn.Module):
       remaining_stride //= stride
       is_last = i == len(self.layers) - 1
       scale_init = 0.0 if self.zero_init and is_last else 1.0
-      x = conv_norm(x, _Conv(width, size, stride, scale_init), name=f'conv{i}')
+      conv = _Conv(width, size, stride, scale_init, kernel_init)
+      x = conv_norm(x, conv, name=f'conv{i}')
     return nn.relu(x + shortcut)
 
 
@@ -109,18 +110,20 @@ class _PooledBlock(nn.Module):
   Attributes:
     width: number of output channels.
     stride: height and width of the pool's windows, which do not overlap.
-    dtype, quantization, folded: as in `_Block`.
+    conv_init, dtype, quantization, folded: as in `ResNet`.
   """
 
   width: int
   stride: int
+  conv_init: str
   dtype: jnp.dtype
   quantization: str
   folded: bool
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    conv = _Conv(self.width, 3)
+    kernel_init = initializers.KERNELS[self.conv_init]
+    conv = _Conv(self.width, 3, kernel_init=kernel_init)
     x = nn.relu(_conv_norm(x, conv, net=self, name='conv0', train=train))
     if self.stride == 1:
       return x
@@ -138,6 +141,18 @@ BLOCKS = {
 }
 
 
+def _mean(x: jax.Array) -> jax.Array:
+  return jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+
+
+def _max(x: jax.Array) -> jax.Array:
+  return jnp.max(x, axis=(1, 2)).astype(jnp.float32)
+
+
+# From [B, H, W, C] to float32 [B, C].
+HEAD_POOLS = {'mean': _mean, 'max': _max}
+
+
 class ResNet(nn.Module):
   """Stem -> stages of residual blocks -> global average pool -> Dense.
 
@@ -147,8 +162,9 @@ class ResNet(nn.Module):
 
   With `block='pooled'`, each stage begins with one convolution and a max pool
   in place of a residual block with a stride. The ResNet-9 of DAWNBench (David
-  Page 2018) is `block='pooled', blocks=(0, 2, 1, 2), stem_pool=False`, apart
-  from its last pool, which takes the maximum.
+  Page 2018) is `block='pooled', blocks=(0, 2, 1, 2), stem_pool=False,
+  head_pool='max', temperature=8`, apart from the scales of its batch norms,
+  which it does not train.
 
   Attributes:
     num_classes: number of classes, K.
@@ -162,9 +178,13 @@ class ResNet(nn.Module):
     stem_stride: stride of the first convolution.
     stem_pool: whether a max pool follows the first convolution.
     stem_init: initial kernel of the first convolution, a name in
-      `initializers.STEMS`.
+      `initializers.KERNELS`.
+    conv_init: initial kernels of the blocks' convolutions, but for shortcuts, a
+      name in `initializers.KERNELS`.
     zero_init: whether each block starts as its shortcut, because its last
       scale is 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
+    head_pool: the pool over all pixels before the last layer, a name in
+      HEAD_POOLS.
     temperature: as in `MLP`.
     dtype: type of the computation; parameters, statistics and logits are
       float32.
@@ -184,7 +204,9 @@ class ResNet(nn.Module):
   stem_stride: int = 1
   stem_pool: bool = True
   stem_init: str = 'kaiming'
+  conv_init: str = 'kaiming'
   zero_init: bool = False
+  head_pool: str = 'mean'
   temperature: float = 1.0
   dtype: jnp.dtype = jnp.float32
   quantization: str = 'float'
@@ -223,19 +245,20 @@ class ResNet(nn.Module):
       stride: stride of the stage.
       is_first: whether the block is the first of its stage.
     """
-    computation: dict[str, Any] = {
+    common: dict[str, Any] = {
+      'conv_init': self.conv_init,
       'dtype': self.dtype,
       'quantization': self.quantization,
       'folded': self.folded,
     }
     if self.block == 'pooled' and is_first:
-      return functools.partial(_PooledBlock, width, stride, **computation)
+      return functools.partial(_PooledBlock, width, stride, **common)
     return functools.partial(
       _Block,
       BLOCKS[self.block](width),
       stride if is_first else 1,
       self.zero_init,
-      **computation,
+      **common,
     )
 
   @nn.compact
@@ -257,7 +280,7 @@ class ResNet(nn.Module):
       self.widths[0],
       3,
       self.stem_stride,
-      kernel_init=initializers.STEMS[self.stem_init],
+      kernel_init=initializers.KERNELS[self.stem_init],
     )
     x = nn.relu(_conv_norm(x, stem, net=self, name='stem', train=train))
     if self.stem_pool:
@@ -270,7 +293,7 @@ class ResNet(nn.Module):
         block = self._block(width, stride, is_first=j == 0)
         x = block(name=f'stage{i + 1}_block{j}')(x, train=train)
         features[f'stage{i + 1}'] = x
-    x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    x = HEAD_POOLS[self.head_pool](x)
     features['pooled'] = x
     logits = nn.Dense(
       self.num_classes,

@@ -226,7 +226,7 @@ def _network_key(record: Record, row: str) -> str:
     max(count, min_blocks) for count in model.get('blocks') or ()
   ]
   # Initial values and the training precision do not change the network.
-  ignored = ('min_blocks', 'stem_init', 'zero_init', 'dtype')
+  ignored = ('min_blocks', 'stem_init', 'conv_init', 'zero_init', 'dtype')
   compared = {key: v for key, v in model.items() if key not in ignored}
   # Older records call the field 'arithmetic'. The oldest records lack the
   # field, because only float existed.

@@ -22,10 +22,8 @@ from kd_jax.teachers.logit_checks import Logits
 PyTree = Any
 # The file of the weights, in a teacher's folder.
 WEIGHTS = 'weights.npz'
-# Fields that manifests of older versions lack, with the values that they mean.
-_YOUNGER_FIELDS = {'quantization': 'float'}
 # Fields of a model section that say how a network was trained.
-_TRAINING_FIELDS = ('stem_init', 'zero_init', 'dtype')
+_TRAINING_FIELDS = ('stem_init', 'conv_init', 'zero_init', 'dtype')
 
 
 def teacher_folder(name: str) -> pathlib.Path:
@@ -79,7 +77,7 @@ def with_network(config: ConfigDict) -> ConfigDict:
     logging.info('teacher: its network is that of %s', section.pretrained)
     config.teacher.unlock()
     config.teacher.model = config_lib.from_json(
-      _YOUNGER_FIELDS | recorded['model'] | {'dtype': section.model.dtype}
+      _with_younger_fields(recorded['model']) | {'dtype': section.model.dtype}
     )
     config.teacher.lock()
   return config
@@ -200,15 +198,22 @@ def read_manifest(folder: pathlib.Path, data_digest: str) -> dict[str, Any]:
 def is_same_network(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
   """Returns whether two recorded model sections make the same network."""
   a, b = (
-    _YOUNGER_FIELDS
-    | {
+    {
       key: value
-      for key, value in config_lib.rename_fields(model).items()
+      for key, value in _with_younger_fields(model).items()
       if key not in _TRAINING_FIELDS
     }
     for model in (a, b)
   )
   return a == b
+
+
+def _with_younger_fields(model: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a model section with the fields that older manifests lack."""
+  younger = {'quantization': 'float'}
+  if model['kind'] == 'resnet':
+    younger['head_pool'] = 'mean'
+  return {**younger, **config_lib.rename_fields(model)}
 
 
 def read_logits(

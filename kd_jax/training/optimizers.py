@@ -6,11 +6,13 @@ function of the step.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+PyTree = Any
 Schedule = Callable[[jax.Array], jax.Array]
 
 
@@ -70,7 +72,12 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
 
 
 def make_optimizer(
-  name: str, *, momentum: float, nesterov: bool, weight_decay: float
+  name: str,
+  *,
+  momentum: float,
+  nesterov: bool,
+  weight_decay: float,
+  bias_factor: float = 1.0,
 ) -> optax.GradientTransformation:
   """Returns the update direction, to be scaled by -learning_rate.
 
@@ -81,15 +88,43 @@ def make_optimizer(
     weight_decay: the factor of an L2 term that is added to the gradient of
       every parameter, biases and normalization included. PyTorch's optimizers
       do the same.
+    bias_factor: a factor on the learning rate of biases beside a scale, as in
+      batch norm. The weight decay of these biases is divided by it, so that
+      they shrink as much in a step as other parameters do.
   Raises:
     ValueError: if `name` is unknown.
   """
   if name not in OPTIMIZERS:
     raise ValueError(f'unknown optimizer {name!r}; known: {sorted(OPTIMIZERS)}')
   direction = OPTIMIZERS[name](momentum=momentum, nesterov=nesterov)
+  if bias_factor != 1:
+    return optax.chain(
+      optax.add_decayed_weights(weight_decay, _all_but_norm_biases),
+      optax.add_decayed_weights(weight_decay / bias_factor, _norm_biases),
+      direction,
+      optax.masked(optax.scale(bias_factor), _norm_biases),
+    )
   if weight_decay == 0:
     return direction
   return optax.chain(optax.add_decayed_weights(weight_decay), direction)
+
+
+def _norm_biases(params: PyTree) -> PyTree:
+  """Returns which parameters are a `bias` beside a `scale` (batch norm)."""
+  paths = [path for path, _ in jax.tree.leaves_with_path(params)]
+  scaled = {path[:-1] for path in paths if _name(path) == 'scale'}
+  return jax.tree.map_with_path(
+    lambda path, _: _name(path) == 'bias' and path[:-1] in scaled, params
+  )
+
+
+def _all_but_norm_biases(params: PyTree) -> PyTree:
+  return jax.tree.map(lambda is_bias: not is_bias, _norm_biases(params))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  """Returns the last part of a parameter's path."""
+  return jax.tree_util.keystr(path[-1:], simple=True)
 
 
 def _constant(step: jax.Array, *, total_steps: int, warmup_fraction: float):

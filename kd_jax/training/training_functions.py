@@ -196,6 +196,7 @@ def make_training_functions(spec: TrainingSpec) -> TrainingFunctions:
     momentum=spec.optim.momentum,
     nesterov=spec.optim.nesterov,
     weight_decay=spec.optim.weight_decay,
+    bias_factor=spec.optim.bias_factor,
   )
   objective = objectives.make_objective(
     spec.methods.to_dict(),

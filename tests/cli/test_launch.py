@@ -149,7 +149,7 @@ def test_help_describes_every_flag_in_sentences():
     (
       ('--config=configs/mnist.py:h300', '--config.optim.rate=1'),
       'there is no field config.optim.rate; the fields of config.optim are: '
-      'learning_rate',
+      'bias_factor, learning_rate',
     ),
     (
       ('--config=configs/mnist.py:h300', '--config.optim.learning_rate=fast'),

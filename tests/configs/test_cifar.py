@@ -100,6 +100,7 @@ def test_the_readings_of_table_2_set_the_right_fields():
     'momentum': 0.9,
     'nesterov': True,
     'weight_decay': 5e-4,
+    'bias_factor': 1.0,
   }
   weights = [
     float(

@@ -67,6 +67,7 @@ def test_torchvision_names_are_one_to_one():
     (config_fields.resnet((1, 1), widths=(8, 8), strides=(1, 2)), False),
     (config_fields.resnet((2, 1, 1, 2), block='pooled'), False),
     (config_fields.resnet((1, 1, 1, 1), strides=(1, 2, 2, 1)), False),
+    (config_fields.resnet((1, 1, 1, 1), head_pool='max'), False),
     (config_fields.mlp((5,)), False),
   ],
 )

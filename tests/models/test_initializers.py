@@ -1,4 +1,4 @@
-"""Initial kernels: cosines are orthonormal, and whiten correlated pixels."""
+"""Initial kernels: cosines whiten correlated pixels, Dirac's copy channels."""
 
 import jax
 import jax.numpy as jnp
@@ -79,9 +79,47 @@ def test_a_resnet_begins_with_the_cosines_of_its_section():
     name: models.ResNet(**fields, stem_init=name).init(KEY, image, train=False)[
       'params'
     ]['stem']['kernel']
-    for name in initializers.STEMS
+    for name in initializers.KERNELS
   }
   np.testing.assert_array_equal(
     kernels['dct'], initializers.dct(KEY, (3, 3, 3, 8))
   )
   assert abs(np.mean(kernels['kaiming'][..., 0]) - 27**-0.5) > 0.05
+
+
+@pytest.mark.parametrize('features', [4, 7, 2])
+def test_dirac_copies_channels_and_draws_the_rest(features):
+  image = jax.random.normal(KEY, (1, 5, 5, 4))
+  kernel = initializers.dirac(KEY, (3, 3, 4, features))
+  copied = jax.lax.conv_general_dilated(
+    image, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  count = min(4, features)
+  np.testing.assert_allclose(copied[..., :count], image[..., :count])
+  random = initializers.kaiming(KEY, kernel.shape)
+  np.testing.assert_array_equal(kernel[..., count:], random[..., count:])
+
+
+def test_a_one_by_one_kernel_is_random():
+  np.testing.assert_array_equal(
+    initializers.dirac(KEY, (1, 1, 4, 8)),
+    initializers.kaiming(KEY, (1, 1, 4, 8)),
+  )
+
+
+def test_the_convolutions_of_blocks_begin_with_the_kernel_of_their_section():
+  model = models.ResNet(
+    num_classes=2, block='pooled', blocks=(1, 2), widths=(4, 8),
+    strides=(2, 2), conv_init='dirac',
+  )  # fmt: skip
+  params = model.init(KEY, jnp.zeros((1, 8, 8, 3)), train=False)['params']
+  kernels = [
+    (path, leaf)
+    for path, leaf in jax.tree.leaves_with_path(params)
+    if leaf.ndim == 4 and path[0].key != 'stem'
+  ]
+  assert len(kernels) == 4
+  for _, kernel in kernels:
+    np.testing.assert_array_equal(kernel[1, 1, :4, :4], np.eye(4))
+  # The stem has its own field.
+  assert np.abs(params['stem']['kernel'][1, 1, :3, :3] - np.eye(3)).max() > 0.1

@@ -228,3 +228,16 @@ def test_temperature_divides_the_logits():
     for t in (1.0, 4.0)
   )
   np.testing.assert_allclose(4 * cooled, plain, rtol=1e-6)
+
+
+def test_the_last_pool_takes_the_mean_or_the_maximum_of_all_pixels():
+  variables = _init(models.ResNet(**SMALL))
+  image = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+  for name, pool in (('mean', np.mean), ('max', np.max)):
+    module = models.ResNet(**SMALL, head_pool=name)
+    apply = jax.jit(functools.partial(module.apply, train=False))
+    _, features = apply(variables, image)
+    maps = np.asarray(features['stage2'])
+    np.testing.assert_allclose(
+      features['pooled'], pool(maps, axis=(1, 2)), rtol=1e-5
+    )
