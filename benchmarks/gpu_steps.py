@@ -59,7 +59,6 @@ _WIDE = {
   'model.strides': (2, 2, 2),
 }
 _CUTOUT = {'train.augmentation': 'crop_flip_cutout'}
-_RESNET9 = cifar_teachers.BEST_TEACHERS['resnet9']
 _STRONG: dict[str, dict[str, Any]] = {
   'wide': _WIDE,
   'wide_cutout': _WIDE | _CUTOUT,
@@ -71,11 +70,7 @@ _STRONG: dict[str, dict[str, Any]] = {
     'train.epochs': 20,
   },
   'half_18_cutout': _CUTOUT,
-  'resnet9_cutout': {
-    f'model.{field}': value for field, value in _RESNET9.model.items()
-  }
-  | {'optim.learning_rate': _RESNET9.learning_rate}
-  | _CUTOUT,
+  'resnet9_cutout': cifar_teachers.BEST_TEACHERS['resnet9'].fields | _CUTOUT,
 }
 # Students of Table 2 whose networks or losses are compiled separately.
 _COMPILED_STUDENTS = ('baseline', 'blocks_2200', 'ideal', 'ideal_no_kd')

@@ -13,7 +13,7 @@ TEACHER = 'teachers/cifar10-resnet50'
 HOLDOUT = 5000
 # Images of the training split of CIFAR-10.
 _TRAIN_EXAMPLES = 50000
-_EPOCHS = 30  # of the ResNet-18 teachers
+_EPOCHS = 30  # Of the ResNet-18 teachers.
 
 
 class BestTeacher(NamedTuple):
@@ -21,50 +21,50 @@ class BestTeacher(NamedTuple):
 
   Attributes:
     folder: its folder.
-    model: fields of its network, a ResNet.
-    train: fields of its training.
-    learning_rate: the peak of its learning rate.
+    fields: fields of the teacher's section, where they differ from those of a
+      ResNet-18 without `zero_init`, trained with `one_cycle`.
   """
 
   folder: str
-  model: dict[str, Any]
-  train: dict[str, Any]
-  learning_rate: float = 0.1
+  fields: dict[str, Any]
 
 
-_RESNET18 = {'blocks': (2, 2, 2, 2), 'zero_init': True}
-_WITHOUT_HOLDOUT = {
-  'epochs': _EPOCHS,
-  'augmentation': 'crop_and_flip',
-  'holdout_fraction': HOLDOUT / _TRAIN_EXAMPLES,
+_RESNET18 = {
+  'model.zero_init': True,
+  'train.epochs': _EPOCHS,
+  'train.holdout_fraction': HOLDOUT / _TRAIN_EXAMPLES,
 }
 # The ResNet-9 has eight convolutions, like that of DAWNBench (David Page 2018),
 # and needs 133 million multiply-accumulates instead of 379: it has fewer
 # filters at 32x32 pixels, one convolution instead of three at 16x16, and three
-# instead of one at 8x8. Its learning rate is that of `ideal_best`, which was
-# chosen on held-out images for students (one seed, a difference within the
-# noise). Its labels are not smoothed: smoothing makes teachers more accurate,
-# and their students less (Mueller et al. 2019, arXiv:1906.02629).
+# instead of one at 8x8. Its initial kernels and its training are close to those
+# of airbench94 (Keller Jordan 2024, arXiv:2404.00498), with the learning rate
+# and the weight decay for batches of 128.
 BEST_TEACHERS = {
-  'pool': BestTeacher('teachers/cifar10-resnet18', _RESNET18, _WITHOUT_HOLDOUT),
+  'pool': BestTeacher('teachers/cifar10-resnet18', _RESNET18),
   'no_pool': BestTeacher(
     'teachers/cifar10-resnet18-no_pool',
-    _RESNET18 | {'stem_pool': False, 'widths': (32, 64, 128, 256)},
-    _WITHOUT_HOLDOUT,
+    _RESNET18 | {'model.stem_pool': False, 'model.widths': (32, 64, 128, 256)},
   ),
   'resnet9': BestTeacher(
     'teachers/cifar10-resnet9',
     {
-      'block': 'pooled',
-      'blocks': (0, 1, 2, 2),
-      'widths': (48, 48, 192, 256),
-      'stem_pool': False,
-      'stem_init': 'dct',
-      'zero_init': True,
-      'dtype': 'auto',
+      'model.block': 'pooled',
+      'model.blocks': (0, 1, 2, 2),
+      'model.widths': (48, 48, 192, 256),
+      'model.stem_pool': False,
+      'model.stem_init': 'dct',
+      'model.conv_init': 'dirac',
+      'model.zero_init': False,
+      'model.head_pool': 'max',
+      'model.temperature': 9.0,
+      'model.dtype': 'auto',
+      'train.epochs': 36,
+      'optim.learning_rate': 0.125,
+      'optim.weight_decay': 1.3e-3,
+      'optim.bias_factor': 64.0,
+      'distill.label_smoothing': 0.2,
     },
-    {'augmentation': 'crop_and_flip', 'epochs': 24},
-    learning_rate=0.2,
   ),
 }
 
@@ -141,11 +141,15 @@ def use_best_teacher(
   best = BEST_TEACHERS[name]
   teacher.pretrained = best.folder
   teacher.outputs_scaling = 'cifar10'
-  teacher.model = config_fields.resnet(**best.model)
+  teacher.model = config_fields.resnet((2, 2, 2, 2))
   teacher.train = config_fields.training(
-    batch_size=128, drop_remainder=True, **best.train
+    epochs=_EPOCHS,
+    batch_size=128,
+    drop_remainder=True,
+    augmentation='crop_and_flip',
   )
-  teacher.optim = one_cycle(best.learning_rate)
+  teacher.optim = one_cycle()
+  teacher.update_from_flattened_dict(best.fields)
 
 
 def shorten(teacher: config_dict.ConfigDict, epochs: int) -> None:
@@ -163,11 +167,11 @@ def shorten(teacher: config_dict.ConfigDict, epochs: int) -> None:
   teacher.model.dtype = 'auto'
 
 
-def one_cycle(learning_rate: float = 0.1) -> config_dict.ConfigDict:
+def one_cycle() -> config_dict.ConfigDict:
   """Returns the section of SGD with one cycle of the learning rate."""
   return config_fields.optimizer(
     'sgd',
-    learning_rate,
+    0.1,
     schedule='cosine',
     warmup_fraction=0.2,
     momentum=0.9,

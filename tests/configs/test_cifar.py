@@ -219,8 +219,9 @@ def test_ideal_best_learns_from_a_teacher_that_a_recipe_trains():
     assert config.teacher.pretrained == teacher.folder
     assert trained.teacher.pretrained == teacher.folder
     assert config.teacher.model == trained.teacher.model
-    assert teacher.model.items() <= config.teacher.model.to_dict().items()
-    assert teacher.train.items() <= config.teacher.train.to_dict().items()
+    assert config.teacher.train == trained.teacher.train
+    assert config.teacher.optim == trained.teacher.optim
+    assert config.teacher.distill == trained.teacher.distill
     assert config.name.endswith(f'-teacher_{name}')
 
 
