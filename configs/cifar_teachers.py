@@ -63,6 +63,7 @@ BEST_TEACHERS = {
       'optim.learning_rate': 0.125,
       'optim.weight_decay': 1.3e-3,
       'optim.bias_factor': 64.0,
+      'optim.scale_factor': 0.0,
       'distill.label_smoothing': 0.2,
     },
   ),

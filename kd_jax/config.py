@@ -46,7 +46,7 @@ _ADDED_TO_RESNET = {
 _ADDED: dict[str, dict[str, Any]] = {
   'model': _ADDED_TO_RESNET,
   'student': _ADDED_TO_RESNET,
-  'optim': {'bias_factor': 1.0},
+  'optim': {'bias_factor': 1.0, 'scale_factor': 1.0},
   'train': {'unlabeled': '', 'unlabeled_ratio': 0.0},
   'teacher': {'features': ''},
 }

@@ -148,6 +148,9 @@ def optimizer(
     # Factor on the learning rate of the biases of batch norms (and of every
     # other layer that has a scale and a bias), but not on their weight decay.
     bias_factor=1.0,
+    # The same for their scales. 0 keeps them at their first values. A large
+    # bias_factor trains worse beside scales that are trained.
+    scale_factor=1.0,
   )
   optim.update(fields)
   return optim

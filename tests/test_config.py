@@ -159,7 +159,8 @@ def test_commands_may_differ_in_fields_that_change_no_student():
   fixed_resnet = config_lib.fixed_fields(resnet)
   for model in (resnet['student'], resnet['teacher']['model']):
     del model['stem_init'], model['conv_init'], model['head_pool']
-  del resnet['optim']['bias_factor'], resnet['teacher']['optim']['bias_factor']
+  for optim in (resnet['optim'], resnet['teacher']['optim']):
+    del optim['bias_factor'], optim['scale_factor']
   assert config_lib.fixed_fields(resnet) == fixed_resnet
   config.train.epochs += 1
   assert config_lib.fixed_fields(config_lib.recorded(config)) != fixed

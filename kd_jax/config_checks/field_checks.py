@@ -53,6 +53,8 @@ def check_fields(config: ConfigDict) -> None:
   for prefix, section in (('', config), ('teacher.', config.teacher)):
     _check_training(f'{prefix}train', section.train)
     _check_optimizer(f'{prefix}optim', section.optim)
+    network = config.teacher.model if prefix else config.student
+    _check_scales(f'{prefix}optim', section.optim, network)
   teaching_checks.check_transfer(config)
   teaching_checks.check_unlabeled(config)
   teaching_checks.check_teacher(config)
@@ -144,6 +146,20 @@ def _check_optimizer(prefix: str, section: ConfigDict) -> None:
   check_fraction(f'{prefix}.warmup_fraction', section.warmup_fraction)
   check_at_least(f'{prefix}.weight_decay', section.weight_decay, 0)
   check_positive(f'{prefix}.bias_factor', section.bias_factor)
+  check_at_least(f'{prefix}.scale_factor', section.scale_factor, 0)
+
+
+def _check_scales(
+  prefix: str, section: ConfigDict, network: ConfigDict
+) -> None:
+  """Checks that scales which begin at 0 are trained."""
+  check(
+    section.scale_factor > 0 or not network.get('zero_init', False),
+    f'{prefix}.scale_factor',
+    section.scale_factor,
+    'a number above 0, because zero_init starts scales at 0, where the blocks '
+    'of the network do nothing; or set zero_init=false',
+  )
 
 
 def _check_benchmark(section: ConfigDict) -> None:

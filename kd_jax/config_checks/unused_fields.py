@@ -202,7 +202,7 @@ def _optimizer_rules(prefix: str) -> dict[str, _Reason]:
       return ''
     return f'{prefix}optim.schedule={schedule} has no warmup'
 
-  def bias_factor(closed: ConfigDict) -> str:
+  def norm_factor(closed: ConfigDict) -> str:
     network = closed.teacher.model if prefix else closed.student
     if network.kind not in ('mlp', 'conv_net'):
       return ''
@@ -210,7 +210,8 @@ def _optimizer_rules(prefix: str) -> dict[str, _Reason]:
     return f'{field}.kind={network.kind} has no batch norms'
 
   return {
-    f'{prefix}optim.bias_factor': bias_factor,
+    f'{prefix}optim.bias_factor': norm_factor,
+    f'{prefix}optim.scale_factor': norm_factor,
     f'{prefix}optim.momentum': momentum,
     f'{prefix}optim.nesterov': nesterov,
     f'{prefix}optim.warmup_fraction': warmup,

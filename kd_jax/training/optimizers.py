@@ -5,6 +5,7 @@ sweep over it compiles once. A schedule is a factor on the learning rate, as a
 function of the step.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +79,7 @@ def make_optimizer(
   nesterov: bool,
   weight_decay: float,
   bias_factor: float = 1.0,
+  scale_factor: float = 1.0,
 ) -> optax.GradientTransformation:
   """Returns the update direction, to be scaled by -learning_rate.
 
@@ -88,43 +90,75 @@ def make_optimizer(
     weight_decay: the factor of an L2 term that is added to the gradient of
       every parameter, biases and normalization included. PyTorch's optimizers
       do the same.
-    bias_factor: a factor on the learning rate of biases beside a scale, as in
-      batch norm. The weight decay of these biases is divided by it, so that
-      they shrink as much in a step as other parameters do.
+    bias_factor: a factor on the learning rate of each bias beside a scale, as
+      in batch norm. Its weight decay is divided by the factor, so that it
+      shrinks as much in a step as other parameters do.
+    scale_factor: the same for these scales. 0 keeps them at their first values.
   Raises:
     ValueError: if `name` is unknown.
   """
   if name not in OPTIMIZERS:
     raise ValueError(f'unknown optimizer {name!r}; known: {sorted(OPTIMIZERS)}')
   direction = OPTIMIZERS[name](momentum=momentum, nesterov=nesterov)
-  if bias_factor != 1:
+  if bias_factor != 1 or scale_factor != 1:
+    factors = functools.partial(_factors, bias=bias_factor, scale=scale_factor)
     return optax.chain(
-      optax.add_decayed_weights(weight_decay, _all_but_norm_biases),
-      optax.add_decayed_weights(weight_decay / bias_factor, _norm_biases),
+      _add_decayed_weights(weight_decay, factors),
       direction,
-      optax.masked(optax.scale(bias_factor), _norm_biases),
+      _multiply(factors),
     )
   if weight_decay == 0:
     return direction
   return optax.chain(optax.add_decayed_weights(weight_decay), direction)
 
 
-def _norm_biases(params: PyTree) -> PyTree:
-  """Returns which parameters are a `bias` beside a `scale` (batch norm)."""
-  paths = [path for path, _ in jax.tree.leaves_with_path(params)]
-  scaled = {path[:-1] for path in paths if _name(path) == 'scale'}
-  return jax.tree.map_with_path(
-    lambda path, _: _name(path) == 'bias' and path[:-1] in scaled, params
-  )
+def _factors(params: PyTree, *, bias: float, scale: float) -> PyTree:
+  """Returns the factor on the learning rate of each parameter.
 
+  Args:
+    params: the parameters.
+    bias: the factor of a parameter `bias` beside a `scale`, as in batch norm.
+    scale: the factor of a parameter `scale` beside a `bias`.
+  """
+  paths = {path for path, _ in jax.tree.leaves_with_path(params)}
+  names = {(path[:-1], _name(path)) for path in paths}
 
-def _all_but_norm_biases(params: PyTree) -> PyTree:
-  return jax.tree.map(lambda is_bias: not is_bias, _norm_biases(params))
+  def factor(path, _):
+    beside = {'bias': 'scale', 'scale': 'bias'}.get(_name(path))
+    if beside is None or (path[:-1], beside) not in names:
+      return 1.0
+    return bias if beside == 'scale' else scale
+
+  return jax.tree.map_with_path(factor, params)
 
 
 def _name(path: tuple[Any, ...]) -> str:
   """Returns the last part of a parameter's path."""
   return jax.tree_util.keystr(path[-1:], simple=True)
+
+
+def _add_decayed_weights(
+  weight_decay: float, factors: Callable[[PyTree], PyTree]
+) -> optax.GradientTransformation:
+  """Adds weight_decay / factor * parameter to each gradient."""
+
+  def add(grad, param, factor):
+    return grad + weight_decay / factor * param if factor else grad
+
+  return optax.stateless(
+    lambda grads, params: jax.tree.map(add, grads, params, factors(params))
+  )
+
+
+def _multiply(
+  factors: Callable[[PyTree], PyTree],
+) -> optax.GradientTransformation:
+  """Multiplies the update of each parameter by its factor."""
+  return optax.stateless(
+    lambda updates, params: jax.tree.map(
+      lambda update, factor: factor * update, updates, factors(params)
+    )
+  )
 
 
 def _constant(step: jax.Array, *, total_steps: int, warmup_fraction: float):

@@ -197,6 +197,7 @@ def make_training_functions(spec: TrainingSpec) -> TrainingFunctions:
     nesterov=spec.optim.nesterov,
     weight_decay=spec.optim.weight_decay,
     bias_factor=spec.optim.bias_factor,
+    scale_factor=spec.optim.scale_factor,
   )
   objective = objectives.make_objective(
     spec.methods.to_dict(),

@@ -71,6 +71,7 @@ CASES = [
     'optim.momentum=0',
   ),
   ({}, 'optim.bias_factor', 'student.kind=mlp has no batch norms'),
+  ({}, 'optim.scale_factor', 'student.kind=mlp has no batch norms'),
   ({}, 'teacher.optim.bias_factor', 'teacher.model.kind=conv_net has'),
   ({'optim.schedule': 'constant'}, 'optim.warmup_fraction', 'has no warmup'),
   ({'train.folds': 0}, 'train.carry_optimizer', 'there is one phase'),

@@ -101,6 +101,7 @@ def test_the_readings_of_table_2_set_the_right_fields():
     'nesterov': True,
     'weight_decay': 5e-4,
     'bias_factor': 1.0,
+    'scale_factor': 1.0,
   }
   weights = [
     float(

@@ -78,6 +78,7 @@ def test_a_value_out_of_range_is_named_with_its_field(field, value):
     ('student.conv_init', 'identity'),
     ('student.head_pool', 'median'),
     ('optim.bias_factor', 0.0),
+    ('optim.scale_factor', -1.0),
     ('student.min_blocks', -1),
     ('train.augmentation', 'mixup'),
     ('train.subset', 'half'),
@@ -155,3 +156,12 @@ def test_a_loss_without_terms_is_refused():
   config.distill.kd_weight = 0.0
   with pytest.raises(errors.UserError, match='nothing would be learned'):
     field_checks.check_fields(config)
+
+
+def test_scales_that_begin_at_0_have_to_be_trained():
+  config = recipe_rows.close(cifar, 'ideal_best')['ideal_best']
+  config.optim.scale_factor = 0.0
+  with pytest.raises(errors.UserError, match=r'optim\.scale_factor.*zero_init'):
+    field_checks.check_fields(config)
+  config.student.zero_init = False
+  field_checks.check_fields(config)

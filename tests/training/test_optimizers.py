@@ -45,25 +45,40 @@ def test_sgd_is_pytorch_nesterov_with_coupled_weight_decay():
   np.testing.assert_allclose(ours, params, rtol=1e-6)
 
 
-def test_biases_of_norms_take_larger_steps_with_the_same_decay():
+@pytest.mark.parametrize('scale_factor', [1.0, 0.5, 0.0])
+def test_biases_and_scales_of_norms_have_factors_and_the_same_decay(
+  scale_factor,
+):
   params = {
     'norm': {'scale': jnp.ones(2), 'bias': jnp.ones(2)},
     'dense': {'kernel': jnp.ones(2), 'bias': jnp.ones(2)},
+    'multiplier': {'scale': jnp.ones(2)},
   }
   optimizer = optimizers.make_optimizer(
-    'sgd', momentum=0.9, nesterov=False, weight_decay=0.5, bias_factor=4.0
+    'sgd',
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.5,
+    bias_factor=4.0,
+    scale_factor=scale_factor,
   )
   state = optimizer.init(params)
-  expected = {factor: [np.array([1.0, 1.0]), 0.0] for factor in (1, 4)}
+  expected = {
+    factor: [np.array([1.0, 1.0]), 0.0] for factor in (1, 4, scale_factor)
+  }
   for grad in GRADS:
     grads = jax.tree.map(lambda _, g=grad: jnp.asarray(g), params)
     direction, state = optimizer.update(grads, state, params)
     params = jax.tree.map(lambda p, d: p - 0.1 * d, params, direction)
     for factor, pair in expected.items():
-      pair[1] = 0.9 * pair[1] + grad + 0.5 / factor * pair[0]
+      decay = 0.5 / factor if factor else 0
+      pair[1] = 0.9 * pair[1] + grad + decay * pair[0]
       pair[0] = pair[0] - 0.1 * factor * pair[1]
-  biases = params['norm'].pop('bias')
-  np.testing.assert_allclose(biases, expected[4][0], rtol=1e-5)
+  norm = params.pop('norm')
+  np.testing.assert_allclose(norm['bias'], expected[4][0], rtol=1e-5)
+  np.testing.assert_allclose(
+    norm['scale'], expected[scale_factor][0], rtol=1e-5
+  )
   for other in jax.tree.leaves(params):
     np.testing.assert_allclose(other, expected[1][0], rtol=1e-5)
 
