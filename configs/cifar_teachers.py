@@ -13,7 +13,7 @@ TEACHER = 'teachers/cifar10-resnet50'
 HOLDOUT = 5000
 # Images of the training split of CIFAR-10.
 _TRAIN_EXAMPLES = 50000
-_EPOCHS = 30  # Of the ResNet-18 teachers.
+_EPOCHS = 30  # The ResNet-18 teachers have as many.
 
 
 class BestTeacher(NamedTuple):
