@@ -179,7 +179,7 @@ class ResNet(nn.Module):
     stem_pool: whether a max pool follows the first convolution.
     stem_init: initial kernel of the first convolution, a name in
       `initializers.KERNELS`.
-    conv_init: the same for the convolutions of blocks. Shortcuts have `kaiming`.
+    conv_init: the same for convolutions of blocks; shortcuts have `kaiming`.
     zero_init: whether each block starts as its shortcut, because its last
       scale is 0 (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
     head_pool: the pool over all pixels before the last layer, a name in
