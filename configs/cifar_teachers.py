@@ -13,7 +13,8 @@ TEACHER = 'teachers/cifar10-resnet50'
 HOLDOUT = 5000
 # Images of the training split of CIFAR-10.
 _TRAIN_EXAMPLES = 50000
-_EPOCHS = 30  # The ResNet-18 teachers have as many.
+# Epochs of the ResNet-18 teachers.
+_EPOCHS = 30
 
 
 class BestTeacher(NamedTuple):
@@ -31,7 +32,6 @@ class BestTeacher(NamedTuple):
 
 _RESNET18 = {
   'model.zero_init': True,
-  'train.epochs': _EPOCHS,
   'train.holdout_fraction': HOLDOUT / _TRAIN_EXAMPLES,
 }
 # The ResNet-9 has eight convolutions, like that of DAWNBench (David Page 2018),
